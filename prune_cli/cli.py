@@ -1,0 +1,132 @@
+"""The app: its verbs in the order a corpus meets them, and how every way to end becomes an exit status."""
+
+import os
+import signal
+import sys
+import traceback
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+from typer._click.exceptions import ClickException
+
+from . import __version__, terminal
+from .commands import rank, slice
+from .errors import InputOutputError, OutOfMemoryError, PruneError, UsageError
+
+PIPELINE = """\b
+prune-cli score corpus/*.jsonl.zst | prune-cli rank --by tokens > ranked.jsonl.zst
+prune-cli slice --keep middle --frac 0.5 ranked.jsonl.zst > shard.jsonl.zst
+prune-cli train --preset 124m --tokenizer gpt2/ --steps 8000 -o run/ shard.jsonl.zst
+prune-cli eval run/ --against base/ --data test.jsonl.zst"""
+VERBS = (rank.rank, slice.slice)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+DEPTH = 20_000  # of nested JSON: msgspec counts its own depth against the interpreter's limit
+
+app = typer.Typer(
+    name="prune-cli",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for verb in VERBS:
+    app.command(verb.__name__)(verb)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"prune-cli {__version__}")
+        raise typer.Exit
+
+
+@app.callback(help=f"Prune pretraining corpora for language models.\n\n{PIPELINE}")
+def options(
+    version: Annotated[bool, typer.Option("--version", "-V", is_eager=True, callback=_version, help="Print the version and exit.")] = False,
+) -> None:
+    return
+
+
+class Interrupted(BaseException):
+    """A signal asked the run to stop; what is complete is kept, the rest removed on the way out."""
+
+
+def main() -> NoReturn:
+    """Run the verb on the command line and end with the contract's exit status."""
+    _hold_standard_streams()
+    _catch_signals()
+    sys.setrecursionlimit(max(DEPTH, sys.getrecursionlimit()))
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit status; a signal or a reader that left ends the process as such."""
+    name = next((argument for argument in arguments if not argument.startswith("-")), "")
+    terminal.configure(name)
+    try:
+        return _dispatch(arguments)
+    except PruneError as error:
+        if "--debug" in arguments:
+            traceback.print_exc()
+        terminal.fail(name, error)
+        return error.status
+    except Interrupted as stop:
+        return _end_by(stop.args[0])
+    except BrokenPipeError:
+        return _end_by(signal.SIGPIPE)
+    except Exception:
+        traceback.print_exc()
+        terminal.say(f"prune-cli {name}: this is a bug; please report it with the lines above")
+        return 70
+
+
+def _dispatch(arguments: list[str]) -> int:
+    """The app itself, with the failures of the libraries put in our words."""
+    verbs = typer.main.get_command(app)
+    if not arguments:
+        terminal.say(verbs.get_help(verbs.context_class(verbs, info_name="prune-cli")))
+        return 2
+    try:
+        with verbs.make_context("prune-cli", list(arguments)) as context:  # its own main() would turn a broken pipe into status 1
+            verbs.invoke(context)
+        sys.stdout.flush()
+        return 0
+    except typer.Exit as end:
+        return end.exit_code
+    except ClickException as error:
+        raise UsageError(error.format_message().rstrip(".")) from None
+    except MemoryError:
+        raise OutOfMemoryError("out of memory", remedy="give it more, or lower --threads, -S or --batch-tokens") from None
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise InputOutputError(os.strerror(error.errno or 0), place=str(error.filename or "")) from error
+
+
+def _hold_standard_streams() -> None:
+    """A closed standard stream must not become the first file that is opened: it is held open the wrong way round, and fails."""
+    for descriptor, flags in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, flags)
+
+
+def _catch_signals() -> None:
+    """The first signal stops the run in order, the second at once. What the parent ignores (nohup) stays ignored."""
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_DFL)
+    raise Interrupted(number)
+
+
+def _end_by(number: int) -> int:
+    """End as the signal would have ended us, so that a shell sees 128 + its number and knows why."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    return 128 + number

@@ -1,0 +1,168 @@
+"""The options that mean the same in every verb, and the streams they open."""
+
+import inspect
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, fields, is_dataclass
+from enum import StrEnum
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .. import sizes, terminal
+from ..errors import UsageError
+
+if TYPE_CHECKING:
+    from ..io.files import Output
+    from ..io.records import Source
+    from ..io.sink import Sink
+
+log = logging.getLogger(__name__)
+option = typer.Option
+
+
+class Unit(StrEnum):
+    """What a share of the data is counted in."""
+
+    records = "records"
+    tokens = "tokens"
+
+
+Files = Annotated[
+    list[str] | None, typer.Argument(metavar="[FILE]...", help="Records to read; - or none is standard input.", show_default=False)
+]
+GroupBy = Annotated[str, option("--group-by", metavar="FIELD", help="Count the records by this field, too.")]
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+@dataclass(frozen=True)
+class Talk:
+    """How much is said on standard error."""
+
+    quiet: Annotated[bool, option("--quiet", "-q", help="No warnings, no progress.")] = False
+    verbose: Annotated[bool, option("--verbose", "-v", help="Say more.")] = False
+    progress: Annotated[
+        bool | None, option("--progress/--no-progress", help="A progress bar; by default on a terminal.", show_default=False)
+    ] = None
+    debug: Annotated[bool, option("--debug", help="Show the traceback of an error.", hidden=True)] = False
+
+    def configure(self, verb: str) -> None:
+        terminal.configure(verb, quiet=self.quiet, verbose=self.verbose)
+
+    def bar(self, verb: str, total: float | None, unit: str = "bytes") -> AbstractContextManager[terminal.Progress]:
+        return terminal.progress(verb, total, unit, wanted=False if self.quiet else self.progress)
+
+
+@dataclass(frozen=True)
+class Reading(Talk):
+    """What is accepted of the input."""
+
+    allow_empty: Annotated[bool, option("--allow-empty", help="Accept no bytes at all as no records.")] = False
+    skip_bad: Annotated[bool, option("--skip-bad", help="Skip bad records, say how many, end with status 3.")] = False
+    expect_records: Annotated[int | None, option("--expect-records", metavar="N", min=0, help="Fail unless N records came.")] = None
+    strip_bom: Annotated[bool, option("--strip-bom", help="Take out byte-order marks.")] = False
+    ignore_trailing: Annotated[bool, option("--ignore-trailing", help="Accept rubbish after the last frame.")] = False
+    max_line: Annotated[str, option("--max-line", metavar="SIZE", help="The longest line accepted.")] = "64M"
+    long: Annotated[int, option("--long", metavar="BITS", min=10, max=31, help="The largest zstd window accepted, 2^BITS bytes.")] = 27
+
+    @contextmanager
+    def source(self, verb: str, paths: list[str] | None, *, replay: bool = False) -> Iterator["Source"]:
+        """The records of the operands, with a progress bar over their bytes; bad ones that were skipped make the status 3."""
+        from ..io import files, frames, records
+
+        self.configure(verb)
+        limits = frames.Limits(self.long, self.ignore_trailing, self.allow_empty)
+        reading = records.Reading(self.strip_bom, self.skip_bad, sizes.parse(self.max_line), self.expect_records, limits)
+        inputs = files.operands(paths or [])
+        source = records.Source(inputs, reading, log.warning)
+        with self.bar(verb, files.total_size(inputs)) as bar:
+            for one in inputs:
+                one.progress = bar.advance
+                one.keep = replay
+            yield source
+        if source.skipped:
+            log.warning("%d bad records were skipped", source.skipped)
+            raise typer.Exit(3)
+
+
+@dataclass(frozen=True)
+class Streams(Reading):
+    """Records in, records out."""
+
+    output: Annotated[
+        str | None, option("--output", "-o", metavar="FILE", help="Write FILE, whole or not at all; by default standard output.")
+    ] = None
+    force: Annotated[bool, option("--force", "-f", help="Replace FILE if it exists.")] = False
+    plain: Annotated[bool, option("--plain", help="Write JSON Lines uncompressed, as to a terminal or a *.jsonl.")] = False
+    single_frame: Annotated[
+        bool, option("--single-frame", help="Write one ordinary zstd frame, for readers that stop after the first.")
+    ] = False
+    level: Annotated[int, option("--level", min=1, max=22, envvar="ZSTD_CLEVEL", help="zstd compression level.")] = 3
+    threads: Annotated[
+        int | None, option("--threads", min=1, envvar="ZSTD_NBTHREADS", help="Threads that compress; by default one a processor.")
+    ] = None
+
+    @contextmanager
+    def opened(self, verb: str, paths: list[str] | None, *, replay: bool = False) -> Iterator[tuple["Source", "Output"]]:
+        """Source and output, both checked before anything is read; the output takes its name when the block ends well.
+
+        With `replay` a pipe is copied as it is read, so that it can be read again.
+        """
+        from ..io import files
+
+        with self.source(verb, paths, replay=replay) as source, files.create(self.output, source.inputs, force=self.force) as output:
+            yield source, output
+
+    def sink(self, output: "Output", head: dict[str, Any]) -> AbstractContextManager["Sink"]:
+        from ..io import sink
+
+        plain = self.plain or output.is_terminal() or (self.output or "").endswith(".jsonl")
+        return sink.open_sink(output, head, sink.Writing(plain, self.single_frame, self.level, self.threads or processors()))
+
+
+def expanded(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose dataclass parameter is, on the command line, one option for each of its fields."""
+    signature = inspect.signature(command)
+    groups: dict[str, Any] = {name: one.annotation for name, one in signature.parameters.items() if is_dataclass(one.annotation)}
+    plain = [one for name, one in signature.parameters.items() if name not in groups]
+    spread = [
+        inspect.Parameter(member.name, inspect.Parameter.KEYWORD_ONLY, default=member.default, annotation=member.type)
+        for kind in groups.values()
+        for member in fields(kind)
+    ]
+
+    @wraps(command)
+    def run(**values: Any) -> None:
+        for name, kind in groups.items():
+            values[name] = kind(**{member.name: values.pop(member.name) for member in fields(kind)})
+        command(**values)
+
+    ordered = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in plain] + spread
+    run.__signature__ = signature.replace(parameters=ordered)  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in ordered}
+    return run
+
+
+def the_score(source: "Source") -> str:
+    """The field to rank by when none was named: the one metric that the stream was scored with."""
+    from .. import metrics
+
+    head, present = source.peek()
+    named = [name for name in (head or {}).get("score", {}).get("fields", metrics.names()) if name in present]
+    if len(named) == 1 or not present:
+        return named[0] if named else "perplexity"
+    found = f"several scores: {', '.join(named)}" if named else f"no score that is known among {', '.join(present)}"
+    raise UsageError(f"{source.inputs[0].name} has {found}", remedy="name one with -k FIELD")
+
+
+def head_after(source: "Source", verb: str, group: str, keeps: tuple[str, ...] = ("score",), **added: Any) -> dict[str, Any]:
+    """The head of an output: what `keeps` says of the input's head, and what this verb did."""
+    head, _ = source.peek()
+    return {"verb": verb, **{name: head[name] for name in keeps if head and name in head}, **added, "group": group}

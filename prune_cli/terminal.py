@@ -1,0 +1,112 @@
+"""What people see on standard error: messages, warnings, progress. The only home of rich and of questions about terminals."""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Protocol
+
+from .errors import PruneError, UsageError
+
+
+def is_interactive() -> bool:
+    """Whether somebody is watching: standard error is a terminal that can redraw a line."""
+    try:
+        return os.isatty(2) and os.environ.get("TERM") != "dumb"
+    except OSError:
+        return False
+
+
+class _OneLine(logging.Formatter):
+    """`prune-cli VERB: warning: message`; notes go without a level."""
+
+    def __init__(self, verb: str) -> None:
+        super().__init__()
+        self.name = f"prune-cli {verb}".strip()
+
+    def format(self, record: logging.LogRecord) -> str:
+        level = "warning: " if record.levelno >= logging.WARNING else ""
+        return f"{self.name}: {level}{' '.join(record.getMessage().split())}"
+
+
+def configure(verb: str, *, quiet: bool = False, verbose: bool = False) -> None:
+    """Send the package's log to standard error: warnings, notes too with `verbose`, nothing but errors with `quiet`."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine(verb))
+    log = logging.getLogger("prune_cli")
+    log.handlers, log.propagate = [handler], False
+    log.setLevel(logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING)
+
+
+def fail(verb: str, error: PruneError) -> None:
+    """One line on standard error: place, fault, way out."""
+    way = f" (prune-cli {verb} --help)".replace("  ", " ") if isinstance(error, UsageError) else ""
+    say(f"prune-cli {verb}".strip() + f": {error}{way}")
+
+
+def say(message: str) -> None:
+    """A line on standard error; nothing if that is closed."""
+    try:
+        os.write(2, (message + "\n").encode("utf-8", "backslashreplace"))
+    except OSError:
+        return
+
+
+class Progress(Protocol):
+    """Told of work done, in the unit of its total."""
+
+    def advance(self, amount: float) -> None: ...
+    def describe(self, text: str) -> None: ...
+
+
+class _Silent:
+    def advance(self, amount: float) -> None:
+        """Nobody is watching."""
+
+    def describe(self, text: str) -> None:
+        """Nobody is watching."""
+
+
+class _Bar:
+    """A bar with rate and time left; rich is loaded only here."""
+
+    def __init__(self, verb: str, total: float | None, unit: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+        from rich.progress import Progress as Bar
+
+        counted = [DownloadColumn(), TransferSpeedColumn()] if unit == "bytes" else [MofNCompleteColumn(), TextColumn(unit)]
+        columns = [TextColumn(verb), BarColumn(), *counted, TimeRemainingColumn(), TextColumn("{task.fields[note]}")]
+        self.bar = Bar(*columns, console=Console(stderr=True), transient=True)
+        self.task = self.bar.add_task(verb, total=total, note="")
+
+    def __enter__(self) -> "_Bar":
+        self.bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.bar.stop()
+
+    def advance(self, amount: float) -> None:
+        self.bar.advance(self.task, amount)
+
+    def describe(self, text: str) -> None:
+        self.bar.update(self.task, note=text)
+
+
+@contextmanager
+def progress(verb: str, total: float | None, unit: str = "bytes", wanted: bool | None = None) -> Iterator[Progress]:
+    """A progress bar where somebody is watching (or `wanted` says so), and silence everywhere else."""
+    if not (is_interactive() if wanted is None else wanted):
+        yield _Silent()
+        return
+    with _Bar(verb, total, unit) as bar:
+        yield bar
+
+
+def closing(message: str, *, quiet: bool = False) -> None:
+    """The one line that ends a run on a terminal."""
+    if is_interactive() and not quiet:
+        say(message)

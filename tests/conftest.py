@@ -1,0 +1,96 @@
+"""What every test may use: the command itself, small corpora, and streams of ours to damage."""
+
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+
+from prune_cli import cli
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+
+shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the project's shared data is not beside this checkout")
+
+Corpus = list[dict[str, Any]]
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "prune_cli", *map(str, arguments)]
+
+
+def prune(*arguments: object, stdin: bytes = b"", status: int = 0, **more: Any) -> subprocess.CompletedProcess[bytes]:
+    """Run the command in a process of its own and hold it to its exit status."""
+    done = subprocess.run(command(*arguments), input=stdin, capture_output=True, timeout=120, cwd=more.pop("cwd", ROOT), **more)
+    assert done.returncode == status, done.stderr.decode()
+    return done
+
+
+def status_of(*arguments: object) -> int:
+    """The exit status of a command run inside this process, for tests that run hundreds."""
+    return cli.run([str(argument) for argument in arguments])
+
+
+def lines(records: Iterable[dict[str, Any]]) -> bytes:
+    return b"".join(json.dumps(record).encode() + b"\n" for record in records)
+
+
+def records(data: bytes) -> Corpus:
+    """What zstd(1), not our own reader, makes of a stream."""
+    if data[:4] == b"\x28\xb5\x2f\xfd":
+        data = subprocess.run(["zstd", "-dc"], input=data, capture_output=True, check=True).stdout
+    return [json.loads(line) for line in data.splitlines()]
+
+
+def zstd(*texts: bytes, **settings: Any) -> bytes:
+    """Each text as a zstd frame of its own."""
+    settings.setdefault("write_checksum", True)
+    return b"".join(zstandard.ZstdCompressor(**settings).compress(text) for text in texts)
+
+
+def scored(count: int, seed: int = 1) -> Corpus:
+    """Records with scores that tie, some of them null, and a text of any length."""
+    dice = random.Random(seed)
+    return [
+        {
+            "id": f"doc-{index}",
+            "text": " ".join(dice.choice(("lorem", "ipsum", "dolor", "ünï")) for _ in range(dice.randint(1, 80))),
+            "source": dice.choice("abc"),
+            "perplexity": None if dice.random() < 0.05 else round(dice.lognormvariate(3, 1), dice.choice((0, 6))),
+            "n_scored": dice.randint(1, 300),
+        }
+        for index in range(count)
+    ]
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """200 scored records as one foreign zstd file."""
+    path = tmp_path / "corpus.jsonl.zst"
+    path.write_bytes(zstd(lines(scored(200))))
+    return path
+
+
+@pytest.fixture
+def ranked(corpus: Path, tmp_path: Path) -> Path:
+    """The same records as a ranked stream of ours."""
+    path = tmp_path / "ranked.jsonl.zst"
+    assert status_of("rank", corpus, "-o", path) == 0
+    return path
+
+
+def damaged(data: bytes, places: int, seed: int = 0) -> Iterable[tuple[str, bytes]]:
+    """`places` cuts and as many flipped bits, among them every byte near either end, where head, trailer and seek table lie."""
+    dice = random.Random(seed)
+    edges = [*range(1, 40), *range(len(data) - 40, len(data))]
+    spots = [*dice.sample(edges, places // 4), *(dice.randrange(1, len(data)) for _ in range(places - places // 4))]
+    for at in spots:
+        yield f"cut at {at}", data[:at]
+        bit = dice.randrange(8)
+        yield f"bit {bit} of byte {at} flipped", data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1 :]

@@ -1,0 +1,114 @@
+"""The house has floors: imports point down, siblings do not import each other, every package has one home."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import ROOT
+
+PACKAGE = ROOT / "prune_cli"
+FLOORS = ["errors sizes terminal __init__", "io", "model", "metrics", "stages engines", "commands", "cli __main__ manual"]
+SIBLINGS = ("commands", "stages", "engines", "metrics")  # rooms whose files stand side by side
+SHARED_ROOMS = {"commands.options"}
+HOMES = {
+    "typer": ("cli", "commands", "manual"),
+    "rich": ("terminal",),
+    "orjson": ("io",),
+    "msgspec": ("io",),
+    "zstandard": ("io",),
+    "transformers": ("model",),
+    "tokenizers": ("model",),
+    "safetensors": ("model",),
+    "huggingface_hub": ("model",),
+    "torch": ("model", "metrics", "stages.train", "stages.eval"),
+}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def name(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+
+
+def floor(module: str) -> int:
+    room = module.split(".")[0]
+    return next(height for height, rooms in enumerate(FLOORS) if room in rooms.split())
+
+
+def imports(path: Path) -> set[str]:
+    """Everything a file imports, our own modules as `.name`."""
+    found, here = set(), [*name(path).split("."), ""] if path.stem == "__init__" and path.parent != PACKAGE else name(path).split(".")
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add(str(node.module))
+        elif isinstance(node, ast.ImportFrom):
+            base = here[: len(here) - node.level]
+            for alias in node.names:
+                module = ".".join([*base, *([node.module] if node.module else [])])
+                child = f"{module}.{alias.name}".lstrip(".")
+                is_file = (PACKAGE / child.replace(".", "/")).with_suffix(".py").exists() or (PACKAGE / child.replace(".", "/")).is_dir()
+                found.add("." + (child if is_file else module or "__init__"))
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_imports_point_down(path):
+    module = name(path) or "__init__"
+    room = module.split(".")[0]
+    for imported in (each[1:] for each in imports(path) if each.startswith(".")):
+        assert floor(imported) <= floor(module), f"{module} reaches up to {imported}"
+        if imported.split(".")[0] == room and room in SIBLINGS:
+            assert imported in {*SHARED_ROOMS, room, module}, f"{module} imports its sibling {imported}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_every_package_has_one_home(path):
+    module = name(path) or "__init__"
+    for imported in (each.split(".")[0] for each in imports(path) if not each.startswith(".")):
+        homes = HOMES.get(imported)
+        if homes is not None:
+            assert any(module == home or module.startswith(home + ".") for home in homes), f"{module} imports {imported}"
+        else:
+            assert imported in sys.stdlib_module_names | {"numpy"}, f"{imported} has no home in the list"
+
+
+def test_the_house_has_no_circles():
+    """Within a room files may lean on each other, but not in a circle."""
+    below = {name(path) or "__init__": {each[1:] for each in imports(path) if each.startswith(".")} for path in FILES}
+
+    def walk(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " → ".join((*path, module))
+        for imported in below.get(module, ()):
+            if imported != "__init__":
+                walk(imported, (*path, module))
+
+    for module in below:
+        walk(module, ())
+
+
+@pytest.mark.parametrize("verb", ["slice", "rank"])
+def test_help_loads_nothing_heavy(verb):
+    heavy = ("torch", "transformers", "numpy", "rich", "pydantic", "msgspec", "orjson", "zstandard")
+    script = (
+        "import sys; from prune_cli import cli; status = cli.run(sys.argv[1:]);"
+        f"print(status, [name for name in {heavy} if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, verb, "--help"], capture_output=True, text=True, cwd=ROOT)
+    assert done.stderr == "0 []\n"
+    assert "Usage: prune-cli" in done.stdout
+
+
+def test_no_reader_that_hides_truncation_is_used():
+    """zstandard's stream readers end a truncated file without an error, and some stop after the first frame."""
+    for path in FILES:
+        calls = {
+            node.func.attr
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+        }
+        assert not calls & {"stream_reader", "read_to_iter", "copy_stream"}, path
+        assert "zstandard.open" not in path.read_text()

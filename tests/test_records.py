@@ -1,0 +1,155 @@
+"""Lines and fields: what is wrong is named with file and line, what is right passes byte for byte."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prune_cli.io import records as io
+
+from .conftest import lines, prune, scored, zstd
+
+GOOD = b'{"text": "a", "perplexity": 1.5}\n'
+
+
+def error(bad: bytes, *options: str, verb: str = "rank") -> str:
+    """The message about one bad line among good ones; the status is 65."""
+    said = prune(verb, *options, stdin=GOOD + bad + GOOD, status=65).stderr.decode()
+    assert said.startswith(f"prune-cli {verb}: (standard input):2: ")
+    assert said.count("\n") == 1
+    return said.split(":2: ", 1)[1]
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (b'{"perplexity": NaN}\n', "`perplexity` is NaN, which is no JSON number"),
+        (b'{"perplexity": -Infinity}\n', "`perplexity` is -Infinity"),
+        (b'{"perplexity": 1e999}\n', "not finite"),
+        (b'{"perplexity": "12"}\n', "`perplexity` is a string"),
+        (b'{"perplexity": true}\n', "`perplexity` is true or false"),
+        (b'{"perplexity": [1]}\n', "`perplexity` is a list"),
+        (b'{"id": 3, "ppl": 1}\n', "no field `perplexity`; the record has id, ppl"),
+        (b"{}\n", "no field `perplexity`; the record has no fields at all"),
+        (b"[1]\n", "not an object but a list"),
+        (b"12\n", "not an object but a number"),
+        (b'{"perplexity": 1\n', "not JSON"),
+        (b'{"perplexity": 1}}\n', "not JSON"),
+        (b'{"perplexity": 1}{"perplexity": 2}\n', "not JSON"),
+        (b'{"perplexity": 1,}\n', "not JSON"),
+        (b'{"a": "\x00", "perplexity": 1}\n', "not JSON"),
+        (b'{"a": "\x1f", "perplexity": 1}\n', "not JSON"),
+        (b'{"a": "\\ud800", "perplexity": 1}\n', "surrogate"),
+        (b'\xef\xbb\xbf{"perplexity": 1}\n', "byte-order mark"),
+        (b'{"perplexity": 1, "perplexity": 2}\n', "`perplexity` stands twice"),
+        (b'{"perplexity": 1, "rank": 2}\n', "`rank` is already there; --overwrite"),
+        (b'{"perplexity": 1, "a": ' + b"[" * 50_000 + b"]" * 50_000 + b"}\n", "nested too deep"),
+    ],
+)
+def test_a_bad_record_is_named_with_its_line_and_its_fault(bad, words):
+    assert words in error(bad)
+
+
+def test_a_second_key_inside_another_object_is_not_a_doubled_key():
+    prune("rank", stdin=b'{"perplexity": 1, "meta": {"perplexity": 2}, "tag": "perplexity"}\n')
+
+
+def test_two_records_on_one_line_are_not_taken_for_two_lines():
+    """msgspec reads values, not lines: as many values as lines must not be enough."""
+    assert "not JSON" in prune("rank", stdin=b'{"perplexity": 1}{"perplexity": 2}\n{"perplexity":\n3}\n', status=65).stderr.decode()
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        b'{"perplexity":1,"n":1.10,"big":123456789012345678901234567890,"zero":-0.0,"e":1E5}',
+        b'  { "perplexity" : 1 , "text":"\\u00e9\\/ \\u0000 \xc3\xa9" }  ',
+        b'{"perplexity":1}\r',
+        b'{"perplexity":1,"not utf-8":"\xff\xfe"}',
+        b'{"perplexity":1,"a":' + b"[" * 2000 + b"]" * 2000 + b"}",
+        b'{"b":{},"perplexity":1,"a":{"}":"{"}}',
+        b'{"perplexity":null}',
+    ],
+)
+def test_every_other_byte_of_a_record_stays_what_it_was(record):
+    out = prune("rank", "--plain", stdin=record + b"\n").stdout
+    end = record.rindex(b"}")
+    assert out.startswith(record[:end] + b',"rank":')
+    assert out.endswith(b"}" + record[end + 1 :] + b"\n")
+
+
+def test_the_last_line_needs_no_line_end_and_blank_lines_are_passed_over():
+    out = prune("rank", "--plain", stdin=b'\n  \n{"perplexity":2}\r\n\r\n{"perplexity":1}').stdout
+    assert out == b'{"perplexity":1,"rank":0,"quantile":0.25}\n{"perplexity":2,"rank":1,"quantile":0.75}\r\n'
+
+
+def test_a_byte_order_mark_is_taken_out_on_request():
+    out = prune("rank", "--plain", "--strip-bom", stdin=b'\xef\xbb\xbf{"perplexity":2}\n\xef\xbb\xbf{"perplexity":1}\n').stdout
+    assert out.startswith(b'{"perplexity":1,')
+
+
+def test_a_line_over_the_limit_is_an_error_and_memory_stays_bounded(tmp_path):
+    path = tmp_path / "bomb.zst"
+    path.write_bytes(zstd(b'{"perplexity":1,"text":"' + b"a" * (1 << 30) + b'"}\n'))
+    said = prune("rank", path, status=65, preexec_fn=None).stderr.decode()
+    assert "longer than --max-line (64 MiB)" in said
+    assert (
+        "longer than"
+        in prune("rank", "--max-line", "1K", stdin=b'{"perplexity":1,"text":"' + b"a" * 2000 + b'"}\n', status=65).stderr.decode()
+    )
+
+
+def test_skip_bad_skips_counts_and_says_so_with_status_3():
+    done = prune("rank", "--plain", "--skip-bad", stdin=GOOD + b"oops\n" + GOOD, status=3)
+    assert len(done.stdout.splitlines()) == 2
+    assert b"(standard input):2: not JSON" in done.stderr
+    assert b"1 bad records were skipped" in done.stderr
+
+
+def test_expect_records_notices_a_part_that_is_missing_whole():
+    prune("rank", "--expect-records", 2, stdin=GOOD * 2)
+    assert b"1 records came, 2 were expected" in prune("rank", "--expect-records", 2, stdin=GOOD, status=65).stderr
+
+
+def test_overwrite_replaces_the_field_and_nothing_else():
+    record = b'{ "rank":7,"a":{"rank":1} ,"perplexity":1.0,"quantile" : "x" }\n'
+    out = prune("rank", "--plain", "--overwrite", stdin=record).stdout
+    assert out == b'{"a":{"rank":1} ,"perplexity":1.0,"rank":0,"quantile":0.5}\n'
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.text(), JSON, max_size=6), st.booleans(), st.sampled_from(["", " ", "\t"]))
+def test_splicing_adds_members_and_changes_no_byte(record, ascii_only, space):
+    line = (space + json.dumps(record, ensure_ascii=ascii_only, separators=("," + space, ":" + space)) + space).encode(
+        "utf-8", "surrogatepass"
+    )
+    spliced = io.splice(line, io.members({"rank": 3, "quantile": 0.1}))
+    assert json.loads(spliced.decode("utf-8", "surrogatepass")) == {**record, "rank": 3, "quantile": 0.1}
+    assert spliced.replace(b',"rank":3,"quantile":0.1', b"", 1).replace(b'"rank":3,"quantile":0.1', b"", 1) == line
+
+
+@given(st.dictionaries(st.text(max_size=3), JSON, min_size=1, max_size=6), st.data())
+def test_cutting_members_out_leaves_the_others_byte_for_byte(record, data):
+    gone = data.draw(st.sets(st.sampled_from(sorted(record))))
+    line = json.dumps(record).encode()
+    left = {name: value for name, value in record.items() if name not in gone}
+    assert json.loads(io.without(line, gone)) == left
+    assert io.without(line, []) == line
+
+
+@pytest.mark.parametrize("split", [1, 7, 50])
+def test_any_split_into_files_and_frames_gives_the_same_output(split, tmp_path):
+    corpus = scored(100)
+    whole = prune("rank", "--plain", stdin=lines(corpus)).stdout
+    paths = []
+    for at in range(0, 100, split):
+        paths.append(tmp_path / f"{at:03}.zst")
+        paths[-1].write_bytes(zstd(*(lines([record]) for record in corpus[at : at + split])))
+    assert prune("rank", "--plain", *paths).stdout == whole
