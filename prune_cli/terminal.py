@@ -59,6 +59,7 @@ class Progress(Protocol):
 
     def advance(self, amount: float) -> None: ...
     def describe(self, text: str) -> None: ...
+    def expect(self, total: float) -> None: ...
 
 
 class _Silent:
@@ -66,6 +67,9 @@ class _Silent:
         """Nobody is watching."""
 
     def describe(self, text: str) -> None:
+        """Nobody is watching."""
+
+    def expect(self, total: float) -> None:
         """Nobody is watching."""
 
 
@@ -94,6 +98,9 @@ class _Bar:
 
     def describe(self, text: str) -> None:
         self.bar.update(self.task, note=text)
+
+    def expect(self, total: float) -> None:
+        self.bar.update(self.task, total=total)
 
 
 @contextmanager

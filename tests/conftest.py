@@ -1,9 +1,11 @@
 """What every test may use: the command itself, small corpora, and streams of ours to damage."""
 
 import json
+import os
 import random
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,9 @@ import pytest
 import zstandard
 
 from prune_cli import cli
+
+# Tests run side by side: threads of one process that wait for each other while another has their processor take minutes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
@@ -30,6 +35,29 @@ def prune(*arguments: object, stdin: bytes = b"", status: int = 0, **more: Any) 
     done = subprocess.run(command(*arguments), input=stdin, capture_output=True, timeout=120, cwd=more.pop("cwd", ROOT), **more)
     assert done.returncode == status, done.stderr.decode()
     return done
+
+
+@pytest.fixture
+def here(capfdbinary):
+    """Like `prune`, but inside this process: torch and transformers are imported once for all tests."""
+
+    def run(*arguments: object, stdin: bytes = b"", status: int = 0) -> subprocess.CompletedProcess[bytes]:
+        terminal = os.dup(0)
+        with tempfile.TemporaryFile() as file:
+            file.write(stdin)
+            file.seek(0)
+            os.dup2(file.fileno(), 0)
+            capfdbinary.readouterr()
+            try:
+                found = status_of(*arguments)
+            finally:
+                os.dup2(terminal, 0)
+                os.close(terminal)
+        out, said = capfdbinary.readouterr()
+        assert found == status, said.decode()
+        return subprocess.CompletedProcess([], found, out, said)
+
+    return run
 
 
 def status_of(*arguments: object) -> int:

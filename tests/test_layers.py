@@ -10,7 +10,15 @@ import pytest
 from .conftest import ROOT
 
 PACKAGE = ROOT / "prune_cli"
-FLOORS = ["errors sizes terminal __init__", "io", "model", "metrics", "stages engines", "commands", "cli __main__ manual"]
+FLOORS = [
+    "errors sizes terminal recipes __init__",
+    "io",
+    "kernels pretrained model",
+    "metrics",
+    "stages engines",
+    "commands",
+    "cli __main__ manual",
+]
 SIBLINGS = ("commands", "stages", "engines", "metrics")  # rooms whose files stand side by side
 SHARED_ROOMS = {"commands.options"}
 HOMES = {
@@ -19,11 +27,11 @@ HOMES = {
     "orjson": ("io",),
     "msgspec": ("io",),
     "zstandard": ("io",),
-    "transformers": ("model",),
-    "tokenizers": ("model",),
-    "safetensors": ("model",),
+    "transformers": ("model", "pretrained"),
+    "tokenizers": ("pretrained",),
+    "safetensors": ("model", "pretrained"),
     "huggingface_hub": ("model",),
-    "torch": ("model", "metrics", "stages.train", "stages.eval"),
+    "torch": ("kernels", "pretrained", "model", "metrics", "stages.train", "stages.eval"),
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -19,9 +19,26 @@ if TYPE_CHECKING:
     from ..io.files import Output
     from ..io.records import Source
     from ..io.sink import Sink
+    from ..model import Settings
 
 log = logging.getLogger(__name__)
 option = typer.Option
+
+
+class Bos(StrEnum):
+    """Whether a document gets a token in front, so that its first one can be scored."""
+
+    auto = "auto"
+    always = "always"
+    never = "never"
+
+
+class Dtype(StrEnum):
+    """The numbers a model computes with."""
+
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
 
 
 class Unit(StrEnum):
@@ -35,6 +52,14 @@ Files = Annotated[
     list[str] | None, typer.Argument(metavar="[FILE]...", help="Records to read; - or none is standard input.", show_default=False)
 ]
 GroupBy = Annotated[str, option("--group-by", metavar="FIELD", help="Count the records by this field, too.")]
+TextField = Annotated[str, option("--text-field", metavar="FIELD", help="The field that holds the text.")]
+Prefix = Annotated[str, option("--prefix", metavar="STR", help="Put STR before the names of the new fields.")]
+Overwrite = Annotated[bool, option("--overwrite", help="Replace fields that are already there.")]
+OutputFile = Annotated[
+    str | None, option("--output", "-o", metavar="FILE", help="Write FILE, whole or not at all; by default standard output.")
+]
+Force = Annotated[bool, option("--force", "-f", help="Replace the output if it exists.")]
+Device = Annotated[str, option("--device", metavar="auto|cpu|cuda[:N]", envvar="PRUNE_CLI_DEVICE", help="Where to compute.")]
 
 
 def processors() -> int:
@@ -73,7 +98,7 @@ class Reading(Talk):
     long: Annotated[int, option("--long", metavar="BITS", min=10, max=31, help="The largest zstd window accepted, 2^BITS bytes.")] = 27
 
     @contextmanager
-    def source(self, verb: str, paths: list[str] | None, *, replay: bool = False) -> Iterator["Source"]:
+    def source(self, verb: str, paths: list[str] | None, *, replay: bool = False, bar: bool = True) -> Iterator["Source"]:
         """The records of the operands, with a progress bar over their bytes; bad ones that were skipped make the status 3."""
         from ..io import files, frames, records
 
@@ -82,10 +107,9 @@ class Reading(Talk):
         reading = records.Reading(self.strip_bom, self.skip_bad, sizes.parse(self.max_line), self.expect_records, limits)
         inputs = files.operands(paths or [])
         source = records.Source(inputs, reading, log.warning)
-        with self.bar(verb, files.total_size(inputs)) as bar:
+        with self.bar(verb, files.total_size(inputs)) if bar else terminal.progress(verb, None, wanted=False) as shown:
             for one in inputs:
-                one.progress = bar.advance
-                one.keep = replay
+                one.progress, one.keep = shown.advance, replay
             yield source
         if source.skipped:
             log.warning("%d bad records were skipped", source.skipped)
@@ -96,10 +120,8 @@ class Reading(Talk):
 class Streams(Reading):
     """Records in, records out."""
 
-    output: Annotated[
-        str | None, option("--output", "-o", metavar="FILE", help="Write FILE, whole or not at all; by default standard output.")
-    ] = None
-    force: Annotated[bool, option("--force", "-f", help="Replace FILE if it exists.")] = False
+    output: OutputFile = None
+    force: Force = False
     plain: Annotated[bool, option("--plain", help="Write JSON Lines uncompressed, as to a terminal or a *.jsonl.")] = False
     single_frame: Annotated[
         bool, option("--single-frame", help="Write one ordinary zstd frame, for readers that stop after the first.")
@@ -125,6 +147,29 @@ class Streams(Reading):
 
         plain = self.plain or output.is_terminal() or (self.output or "").endswith(".jsonl")
         return sink.open_sink(output, head, sink.Writing(plain, self.single_frame, self.level, self.threads or processors()))
+
+
+@dataclass(frozen=True)
+class Model:
+    """How a model is run."""
+
+    device: Device = "auto"
+    dtype: Annotated[Dtype, option("--dtype", help="With which numbers; auto is bfloat16 where the machine has it.")] = Dtype.auto
+    context: Annotated[
+        int | None, option("--context", metavar="N", min=1, help="Tokens a window holds; by default as many as the model allows.")
+    ] = None
+    stride: Annotated[int | None, option("--stride", metavar="N", min=1, help="Tokens a later window scores; by default the context.")] = (
+        None
+    )
+    bos: Annotated[Bos, option("--bos", help="A first token in front: auto gives documents one, and blocks none.")] = Bos.auto
+    batch_tokens: Annotated[int | None, option("--batch-tokens", metavar="N", min=1, help="Tokens in a batch; fewer take less memory.")] = (
+        None
+    )
+
+    def settings(self) -> "Settings":
+        from ..model import Settings
+
+        return Settings(self.device, self.dtype.value, self.context, self.stride, self.bos.value, self.batch_tokens)
 
 
 def expanded(command: Callable[..., None]) -> Callable[..., None]:

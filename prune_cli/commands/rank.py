@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from . import options
-from .options import Files, GroupBy, Streams, Unit, expanded, option
+from .options import Files, GroupBy, Overwrite, Prefix, Streams, Unit, expanded, option
 
 
 @expanded
@@ -15,8 +15,8 @@ def rank(
     reverse: Annotated[bool, option("--reverse", "-r", help="Write the highest score first; rank 0 stays the lowest.")] = False,
     by: Annotated[Unit, option("--by", help="What a quantile is a share of.")] = Unit.records,
     tokens_field: Annotated[str, option("--tokens-field", metavar="FIELD", help="The count of tokens.")] = "n_scored",
-    prefix: Annotated[str, option("--prefix", metavar="STR", help="Put STR before the names of the new fields.")] = "",
-    overwrite: Annotated[bool, option("--overwrite", help="Replace fields that are already there.")] = False,
+    prefix: Prefix = "",
+    overwrite: Overwrite = False,
     group_by: GroupBy = "source",
     streams: Streams = Streams(),
 ) -> None:

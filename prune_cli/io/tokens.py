@@ -88,7 +88,7 @@ def pack(
     with (directory / TOKENS).open("wb") as file:
         for batch in _batches(documents):
             for document, ids in zip(batch, _encoded(batch, encode, separator), strict=True):
-                file.write(_checked(ids, vocabulary, len(hashes)).astype(width).tobytes())
+                file.write(np.asarray(_checked(ids, vocabulary, len(hashes)), width).tobytes())
                 hashes.append(content_hash(document))
                 lengths.append(len(ids))
                 total += len(ids)
@@ -128,15 +128,11 @@ def _encoded(batch: list[Document], encode: Encode, separator: int) -> Iterator[
         yield [*next(texts), separator] if isinstance(document, str) else document
 
 
-def _checked(ids: list[int], vocabulary: int, ordinal: int) -> Integers:
-    try:
-        tokens = np.asarray(ids, np.int64)
-        outside = tokens[(tokens < 0) | (tokens >= vocabulary)]
-    except OverflowError:
-        outside = np.array(ids, object)
-    if len(outside):
-        raise DataError(f"document {ordinal + 1} has token {outside[0]}, outside a vocabulary of {vocabulary}", remedy="another tokenizer?")
-    return tokens
+def _checked(ids: list[int], vocabulary: int, ordinal: int) -> list[int]:
+    if min(ids) < 0 or max(ids) >= vocabulary:
+        wrong = next(each for each in ids if not 0 <= each < vocabulary)
+        raise DataError(f"document {ordinal + 1} has token {wrong}, outside a vocabulary of {vocabulary}", remedy="another tokenizer?")
+    return ids
 
 
 def _sync(file: IO[bytes]) -> None:

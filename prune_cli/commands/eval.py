@@ -1,0 +1,74 @@
+"""prune-cli eval"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import UsageError
+from .options import Force, Model, OutputFile, Reading, TextField, expanded, option
+
+if TYPE_CHECKING:
+    from ..model import LanguageModel
+    from ..stages.eval import Item
+
+
+@expanded
+def eval(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="The models to evaluate.")],
+    data: Annotated[list[str] | None, option("--data", metavar="FILE", help="Held-out text; repeat for more test sets.")] = None,
+    against: Annotated[list[str] | None, option("--against", metavar="MODEL", help="Compare every MODEL with this one.")] = None,
+    group_by: Annotated[str | None, option("--group-by", metavar="FIELD", help="Results for each value of this field, too.")] = None,
+    seed: Annotated[int, option("--seed", help="Of the resampling.")] = 0,
+    text_field: TextField = "text",
+    output: OutputFile = None,
+    force: Force = False,
+    running: Model = Model(),
+    reading: Reading = Reading(),
+) -> None:
+    """Measure how well models predict held-out text: perplexity and bits per byte, with 95 % intervals.
+
+    Writes one JSON record per model and test set, and with --against one per comparison: the difference on the very same
+    documents, with a paired interval. Negative effects are better than the baseline.
+
+    Example: prune-cli eval run/ base/ --against base/ --data test.jsonl.zst
+    """
+    from ..io import files
+    from ..io.records import members
+    from ..model import check
+    from ..stages import eval as stage
+    from ..stages import score
+
+    if not data:
+        raise UsageError("nothing to evaluate on", remedy="name a test set with --data FILE")
+    baselines = list(dict.fromkeys(against or []))
+    others = [model for model in dict.fromkeys(models) if model not in baselines]
+    for model in (*others, *baselines):
+        check(model)
+    with files.create(output, files.operands(data), force=force) as results:
+        sets = [(name, _items(name, text_field, group_by, reading)) for name in dict.fromkeys(data)]
+        loaders = {model: _loader(model, running) for model in (*others, *baselines)}
+        for result in stage.evaluate(
+            [(model, loaders[model]) for model in others],
+            sets,
+            score.score,
+            against=[(model, loaders[model]) for model in baselines],
+            seed=seed,
+        ):
+            results.write(b"{" + members(result) + b"}\n")
+
+
+def _items(name: str, text_field: str, group_by: str | None, reading: Reading) -> "list[Item]":
+    from ..io.documents import documents
+    from ..stages.eval import Item
+
+    with reading.source("eval", [name]) as source:
+        found = documents(source, text_field, *([group_by] if group_by else []))
+        return [Item(one[group_by] if group_by else None, one.content) for one in found]
+
+
+def _loader(model: str, running: Model) -> "Callable[[], LanguageModel]":
+    from ..model import load
+
+    return partial(load, model, running.settings())

@@ -1,0 +1,216 @@
+"""Models and tokenizers made new, and kept as folders that Hugging Face's transformers (and what reads its format) loads."""
+
+import json
+import shutil
+from collections.abc import Iterable
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GPT2Config
+from transformers import PreTrainedTokenizerFast as PreTrainedTokenizerFast
+from transformers.configuration_utils import PretrainedConfig as PretrainedConfig
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import PreTrainedModel as PreTrainedModel
+from transformers.utils import logging
+
+from .errors import ConfigurationError, NoInputError, UsageError
+from .kernels import causal_attention, head_loss
+
+END = "<|endoftext|>"
+SMALLEST = 257  # entries of a byte-level vocabulary: the bytes, and the end of a document
+BLOCKED = "prune-cli: blocked"  # the name by which transformers calls our attention
+
+# Tokenizers
+
+
+def load_tokenizer(path: Path) -> PreTrainedTokenizerFast:
+    """The tokenizer in a folder: any that transformers has a fast one for, or GPT-2's bare vocab.json and merges.txt."""
+    if not path.is_dir():
+        raise NoInputError("is not a directory", place=str(path), remedy="name the folder that holds the tokenizer")
+    try:
+        bare = not (path / "tokenizer.json").exists() and (path / "merges.txt").exists()
+        tokenizer = _bare(path) if bare else AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # each format fails in a way of its own
+        raise ConfigurationError(f"its tokenizer cannot be loaded ({_first_line(error)})", place=str(path)) from error
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise ConfigurationError("its tokenizer is not a fast one", place=str(path), remedy="convert it to a tokenizer.json")
+    if tokenizer.eos_token_id is None:
+        raise ConfigurationError("its tokenizer names no end of a document", place=str(path), remedy="set eos_token")
+    tokenizer.backend_tokenizer.no_truncation()  # a tokenizer.json may ask for either, and cut documents short
+    tokenizer.backend_tokenizer.no_padding()
+    return tokenizer
+
+
+def _bare(path: Path) -> PreTrainedTokenizerFast:
+    return _byte_level(models.BPE.from_file(str(path / "vocab.json"), str(path / "merges.txt")))
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE of `vocabulary` entries: the end of a document first, then the bytes, then merges; fewer if the texts run out."""
+    if vocabulary < SMALLEST:
+        raise UsageError(f"{vocabulary} entries do not hold the bytes and the end of a document", remedy=f"ask for {SMALLEST} or more")
+    learner = _byte_level(models.BPE()).backend_tokenizer
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=[END], initial_alphabet=alphabet, show_progress=False)
+    learner.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=learner, bos_token=END, eos_token=END)
+
+
+def _byte_level(model: Any) -> PreTrainedTokenizerFast:
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=END, eos_token=END)
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[int]]:
+    """Texts as token ids, by every core, with nothing added; a special token that is spelled out in a text is text."""
+    backend = tokenizer.backend_tokenizer
+    backend.encode_special_tokens = True
+    return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
+
+
+def vocabulary(tokenizer: PreTrainedTokenizerFast) -> int:
+    """One more than the highest id (a tokenizer's length is less where its ids have holes)."""
+    return max(tokenizer.get_vocab().values()) + 1
+
+
+def fingerprint(what: PreTrainedTokenizerFast | PretrainedConfig) -> str:
+    """A hash of what decides the ids of a text, or the shape of a model."""
+    if isinstance(what, PretrainedConfig):
+        values = {name: value for name, value in what.to_dict().items() if name != "transformers_version"}
+        return _hash(json.dumps(values, sort_keys=True, default=str))
+    return _hash(what.backend_tokenizer.to_str())
+
+
+def _hash(text: str) -> str:
+    return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+# Models
+
+
+def gpt2(tokenizer: PreTrainedTokenizerFast, *, layers: int, width: int, heads: int, context: int, entries: int) -> PretrainedConfig:
+    """A GPT-2 of this shape, without dropout; its activation is GPT-2's own `gelu_new` under the name of the faster code."""
+    return GPT2Config(
+        vocab_size=max(entries, vocabulary(tokenizer)),
+        n_positions=context,
+        n_embd=width,
+        n_layer=layers,
+        n_head=heads,
+        activation_function="gelu_pytorch_tanh",
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+
+
+def read_config(path: Path, tokenizer: PreTrainedTokenizerFast) -> PretrainedConfig:
+    """A model's config.json, told the special tokens of `tokenizer`; ConfigurationError where they do not fit together."""
+    try:
+        values = json.loads(path.read_bytes())
+        config: PretrainedConfig = AutoConfig.for_model(values.pop("model_type"), **values)
+    except FileNotFoundError:
+        raise NoInputError("does not exist", place=str(path)) from None
+    except Exception as error:  # each architecture checks its values in a way of its own
+        raise ConfigurationError(f"is not the config.json of a model ({_first_line(error)})", place=str(path)) from error
+    if config.vocab_size < vocabulary(tokenizer):
+        fault = f"vocab_size {config.vocab_size} is less than the tokenizer's {vocabulary(tokenizer)}"
+        raise ConfigurationError(fault, place=str(path), remedy="raise it")
+    config.bos_token_id, config.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
+    return config
+
+
+def new_model(config: PretrainedConfig, seed: int) -> PreTrainedModel:
+    """A causal model in float32 as its architecture starts it: for GPT-2 N(0, 0.02), what writes to the residual / √(2 layers).
+
+    It is in evaluation mode and is trained so: no dropout, whatever its configuration says.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False).eval()
+        except (ValueError, RuntimeError) as error:
+            raise ConfigurationError(f"no model can be made of this configuration ({_first_line(error)})") from error
+    return _with_plain_head(model)
+
+
+def load_model(directory: Path) -> PreTrainedModel:
+    """The model that `save` kept, to train on."""
+    logging.disable_progress_bar()
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, local_files_only=True)
+    return model.eval()  # type: ignore[no-any-return]
+
+
+def _with_plain_head(model: PreTrainedModel) -> PreTrainedModel:
+    """Refuse a model whose loss is not trunk, matrix, softmax (a bias, a scale, a cap): we would train another one than we save."""
+    ids = torch.arange(8)[None] % model.config.vocab_size
+    with torch.no_grad():
+        ours = model.base_model(input_ids=ids, use_cache=False).last_hidden_state @ head(model).T
+        if not torch.allclose(ours, model(input_ids=ids, use_cache=False).logits, rtol=1e-3, atol=1e-5):
+            fault = f"{type(model).__name__} does more in its head than a matrix product"
+            raise ConfigurationError(fault, remedy="take another architecture")
+    return model
+
+
+def head(model: PreTrainedModel) -> Tensor:
+    """The matrix (V, D) from the trunk's last state to logits."""
+    weight: Tensor = model.get_output_embeddings().weight
+    return weight
+
+
+def use_blocked_attention(model: PreTrainedModel) -> None:
+    """Our own attention where it is known to be the same thing and faster: GPT-2, in bfloat16, on a CPU."""
+    if model.config.model_type == "gpt2":
+        ALL_ATTENTION_FUNCTIONS.register(BLOCKED, _blocked)
+        model.set_attn_implementation(BLOCKED)
+
+
+def _blocked(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: None, **more: Any) -> tuple[Tensor, None]:
+    return causal_attention(query, key, value, more["scaling"]), None
+
+
+def loss(model: PreTrainedModel, blocks: Tensor, dtype: torch.dtype, scale: float) -> Tensor:
+    """`scale` times the summed cross-entropy of every token of `blocks` (B, T) but the first of each, computed in `dtype`."""
+    with torch.autocast(blocks.device.type, dtype, enabled=dtype != torch.float32):
+        states = model.base_model(input_ids=blocks, use_cache=False).last_hidden_state
+    return head_loss(states[:, :-1].flatten(0, 1).to(dtype), head(model), blocks[:, 1:].flatten(), scale)
+
+
+# Folders
+
+
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, directory: Path) -> None:
+    """Write config.json, generation_config.json, model.safetensors, tokenizer.json and tokenizer_config.json."""
+    logging.disable_progress_bar()
+    model.save_pretrained(directory)
+    for path in directory.glob("*.safetensors"):
+        shutil.copymode(directory / "config.json", path)  # safetensors lets the owner alone read
+    save_tokenizer(tokenizer, directory, model.config.max_position_embeddings)
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerFast, directory: Path, context: int | None = None) -> None:
+    if context:
+        tokenizer.model_max_length = context
+    tokenizer.save_pretrained(directory)
+    names = directory / "tokenizer_config.json"
+    names.write_text(names.read_text().replace('"TokenizersBackend"', '"PreTrainedTokenizerFast"'))  # which transformers 4 knows, too
+
+
+def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    save_file(tensors, path)
+
+
+def load_tensors(path: Path, device: torch.device) -> dict[str, Tensor]:
+    return load_file(path, device=str(device))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
