@@ -66,7 +66,8 @@ class Settings:
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise UsageError(f"{self.device!r} is not one of auto, cpu, cuda, cuda:N", place="--device")
         for name in ("context", "stride", "batch_tokens"):
-            if (getattr(self, name) or 1) < 1:
+            value: int | None = getattr(self, name)
+            if value is not None and value < 1:
                 raise UsageError("must be 1 or more", place=f"--{name.replace('_', '-')}")
 
 

@@ -97,6 +97,24 @@ def test_inputs_that_cannot_be_read_are_named_before_any_work(tmp_path):
     assert b"named twice" in prune("rank", "-", "-", status=2).stderr
 
 
+def test_a_name_that_promises_another_format_is_noted(tmp_path):
+    (tmp_path / "in.jsonl.zst").write_bytes(RECORDS)
+    done = prune("rank", tmp_path / "in.jsonl.zst")
+    assert b"in.jsonl.zst: the name says zstd, the content is plain: read as plain" in done.stderr
+    assert len(records(done.stdout)) == 20
+
+
+def test_a_terminal_is_not_read_from_and_gets_plain_lines(tmp_path):
+    ours, theirs = os.openpty()
+    done = subprocess.run(command("rank"), stdin=theirs, capture_output=True)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"standard input is a terminal and no FILE was given" in done.stderr
+    subprocess.run(command("rank"), input=lines(scored(1)), stdout=theirs, check=True)
+    assert os.read(ours, 10_000).startswith(b'{"id": "doc-0"')
+    os.close(ours)
+    os.close(theirs)
+
+
 def test_odd_file_names_are_shown_on_one_line(tmp_path):
     name = os.fsencode(tmp_path) + b"/a\nb \xff.jsonl"
     with open(name, "wb") as file:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from prune_cli.stages.slice import Cut, fraction
 
-from .conftest import command, lines, prune, records
+from .conftest import command, lines, prune, records, zstd
 
 N = 191  # scored records of the `ranked` fixture
 
@@ -125,6 +125,12 @@ def test_the_input_of_two_passes_may_be_a_pipe_or_a_redirected_file(corpus):
             command("slice", "-k", "perplexity", "--keep", "middle", "--frac", "0.5"), stdin=file, capture_output=True
         )
     assert redirected.stdout == expected
+
+
+def test_half_of_nothing_is_nothing_and_no_error():
+    assert records(prune("slice", "--keep", "middle", "--frac", "0.5", stdin=zstd(b"")).stdout) == []
+    empty = prune("rank", stdin=zstd(b"")).stdout
+    assert records(prune("slice", "--keep", "middle", "--frac", "0.5", stdin=empty).stdout) == []
 
 
 @pytest.mark.parametrize("tied", [1, 7])

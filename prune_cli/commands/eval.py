@@ -34,14 +34,14 @@ def eval(
 
     Example: prune-cli eval run/ base/ --against base/ --data test.jsonl.zst
     """
+    if not data:
+        raise UsageError("nothing to evaluate on", remedy="name a test set with --data FILE")
     from ..io import files
     from ..io.records import members
     from ..model import check
     from ..stages import eval as stage
     from ..stages import score
 
-    if not data:
-        raise UsageError("nothing to evaluate on", remedy="name a test set with --data FILE")
     baselines = list(dict.fromkeys(against or []))
     others = [model for model in dict.fromkeys(models) if model not in baselines]
     for model in (*others, *baselines):

@@ -111,6 +111,8 @@ class Reading(Talk):
             for one in inputs:
                 one.progress, one.keep = shown.advance, replay
             yield source
+        if source.blank:
+            log.info("%d blank lines were passed over", source.blank)
         if source.skipped:
             log.warning("%d bad records were skipped", source.skipped)
             raise typer.Exit(3)

@@ -38,13 +38,13 @@ def score(
 
     Example: prune-cli score --model ./reference corpus.jsonl.zst -o scored.jsonl.zst
     """
+    if model is None:
+        raise UsageError("no model to score with", remedy="name one with --model PATH")
     from .. import metrics
     from ..io.documents import documents
     from ..model import check, load
     from ..stages import score as stage
 
-    if model is None:
-        raise UsageError("no model to score with", remedy="name one with --model PATH")
     chosen = [metrics.load(name) for name in metric or ["perplexity"]]
     names = {name: prefix + name for name in (*(one.name for one in chosen), *COUNTS)}
     check(model)

@@ -58,11 +58,11 @@ def train(
 
     Example: prune-cli train --preset tiny --train-tokenizer 4096 --steps 500 -o run/ shard.jsonl.zst
     """
+    if output is None:
+        raise UsageError("no place for the run", remedy="name a directory with -o DIR")
     from ..recipes import Settings
     from ..stages import train as stage
 
-    if output is None:
-        raise UsageError("no place for the run", remedy="name a directory with -o DIR")
     settings = Settings(**asdict(run), dtype=dtype.value, device=device)
     with reading.source("train", files, bar=False) as source, reading.bar("train", None, "steps") as bar:
         stage.train(

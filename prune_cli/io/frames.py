@@ -38,6 +38,7 @@ STEP = 16  # blocks fed to the decompressor at once: at most 2 MiB come out
 BLOCK = 128 << 10  # the most text a zstd block may hold
 HEAD_LIMIT = 16 << 20
 TRAILER_LIMIT_PER_FRAME = 32 << 10
+SUFFIXES = {".zst": "zstd", ".zstd": "zstd", ".gz": "gzip", ".jsonl": "plain", ".json": "plain"}
 FOREIGN = {
     b"PAR1": ("Parquet", "convert it: duckdb -c \"copy (from 'FILE') to '/dev/stdout' (format json)\""),
     b"BZh": ("bzip2", "decompress it first: bzip2 -dc FILE | prune-cli ..."),
@@ -116,7 +117,7 @@ class _Input:
         return chunk
 
 
-def read(raw: Raw, limits: Limits = Limits(), warn: Callable[[str], None] = lambda message: None) -> Iterator[Event]:
+def read(raw: Raw, limits: Limits = Limits(), warn: Callable[[str], None] = lambda message: None, name: str = "") -> Iterator[Event]:
     """Yield the text of a file in pieces of at most a few megabytes, and the heads and trailers of our own streams as they pass.
 
     Raises DataError, with the byte where it happened, at any truncation, checksum failure or disagreement between the frames
@@ -130,9 +131,13 @@ def read(raw: Raw, limits: Limits = Limits(), warn: Callable[[str], None] = lamb
         raise DataError("no bytes at all", remedy="the command before it may have failed; --allow-empty accepts this as no records")
     if len(start) < 4 and (ZSTD.startswith(start) or GZIP.startswith(start[:2])):
         raise DataError(f"truncated at byte {len(start)}, inside the first magic number", remedy="fetch or make it again")
-    if start[:2] == GZIP:
+    kind = "gzip" if start[:2] == GZIP else "zstd" if _is_zstd(start) else "plain"
+    named = next((kind for suffix, kind in SUFFIXES.items() if name.endswith(suffix)), kind)
+    if kind != named:
+        warn(f"the name says {named}, the content is {kind}: read as {kind}")
+    if kind == "gzip":
         yield from _gzip(source, limits)
-    elif _is_zstd(start):
+    elif kind == "zstd":
         yield from _zstd(source, limits, warn)
     else:
         yield from _plain(source, start)

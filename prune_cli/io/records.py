@@ -174,7 +174,7 @@ def _blocks_of(file: Input, source: Source) -> Iterator[_Block]:
 
     with file.open() as raw:
         try:
-            for event in frames.read(raw, source.reading.limits, lambda message: source.warn(f"{file.name}: {message}")):
+            for event in frames.read(raw, source.reading.limits, lambda message: source.warn(f"{file.name}: {message}"), file.path):
                 if isinstance(event, bytes):
                     if not told:
                         told = True

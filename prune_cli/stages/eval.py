@@ -67,9 +67,7 @@ def evaluate(
                 yield _comparison((model, found), (baseline, baselines[baseline, name]), name, seed, resamples)
 
 
-def _run(
-    loader: Loader, data: Sequence[tuple[str, Sequence[Item]]], score: Scorer
-) -> Iterator[tuple[str, Sequence[Item], Likelihoods]]:
+def _run(loader: Loader, data: Sequence[tuple[str, Sequence[Item]]], score: Scorer) -> Iterator[tuple[str, Sequence[Item], Likelihoods]]:
     model = loader()
     for name, items in data:
         yield name, items, _likelihoods(model, name, items, score)

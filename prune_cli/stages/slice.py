@@ -71,9 +71,10 @@ def ranked(source: Source, cut: Cut, slicing: Slicing, by: str | None, prefix: s
     Raises UsageError where the stream has lost its head and `by` does not say what it was ranked by; DataError where the stream
     is not one ranking in order.
     """
-    head, _ = source.peek()
+    head, fields = source.peek()
     known = (head or {}).get("rank")
-    return _ranked(source, cut, slicing, known, _unit(known, by), prefix, tally)
+    unit = _unit(known, by) if fields or known else "records"  # of nothing at all, half is nothing
+    return _ranked(source, cut, slicing, known, unit, prefix, tally)
 
 
 def _ranked(
