@@ -1,0 +1,168 @@
+"""Scoring as a stage: records in, the same records with their numbers out, in lists that end where the records say."""
+
+import logging
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from prune_cli import metrics
+from prune_cli.errors import DataError, UsageError
+from prune_cli.model import Document, LanguageModel, TokenStatistics
+from prune_cli.stages import score as stage
+
+from .test_model import IDS, PROSE, TEXTS, load, save, tiny_gpt2
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> LanguageModel:
+    return load(tiny_gpt2(tmp_path_factory.mktemp("gpt2")))
+
+
+BOTH = [metrics.load("perplexity"), metrics.load("bits_per_byte")]
+
+
+def scored(items, model, chosen=BOTH, **more):
+    return [pair for window in stage.score(items, model, chosen, **more) for pair in window]
+
+
+# --- metrics ------------------------------------------------------------------------------------------------------------------
+
+
+def statistics(*nll: float, n_bytes: int | None = 5) -> tuple[Document, TokenStatistics]:
+    return Document(np.zeros(len(nll) + 1, np.int64), n_bytes), TokenStatistics(np.array(nll, np.float32))
+
+
+def test_perplexity_by_hand():
+    """Tokens of probability 1/2, 1/4 and 1/8: exp(mean nll) is their geometric mean turned over, 4."""
+    assert metrics.load("perplexity").score(*statistics(math.log(2), math.log(4), math.log(8))) == pytest.approx(4)
+
+
+def test_bits_per_byte_by_hand():
+    """1 + 2 + 3 bits over 5 bytes."""
+    assert metrics.load("bits_per_byte").score(*statistics(math.log(2), math.log(4), math.log(8))) == pytest.approx(6 / 5)
+    assert metrics.load("bits_per_byte").score(*statistics(1.0, n_bytes=None)) is None
+    assert metrics.load("bits_per_byte").score(*statistics(1.0, n_bytes=0)) is None
+
+
+def test_the_folder_is_the_registry():
+    folder = Path(metrics.__file__).parent
+    assert metrics.names() == sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
+    for name in metrics.names():
+        metric = metrics.load(name)
+        assert metric.name == name
+        assert metric.description.endswith(".")
+        assert metric.easy in ("low", "high", None)
+
+
+def test_an_unknown_metric_lists_the_choices():
+    with pytest.raises(UsageError, match=r"no metric is named 'perplexty': there are bits_per_byte, .*; did you mean perplexity\?"):
+        metrics.load("perplexty")
+
+
+# --- records ------------------------------------------------------------------------------------------------------------------
+
+
+def test_payloads_come_out_in_order_with_their_fields(model):
+    found = scored([(f"record {at}", text) for at, text in enumerate(TEXTS)], model)
+    assert [payload for payload, _ in found] == [f"record {at}" for at in range(len(TEXTS))]
+    for text, (_, fields) in zip(TEXTS, found, strict=True):
+        assert list(fields) == ["perplexity", "bits_per_byte", "nll_sum", "n_scored", "n_bytes"]
+        assert fields["n_bytes"] == len(text.encode())
+        assert fields["n_scored"] == len(model.tokenizer(text)["input_ids"])
+        if text:
+            assert fields["perplexity"] == pytest.approx(math.exp(fields["nll_sum"] / fields["n_scored"]))
+            assert fields["bits_per_byte"] == pytest.approx(fields["nll_sum"] / math.log(2) / fields["n_bytes"])
+
+
+def test_what_cannot_be_scored_is_none(model):
+    [(_, empty), (_, one), (_, block)] = scored([("", ""), ("", [5]), ("", IDS)], model)
+    assert (empty["perplexity"], empty["nll_sum"], empty["n_scored"], empty["n_bytes"]) == (None, 0.0, 0, 0)
+    assert (one["perplexity"], one["n_scored"]) == (None, 0)
+    assert (block["perplexity"] is None, block["n_scored"]) == (False, len(IDS) - 1)
+
+
+def test_few_tokens_can_be_declared_unscorable(model):
+    [(_, short), (_, long)] = scored([("", "ab"), ("", PROSE)], model, min_tokens=3)
+    assert (short["perplexity"], short["bits_per_byte"], short["n_scored"]) == (None, None, 2)
+    assert short["nll_sum"] > 0
+    assert long["perplexity"] > 1
+
+
+def test_no_records_no_windows(model):
+    assert list(stage.score([], model, BOTH)) == []
+
+
+def test_a_list_ends_where_its_own_records_say(model, monkeypatch):
+    """So that scoring taken up again behind any list goes on exactly as it would have."""
+    monkeypatch.setattr(stage, "BLOCK_RECORDS", 3)
+    items = [(at, TEXTS[at % len(TEXTS)] or "x") for at in range(40)]
+    whole = list(stage.score(items, model, BOTH, window_tokens=300))
+    assert len(whole) > 3
+    for at in range(1, len(whole)):
+        done = sum(map(len, whole[:at]))
+        assert list(stage.score(items[done:], model, BOTH, window_tokens=300)) == whole[at:]
+
+
+def test_empty_records_fill_a_list_too(model):
+    windows = list(stage.score((("", "") for _ in range(2000)), model, BOTH, window_tokens=1000))
+    assert [len(window) for window in windows] == [512, 512, 512, 464]
+
+
+def test_no_more_is_read_than_a_list_needs(model):
+    items = ((at, "x") for at in range(10_000))
+    next(stage.score(items, model, BOTH, window_tokens=100))
+    assert next(items)[0] == stage.BLOCK_RECORDS
+
+
+def test_scores_do_not_depend_on_the_list(model):
+    items = list(enumerate(TEXTS))
+    for (_, fields), (_, alone) in zip(scored(items, model), scored(items, model, window_tokens=1), strict=True):
+        assert fields["nll_sum"] == pytest.approx(alone["nll_sum"], rel=1e-5)
+
+
+# --- faults -------------------------------------------------------------------------------------------------------------------
+
+
+def test_ids_that_the_model_does_not_know_name_the_record(model):
+    with pytest.raises(DataError, match="web:3: input_ids has 320"):
+        scored([("web:2", "good"), ("web:3", [1, 320])], model)
+
+
+def test_a_likelihood_that_is_no_number_names_the_record(tmp_path):
+    """One row of the embedding is damaged: only records with that token show it."""
+    path = tiny_gpt2(tmp_path, tie_word_embeddings=False)
+    network = transformers.GPT2LMHeadModel.from_pretrained(path)
+    with torch.no_grad():
+        network.transformer.wte.weight[7] = math.nan
+    network.save_pretrained(path)
+    model = load(path)
+    assert scored([(1, [5, 6, 8])], model)[0][1]["perplexity"] > 1
+    with pytest.raises(DataError, match="line 2: the model gives it a likelihood of nan"):
+        scored([(1, [5, 6, 8]), (2, [5, 7, 8])], model, place="line {}".format)
+
+
+def test_a_score_that_is_too_large_names_the_record(tmp_path):
+    path = tiny_gpt2(tmp_path, tie_word_embeddings=False)
+    network = transformers.GPT2LMHeadModel.from_pretrained(path)
+    with torch.no_grad():
+        network.lm_head.weight.mul_(1e5)
+    network.save_pretrained(path)
+    with pytest.raises(DataError, match="first: a score is too large"):
+        scored([("first", PROSE)], load(path))
+
+
+def test_text_that_the_vocabulary_cannot_spell_is_warned_of(tmp_path, caplog):
+    backend = Tokenizer(models.WordLevel({"<unk>": 0, "the": 1, "fox": 2}, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
+    config = transformers.GPT2Config(vocab_size=3, n_positions=8, n_embd=8, n_layer=1, n_head=1)
+    words = load(save(transformers.GPT2LMHeadModel(config), tmp_path, tokenizer))
+    with caplog.at_level(logging.WARNING):
+        found = scored([("", "the quick fox"), ("", "the fox"), ("", "a big dog")], words)
+    assert "4 tokens in 2 records are text that the model's vocabulary cannot spell" in caplog.text
+    assert [fields["bits_per_byte"] for _, fields in found] == [None, None, None]
