@@ -7,7 +7,6 @@ windows that fit the context, windows of many documents become batches, and the 
 import hashlib
 import json
 import logging
-import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -23,28 +22,24 @@ import transformers
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from huggingface_hub.utils.tqdm import disable_progress_bars
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import nn
 from transformers.activations import NewGELUActivation
 
 from .errors import ConfigurationError, DataError, OutOfMemoryError, UnavailableError, UsageError
+from .head import Head, split
 from .pretrained import use_blocked_attention
+from .safety import check_directory, is_local
 
 log = logging.getLogger(__name__)
 
 Content = str | Sequence[int]  # a text, or the ids of a block
 
-HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
-PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "consolidated.00.pth")
 HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
 BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
-LOADING_ERRORS = (OSError, ValueError, LookupError, RuntimeError, ImportError, AttributeError, TypeError)
+LOADING_ERRORS = (OSError, ValueError, LookupError, RuntimeError, ImportError, AttributeError, TypeError, MemoryError)
 
 # Tokens in a batch, padding included: on a processor no more than its cache takes between two layers; a card wants to be filled.
 BATCH_TOKENS = {"cpu": 2048, "cuda": 1 << 16}
-# Float32 logits that exist at a time: enough rows for a product at full speed, few enough for a cache.
-HEAD_BYTES = {"cpu": 3 << 24, "cuda": 1 << 29}
 WHOLE_LOGITS_BYTES = 1 << 28  # for models whose own forward has to be used
 
 
@@ -95,74 +90,6 @@ class TokenStatistics:
         return float(self.nll.sum(dtype=np.float64))
 
 
-# --- before loading ---------------------------------------------------------------------------------------------------------
-
-
-def check(name: str) -> None:
-    """Refuse a local model that cannot be used, before anything is loaded or read. A hub's is looked at once it is fetched.
-
-    Raises ConfigurationError.
-    """
-    if is_local(name):
-        _check_directory(Path(name))
-
-
-def is_local(name: str) -> bool:
-    """Whether a model's name is a path, and so never tried on the hub: it exists, or is not spelled as a hub's name is."""
-    return os.path.exists(name) or not HUB_NAME.fullmatch(name)
-
-
-def _check_directory(path: Path) -> None:
-    if not path.is_dir():
-        fault = "is not a directory" if path.exists() else "there is no such model directory"
-        raise ConfigurationError(fault, place=str(path), remedy="name a directory in the Hugging Face layout")
-    _read_json(path / "config.json")
-    for name in ("config.json", "tokenizer_config.json"):
-        if (path / name).exists() and "auto_map" in _read_json(path / name):
-            fault = f"{name} asks for Python code of the model's own (auto_map)"
-            raise ConfigurationError(fault, place=str(path), remedy="such code is never run; use a model that transformers knows")
-    for weights in _weight_files(path):
-        _check_weights(weights)
-    if not any((path / name).exists() for name in TOKENIZER_FILES):
-        raise ConfigurationError("there is no tokenizer", place=str(path), remedy="put its tokenizer.json beside the weights")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        remedy = "a model directory holds config.json, model.safetensors and tokenizer.json"
-        raise ConfigurationError(f"there is no {path.name}", place=str(path.parent), remedy=remedy) from None
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"cannot be read: {error}", place=str(path), remedy="copy it again") from None
-    if not isinstance(value, dict):
-        raise ConfigurationError("is not a JSON object", place=str(path), remedy="copy it again")
-    return value
-
-
-def _weight_files(path: Path) -> list[Path]:
-    if (path / "model.safetensors").exists():
-        return [path / "model.safetensors"]
-    index = path / "model.safetensors.index.json"
-    if index.exists():
-        return [path / name for name in sorted(set(_read_json(index).get("weight_map", {}).values()))]
-    if any((path / name).exists() for name in PICKLES):
-        fault = "the weights are a pickle, which can run code when it is loaded"
-        raise ConfigurationError(fault, place=str(path), remedy="convert them to safetensors")
-    raise ConfigurationError("there are no weights", place=str(path), remedy="put model.safetensors beside config.json")
-
-
-def _check_weights(path: Path) -> None:
-    """Opening reads only the header, and compares the sizes that it tells with the file's."""
-    try:
-        with safe_open(path, framework="numpy"):
-            return
-    except FileNotFoundError:
-        raise ConfigurationError("a part of the weights is missing", place=str(path), remedy="copy the model again") from None
-    except (SafetensorError, OSError) as error:
-        raise ConfigurationError(f"the weights are cut off or damaged ({error})", place=str(path), remedy="copy them again") from None
-
-
 # --- loading ----------------------------------------------------------------------------------------------------------------
 
 
@@ -173,8 +100,8 @@ def load(name: str, settings: Settings = Settings()) -> "LanguageModel":
     """
     _silence()
     directory = Path(name) if is_local(name) else _fetch(name)
-    _check_directory(directory)
-    tokenizer = load_tokenizer(directory)
+    check_directory(directory)
+    tokenizer = _load_tokenizer(directory)
     with _loading(name):
         config = transformers.AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False).get_text_config()
     settings = _resolve(settings, config, name)
@@ -182,9 +109,7 @@ def load(name: str, settings: Settings = Settings()) -> "LanguageModel":
     return LanguageModel(name, _load_network(directory, settings, name), tokenizer, settings)
 
 
-def load_tokenizer(directory: Path) -> Any:
-    """The tokenizer alone. Raises ConfigurationError."""
-    _silence()
+def _load_tokenizer(directory: Path) -> Any:
     with _loading(str(directory)):
         return transformers.AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
 
@@ -311,13 +236,13 @@ class LanguageModel:
         assert settings.batch_tokens is not None
         self._context, self._stride, self._batch_tokens = settings.context, settings.stride, settings.batch_tokens
         self._device = torch.device(settings.device)
-        self.vocabulary: int = network.get_input_embeddings().num_embeddings
+        self.vocabulary: int = network.config.get_text_config().vocab_size
         self._prefix = _prefix(tokenizer, settings.bos, name)
         self._lengths = token_lengths(tokenizer, self.vocabulary)
         ends = (tokenizer.bos_token_id, tokenizer.eos_token_id)  # GPT-2 says `<unk>` and means its end of text
         self._unknown = tokenizer.unk_token_id if tokenizer.unk_token_id not in ends else None
-        self._trunk, layer = _split(network, min(8, self._context), name)
-        self._head = _Head(layer, self.vocabulary, getattr(torch, settings.dtype), self._device)
+        self._trunk, layer = split(network, self.vocabulary, min(8, self._context), name)
+        self._head = Head(layer, self.vocabulary, getattr(torch, settings.dtype), self._device)
         if layer is None:
             log.info("%s: its output is more than a matrix product; its own forward is used, which is slower", name)
             self._batch_tokens = min(self._batch_tokens, max(1, WHOLE_LOGITS_BYTES // (4 * self.vocabulary)))
@@ -461,75 +386,6 @@ def windows(length: int, context: int, stride: int) -> Iterator[tuple[int, int, 
     while end < length:
         first, end = end, min(end + stride, length)
         yield end - context - 1, end, first
-
-
-# --- the output layer -------------------------------------------------------------------------------------------------------
-
-
-def _split(network: Any, length: int, name: str) -> tuple[Callable[[Tensor], Tensor], nn.Linear | None]:
-    """The trunk and the output layer, where applying one to the other is all that the model does; else the model and None.
-
-    Soft caps, scaled logits and transforms in between are found by trying, which needs no list of architectures; so are models
-    that transformers would load as causal ones although their tokens see what comes after them (BERT).
-    """
-    trunk, layer = network.base_model, network.get_output_embeddings()
-    with torch.inference_mode():
-        probe = torch.linspace(0, network.get_input_embeddings().num_embeddings - 1, length, device=network.device).long().repeat(2, 1)
-        probe[1, -1] = probe[0, 0]
-        logits = network(input_ids=probe, use_cache=False).logits
-        if not _close(logits[0, :-1], logits[1, :-1]):
-            raise ConfigurationError("its tokens see what comes after them", place=name, remedy="use a causal language model")
-        if isinstance(layer, nn.Linear) and trunk is not network:
-            hidden = trunk(input_ids=probe, use_cache=False)[0]
-            if hidden.shape[-1] == layer.in_features and _close(layer(hidden), logits):
-                return lambda tokens: trunk(input_ids=tokens, use_cache=False)[0], layer
-    return lambda tokens: network(input_ids=tokens, use_cache=False).logits, None
-
-
-def _close(ours: Tensor, theirs: Tensor) -> bool:
-    """The same operations on the same shapes: what differs by more than a few roundings of float32 is another formula."""
-    scale = float(theirs.abs().max()) if theirs.numel() else 0.0
-    return torch.allclose(ours.float(), theirs.float(), rtol=0, atol=1e-5 * scale, equal_nan=True)
-
-
-class _Head:
-    """The output layer for a few rows at a time, in buffers that are kept: fresh memory of this size costs as much as the product.
-
-    Without a layer it is handed logits.
-    """
-
-    def __init__(self, layer: nn.Linear | None, vocabulary: int, dtype: torch.dtype, device: torch.device) -> None:
-        self.layer = layer
-        vocabulary = layer.out_features if layer else vocabulary
-        self.rows = max(16, HEAD_BYTES[device.type] // (4 * vocabulary))
-        self.wide = torch.empty(self.rows, vocabulary, dtype=torch.float32, device=device)
-        self.narrow = self.wide if dtype == torch.float32 else torch.empty(self.rows, vocabulary, dtype=dtype, device=device)
-
-    def __call__(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """Each target's negative log-likelihood: hidden (R, D), targets (R) → (R)."""
-        chunks = zip(hidden.split(self.rows), targets.split(self.rows), strict=True)
-        return torch.cat([self._nll(*chunk) for chunk in chunks])
-
-    def _nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        logits = self._logits(hidden, targets)  # (r, V)
-        log_probabilities = torch.log_softmax(logits, -1, out=logits)
-        return -log_probabilities.gather(-1, targets[:, None]).squeeze(-1)
-
-    def _logits(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """Float32 logits, shifted by about the target's own, which the softmax does not see.
-
-        A product in bfloat16 comes out in bfloat16, with steps of ½ where logits are near 100 (GPT-2's are). Shifted inside the
-        product, before that rounding, the target's comes out near 0 and its rivals in steps that are small beside their distance.
-        """
-        wide, narrow = self.wide[: len(hidden)], self.narrow[: len(hidden)]
-        if self.layer is None:
-            return wide.copy_(hidden)
-        weight = self.layer.weight
-        own = (hidden * weight[targets]).sum(-1, keepdim=True)
-        torch.addmm(own, hidden, weight.t(), beta=-1, out=narrow)
-        if self.narrow is not self.wide:
-            wide.copy_(narrow)
-        return wide if self.layer.bias is None else wide.add_(self.layer.bias)
 
 
 # --- the tokenizer ----------------------------------------------------------------------------------------------------------

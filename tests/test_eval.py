@@ -45,6 +45,13 @@ def test_results_go_to_a_file_that_is_whole_or_absent(model, tmp_path, here):
     assert not (tmp_path / "r").exists()
 
 
+def test_bad_records_are_skipped_on_request_and_the_rest_is_evaluated(model, tmp_path, here):
+    (tmp_path / "test.jsonl").write_bytes(lines([{"text": "lorem ipsum"}, {"text": 3}, {"text": "dolor"}]))
+    out = here("eval", model, "--skip-bad", "--data", tmp_path / "test.jsonl", "-o", tmp_path / "r", status=3)
+    assert b"record skipped" in out.stderr
+    assert json.loads((tmp_path / "r").read_bytes())["documents"] == 2
+
+
 def test_what_is_missing_is_said(model, tmp_path, here):
     assert b"--data FILE" in here("eval", model, status=2).stderr
     assert b"no such file" in here("eval", model, "--data", tmp_path / "none", status=66).stderr

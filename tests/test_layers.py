@@ -13,7 +13,7 @@ PACKAGE = ROOT / "prune_cli"
 FLOORS = [
     "errors sizes terminal recipes __init__",
     "io",
-    "kernels pretrained model",
+    "kernels head safety pretrained model",
     "metrics",
     "stages engines",
     "commands",
@@ -29,9 +29,9 @@ HOMES = {
     "zstandard": ("io",),
     "transformers": ("model", "pretrained"),
     "tokenizers": ("pretrained",),
-    "safetensors": ("model", "pretrained"),
+    "safetensors": ("safety", "pretrained"),
     "huggingface_hub": ("model",),
-    "torch": ("kernels", "pretrained", "model", "metrics", "stages.train", "stages.eval"),
+    "torch": ("kernels", "head", "pretrained", "model", "metrics", "stages.train", "stages.eval"),
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -12,6 +12,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
+from prune_cli import head, safety
 from prune_cli import model as lm
 from prune_cli.errors import ConfigurationError, DataError, OutOfMemoryError, UnavailableError, UsageError
 
@@ -215,7 +216,7 @@ def test_bfloat16_keeps_its_precision_where_logits_are_large():
     exact = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
     assert float(logits.mean()) > 90
     with torch.inference_mode():
-        ours = lm._Head(layer, 1000, torch.bfloat16, torch.device("cpu"))(hidden, targets)
+        ours = head.Head(layer, 1000, torch.bfloat16, torch.device("cpu"))(hidden, targets)
         usual = torch.nn.functional.cross_entropy(layer(hidden).float(), targets, reduction="none")
     assert float(((ours - exact) / exact).abs().max()) < 3e-3
     assert float((usual - exact).abs().max()) > 0.1
@@ -340,7 +341,7 @@ def copy(gpt2, tmp_path) -> Path:
 
 def refused(path: Path, words: str) -> None:
     """By the cheap check, before anything is loaded; and by the loader, for those who did not check."""
-    for function in (lm.check, lm.load):
+    for function in (safety.check, lm.load):
         with pytest.raises(ConfigurationError, match=words) as caught:
             function(str(path))
         assert caught.value.place
@@ -348,7 +349,7 @@ def refused(path: Path, words: str) -> None:
 
 
 def test_a_sound_model_passes(gpt2):
-    lm.check(str(gpt2))
+    safety.check(str(gpt2))
 
 
 def test_directories_that_are_none(tmp_path, copy):
@@ -461,20 +462,20 @@ def test_settings_are_recorded_with_numbers_in_them(gpt2):
 
 @pytest.mark.parametrize("name", ["./x", "/x", "../x", "~/x", "x/", "a/b/c", "a//b", ""])
 def test_paths_are_never_tried_on_the_hub(name):
-    assert lm.is_local(name)
+    assert safety.is_local(name)
 
 
 def test_other_names_are_the_hubs(tmp_path, monkeypatch):
-    assert not lm.is_local("gpt2")
-    assert not lm.is_local("EleutherAI/pythia-70m")
+    assert not safety.is_local("gpt2")
+    assert not safety.is_local("EleutherAI/pythia-70m")
     monkeypatch.chdir(tmp_path)
     Path("gpt2").mkdir()
-    assert lm.is_local("gpt2")
+    assert safety.is_local("gpt2")
 
 
 def test_a_hub_that_does_not_answer(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    lm.check("no-such-owner/no-such-model")
+    safety.check("no-such-owner/no-such-model")
     with pytest.raises(UnavailableError, match="begin a path with"):
         lm.load("no-such-owner/no-such-model")
 

@@ -1,6 +1,7 @@
 """prune-cli eval"""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ from ..errors import UsageError
 from .options import Force, Model, OutputFile, Reading, TextField, expanded, option
 
 if TYPE_CHECKING:
+    from ..io.records import Source
     from ..model import LanguageModel
     from ..stages.eval import Item
 
@@ -36,18 +38,22 @@ def eval(
     """
     if not data:
         raise UsageError("nothing to evaluate on", remedy="name a test set with --data FILE")
+    from .. import safety
     from ..io import files
     from ..io.records import members
-    from ..model import check
-    from ..stages import eval as stage
-    from ..stages import score
 
     baselines = list(dict.fromkeys(against or []))
     others = [model for model in dict.fromkeys(models) if model not in baselines]
     for model in (*others, *baselines):
-        check(model)
-    with files.create(output, files.operands(data), force=force) as results:
-        sets = [(name, _items(name, text_field, group_by, reading)) for name in dict.fromkeys(data)]
+        safety.check(model)
+    with ExitStack() as stack, files.create(output, files.operands(data), force=force) as results:
+        from ..stages import eval as stage
+        from ..stages import score
+
+        sets = [
+            (name, _items(stack.enter_context(reading.source("eval", [name], bar=False)), text_field, group_by))
+            for name in dict.fromkeys(data)
+        ]
         loaders = {model: _loader(model, running) for model in (*others, *baselines)}
         for result in stage.evaluate(
             [(model, loaders[model]) for model in others],
@@ -59,13 +65,12 @@ def eval(
             results.write(b"{" + members(result) + b"}\n")
 
 
-def _items(name: str, text_field: str, group_by: str | None, reading: Reading) -> "list[Item]":
+def _items(source: "Source", text_field: str, group_by: str | None) -> "list[Item]":
     from ..io.documents import documents
     from ..stages.eval import Item
 
-    with reading.source("eval", [name]) as source:
-        found = documents(source, text_field, *([group_by] if group_by else []))
-        return [Item(one[group_by] if group_by else None, one.content) for one in found]
+    found = documents(source, text_field, *([group_by] if group_by else []))
+    return [Item(one[group_by] if group_by else None, one.content) for one in found]
 
 
 def _loader(model: str, running: Model) -> "Callable[[], LanguageModel]":

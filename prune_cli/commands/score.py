@@ -40,15 +40,16 @@ def score(
     """
     if model is None:
         raise UsageError("no model to score with", remedy="name one with --model PATH")
-    from .. import metrics
-    from ..io.documents import documents
-    from ..model import check, load
-    from ..stages import score as stage
+    from .. import metrics, safety
 
     chosen = [metrics.load(name) for name in metric or ["perplexity"]]
     names = {name: prefix + name for name in (*(one.name for one in chosen), *COUNTS)}
-    check(model)
+    safety.check(model)
     with streams.opened("score", files) as (source, output):
+        from ..io.documents import documents  # torch takes seconds to load: what is wrong at first sight is said before that
+        from ..model import load
+        from ..stages import score as stage
+
         scorer = load(model, running.settings())
         items = ((one, one.content) for one in documents(source, text_field, group_by, fresh=tuple(names.values()), overwrite=overwrite))
         how = {"fields": [names[one.name] for one in chosen], "model": model, "tokenizer": scorer.tokenizer_hash, **asdict(scorer.settings)}
@@ -59,9 +60,5 @@ def score(
 
 
 def _record(document: "Document", fields: dict[str, Any], names: dict[str, str], group: str) -> "Record":
-    from ..io.records import Record, members, splice
-
-    line = splice(document.line, members({names[name]: value for name, value in fields.items()}))
     null = all(fields[name] is None for name in fields if name not in COUNTS)
-    value = document[group]
-    return Record(line, fields["n_scored"], null, None, value if isinstance(value, str) else None)
+    return document.extended({names[name]: value for name, value in fields.items()}, fields["n_scored"], null, document[group])

@@ -63,7 +63,7 @@ def train(
     from ..recipes import Settings
     from ..stages import train as stage
 
-    settings = Settings(**asdict(run), dtype=dtype.value, device=device)
+    settings = Settings(**asdict(run), dtype=None if dtype is Dtype.auto else dtype.value, device=device)
     with reading.source("train", files, bar=False) as source, reading.bar("train", None, "steps") as bar:
         stage.train(
             _contents(source, text_field),

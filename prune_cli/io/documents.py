@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from ..errors import DataError
-from .records import MISSING, Anything, Batch, Content, Source, Wanted
+from .records import MISSING, Anything, Batch, Content, Record, Source, Wanted, members, splice
 
 IDS = "input_ids"
 
@@ -42,6 +42,10 @@ class Document:
     @property
     def line(self) -> bytes:
         return self.batch.lines[self.index]
+
+    def extended(self, fields: dict[str, Any], tokens: int, null: bool, group: Any) -> Record:
+        """The record with new fields, on its way out."""
+        return Record(splice(self.line, members(fields)), tokens, null, None, group if isinstance(group, str) else None)
 
     def __getitem__(self, name: str) -> Any:
         """The value of a field that was read beside the content; None if the record does not have it."""
