@@ -237,10 +237,16 @@ def test_frames_end_on_line_ends_and_hold_what_the_trailer_says(tmp_path):
 
 
 def test_a_stage_that_fails_leaves_a_stream_that_fails_downstream(tmp_path):
-    bad = lines([*scored(5), {"perplexity": "high"}])
-    for option in ([], ["--plain"], ["--single-frame"]):
-        first = prune("rank", *option, stdin=bad, status=65).stdout
-        prune("rank", "--overwrite", stdin=first, status=65)
+    """To our own verbs, and to jq and zstd, too: both a verb that fails before its first byte and one that fails after it."""
+    ranked = prune("rank", "--plain", stdin=lines(scored(5))).stdout
+    for verb, bad in (("rank", lines([*scored(5), {"perplexity": "high"}])), ("slice", ranked + b"oops\n")):
+        options = ["--by", "records", "--keep", "bottom", "--frac", "1"] if verb == "slice" else []
+        for option in ([], ["--plain"], ["--single-frame"]):
+            left = prune(verb, *options, *option, stdin=bad, status=65).stdout
+            prune("rank", "--overwrite", stdin=left, status=65)
+            prune("rank", "--overwrite", "--allow-empty", stdin=left, status=65)
+            reader = ["jq", "."] if option == ["--plain"] else ["zstd", "-dc"]
+            assert subprocess.run(reader, input=left, capture_output=True).returncode != 0
 
 
 @pytest.mark.parametrize("stage", [0, 1])

@@ -139,16 +139,24 @@ class Streams(Reading):
 
         With `replay` a pipe is copied as it is read, so that it can be read again.
         """
-        from ..io import files
+        from ..io import files, sink
 
         with self.source(verb, paths, replay=replay) as source, files.create(self.output, source.inputs, force=self.force) as output:
-            yield source, output
+            try:
+                yield source, output
+            except BaseException:
+                sink.leave_unfinished(output, self.is_plain(output))
+                raise
+
+    def is_plain(self, output: "Output") -> bool:
+        return self.plain or output.is_terminal() or (self.output or "").endswith(".jsonl")
 
     def sink(self, output: "Output", head: dict[str, Any]) -> AbstractContextManager["Sink"]:
         from ..io import sink
 
-        plain = self.plain or output.is_terminal() or (self.output or "").endswith(".jsonl")
-        return sink.open_sink(output, head, sink.Writing(plain, self.single_frame, self.level, self.threads or processors()))
+        return sink.open_sink(
+            output, head, sink.Writing(self.is_plain(output), self.single_frame, self.level, self.threads or processors())
+        )
 
 
 @dataclass(frozen=True)

@@ -44,8 +44,8 @@ def score(
 
     chosen = [metrics.load(name) for name in metric or ["perplexity"]]
     names = {name: prefix + name for name in (*(one.name for one in chosen), *COUNTS)}
-    safety.check(model)
     with streams.opened("score", files) as (source, output):
+        safety.check(model)
         from ..io.documents import documents  # torch takes seconds to load: what is wrong at first sight is said before that
         from ..model import load
         from ..stages import score as stage

@@ -272,6 +272,8 @@ def locked(path: str, name: str) -> Iterator[int]:
                 if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                     raise failure(error, path, "locking") from None
                 raise TryAgainError("another run is writing it", place=display(name), remedy="wait for it, or write elsewhere") from None
+            if os.fstat(descriptor).st_uid != os.geteuid():
+                raise CannotCreateError("belongs to another user", place=display(path), remedy="have its owner remove it")
             if _is_same(descriptor, path):  # else its last holder renamed or removed it while we waited
                 yield descriptor
                 return
@@ -292,13 +294,27 @@ def _commit(descriptor: int, temporary: str, target: str, name: str, force: bool
         if force:
             os.replace(temporary, target)
         else:
-            os.link(temporary, target)
-            os.unlink(temporary)
+            _rename_to_nothing(temporary, target)
         sync_folder(os.path.dirname(target))
     except FileExistsError:
         raise CannotCreateError("appeared while it was being made", place=display(name), remedy="-f replaces it") from None
     except OSError as error:
         raise failure(error, name, "committing") from None
+
+
+def _rename_to_nothing(temporary: str, target: str) -> None:
+    """A rename that never replaces: a second name, then the first goes. Where a file cannot have two names, the best there is."""
+    try:
+        os.link(temporary, target)
+        os.unlink(temporary)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+            raise
+        if os.path.lexists(target):
+            raise FileExistsError from None
+        os.rename(temporary, target)
 
 
 def sync_folder(folder: str) -> None:

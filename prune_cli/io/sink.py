@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import local
 from typing import Any
@@ -12,6 +12,7 @@ from zlib import crc32
 import zstandard
 
 from .. import __version__
+from ..errors import PruneError
 from .files import Output
 from .frames import FORMAT, HEAD, START, TRAILER, Counts, frame_sizes, seek_table, skippable
 from .records import Record
@@ -19,7 +20,8 @@ from .records import Record
 FRAME = 4 << 20  # text in a data frame: 16 MiB would save 0.4 % of the bytes and cost four times the memory and the latency
 GROUPS = 256  # values of the group field that the trailer counts; a field with more of them, or longer ones, is no grouping
 GROUP_LENGTH = 64
-UNFINISHED = b'{"unfinished":'  # a last line that no JSON reader accepts
+# What a failed run ends with: half a line that no JSON reader accepts, half a frame that no zstd reader does.
+HALF_LINE, HALF_FRAME = b'{"unfinished":', START[:6]
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,21 @@ def open_sink(output: Output, head: dict[str, Any], writing: Writing) -> Iterato
     try:
         yield sink
         sink.finish()
-    except BrokenPipeError:
-        raise
     except BaseException:
         sink.abandon()
         raise
+
+
+def leave_unfinished(output: Output, plain: bool) -> None:
+    """Have a run that failed before its first byte fail its readers, too: to most of them nothing at all is a whole stream."""
+    if not output.written:
+        _break_off(output, HALF_LINE if plain else HALF_FRAME)
+
+
+def _break_off(output: Output, half: bytes) -> None:
+    if not output.is_terminal():
+        with suppress(PruneError, BrokenPipeError):  # what failed first is what is told
+            output.write(half)
 
 
 class Sink:
@@ -97,7 +109,7 @@ class Plain(Sink):
         self.end_frame()
 
     def abandon(self) -> None:
-        self.output.write(UNFINISHED)
+        _break_off(self.output, HALF_LINE)
 
 
 class SingleFrame(Plain):
@@ -117,8 +129,7 @@ class SingleFrame(Plain):
         self.output.write(self.stream.flush())
 
     def abandon(self) -> None:
-        if not self.output.written:
-            self.output.write(START[:4])  # a frame that begins and never ends, rather than no bytes at all
+        leave_unfinished(self.output, plain=False)  # else its one frame has begun and does not end
 
 
 class Frames(Sink):
@@ -205,3 +216,4 @@ class Frames(Sink):
 
     def abandon(self) -> None:
         self.pool.shutdown(wait=False, cancel_futures=True)
+        _break_off(self.output, HALF_FRAME)
