@@ -5,11 +5,12 @@ import json
 import random
 import struct
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prune_cli.errors import DataError
@@ -143,6 +144,9 @@ def ours(count: int = 60, level: int = 3) -> bytes:
     return prune("rank", "--level", level, stdin=lines(scored(count))).stdout
 
 
+STREAM = ours()
+
+
 def test_our_stream_begins_and_ends_as_promised(ranked):
     events = list(frames.read(Bytes(ranked.read_bytes())))
     assert isinstance(events[0], Head)
@@ -190,6 +194,40 @@ def test_every_cut_and_every_flipped_bit_is_seen_by_every_verb_that_reads_the_wh
         assert status_of("slice", "--keep", "bottom", "--frac", "1", "--plain", victim, "-o", tmp_path / "sliced") == 65, what
         assert not (tmp_path / "ranked").exists()
         assert not (tmp_path / "sliced").exists()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_rubbish_made_of_a_stream_is_an_error_and_never_a_crash(data):
+    """Pieces of a stream cut out, doubled, swapped and overwritten."""
+    whole = STREAM
+    for _ in range(data.draw(st.integers(1, 5))):
+        at, end = sorted((data.draw(st.integers(0, len(whole))), data.draw(st.integers(0, len(whole)))))
+        middle = data.draw(
+            st.sampled_from([b"", whole[at:end] * 2, whole[at:end][::-1], START, b"\0", zstd(b"{}\n")]) | st.binary(max_size=9)
+        )
+        whole = whole[:at] + middle + whole[end:]
+    with suppress(DataError):
+        text(whole, Limits(allow_empty=True))
+
+
+def test_heads_and_trailers_that_lie_are_errors():
+    def lying(head: object, trailer: object) -> bytes:
+        parts = [frames.skippable(kind, name, content, before) for kind, name, content, before in (
+            (frames.HEAD, "head", head, START), (frames.TRAILER, "trailer", trailer, b""))]  # fmt: skip
+        counts = frames.Counts()
+        return START + b"".join(parts) + frames.seek_table(frames.frame_sizes(len(parts[0]), counts, len(parts[1])))
+
+    whole = frames.Counts().columns()
+    assert text(lying({"format": 1}, {"frames": whole})) == b""
+    for head, trailer in (
+        ({"format": 2}, {"frames": whole}),
+        ([], {}),
+        ({"format": 1}, {}),
+        ({"format": 1}, {"frames": {**whole, "crc": [1]}}),
+    ):
+        with pytest.raises(DataError):
+            text(lying(head, trailer))
 
 
 def test_the_head_alone_the_trailer_alone_and_the_first_frame_alone_are_errors():

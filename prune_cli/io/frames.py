@@ -337,8 +337,8 @@ def _ours(source: _Input, decompressor: zstandard.ZstdDecompressor, limits: Limi
         seen.text.append(frame.text)
         seen.crc.append(frame.crc)
     trailer, trailer_size = _skippable(source, TRAILER, "trailer", HEAD_LIMIT + TRAILER_LIMIT_PER_FRAME * len(seen.size))
-    columns = trailer["frames"]
-    if any(columns[name] != list(getattr(seen, name)) for name in ("size", "text", "crc")):
+    columns = trailer.get("frames")
+    if not isinstance(columns, dict) or any(columns.get(name) != list(getattr(seen, name)) for name in ("size", "text", "crc")):
         raise _broken("the trailer and the frames before it disagree", source)
     table = seek_table(frame_sizes(head_size, seen, trailer_size))
     if source.take(len(table), "seek table") != table:
@@ -360,4 +360,10 @@ def _skippable(source: _Input, magic: int, kind: str, limit: int, before: bytes 
     expected = zlib.crc32(before + struct.pack("<II", found, size) + payload[:-4])
     if payload[-4:] != struct.pack("<I", expected) or not payload.startswith(tag):
         raise _broken(f"the {kind} does not match its checksum", source)
-    return orjson.loads(payload[len(tag) : -4]), size + 8
+    try:
+        content = orjson.loads(payload[len(tag) : -4])
+    except orjson.JSONDecodeError:
+        content = None
+    if not isinstance(content, dict):
+        raise _broken(f"the {kind} is not a JSON object", source)
+    return content, size + 8
