@@ -56,7 +56,8 @@ def main() -> NoReturn:
     _hold_standard_streams()
     _catch_signals()
     sys.setrecursionlimit(max(DEPTH, sys.getrecursionlimit()))
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin while they wait cost 2 to 4 times on a busy machine
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin while they wait cost 2 to 8 times on a busy machine
+    os.environ.setdefault("LRU_CACHE_CAPACITY", "32")  # torch keeps code for 1,024 shapes of matrices by default: a gigabyte
     sys.exit(run(sys.argv[1:]))
 
 

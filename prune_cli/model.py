@@ -314,7 +314,7 @@ class LanguageModel:
         nll = [np.empty(document.n_scored, np.float32) for document in documents]
         rows = self._rows(documents)
         while rows:
-            batch = rows[: max(1, self._batch_tokens // rows[0].width)]
+            batch = rows[: max(1, self._batch_tokens // self._padded(rows[0].width))]
             values = self._try(batch, documents)
             if values is None:
                 continue
@@ -331,6 +331,11 @@ class LanguageModel:
         ]
         return sorted(rows, key=lambda row: -row.width)
 
+    def _padded(self, width: int) -> int:
+        """The next of a few dozen widths: a processor's matrix products keep code and buffers for every shape they have met."""
+        step = 8 if width <= 64 else 32
+        return min(-(-width // step) * step, self._context)
+
     def _try(self, batch: "list[_Row]", documents: Sequence[Document]) -> NDArray[np.float32] | None:
         """The batch's likelihoods; None, and smaller batches from now on, when memory runs out."""
         try:
@@ -346,7 +351,7 @@ class LanguageModel:
 
     def _run(self, batch: "list[_Row]", documents: Sequence[Document]) -> NDArray[np.float32]:
         """Pad on the right, without a mask: causal attention never looks there. Only scored positions reach the output layer."""
-        shape = (len(batch), batch[0].width)  # (B, T)
+        shape = (len(batch), self._padded(batch[0].width))  # (B, T)
         inputs, targets, scored = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape, bool)
         for at, row in enumerate(batch):
             tokens = documents[row.document].tokens[row.start : row.end]
