@@ -1,5 +1,6 @@
 """Records out: compressed in frames that say what they hold, or as plain lines. What is not finished cannot be taken for whole."""
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -59,22 +60,26 @@ def _break_off(output: Output, half: bytes) -> None:
             output.write(half)
 
 
-class Sink:
+class Sink(ABC):
     """Counts what passes; subclasses say how it is written."""
 
     def __init__(self, output: Output, head: dict[str, Any], writing: Writing) -> None:
         self.output, self.writing = output, writing
         self.records = 0
 
+    @abstractmethod
     def write(self, records: Iterable[Record]) -> None:
-        raise NotImplementedError
+        """Take records; they may wait for more of their kind."""
 
+    @abstractmethod
     def end_frame(self) -> None:
         """What was written so far becomes visible to readers."""
 
+    @abstractmethod
     def finish(self) -> None:
         """The stream is whole."""
 
+    @abstractmethod
     def abandon(self) -> None:
         """The stream will never be whole."""
 
