@@ -206,7 +206,7 @@ def _run(job: Job) -> dict[str, Any]:
         **{name: job.recipe[name].value for name in ("seed", "data_seed")},
         "dtype": str(job.dtype).removeprefix("torch."),
         "model": job.shape,
-        "tokenizer": pretrained.fingerprint(job.tokenizer),
+        "tokenizer": pretrained.tokenizer_hash(job.tokenizer),
         "documents": job.manifest.content,
     }
 
