@@ -4,7 +4,6 @@ The one home of transformers. A text becomes a `Document` (tokens, the first of 
 windows that fit the context, windows of many documents become batches, and the output layer is applied to a few rows at a time.
 """
 
-import hashlib
 import json
 import logging
 import re
@@ -27,7 +26,7 @@ from transformers.activations import NewGELUActivation
 
 from .errors import ConfigurationError, DataError, OutOfMemoryError, UnavailableError, UsageError
 from .head import Head, split
-from .pretrained import use_blocked_attention
+from .pretrained import tokenizer_hash, use_blocked_attention
 from .safety import check_directory, is_local
 
 log = logging.getLogger(__name__)
@@ -250,9 +249,7 @@ class LanguageModel:
     @property
     def tokenizer_hash(self) -> str:
         """The same for two tokenizers that turn every text into the same ids."""
-        spec = _specification(self.tokenizer)
-        parts = {name: spec.get(name) for name in ("added_tokens", "normalizer", "pre_tokenizer", "model")}
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        return tokenizer_hash(self.tokenizer)
 
     def encode(self, content: Content) -> Document:
         """One record's tokens. Raises DataError for an id that the model does not know."""

@@ -1,13 +1,16 @@
 """Models and tokenizers made new, and kept as folders that Hugging Face's transformers (and what reads its format) loads."""
 
+import hashlib
 import json
 import shutil
-from collections.abc import Iterable
-from hashlib import blake2b
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
@@ -20,16 +23,24 @@ from transformers.utils import logging
 
 from .errors import ConfigurationError, NoInputError, UsageError
 from .kernels import causal_attention, head_loss
+from .pieces import PIECE, Cut, cutter
 
 END = "<|endoftext|>"
 SMALLEST = 257  # entries of a byte-level vocabulary: the bytes, and the end of a document
+CHARACTERS = 1 << 20  # tokenized at a time: a token takes a hundred bytes until it is a number in an array
 BLOCKED = "prune-cli: blocked"  # the name by which transformers calls our attention
+
+Ids = NDArray[np.int32]
+NOTHING = np.empty(0, np.int32)
 
 # Tokenizers
 
 
-def load_tokenizer(path: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer in a folder: any that transformers has a fast one for, or GPT-2's bare vocab.json and merges.txt."""
+def load_tokenizer(path: Path, *, needs_end: bool = True) -> PreTrainedTokenizerFast:
+    """The tokenizer in a folder: any that transformers has a fast one for, or GPT-2's bare vocab.json and merges.txt.
+
+    Raises NoInputError, and ConfigurationError: also for one that names no end of a document, if it `needs_end`.
+    """
     if not path.is_dir():
         raise NoInputError("is not a directory", place=str(path), remedy="name the folder that holds the tokenizer")
     try:
@@ -39,10 +50,9 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerFast:
         raise ConfigurationError(f"its tokenizer cannot be loaded ({_first_line(error)})", place=str(path)) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ConfigurationError("its tokenizer is not a fast one", place=str(path), remedy="convert it to a tokenizer.json")
-    if tokenizer.eos_token_id is None:
+    if needs_end and tokenizer.eos_token_id is None:
         raise ConfigurationError("its tokenizer names no end of a document", place=str(path), remedy="set eos_token")
-    tokenizer.backend_tokenizer.no_truncation()  # a tokenizer.json may ask for either, and cut documents short
-    tokenizer.backend_tokenizer.no_padding()
+    _take_all(tokenizer)
     return tokenizer
 
 
@@ -68,11 +78,58 @@ def _byte_level(model: Any) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=END, eos_token=END)
 
 
-def encode(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[int]]:
-    """Texts as token ids, by every core, with nothing added; a special token that is spelled out in a text is text."""
+def encode(tokenizer: Any, texts: Sequence[str], *, special: bool = False) -> list[Ids]:
+    """Each text's token ids, by every core, with nothing added and nothing cut off.
+
+    A special token that is spelled out in a text is text, unless `special` is set. Long texts go through in pieces, with the very
+    ids of the whole, so that memory holds the ids of all texts and little more.
+    """
+    if not hasattr(tokenizer, "backend_tokenizer"):  # the few that are written in Python
+        plain = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=not special, verbose=False)["input_ids"]
+        return [np.array(ids, np.int32) for ids in plain]
+    found: list[list[Ids]] = [[] for _ in texts]
+    for batch in _batches(tokenizer, texts, special):
+        for (index, _), ids in zip(batch, _ids(tokenizer, [piece for _, piece in batch], special), strict=True):
+            found[index].append(ids)
+    return [parts[0] if len(parts) == 1 else np.concatenate([NOTHING, *parts]) for parts in found]
+
+
+def _batches(tokenizer: Any, texts: Sequence[str], special: bool) -> Iterator[list[tuple[int, str]]]:
+    """The pieces of all texts, each with its text's index, about `CHARACTERS` of them at a time."""
+    batch: list[tuple[int, str]] = []
+    size = 0
+    for index, text in enumerate(texts):
+        for piece in [text] if len(text) <= PIECE else _cutter(tokenizer, special)(text):
+            batch.append((index, piece))
+            size += len(piece)
+            if size >= CHARACTERS:
+                yield batch
+                batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _ids(tokenizer: Any, texts: list[str], special: bool) -> Iterator[Ids]:
+    _take_all(tokenizer)
     backend = tokenizer.backend_tokenizer
-    backend.encode_special_tokens = True
-    return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
+    if backend.encode_special_tokens == special:
+        backend.encode_special_tokens = not special
+    for encoding in backend.encode_batch_fast(texts, add_special_tokens=False):
+        yield np.array(encoding.ids, np.int32)
+
+
+def _take_all(tokenizer: Any) -> None:
+    """Take off truncation and padding, which a tokenizer.json may ask for; nothing is touched that is as it should be."""
+    backend = tokenizer.backend_tokenizer
+    if backend.truncation is not None:
+        backend.no_truncation()
+    if backend.padding is not None:
+        backend.no_padding()
+
+
+@lru_cache(maxsize=8)  # for a large vocabulary it takes half a second
+def _cutter(tokenizer: Any, special: bool) -> Cut:
+    return cutter(specification(tokenizer), special=special)
 
 
 def vocabulary(tokenizer: PreTrainedTokenizerFast) -> int:
@@ -80,16 +137,38 @@ def vocabulary(tokenizer: PreTrainedTokenizerFast) -> int:
     return max(tokenizer.get_vocab().values()) + 1
 
 
-def fingerprint(what: PreTrainedTokenizerFast | PretrainedConfig) -> str:
-    """A hash of what decides the ids of a text, or the shape of a model."""
-    if isinstance(what, PretrainedConfig):
-        values = {name: value for name, value in what.to_dict().items() if name != "transformers_version"}
-        return _hash(json.dumps(values, sort_keys=True, default=str))
-    return _hash(what.backend_tokenizer.to_str())
+def unknown_token(tokenizer: PreTrainedTokenizerFast) -> int | None:
+    """The token of text that the vocabulary cannot spell; GPT-2 names one, and means its end of text."""
+    found: int | None = tokenizer.unk_token_id
+    return None if found in (tokenizer.bos_token_id, tokenizer.eos_token_id) else found
+
+
+def specification(tokenizer: Any) -> dict[str, Any]:
+    """What its tokenizer.json says; of the few tokenizers that have none, the vocabulary."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    found: dict[str, Any] = json.loads(backend.to_str()) if backend else {"model": {"vocab": tokenizer.get_vocab()}}
+    return found
+
+
+def tokenizer_hash(tokenizer: Any) -> str:
+    """The same for two tokenizers that turn every text into the same ids, however they are stored: SHA-256 in hexadecimal."""
+    found = specification(tokenizer)
+    parts = {name: found.get(name) for name in ("normalizer", "pre_tokenizer")}
+    parts["added_tokens"] = [
+        {**token, "normalized": token["normalized"] and bool(parts["normalizer"])} for token in found.get("added_tokens", ())
+    ]
+    parts["model"] = {name: value for name, value in found["model"].items() if value not in (None, "")}  # an affix of "" is none
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def fingerprint(config: PretrainedConfig) -> str:
+    """A hash of what decides the shape of a model."""
+    values = {name: value for name, value in config.to_dict().items() if name != "transformers_version"}
+    return _hash(json.dumps(values, sort_keys=True, default=str))
 
 
 def _hash(text: str) -> str:
-    return blake2b(text.encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 # Models

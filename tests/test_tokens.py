@@ -78,7 +78,7 @@ def test_seeds_give_other_orders(tmp_path):
 
 
 def test_equal_documents_do_not_stay_together(tmp_path):
-    packed = blocks(tmp_path, [*["same"] * 50, *(f"text {number}" for number in range(950))], context=5)
+    packed = blocks(tmp_path, [*["same"] * 50, *(f"text {number}" for number in range(950))], context=7)
     stream = "".join(text(packed[index]) for index in range(packed.count))
     assert stream.count("same|") == 50
     assert stream.count("same|same|") < 8
@@ -88,6 +88,14 @@ def test_lists_of_ids_are_taken_as_they_are(tmp_path):
     packed = blocks(tmp_path, [[1] * CONTEXT, [2] * CONTEXT], vocabulary=100_000)
     assert {tuple(packed[index]) for index in range(2)} == {(1,) * CONTEXT, (2,) * CONTEXT}
     assert packed.tokens.dtype == np.uint32
+
+
+def test_blocks_stay_whole_beside_documents_of_any_length(tmp_path):
+    whole = [[number] * CONTEXT * (1 + number % 2) for number in range(50)]
+    packed = blocks(tmp_path, [*documents(20), *whole, [60] * 5])
+    found = [packed[index] for index in range(packed.count)]
+    assert sum(len(set(block)) == 1 for block in found) == 75
+    assert packed.count == (sum(len(document) + 1 for document in documents(20)) + 75 * CONTEXT + 5) // CONTEXT
 
 
 @pytest.mark.parametrize("wrong", [-1, 257, 1 << 70])

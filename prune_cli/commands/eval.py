@@ -1,6 +1,6 @@
 """prune-cli eval"""
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -50,11 +50,9 @@ def eval(
         from ..stages import eval as stage
         from ..stages import score
 
-        sets = [
-            (name, _items(stack.enter_context(reading.source("eval", [name], bar=False)), text_field, group_by))
-            for name in dict.fromkeys(data)
-        ]
-        loaders = {model: _loader(model, running) for model in (*others, *baselines)}
+        sources = {name: stack.enter_context(reading.source("eval", [name], bar=False)) for name in dict.fromkeys(data)}
+        sets = [(name, _items(source, text_field, group_by)) for name, source in sources.items()]
+        loaders = {model: partial(_load, model, running, sources.values()) for model in (*others, *baselines)}
         for result in stage.evaluate(
             [(model, loaders[model]) for model in others],
             sets,
@@ -73,7 +71,12 @@ def _items(source: "Source", text_field: str, group_by: str | None) -> "list[Ite
     return [Item(one[group_by] if group_by else None, one.content) for one in found]
 
 
-def _loader(model: str, running: Model) -> "Callable[[], LanguageModel]":
+def _load(model: str, running: Model, sources: "Iterable[Source]") -> "LanguageModel":
+    """A model whose tokenizer is the one that packed the blocks, where there are any."""
+    from ..io.documents import check_tokenizer
     from ..model import load
 
-    return partial(load, model, running.settings())
+    loaded = load(model, running.settings())
+    for source in sources:
+        check_tokenizer(source.heads, loaded.tokenizer_hash, source.inputs[0].name)
+    return loaded

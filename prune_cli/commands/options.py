@@ -218,6 +218,6 @@ def the_score(source: "Source") -> str:
 
 
 def head_after(source: "Source", verb: str, group: str, keeps: tuple[str, ...] = ("score",), **added: Any) -> dict[str, Any]:
-    """The head of an output: what `keeps` says of the input's head, and what this verb did."""
+    """The head of an output: how its blocks were packed, what else `keeps` says of the input's head, and what this verb did."""
     head, _ = source.peek()
-    return {"verb": verb, **{name: head[name] for name in keeps if head and name in head}, **added, "group": group}
+    return {"verb": verb, **{name: head[name] for name in ("pack", *keeps) if head and name in head}, **added, "group": group}

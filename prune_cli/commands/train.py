@@ -66,7 +66,7 @@ def train(
     settings = Settings(**asdict(run), dtype=None if dtype is Dtype.auto else dtype.value, device=device)
     with reading.source("train", files, bar=False) as source, reading.bar("train", None, "steps") as bar:
         stage.train(
-            _contents(source, text_field),
+            _contents(source, text_field, settings.tokenizer),
             settings,
             output,
             source=_known_by(source.inputs, text_field),
@@ -77,10 +77,14 @@ def train(
     terminal.closing(f"trained: {output}", quiet=reading.quiet)
 
 
-def _contents(source: "Source", text_field: str) -> "Iterator[Content]":
+def _contents(source: "Source", text_field: str, tokenizer: Path | None) -> "Iterator[Content]":
+    """What is trained on; of blocks only those that the tokenizer at this place packed."""
+    from .. import pretrained
     from ..io.documents import documents
 
-    return (document.content for document in documents(source, text_field))
+    expected = pretrained.tokenizer_hash(pretrained.load_tokenizer(tokenizer)) if tokenizer else ""
+    for document in documents(source, text_field, tokenizer=expected):
+        yield document.content
 
 
 def _known_by(inputs: "list[Input]", text_field: str) -> str | None:

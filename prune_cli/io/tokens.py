@@ -10,7 +10,7 @@ needed, through the index, so that nothing is written twice.
 
 import os
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -19,12 +19,12 @@ from typing import IO, Any
 
 import numpy as np
 import orjson
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..errors import DataError
 
 Document = str | list[int]
-Encode = Callable[[list[str]], list[list[int]]]
+Encode = Callable[[list[str]], Sequence[ArrayLike]]  # ids, a list or an array a text
 Hashes = NDArray[np.uint64]
 Integers = NDArray[np.int64]
 
@@ -88,7 +88,7 @@ def pack(
     with (directory / TOKENS).open("wb") as file:
         for batch in _batches(documents):
             for document, ids in zip(batch, _encoded(batch, encode, separator), strict=True):
-                file.write(np.asarray(_checked(ids, vocabulary, len(hashes)), width).tobytes())
+                file.write(_checked(ids, vocabulary, len(hashes)).astype(width).tobytes())
                 hashes.append(content_hash(document))
                 lengths.append(len(ids))
                 total += len(ids)
@@ -122,14 +122,14 @@ def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
         yield batch
 
 
-def _encoded(batch: list[Document], encode: Encode, separator: int) -> Iterator[list[int]]:
+def _encoded(batch: list[Document], encode: Encode, separator: int) -> Iterator[NDArray[Any]]:
     texts = iter(encode([document for document in batch if isinstance(document, str)]))
     for document in batch:
-        yield [*next(texts), separator] if isinstance(document, str) else document
+        yield np.append(np.asarray(next(texts), np.int64), separator) if isinstance(document, str) else np.asarray(document)
 
 
-def _checked(ids: list[int], vocabulary: int, ordinal: int) -> list[int]:
-    if min(ids) < 0 or max(ids) >= vocabulary:
+def _checked(ids: NDArray[Any], vocabulary: int, ordinal: int) -> NDArray[Any]:
+    if ids.min() < 0 or ids.max() >= vocabulary:
         wrong = next(each for each in ids if not 0 <= each < vocabulary)
         raise DataError(f"document {ordinal + 1} has token {wrong}, outside a vocabulary of {vocabulary}", remedy="another tokenizer?")
     return ids
@@ -167,13 +167,15 @@ def remove(directory: Path) -> None:
 class Blocks:
     """The documents of a token file one after the other, in their seeded order, cut into blocks of `context` tokens.
 
-    What is left at the end is no block. Neither the order of the documents' arrival nor the machine changes a block.
+    Documents that fill whole blocks, as packed ones do, come first and so are cut nowhere else. What is left at the end is no
+    block. Neither the order of the documents' arrival nor the machine changes a block.
     """
 
     def __init__(self, directory: Path, manifest: Manifest, context: int, seed: int) -> None:
         self.tokens = np.memmap(directory / TOKENS, _width(manifest.vocabulary), "r") if manifest.tokens else np.empty(0, np.uint16)
         hashes, lengths = np.load(directory / INDEX)
         order = _document_order(hashes, seed)
+        order = order[np.argsort(lengths[order] % context != 0, kind="stable")]
         starts = np.cumsum(lengths, dtype=np.int64) - lengths.astype(np.int64)
         self.ends = np.cumsum(lengths[order], dtype=np.int64)
         self.shifts = starts[order] - self.ends + lengths[order].astype(np.int64)  # from a place in the order to its place in the file

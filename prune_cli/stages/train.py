@@ -122,8 +122,8 @@ def _job(
     tokenizer, documents = _tokenizer(settings, documents, work)
     config = _configuration(settings, recipe, tokenizer)
     shape = pretrained.fingerprint(config)
-    manifest = _token_file(documents, tokenizer, work, source, report)
     context: int = config.max_position_embeddings
+    manifest = _token_file(_watched(documents, context), tokenizer, work, source, report)
     if manifest.tokens < context:
         fault = f"{manifest.documents} documents hold {manifest.tokens} tokens, less than one block of {context}"
         raise DataError(fault, remedy="train on more, or take a model with a shorter context")
@@ -199,6 +199,16 @@ def _token_file(
     )
 
 
+def _watched(documents: Documents, context: int) -> Iterator[tokens.Document]:
+    """The documents, and a word about blocks of ids that the model cannot take as they are; the last of a stream may be short."""
+    unfit = 0
+    for document in documents:
+        unfit += isinstance(document, list) and len(document) % context != 0
+        yield document
+    if unfit > 1:
+        log.warning("%d blocks are no multiple of the model's %d tokens of context: they are joined and cut anew", unfit, context)
+
+
 def _run(job: Job) -> dict[str, Any]:
     """Everything that the numbers of a run hang on, but for the machine."""
     return {
@@ -206,7 +216,7 @@ def _run(job: Job) -> dict[str, Any]:
         **{name: job.recipe[name].value for name in ("seed", "data_seed")},
         "dtype": str(job.dtype).removeprefix("torch."),
         "model": job.shape,
-        "tokenizer": pretrained.fingerprint(job.tokenizer),
+        "tokenizer": pretrained.tokenizer_hash(job.tokenizer),
         "documents": job.manifest.content,
     }
 

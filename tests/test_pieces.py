@@ -1,0 +1,176 @@
+"""Long texts in pieces: the very tokens of the whole, or the whole."""
+
+import json
+import subprocess
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers  # noqa: E402
+
+from prune_cli import pieces, pretrained  # noqa: E402
+
+from .conftest import SHARED, shared  # noqa: E402
+
+END = "<|endoftext|>"
+PROSE = [
+    "the quick brown fox; it's 1984 or 19840. ünï привет、世界 かな. DON'T  stop\n\n\tnow! a_b(c) x=1,2",
+    " the  dog\r\n's e\u0301 12 345",
+] * 5
+KNOWN = [None, *pieces.WORDS.values()]  # None: GPT-2's own, which the library has built in
+
+
+def tokenizer(words=None, normalizer=None, before=(), added=(), model=None):
+    """A byte-level tokenizer that cuts its texts into words by this expression."""
+    learner = Tokenizer(model or models.BPE())
+    cut = pre_tokenizers.Split(Regex(words), "isolated") if words else None
+    last = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not words)
+    learner.pre_tokenizer = pre_tokenizers.Sequence([*before, *([cut] if cut else []), last])
+    learner.decoder = decoders.ByteLevel()
+    learner.normalizer = normalizer
+    trainer = trainers.BpeTrainer(
+        vocab_size=330, special_tokens=[END], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    learner.train_from_iterator(PROSE, trainer)
+    learner.add_tokens(list(added))
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=learner, eos_token=END)
+
+
+TOKENIZERS = [
+    *(tokenizer(words) for words in KNOWN),
+    tokenizer(normalizer=normalizers.NFC()),
+    tokenizer(before=[pre_tokenizers.Digits(individual_digits=True)]),
+    tokenizer(added=["x. y", "  ", " the", ". .", "a."]),
+]
+
+
+def cuts(tokenizer, special=False):
+    return pieces.cutter(pretrained.specification(tokenizer), special=special)
+
+
+def whole(tokenizer, text, special=False):
+    return tokenizer(text, add_special_tokens=False, split_special_tokens=not special, verbose=False)["input_ids"]
+
+
+TEXTS = st.lists(
+    st.one_of(
+        st.text(max_size=6), st.sampled_from(" .\n\t,'xy1aäか世") | st.sampled_from([END, "x. y", " the", "'s", "e\u0301", "\u0301", "  "])
+    ),
+    max_size=60,
+)
+
+
+@pytest.mark.parametrize("which", range(len(TOKENIZERS)))
+@pytest.mark.parametrize("special", [False, True])
+@settings(max_examples=150, deadline=None)
+@given(parts=TEXTS)
+def test_the_pieces_have_the_tokens_of_the_whole(which, special, parts):
+    text, one = "".join(parts), TOKENIZERS[which]
+    cut = list(_short(cuts(one, special), text))
+    assert "".join(cut) == text
+    ids = [index for piece in cut for index in whole(one, piece, special)]
+    assert ids == whole(one, text, special)
+
+
+def _short(cut, text):
+    before, pieces.PIECE = pieces.PIECE, 1
+    try:
+        yield from cut(text)
+    finally:
+        pieces.PIECE = before
+
+
+def test_pieces_are_as_long_as_they_should_be_and_end_with_a_word():
+    text = "the quick brown fox. " * 20_000
+    found = list(cuts(TOKENIZERS[0])(text))
+    assert len(found) == len(text) // pieces.PIECE + 1
+    assert all(pieces.PIECE <= len(piece) < pieces.PIECE + 10 for piece in found[:-1])
+    assert all(left[-1].isalpha() and right[0] in " ." for left, right in pairwise(found))
+
+
+def test_a_text_without_an_end_of_a_word_stays_whole():
+    assert list(cuts(TOKENIZERS[0])("-" * 200_000)) == ["-" * 200_000]
+    assert list(cuts(TOKENIZERS[0])("")) == []
+
+
+@pytest.mark.parametrize(
+    "unknown",
+    [
+        tokenizer(r"\w+|\W"),
+        tokenizer(normalizer=normalizers.Lowercase()),
+        tokenizer(before=[pre_tokenizers.Punctuation()]),
+        tokenizer(added=[AddedToken("the", lstrip=True)]),
+        tokenizer(added=[AddedToken("the", single_word=True)]),
+        tokenizer(normalizer=normalizers.NFC(), added=[AddedToken("e\u0301", normalized=True)]),
+    ],
+)
+def test_a_tokenizer_of_which_nothing_is_known_gets_texts_whole(unknown):
+    text = "the quick brown fox. " * 10_000
+    assert list(cuts(unknown)(text)) == [text]
+
+
+@shared
+@pytest.mark.parametrize("which", ["gpt2-tokenizer", "stories260k"])
+def test_a_real_text_of_a_megabyte_is_tokenized_as_the_whole_is(which):
+    data = subprocess.run(["zstd", "-dc", SHARED / "data" / "web.jsonl.zst"], capture_output=True, check=True).stdout
+    text = "\n".join(json.loads(line)["text"] for line in data.splitlines()[::50])[:1_500_000]
+    real = pretrained.load_tokenizer(SHARED / "data" / which)
+    [ids] = pretrained.encode(real, [text])
+    assert ids.tolist() == whole(real, text)
+    if which == "gpt2-tokenizer":
+        assert len(list(cuts(real)(text))) == len(text) // pieces.PIECE + 1
+
+
+def test_texts_come_back_in_their_order_whatever_their_length(monkeypatch):
+    monkeypatch.setattr(pretrained, "CHARACTERS", 500)
+    monkeypatch.setattr(pretrained, "PIECE", 100)
+    monkeypatch.setattr(pieces, "PIECE", 100)
+    texts = ["", "the fox. " * 100, "a", "-" * 700, "", "b it's. " * 50]
+    assert [ids.tolist() for ids in pretrained.encode(TOKENIZERS[0], texts)] == [whole(TOKENIZERS[0], text) for text in texts]
+    assert pretrained.encode(TOKENIZERS[0], []) == []
+
+
+def test_special_tokens_in_a_text_are_text_unless_asked_for():
+    [text], [token] = pretrained.encode(TOKENIZERS[0], [END]), pretrained.encode(TOKENIZERS[0], [END], special=True)
+    assert token.tolist() == [TOKENIZERS[0].eos_token_id]
+    assert TOKENIZERS[0].eos_token_id not in text
+    assert TOKENIZERS[0].decode(text) == END
+
+
+def test_what_a_tokenizer_cuts_off_or_fills_up_is_kept(tmp_path):
+    one = tokenizer()
+    one.backend_tokenizer.enable_truncation(3)
+    one.backend_tokenizer.enable_padding(length=5)
+    assert [len(ids) for ids in pretrained.encode(one, ["the quick brown fox", ""])] == [len(whole(tokenizer(), "the quick brown fox")), 0]
+
+
+def test_a_tokenizer_written_in_python_is_taken_as_it_is():
+    by_byte = transformers.ByT5Tokenizer()
+    assert [ids.tolist() for ids in pretrained.encode(by_byte, ["ab", ""])] == [[100, 101], []]
+
+
+# One hash
+
+
+def test_a_tokenizer_has_one_hash_however_it_is_stored(tmp_path):
+    one = tokenizer()
+    (tmp_path / "bare").mkdir()
+    one.backend_tokenizer.model.save(str(tmp_path / "bare"))
+    bare = pretrained.load_tokenizer(tmp_path / "bare")
+    bare.save_pretrained(tmp_path / "saved")
+    bare.backend_tokenizer.enable_truncation(3)
+    bare.backend_tokenizer.enable_padding(length=5)
+    hashes = {
+        pretrained.tokenizer_hash(bare),
+        pretrained.tokenizer_hash(pretrained.load_tokenizer(tmp_path / "saved")),
+        pretrained.tokenizer_hash(transformers.AutoTokenizer.from_pretrained(tmp_path / "saved")),
+        pretrained.tokenizer_hash(transformers.GPT2Tokenizer.from_pretrained(tmp_path / "bare")),
+    }
+    assert len(hashes) == 1
+    assert pretrained.tokenizer_hash(tokenizer(added=["the"])) not in hashes
+    assert pretrained.tokenizer_hash(tokenizer(normalizer=normalizers.NFC())) not in hashes
