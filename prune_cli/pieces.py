@@ -3,8 +3,13 @@
 Byte-level tokenizers first cut a text into words by a regular expression, and every word becomes tokens by itself. With those
 expressions in use that are listed here, a letter or digit in front of a space or stop always ends a word: each of their
 alternatives that takes such a letter ends with it, none looks back, and none looks further ahead than a run of white space and
-the character after it. So the words before such a place do not hang on what follows, nor those after it on what went before. A
-tokenizer of which this is not known gets its texts whole.
+the character after it. So the words before such a place do not hang on what follows, nor those after it on what went before.
+
+Llama 2's kind takes a text as one word, with ▁ in front and for every space. Where no token of the vocabulary has a ▁ behind
+another character, no merge reaches over a space behind a letter. The piece after it is given without the space, for which the ▁
+that is put in front of every text stands.
+
+A tokenizer of which neither is known gets its texts whole.
 """
 
 import re
@@ -17,6 +22,7 @@ PIECE = 1 << 16  # characters
 LETTERS = r"A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0391-\u03a1\u03a3-\u03c9\u0410-\u044f\u05d0-\u05ea\u0641-\u064a"
 LETTERS += r"\u3041-\u3094\u30a1-\u30fa\u4e00-\u9fa5\uac00-\ud7a3"
 END_OF_WORD = re.compile(rf"[0-9{LETTERS}](?=[ \t\r\n.,;:!?\u3001\u3002\uff01\uff0c\uff1a\uff1b\uff1f])")
+SPACE = re.compile(rf"[0-9{LETTERS}](?= [0-9{LETTERS}])")
 
 CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 BEFORE, UPPER, LOWER = r"[^\r\n\p{L}\p{N}]", r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
@@ -29,6 +35,9 @@ WORDS = {
     r" ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
 }
 
+UNDERLINES = [{"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]
+LATE_UNDERLINE = re.compile("[^▁]▁")
+
 Specification = dict[str, Any]  # a tokenizer.json
 Cut = Callable[[str], Iterator[str]]
 
@@ -37,11 +46,14 @@ def cutter(tokenizer: Specification, *, special: bool) -> Cut:
     """How texts are cut for this tokenizer: a text of any length → its pieces; `special`: special tokens in a text are not text."""
     added = tokenizer["added_tokens"]
     active = [token for token in added if special or not token["special"]]
-    if not (_ends_words(tokenizer["pre_tokenizer"]) and _is_local(tokenizer["normalizer"]) and all(map(_stands_alone, active))):
+    if not all(map(_stands_alone, active)) or (tokenizer["normalizer"] and any(token["normalized"] for token in active)):
         return _whole
-    if tokenizer["normalizer"] and any(token["normalized"] for token in active):
-        return _whole
-    return lambda text: _pieces(text, [token["content"] for token in added])
+    contents = [token["content"] for token in added]
+    if _is_local(tokenizer["normalizer"]) and _ends_words(tokenizer["pre_tokenizer"]):
+        return lambda text: _pieces(text, END_OF_WORD, 0, contents)
+    if _is_like_llama_2(tokenizer):
+        return lambda text: _pieces(text, SPACE, 1, contents)
+    return _whole
 
 
 def _whole(text: str) -> Iterator[str]:
@@ -71,25 +83,31 @@ def _is_local(normalizer: Specification | None) -> bool:
     return normalizer is None or normalizer["type"] == "NFC"
 
 
+def _is_like_llama_2(tokenizer: Specification) -> bool:
+    model, normalizer = tokenizer["model"], tokenizer["normalizer"] or {}
+    if tokenizer["pre_tokenizer"] or normalizer.get("normalizers") != UNDERLINES or model["type"] != "BPE" or model["ignore_merges"]:
+        return False
+    return "▁" in model["vocab"] and not any(map(LATE_UNDERLINE.search, model["vocab"]))
+
+
 def _stands_alone(token: Specification) -> bool:
     """Whether an added token is found by its letters alone, whatever is around it."""
     return not (token["lstrip"] or token["rstrip"] or token["single_word"])
 
 
-def _pieces(text: str, added: list[str]) -> Iterator[str]:
+def _pieces(text: str, ends: re.Pattern[str], gap: int, added: list[str]) -> Iterator[str]:
+    """Cut at the first of the `ends` behind each stretch of `PIECE` characters, and leave out a `gap` there."""
     start = 0
-    while len(text) - start > PIECE:
-        end = _end_of_word(text, start + PIECE, added)
+    while len(text) - start > PIECE and (end := _end(text, ends, gap, start + PIECE, added)):
         yield text[start:end]
-        start = end
-    if text[start:]:
-        yield text[start:]
+        start = end + gap
+    yield text[start:]
 
 
-def _end_of_word(text: str, after: int, added: list[str]) -> int:
-    """The first place behind `after` where the text can be cut, which no added token stands across; its end if there is none."""
-    for match in END_OF_WORD.finditer(text, after):
+def _end(text: str, ends: re.Pattern[str], gap: int, after: int, added: list[str]) -> int | None:
+    """The first place behind `after` where the text can be cut: no added token stands across it, nor next to a gap."""
+    for match in ends.finditer(text, after):
         at = match.end()
-        if not any(token in text[max(0, at + 1 - len(token)) : at - 1 + len(token)] for token in added):
+        if not any(token in text[max(0, at + 1 - gap - len(token)) : at - 1 + 2 * gap + len(token)] for token in added):
             return at
-    return len(text)
+    return None

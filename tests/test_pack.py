@@ -20,7 +20,7 @@ from prune_cli.io.documents import Document  # noqa: E402
 from prune_cli.io.records import MISSING, Batch  # noqa: E402
 from prune_cli.stages import pack as stage  # noqa: E402
 
-from .conftest import SHARED, lines, records, shared, status_of, zstd  # noqa: E402
+from .conftest import SHARED, damaged, lines, records, shared, status_of, zstd  # noqa: E402
 
 WORDS = ["lorem", "ipsum", "dolor", "ünï", "<|endoftext|>"]
 END = 256  # in the stage's tests a byte is a token
@@ -229,6 +229,17 @@ def test_an_end_that_documents_have_inside_is_told(home, here):
         b"2 documents have the end-of-document token inside"
         in packed(here, home, "--eod", a, "--last", "keep", stdin=lines([{"text": "a b a"}, {"text": "a"}, {"text": "b"}])).stderr
     )
+
+
+def test_damaged_streams_are_refused(home, here, tmp_path):
+    data, victim = (
+        here("rank", "-k", "length", stdin=lines({**record, "length": 1} for record in corpus())).stdout,
+        tmp_path / "damaged.zst",
+    )
+    for what, broken in damaged(data, 20):
+        victim.write_bytes(broken)
+        assert status_of("pack", "--tokenizer", home / "tokenizer", "--context", 32, victim, "-o", tmp_path / "out") == 65, what
+        assert not (tmp_path / "out").exists()
 
 
 # What is done with blocks
