@@ -68,8 +68,8 @@ class Sink(ABC):
         self.records = 0
 
     @abstractmethod
-    def write(self, records: Iterable[Record]) -> None:
-        """Take records; they may wait for more of their kind."""
+    def write(self, records: Iterable[Record], *, whole: bool = False) -> None:
+        """Take records; they may wait for more of their kind. `whole`: no frame ends between them."""
 
     @abstractmethod
     def end_frame(self) -> None:
@@ -92,7 +92,7 @@ class Plain(Sink):
         self.lines: list[bytes] = []
         self.size = 0
 
-    def write(self, records: Iterable[Record]) -> None:
+    def write(self, records: Iterable[Record], *, whole: bool = False) -> None:
         for record in records:
             self.lines.append(record.line)
             self.size += len(record.line)
@@ -158,10 +158,10 @@ class Frames(Sink):
         self.last: int | None = None
         self.groups: dict[str, list[int]] = {}
 
-    def write(self, records: Iterable[Record]) -> None:
+    def write(self, records: Iterable[Record], *, whole: bool = False) -> None:
         for record in records:
             size = len(record.line) + 1
-            if self.size + size > FRAME:
+            if self.size + size > FRAME and not whole:
                 self.end_frame()
             self.size += size
             self.lines.append(record.line)
