@@ -6,7 +6,8 @@ from typing import Any
 import orjson
 
 from ..errors import DataError
-from .records import MISSING, Anything, Batch, Content, Record, Source, Wanted, members, splice
+from .records import MISSING, Anything, Batch, Content, Record, Source, Wanted
+from .splicing import members, splice
 
 IDS = "input_ids"
 
