@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import time
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from functools import cache, partial
@@ -17,9 +18,11 @@ from . import options
 from .options import Files, GroupBy, Model, Overwrite, Prefix, Streams, TextField, expanded, option
 
 if TYPE_CHECKING:
+    from ..io.documents import Document
     from ..io.files import Input, Output
     from ..io.records import Record, Source
     from ..io.scores import Layout
+    from ..io.sink import Sink
     from ..model import LanguageModel
 
 log = logging.getLogger(__name__)
@@ -52,7 +55,7 @@ class Work:
             raise UsageError("--resume needs an output that stays", remedy="name a file with -o FILE, or a directory with -O DIR")
         if self.resume and (streams.plain or streams.single_frame or (streams.output or "").endswith(".jsonl")):
             raise UsageError("--resume goes on behind a whole frame, which neither plain output nor a single frame has")
-        if self.summary:
+        if self.summary and not files.is_special(self.summary):
             files.check_target(self.summary, inputs, force=streams.force)
         self.part()
 
@@ -199,13 +202,8 @@ def score(
                     found = documents(source, text_field, group_by, fresh=layout.fresh, overwrite=overwrite)
                     tally.resumed += take_up(output, sink, found, layout.read_back)
                     items = ((one, one.content) for one in found)
-                    tally.begin()
-                    for window in stage.score(items, loaded, chosen, min_tokens=min_tokens, size=layout.most_bytes):
-                        records = [layout.record(document, fields) for document, fields in window]
-                        sink.write(records, whole=True)
-                        sink.end_frame()
-                        tally.add(records, [fields for _, fields in window])
-                        bar.describe(tally.progress())
+                    scored = stage.score(items, loaded, chosen, min_tokens=min_tokens, size=layout.most_bytes)
+                    _write(scored, layout, sink, tally, bar)
             tally.outputs += 1
     work.write_summary({**tally.summary(), "flops": tally.tokens * flops_per_token, "score": how}, streams.force)
     if tally.finished:
@@ -222,6 +220,19 @@ def _load(model: str, running: Model) -> "LanguageModel":
     from ..model import load
 
     return load(model, running.settings())
+
+
+def _write(
+    windows: "Iterable[list[tuple[Document, dict[str, Any]]]]", layout: "Layout", sink: "Sink", tally: Tally, bar: terminal.Progress
+) -> None:
+    """Each window as a frame of its own, behind which the work can be taken up again."""
+    tally.begin()
+    for window in windows:
+        records = [layout.record(document, fields) for document, fields in window]
+        sink.write(records, whole=True)
+        sink.end_frame()
+        tally.add(records, [fields for _, fields in window])
+        bar.describe(tally.progress())
 
 
 def _spent(layout: "Layout", flops_per_token: float, totals: dict[str, Any]) -> dict[str, Any]:

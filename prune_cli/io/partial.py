@@ -138,7 +138,10 @@ class Partial(Output):
         return ConfigurationError(f"was begun with {', '.join(changes)}", place=files.display(self.path), remedy=GO_ON)
 
     def read(self, size: int, /) -> bytes:
-        return os.read(self.descriptor, size)
+        try:
+            return os.read(self.descriptor, size)
+        except OSError as error:
+            raise files.failure(error, self.path, "reading") from None
 
     def whole_frames(self) -> Iterator[tuple[bytes, int, int]]:
         """Text, size and CRC-32 of every whole frame behind the beginning; at the end, what comes after the last of them is cut off."""
