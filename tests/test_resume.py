@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import resource
 import signal
 import struct
 import subprocess
@@ -163,6 +164,18 @@ def test_a_failed_run_keeps_its_whole_frames(whole, model, tmp_path, here):
     assert kept == whole[: len(kept)]
     assert len(kept) in borders(whole)[:-2]
     here("score", "--resume", "--model", model, "-o", tmp_path / "out.zst", stdin=lines(CORPUS))
+    assert (tmp_path / "out.zst").read_bytes() == whole
+
+
+def test_a_full_disk_costs_the_frame_that_did_not_fit(whole, model, corpus, tmp_path):
+    room, limits = borders(whole)[5] + 10, resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        assert resume(model, corpus, tmp_path) == 74
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (tmp_path / "out.zst.partial").read_bytes() == whole[:room]
+    assert resume(model, corpus, tmp_path) == 0
     assert (tmp_path / "out.zst").read_bytes() == whole
 
 
@@ -489,7 +502,8 @@ def every_gpu(tmp_path):
     environment = {**os.environ, "PATH": f"{installed.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "PROCESSES": "2"}
 
     def run(*arguments: object, status: int = 0) -> bytes:
-        done = subprocess.run([ROOT / "shell" / "score-on-every-gpu", *arguments], env=environment, capture_output=True, timeout=120)
+        recipe = [str(ROOT / "shell" / "score-on-every-gpu"), *map(str, arguments)]
+        done = subprocess.run(recipe, env=environment, capture_output=True, timeout=120)
         assert done.returncode == status, done.stderr.decode()
         return done.stderr
 
