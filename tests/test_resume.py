@@ -204,6 +204,13 @@ def test_a_run_that_was_killed_while_it_named_its_output_is_not_written_to_again
         assert (tmp_path / "out.zst").read_bytes() == whole
 
 
+def test_a_copy_by_hard_links_does_not_cost_what_is_done(whole, model, corpus, tmp_path):
+    (tmp_path / "out.zst.partial").write_bytes(whole[: borders(whole)[5]])
+    (tmp_path / "copy").hardlink_to(tmp_path / "out.zst.partial")
+    assert resume(model, corpus, tmp_path, "--summary", tmp_path / "s") == 0
+    assert json.loads((tmp_path / "s").read_text())["resumed"] > 0
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -272,7 +272,7 @@ def beside(target: str) -> str:
 
 @contextmanager
 def locked(path: str, name: str) -> Iterator[int]:
-    """The file at `path`, open and locked for this process alone; TryAgainError at once where another holds it."""
+    """The file at `path`, which is to become `name`, open and locked for this process; TryAgainError at once where another holds it."""
     while True:
         with _opened(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC) as descriptor:
             try:
@@ -285,8 +285,8 @@ def locked(path: str, name: str) -> Iterator[int]:
                 raise CannotCreateError("belongs to another user", place=display(path), remedy="have its owner remove it")
             if not _is_same(descriptor, path):
                 continue  # its last holder renamed or removed it while we waited
-            if os.fstat(descriptor).st_nlink > 1:
-                os.unlink(path)  # its last holder was killed just after it gave the file its final name, which must not be written to
+            if _is_same(descriptor, os.path.realpath(name)):
+                os.unlink(path)  # its last holder was killed just after it gave the file its final name, and that is not written to
                 continue
             yield descriptor
             return

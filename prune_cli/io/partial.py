@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from io import BytesIO
 from itertools import islice, zip_longest
 from typing import Any
 
@@ -28,7 +29,7 @@ ReadBack = Callable[[Document, bytes], Record | None]
 def afresh(path: str | None, inputs: Sequence[Input] = (), *, force: bool = False) -> Iterator[Output]:
     """An output as `files.create` makes it. What a run with --resume left of it is removed by `force`, and else in the way."""
     with files.create(path, inputs, force=force) as output:
-        if path is not None:
+        if path not in (None, "-"):
             _start_over(path, force)
         yield output
 
@@ -130,7 +131,7 @@ class Partial(Output):
     def _another_run(self, start: bytes) -> PruneError:
         os.lseek(self.descriptor, 0, os.SEEK_SET)
         try:
-            before, now = _settings(self), _settings(_Bytes(start))
+            before, now = _settings(self), _settings(BytesIO(start))
         except DataError:
             fault = "is not the beginning of a prune-cli stream"
             return DataError(fault, place=files.display(self.path), remedy="remove it, or start over with -f and without --resume")
@@ -154,17 +155,6 @@ class Partial(Output):
 
     def _warn(self, fault: str) -> None:
         log.warning("%s: %s; going on from there", files.display(self.path), fault)
-
-
-class _Bytes:
-    """Bytes as a file."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-
-    def read(self, size: int, /) -> bytes:
-        taken, self.data = self.data[:size], self.data[size:]
-        return taken
 
 
 def _settings(raw: frames.Raw) -> dict[str, Any]:
