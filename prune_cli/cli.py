@@ -12,7 +12,7 @@ from typer._click.exceptions import ClickException
 
 from . import __version__, terminal
 from .commands import eval, pack, rank, score, slice, train
-from .errors import InputOutputError, OutOfMemoryError, PruneError, UsageError
+from .errors import InputOutputError, Interrupted, OutOfMemoryError, PruneError, UsageError
 
 PIPELINE = """\b
 prune-cli score corpus/*.jsonl.zst | prune-cli rank --by tokens > ranked.jsonl.zst
@@ -45,10 +45,6 @@ def options(
     version: Annotated[bool, typer.Option("--version", "-V", is_eager=True, callback=_version, help="Print the version and exit.")] = False,
 ) -> None:
     return
-
-
-class Interrupted(BaseException):
-    """A signal asked the run to stop; what is complete is kept, the rest removed on the way out."""
 
 
 def main() -> NoReturn:

@@ -16,6 +16,10 @@ class PruneError(Exception):
         return f"{place}{self.fault}{remedy}"
 
 
+class Interrupted(BaseException):
+    """A signal asked the run to stop; what is complete is kept, the rest removed on the way out."""
+
+
 class CheckFailed(PruneError):
     """A check that was asked for said no."""
 

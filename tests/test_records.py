@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prune_cli.io import records as io
+from prune_cli.io import splicing
 
 from .conftest import lines, prune, scored, zstd
 
@@ -130,7 +130,7 @@ def test_splicing_adds_members_and_changes_no_byte(record, ascii_only, space):
     line = (space + json.dumps(record, ensure_ascii=ascii_only, separators=("," + space, ":" + space)) + space).encode(
         "utf-8", "surrogatepass"
     )
-    spliced = io.splice(line, io.members({"rank": 3, "quantile": 0.1}))
+    spliced = splicing.splice(line, splicing.members({"rank": 3, "quantile": 0.1}))
     assert json.loads(spliced.decode("utf-8", "surrogatepass")) == {**record, "rank": 3, "quantile": 0.1}
     assert spliced.replace(b',"rank":3,"quantile":0.1', b"", 1).replace(b'"rank":3,"quantile":0.1', b"", 1) == line
 
@@ -140,8 +140,29 @@ def test_cutting_members_out_leaves_the_others_byte_for_byte(record, data):
     gone = data.draw(st.sets(st.sampled_from(sorted(record))))
     line = json.dumps(record).encode()
     left = {name: value for name, value in record.items() if name not in gone}
-    assert json.loads(io.without(line, gone)) == left
-    assert io.without(line, []) == line
+    assert json.loads(splicing.without(line, gone)) == left
+    assert splicing.without(line, []) == line
+
+
+@given(st.dictionaries(st.text(max_size=3), JSON, min_size=1, max_size=6), st.data())
+def test_choosing_members_leaves_them_byte_for_byte(record, data):
+    kept = data.draw(st.sets(st.sampled_from(sorted(record))))
+    line, missing = splicing.only(json.dumps(record).encode(), [*kept, "not there"])
+    members = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in record.items() if name in kept]
+    assert line == f"{{{','.join(members)}}}".encode()
+    assert missing == ["not there"]
+
+
+@given(st.dictionaries(st.text(max_size=3), JSON, max_size=3), st.dictionaries(st.text(max_size=3), st.none() | st.floats(0, 1)))
+def test_what_was_spliced_in_is_found_again(record, fields):
+    base = json.dumps(record).encode() + b"\r"
+    line = splicing.splice(base, splicing.members(fields)) if fields else base
+    assert splicing.spliced(line, base) == fields
+
+
+@pytest.mark.parametrize("base", ['{"id":1}', '{"id":1,"x":1}', '{"id":1} ', '{"id":12,"p":3}', '{"id":12,"p":0.5,"q":1}', "{}"])
+def test_a_record_is_not_taken_for_one_that_it_was_not_made_from(base):
+    assert splicing.spliced(b'{"id":12,"p":0.5}', base.encode()) in (None, {"id": 12, "p": 0.5})
 
 
 @pytest.mark.parametrize("split", [1, 7, 50])

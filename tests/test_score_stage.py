@@ -108,6 +108,20 @@ def test_a_list_ends_where_its_own_records_say(model, monkeypatch):
         assert list(stage.score(items[done:], model, BOTH, window_tokens=300)) == whole[at:]
 
 
+@pytest.mark.parametrize("block_records", [3, 256])
+def test_a_list_ends_before_its_lines_would_be_too_many_bytes(block_records, model, monkeypatch):
+    monkeypatch.setattr(stage, "BLOCK_RECORDS", block_records)
+    monkeypatch.setattr(stage, "WINDOW_BYTES", 100)
+    items = [("x" * size, TEXTS[at % len(TEXTS)]) for at, size in enumerate((30, 30, 40, 1, 500, 20, 100, 99, 1, 1, *(7,) * 60))]
+    whole = list(stage.score(items, model, BOTH, size=len))
+    assert [payload for window in whole for payload, _ in window] == [payload for payload, _ in items]
+    sizes = [[len(payload) for payload, _ in window] for window in whole]
+    assert all(sum(window) <= 100 or window == [500] for window in sizes)
+    for at in range(1, len(whole)):
+        done = sum(map(len, whole[:at]))
+        assert list(stage.score(items[done:], model, BOTH, size=len)) == whole[at:]
+
+
 def test_empty_records_fill_a_list_too(model):
     windows = list(stage.score((("", "") for _ in range(2000)), model, BOTH, window_tokens=1000))
     assert [len(window) for window in windows] == [512, 512, 512, 464]

@@ -16,9 +16,9 @@ from .. import sizes, terminal
 from ..errors import UsageError
 
 if TYPE_CHECKING:
-    from ..io.files import Output
+    from ..io.files import Input, Output
     from ..io.records import Source
-    from ..io.sink import Sink
+    from ..io.sink import Closing, Sink
     from ..model import Settings
 
 log = logging.getLogger(__name__)
@@ -100,21 +100,37 @@ class Reading(Talk):
     @contextmanager
     def source(self, verb: str, paths: list[str] | None, *, replay: bool = False, bar: bool = True) -> Iterator["Source"]:
         """The records of the operands, with a progress bar over their bytes; bad ones that were skipped make the status 3."""
-        from ..io import files, frames, records
+        with self.inputs(verb, paths, bar=bar) as (inputs, shown):
+            source = self.records(inputs, shown, replay=replay)
+            yield source
+        self.account(source)
+
+    @contextmanager
+    def inputs(self, verb: str, paths: list[str] | None, *, bar: bool = True) -> Iterator[tuple[list["Input"], terminal.Progress]]:
+        """The operands, checked, and a progress bar over their bytes."""
+        from ..io import files
 
         self.configure(verb)
+        inputs = files.operands(paths or [])
+        with self.bar(verb, files.total_size(inputs)) if bar else terminal.progress(verb, None, wanted=False) as shown:
+            yield inputs, shown
+
+    def records(self, inputs: list["Input"], shown: terminal.Progress, *, replay: bool = False) -> "Source":
+        """The records of some of the inputs in turn."""
+        from ..io import frames, records
+
+        for one in inputs:
+            one.progress, one.keep = shown.advance, replay
         limits = frames.Limits(self.long, self.ignore_trailing, self.allow_empty)
         reading = records.Reading(self.strip_bom, self.skip_bad, sizes.parse(self.max_line), self.expect_records, limits)
-        inputs = files.operands(paths or [])
-        source = records.Source(inputs, reading, log.warning)
-        with self.bar(verb, files.total_size(inputs)) if bar else terminal.progress(verb, None, wanted=False) as shown:
-            for one in inputs:
-                one.progress, one.keep = shown.advance, replay
-            yield source
-        if source.blank:
-            log.info("%d blank lines were passed over", source.blank)
-        if source.skipped:
-            log.warning("%d bad records were skipped", source.skipped)
+        return records.Source(inputs, reading, log.warning)
+
+    def account(self, *sources: "Source") -> None:
+        """Say what was passed over in sources that were read; bad records make the status 3."""
+        if blank := sum(source.blank for source in sources):
+            log.info("%d blank lines were passed over", blank)
+        if skipped := sum(source.skipped for source in sources):
+            log.warning("%d bad records were skipped", skipped)
             raise typer.Exit(3)
 
 
@@ -139,24 +155,34 @@ class Streams(Reading):
 
         With `replay` a pipe is copied as it is read, so that it can be read again.
         """
-        from ..io import files, sink
+        from ..io import files
 
-        with self.source(verb, paths, replay=replay) as source, files.create(self.output, source.inputs, force=self.force) as output:
-            try:
-                yield source, output
-            except BaseException:
-                sink.leave_unfinished(output, self.is_plain(output))
-                raise
+        with (
+            self.source(verb, paths, replay=replay) as source,
+            files.create(self.output, source.inputs, force=self.force) as output,
+            self.shown_to_fail(output),
+        ):
+            yield source, output
+
+    @contextmanager
+    def shown_to_fail(self, output: "Output") -> Iterator[None]:
+        """Have a failure of the block be one of the output, too."""
+        from ..io import sink
+
+        try:
+            yield
+        except BaseException:
+            sink.leave_unfinished(output, self.is_plain(output))
+            raise
 
     def is_plain(self, output: "Output") -> bool:
         return self.plain or output.is_terminal() or (self.output or "").endswith(".jsonl")
 
-    def sink(self, output: "Output", head: dict[str, Any]) -> AbstractContextManager["Sink"]:
+    def sink(self, output: "Output", head: dict[str, Any], trailer: "Closing" = lambda totals: {}) -> AbstractContextManager["Sink"]:
         from ..io import sink
 
-        return sink.open_sink(
-            output, head, sink.Writing(self.is_plain(output), self.single_frame, self.level, self.threads or processors())
-        )
+        writing = sink.Writing(self.is_plain(output), self.single_frame, self.level, self.threads or processors())
+        return sink.open_sink(output, head, writing, trailer)
 
 
 @dataclass(frozen=True)

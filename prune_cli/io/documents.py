@@ -7,7 +7,8 @@ import orjson
 from msgspec import Raw
 
 from ..errors import ConfigurationError, DataError
-from .records import MISSING, Anything, Batch, Content, Record, Source, Wanted, members, splice
+from .records import MISSING, Anything, Batch, Content, Record, Source, Wanted
+from .splicing import members, splice
 
 IDS = "input_ids"
 Verbatim = Raw  # a value as the very bytes that stand there

@@ -147,7 +147,12 @@ def total_size(inputs: Sequence[Input]) -> int | None:
 
 
 class Output:
-    """A place for bytes. `written` counts them; partial writes are completed, and failures name the file."""
+    """A place for bytes. `written` counts them; partial writes are completed, and failures name the file.
+
+    A `resumable` one keeps the whole frames that it was given when the run fails; `begin` takes what every stream starts with.
+    """
+
+    resumable = False
 
     def __init__(self, descriptor: int, path: str) -> None:
         self.descriptor, self.path, self.written = descriptor, path, 0
@@ -164,6 +169,9 @@ class Output:
             self.written += size
             rest = rest[size:]
 
+    def begin(self, start: bytes) -> None:
+        self.write(start)
+
     def is_terminal(self) -> bool:
         return os.isatty(self.descriptor)
 
@@ -178,7 +186,7 @@ def create(path: str | None, inputs: Sequence[Input] = (), *, force: bool = Fals
     if path is None or path == "-":
         _not_an_input(1, "(standard output)", inputs)
         yield Output(1, "(standard output)")
-    elif _is_special(path):
+    elif is_special(path):
         with _opened(path, os.O_WRONLY | os.O_CLOEXEC) as descriptor:
             yield Output(descriptor, path)
     else:
@@ -197,7 +205,7 @@ def _not_an_input(target: int | str, name: str, inputs: Sequence[Input]) -> None
             raise CannotCreateError("the output is also an input", place=display(name), remedy="write elsewhere, then mv")
 
 
-def _is_special(path: str) -> bool:
+def is_special(path: str) -> bool:
     """A pipe or a device: written to as it stands, since it cannot be renamed onto."""
     try:
         mode = os.stat(path).st_mode
@@ -227,12 +235,13 @@ def _beside(path: str, inputs: Sequence[Input], force: bool) -> Iterator[Output]
     temporary = beside(target)
     with locked(temporary, path) as descriptor:
         try:
+            check_target(path, inputs, force=force)  # another run may have made it since we looked
             os.ftruncate(descriptor, 0)
             output = Output(descriptor, path)
             yield output
-            _commit(descriptor, temporary, target, path, force)
+            commit(descriptor, temporary, target, path, force)
         except BaseException:
-            _remove(temporary)
+            remove(temporary)
             raise
 
 
@@ -263,7 +272,7 @@ def beside(target: str) -> str:
 
 @contextmanager
 def locked(path: str, name: str) -> Iterator[int]:
-    """The file at `path`, open and locked for this process alone; TryAgainError at once where another holds it."""
+    """The file at `path`, which is to become `name`, open and locked for this process; TryAgainError at once where another holds it."""
     while True:
         with _opened(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC) as descriptor:
             try:
@@ -274,9 +283,13 @@ def locked(path: str, name: str) -> Iterator[int]:
                 raise TryAgainError("another run is writing it", place=display(name), remedy="wait for it, or write elsewhere") from None
             if os.fstat(descriptor).st_uid != os.geteuid():
                 raise CannotCreateError("belongs to another user", place=display(path), remedy="have its owner remove it")
-            if _is_same(descriptor, path):  # else its last holder renamed or removed it while we waited
-                yield descriptor
-                return
+            if not _is_same(descriptor, path):
+                continue  # its last holder renamed or removed it while we waited
+            if _is_same(descriptor, os.path.realpath(name)):
+                os.unlink(path)  # its last holder was killed just after it gave the file its final name, and that is not written to
+                continue
+            yield descriptor
+            return
 
 
 def _is_same(descriptor: int, path: str) -> bool:
@@ -287,7 +300,7 @@ def _is_same(descriptor: int, path: str) -> bool:
     return (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino)
 
 
-def _commit(descriptor: int, temporary: str, target: str, name: str, force: bool) -> None:
+def commit(descriptor: int, temporary: str, target: str, name: str, force: bool) -> None:
     """Data on disk, then the name, then the name on disk. Without `force` a target that appeared meanwhile is kept."""
     try:
         os.fsync(descriptor)
@@ -326,7 +339,8 @@ def sync_folder(folder: str) -> None:
         os.close(descriptor)
 
 
-def _remove(path: str) -> None:
+def remove(path: str) -> None:
+    """Remove a file of ours, if it can be removed."""
     try:
         os.unlink(path)
     except OSError:

@@ -346,6 +346,22 @@ def _ours(source: _Input, decompressor: zstandard.ZstdDecompressor, limits: Limi
     yield Trailer(trailer)
 
 
+def whole_frames(raw: Raw, warn: Callable[[str], None]) -> Iterator[tuple[bytes, int, int]]:
+    """Text, size and CRC-32 of each data frame of a stream of ours that broke off, from behind its head to the first that is not whole."""
+    source, decompressor = _Input(raw), zstandard.ZstdDecompressor(max_window_size=1 << 31)
+    while source.peek(4) == ZSTD:
+        frame = _Frame(source, decompressor, Limits(31))
+        try:
+            text = b"".join(frame)
+        except DataError as error:
+            if source.peek(1):  # else it was cut short, which is how a killed run ends
+                warn(f"{error.fault}, with more behind it")
+            return
+        if not frame.checksum or not text.endswith(b"\n"):
+            return
+        yield text, frame.size, frame.crc
+
+
 def frame_sizes(head_size: int, counts: Counts, trailer_size: int) -> list[tuple[int, int]]:
     """Compressed and decompressed size of every frame of a stream of ours, START and skippable frames included."""
     return [(len(START), 0), (head_size, 0), *zip(counts.size, counts.text, strict=True), (trailer_size, 0)]

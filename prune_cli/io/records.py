@@ -6,10 +6,9 @@ error, a blank line, a byte-order mark, a doubled key) is a line looked at by it
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
-from itertools import chain
+from itertools import chain, groupby
 from typing import Annotated, Any
 
 import msgspec
@@ -19,9 +18,13 @@ from msgspec import UNSET, Raw, UnsetType
 from ..errors import DataError, PruneError
 from . import frames
 from .files import Input
+from .splicing import BLANK, without
+from .splicing import members as members
+from .splicing import splice as splice
+from .splicing import uniform as uniform
 
-BLANK = b" \t\r\n"
 BOM = b"\xef\xbb\xbf"
+RUN = 4096  # records that fall to one shard before the next one's turn
 
 Number = float | None
 Count = Annotated[int, msgspec.Meta(ge=0)] | None
@@ -94,7 +97,7 @@ class Source:
     def __post_init__(self) -> None:
         self.heads: list[dict[str, Any] | None] = []
         self.trailers: list[dict[str, Any]] = []
-        self.records = self.blank = self.skipped = 0
+        self.records = self.blank = self.skipped = self.elsewhere = 0
         self._blocks = _blocks(self)
 
     def peek(self) -> tuple[dict[str, Any] | None, list[str]]:
@@ -107,6 +110,13 @@ class Source:
         if not names:  # what is wrong with it is to be said before anything else is
             self._slowly(first, _Decoder(Wanted({}), self.reading))
         return self.heads[0], names
+
+    def deal(self, number: int, of: int, first: int = 0) -> None:
+        """Keep one shard of the records, `number` from 1: they are dealt in runs of RUN, the first of them to shard `first` + 1.
+
+        A line belongs to one shard, which is the one to find fault with it; the others only count it in `elsewhere`.
+        """
+        self._blocks = _dealt(self, self._blocks, lambda seen: (seen // RUN + first) % of == number - 1)
 
     def again(self) -> "Source":
         """The same records from the start; a pipe only if its inputs were told to keep what they read."""
@@ -121,8 +131,9 @@ class Source:
                 self.records += len(batch.lines)
                 yield batch
         expected = self.reading.expect_records
-        if expected is not None and self.records + self.skipped != expected:
-            raise DataError(f"{self.records + self.skipped} records came, {expected} were expected", remedy="a whole file may be missing")
+        came = self.records + self.skipped + self.elsewhere
+        if expected is not None and came != expected:
+            raise DataError(f"{came} records came, {expected} were expected", remedy="a whole file may be missing")
 
     def _slowly(self, block: "_Block", decoder: "_Decoder") -> Batch:
         """Line by line, for a block in which something is not as it should be."""
@@ -199,6 +210,26 @@ def _blocks_of(file: Input, source: Source) -> Iterator[_Block]:
             raise DataError(error.fault, place=f"{file.name}:{number}", remedy=error.remedy) from None
         if size:
             yield block(b"".join([*parts, b"\n"]))
+
+
+def _dealt(source: Source, blocks: Iterator[_Block], is_ours: Callable[[int], bool]) -> Iterator[_Block]:
+    """The lines that fall to one shard, which is told by the records before them; a blank one goes with the record after it."""
+    seen = 0
+
+    def belongs(line: bytes) -> bool:
+        nonlocal seen
+        ours, is_record = is_ours(seen), bool(line.strip(BLANK))
+        seen += is_record
+        source.elsewhere += is_record and not ours
+        return ours
+
+    for block in blocks:
+        number = block.number
+        for ours, run in groupby(block.text.split(b"\n")[:-1], belongs):
+            lines = list(run)
+            if ours:
+                yield _Block(block.file, number, len(lines), b"\n".join([*lines, b""]))
+            number += len(lines)
 
 
 def _too_long(reading: Reading) -> DataError:
@@ -345,56 +376,3 @@ def _keys(line: bytes) -> str:
     """The keys of a record, for a message."""
     keys = _names(line)
     return ", ".join(keys[:20]) + (" ..." if len(keys) > 20 else "") if keys else "no fields at all"
-
-
-# Splicing: bytes in, bytes out.
-
-
-def splice(line: bytes, members: bytes) -> bytes:
-    """The record with `members` (`"rank":3,"quantile":0.5`) put before its closing brace.
-
-    >>> splice(b'{"id": 1}', b'"rank":0')
-    b'{"id": 1,"rank":0}'
-    """
-    end = line.rindex(b"}")
-    empty = line[end - 1 : end] in (b"{", b" ", b"\t") and line[:end].strip(BLANK) == b"{"
-    return b"".join((line[:end], b"" if empty else b",", members, line[end:]))
-
-
-def members(fields: dict[str, Any]) -> bytes:
-    """Fields as they are spliced: a JSON object without its braces. Floats are written so that they read back equal."""
-    return orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
-
-
-STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-TOKEN = re.compile(STRING + rb"|[\[\]{},:]", re.DOTALL)
-
-
-def without(line: bytes, names: Iterable[str]) -> bytes:
-    """The record with the members called `names` cut out, every other byte as it was."""
-    gone = set(names)
-    pieces = [piece for name, piece in _top_level(line) if name not in gone]
-    start, end = line.index(b"{") + 1, line.rindex(b"}")
-    return line[:start] + b",".join(pieces) + line[end:]
-
-
-def _top_level(line: bytes) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of each member of a valid JSON object, white space included."""
-    start, depth, name = line.index(b"{") + 1, 0, None
-    end = line.rindex(b"}")
-    for match in TOKEN.finditer(line, start - 1):
-        token = match[0]
-        if token in (b"{", b"["):
-            depth += 1
-        elif token in (b"}", b"]"):
-            depth -= 1
-        elif depth == 1 and name is None and token[:1] == b'"':
-            name = orjson.loads(token)
-        if name is not None and ((token == b"," and depth == 1) or depth == 0):
-            yield name, line[start : min(match.start(), end)]
-            start, name = match.end(), None
-
-
-def uniform(seed: int, identity: Any, content: Content | None) -> int:
-    """64 random bits that depend on the seed, the record's id and its text or token ids alone (BLAKE2b)."""
-    return int.from_bytes(blake2b(orjson.dumps([seed, identity, content]), digest_size=8).digest())

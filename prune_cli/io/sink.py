@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,6 +25,9 @@ GROUP_LENGTH = 64
 HALF_LINE, HALF_FRAME = b'{"unfinished":', START[:6]
 
 
+Closing = Callable[[dict[str, Any]], dict[str, Any]]
+
+
 @dataclass(frozen=True)
 class Writing:
     """How records are written. `threads` compress; the bytes do not depend on it."""
@@ -36,10 +39,14 @@ class Writing:
 
 
 @contextmanager
-def open_sink(output: Output, head: dict[str, Any], writing: Writing) -> Iterator["Sink"]:
-    """A sink that finishes the stream when the block ends well, and otherwise leaves it unfinished for every reader to see."""
+def open_sink(output: Output, head: dict[str, Any], writing: Writing, trailer: Closing = lambda totals: {}) -> Iterator["Sink"]:
+    """A sink that finishes the stream when the block ends well, and otherwise leaves it unfinished for every reader to see.
+
+    `trailer` makes of the totals of a stream what else its trailer says.
+    """
     kind = Plain if writing.plain else SingleFrame if writing.single_frame else Frames
     sink = kind(output, head, writing)
+    sink.trailer = trailer
     try:
         yield sink
         sink.finish()
@@ -55,7 +62,7 @@ def leave_unfinished(output: Output, plain: bool) -> None:
 
 
 def _break_off(output: Output, half: bytes) -> None:
-    if not output.is_terminal():
+    if not output.is_terminal() and not output.resumable:
         with suppress(PruneError, BrokenPipeError):  # what failed first is what is told
             output.write(half)
 
@@ -66,10 +73,11 @@ class Sink(ABC):
     def __init__(self, output: Output, head: dict[str, Any], writing: Writing) -> None:
         self.output, self.writing = output, writing
         self.records = 0
+        self.trailer: Closing = lambda totals: {}
 
     @abstractmethod
-    def write(self, records: Iterable[Record]) -> None:
-        """Take records; they may wait for more of their kind."""
+    def write(self, records: Iterable[Record], *, whole: bool = False) -> None:
+        """Take records; they may wait for more of their kind. `whole`: no frame ends between them."""
 
     @abstractmethod
     def end_frame(self) -> None:
@@ -92,7 +100,7 @@ class Plain(Sink):
         self.lines: list[bytes] = []
         self.size = 0
 
-    def write(self, records: Iterable[Record]) -> None:
+    def write(self, records: Iterable[Record], *, whole: bool = False) -> None:
         for record in records:
             self.lines.append(record.line)
             self.size += len(record.line)
@@ -143,12 +151,13 @@ class Frames(Sink):
     def __init__(self, output: Output, head: dict[str, Any], writing: Writing) -> None:
         super().__init__(output, head, writing)
         self.head = skippable(HEAD, "head", {"format": FORMAT, "version": __version__, **head}, START)
-        output.write(START + self.head)
+        output.begin(START + self.head)
         self.counts = Counts()
         self.values: set[str] = set()
         self.pool = ThreadPoolExecutor(writing.threads, "compress")
         self.workers = local()
         self.waiting: deque[Future[bytes]] = deque()
+        self.most_waiting = 0 if output.resumable else writing.threads  # what is written is what a killed run keeps
         self._empty_frame()
 
     def _empty_frame(self) -> None:
@@ -158,10 +167,10 @@ class Frames(Sink):
         self.last: int | None = None
         self.groups: dict[str, list[int]] = {}
 
-    def write(self, records: Iterable[Record]) -> None:
+    def write(self, records: Iterable[Record], *, whole: bool = False) -> None:
         for record in records:
             size = len(record.line) + 1
-            if self.size + size > FRAME:
+            if self.size + size > FRAME and not whole:
                 self.end_frame()
             self.size += size
             self.lines.append(record.line)
@@ -181,21 +190,32 @@ class Frames(Sink):
     def end_frame(self) -> None:
         if not self.lines:
             return
-        self.records += len(self.lines)
-        self.lines.append(b"")
-        counts = self.counts
+        self.waiting.append(self.pool.submit(self._compress, self._close_frame()))
+        while len(self.waiting) > self.most_waiting or (self.waiting and self.waiting[0].done()):
+            self._write_frame(self.waiting.popleft().result())
+
+    def adopt(self, records: Iterable[Record], size: int, crc: int) -> None:
+        """Count a frame that the output holds already: its records, its bytes and their CRC-32."""
+        self.write(records, whole=True)
+        self._close_frame()
+        self.counts.size.append(size)
+        self.counts.crc.append(crc)
+
+    def _close_frame(self) -> list[bytes]:
+        """Count the open frame and begin another; the lines of the one that was open, the last one empty."""
+        lines, counts = self.lines, self.counts
+        self.records += len(lines)
+        lines.append(b"")
         counts.text.append(self.size)
-        counts.records.append(len(self.lines) - 1)
+        counts.records.append(len(lines) - 1)
         counts.nulls.append(self.nulls)
         counts.tokens.append(self.tokens)
         counts.first.append(self.first)
         counts.last.append(self.last)
         counts.groups.append(self.groups)
         self.values.update(self.groups)
-        self.waiting.append(self.pool.submit(self._compress, self.lines))
         self._empty_frame()
-        while len(self.waiting) > self.writing.threads or (self.waiting and self.waiting[0].done()):
-            self._write_frame(self.waiting.popleft().result())
+        return lines
 
     def _compress(self, lines: list[bytes]) -> bytes:
         if not hasattr(self.workers, "compressor"):
@@ -215,7 +235,8 @@ class Frames(Sink):
         self.pool.shutdown()
         if len(self.values) > GROUPS or any(len(value) > GROUP_LENGTH for value in self.values):
             self.counts.groups = [{}] * len(self.counts.size)
-        content = {"frames": self.counts.columns(), "totals": self.counts.totals(), "head": crc32(START + self.head)}
+        totals = self.counts.totals()
+        content = {"frames": self.counts.columns(), "totals": totals, **self.trailer(totals), "head": crc32(START + self.head)}
         trailer = skippable(TRAILER, "trailer", content)
         self.output.write(trailer + seek_table(frame_sizes(len(self.head), self.counts, len(trailer))))
 

@@ -1,0 +1,168 @@
+"""An output that can be gone on with: FILE.partial keeps the whole frames that a run wrote before it was stopped, however it was.
+
+The next run reads the same input again, makes sure that the frames hold its first records, and goes on behind them. What it then
+finishes is, byte for byte, what one run would have written.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from io import BytesIO
+from itertools import islice, zip_longest
+from typing import Any
+
+from ..errors import CannotCreateError, ConfigurationError, DataError, Interrupted, PruneError, TryAgainError, UsageError
+from . import files, frames
+from .documents import Document
+from .files import Input, Output
+from .records import Record
+from .sink import Frames, Sink
+
+log = logging.getLogger(__name__)
+
+GO_ON = "go on with the same input and options, or start over with -f and without --resume"
+ReadBack = Callable[[Document, bytes], Record | None]
+
+
+@contextmanager
+def afresh(path: str | None, inputs: Sequence[Input] = (), *, force: bool = False) -> Iterator[Output]:
+    """An output as `files.create` makes it. What a run with --resume left of it is removed by `force`, and else in the way."""
+    with files.create(path, inputs, force=force) as output:
+        if path not in (None, "-"):
+            _start_over(path, force)
+        yield output
+
+
+@contextmanager
+def resume(path: str, inputs: Sequence[Input] = (), *, force: bool = False) -> Iterator["Partial"]:
+    """The output at `path`, gone on with in `path`.partial, which is kept when the block fails and takes its name when it ends well.
+
+    Raises TryAgainError when a signal stops the block, and at once where another run holds the output; else as `files.create`.
+    """
+    if files.is_special(path):
+        raise UsageError("is no file that could be gone on with", place=files.display(path), remedy="leave out --resume")
+    files.check_target(path, inputs, force=force)
+    target = os.path.realpath(path)
+    name = _beside(target)
+    with _locked(target, path) as descriptor:
+        try:
+            files.check_target(path, inputs, force=force)  # another run may have made it since we looked
+            yield Partial(descriptor, name)
+            files.commit(descriptor, name, target, path, force)
+        except Interrupted:
+            raise TryAgainError("stopped early", place=files.display(name), remedy="the same command goes on from there") from None
+        finally:
+            if not os.fstat(descriptor).st_size:
+                files.remove(name)
+
+
+def take_up(output: Output, sink: Sink, documents: Iterator[Document], read_back: ReadBack) -> int:
+    """Pass over the documents whose records the output holds already, have the sink count them, and say how many there are.
+
+    `read_back` makes of a document and an output's line the record that was written; None where the line is not that document's.
+    Raises DataError there.
+    """
+    if not isinstance(output, Partial):
+        return 0
+    assert isinstance(sink, Frames)  # nothing else is written to a partial output
+    for text, size, crc in output.whole_frames():
+        lines = text.split(b"\n")[:-1]
+        places = enumerate(zip_longest(lines, islice(documents, len(lines))), sink.records + 1)
+        sink.adopt([_taken_up(output, number, *pair, read_back) for number, pair in places], size, crc)
+    return sink.records
+
+
+def _taken_up(output: "Partial", number: int, line: bytes, document: Document | None, read_back: "ReadBack") -> Record:
+    if document is None:
+        raise DataError(f"holds more than the {number - 1} records of the input", place=files.display(output.path), remedy=GO_ON)
+    record = read_back(document, line)
+    if record is None:
+        raise DataError(f"its record {number} is not made from {document}", place=files.display(output.path), remedy=GO_ON)
+    return record
+
+
+def _beside(target: str) -> str:
+    return f"{target}.partial"
+
+
+@contextmanager
+def _locked(target: str, path: str) -> Iterator[int]:
+    """The partial file for this process alone. A run without --resume locks another one, so that is held until this one is."""
+    other = files.beside(target)
+    with ExitStack() as stack:
+        with files.locked(other, path):
+            try:
+                descriptor = stack.enter_context(files.locked(_beside(target), path))
+            finally:
+                files.remove(other)
+        yield descriptor
+
+
+def _start_over(path: str, force: bool) -> None:
+    name = _beside(os.path.realpath(path))
+    if not os.path.isfile(name):
+        return
+    with files.locked(name, path) as descriptor:
+        found = os.pread(descriptor, len(frames.START), 0)
+        if not frames.START.startswith(found):
+            return  # nothing of ours, and not in our way
+        if found == frames.START and not force:
+            fault = "holds a run that was not finished"
+            raise CannotCreateError(fault, place=files.display(name), remedy="--resume goes on with it, -f starts over")
+        files.remove(name)
+
+
+class Partial(Output):
+    """What an earlier run left of an output, if anything, and what this one adds to it."""
+
+    resumable = True
+
+    def begin(self, start: bytes) -> None:
+        """Write the first bytes of a stream, or find them written. Raises ConfigurationError where they are another run's."""
+        found = os.pread(self.descriptor, len(start), 0)
+        if found != start:
+            if not start.startswith(found):  # else it was killed before it had written anything of use
+                raise self._another_run(start)
+            os.ftruncate(self.descriptor, 0)
+            self.write(start)
+        os.lseek(self.descriptor, len(start), os.SEEK_SET)
+
+    def _another_run(self, start: bytes) -> PruneError:
+        os.lseek(self.descriptor, 0, os.SEEK_SET)
+        try:
+            before, now = _settings(self), _settings(BytesIO(start))
+        except DataError:
+            fault = "is not the beginning of a prune-cli stream"
+            return DataError(fault, place=files.display(self.path), remedy="remove it, or start over with -f and without --resume")
+        changes = [f"{name} {before.get(name)!r}, not {now.get(name)!r}" for name in now | before if before.get(name) != now.get(name)]
+        return ConfigurationError(f"was begun with {', '.join(changes)}", place=files.display(self.path), remedy=GO_ON)
+
+    def read(self, size: int, /) -> bytes:
+        try:
+            return os.read(self.descriptor, size)
+        except OSError as error:
+            raise files.failure(error, self.path, "reading") from None
+
+    def whole_frames(self) -> Iterator[tuple[bytes, int, int]]:
+        """Text, size and CRC-32 of every whole frame behind the beginning; at the end, what comes after the last of them is cut off."""
+        end = os.lseek(self.descriptor, 0, os.SEEK_CUR)
+        for text, size, crc in frames.whole_frames(self, self._warn):
+            yield text, size, crc
+            end += size
+        os.ftruncate(self.descriptor, end)
+        os.lseek(self.descriptor, end, os.SEEK_SET)
+
+    def _warn(self, fault: str) -> None:
+        log.warning("%s: %s; going on from there", files.display(self.path), fault)
+
+
+def _settings(raw: frames.Raw) -> dict[str, Any]:
+    """What the head of a stream says, one level deep."""
+    head = next(frames.read(raw))
+    if not isinstance(head, frames.Head):
+        raise DataError("no head")
+    flat: dict[str, Any] = {}
+    for name, value in head.content.items():
+        flat |= value if isinstance(value, dict) else {name: value}
+    return flat
