@@ -18,6 +18,10 @@ from .test_model import IDS, PROSE, TEXTS, load, tiny_gpt2
 LETTERS = "abcdefghij"
 
 
+def likelihoods(items, model, **more):
+    return score.score(items, score.Scoring((), [model]), **more)
+
+
 def found(nll, tokens, n_bytes=None, tokenizer="same"):
     """A model as the stage sees it: a loader, and what scoring says of each document."""
     model = SimpleNamespace(tokenizer_hash=tokenizer)
@@ -28,7 +32,7 @@ def found(nll, tokens, n_bytes=None, tokenizer="same"):
     return lambda: model
 
 
-def likelihoods_of(items, model, metrics, place):
+def likelihoods_of(items, model, place):
     yield [(at, model.fields[at]) for at, _ in items]
 
 
@@ -210,9 +214,9 @@ def path(tmp_path_factory):
 def test_real_likelihoods_are_those_of_score(path):
     contents = [*TEXTS, IDS]
     items = [Item(LETTERS[at % 2], content) for at, content in enumerate(contents)]
-    results = list(evaluate([("tiny", lambda: load(path))], [("some", items)], score.score, resamples=50))
+    results = list(evaluate([("tiny", lambda: load(path))], [("some", items)], likelihoods, resamples=50))
     assert [result["group"] for result in results] == [None, "a", "b"]
-    fields = [new for window in score.score(list(enumerate(contents)), load(path), []) for _, new in window]
+    fields = [new for window in likelihoods(enumerate(contents), load(path)) for _, new in window]
     total, count = sum(new["nll_sum"] for new in fields), sum(new["n_scored"] for new in fields)
     assert results[0]["tokens"] == count
     assert results[0]["documents"] == len(contents) - 1
@@ -230,6 +234,6 @@ def test_one_model_is_in_memory_at_a_time(path):
         return model
 
     items = [Item(None, PROSE), Item(None, "a b")]
-    results = list(evaluate([("a", loader), ("b", loader)], [("x", items)], score.score, against=[("base", loader)], resamples=10))
+    results = list(evaluate([("a", loader), ("b", loader)], [("x", items)], likelihoods, against=[("base", loader)], resamples=10))
     assert len(alive) == 3
     assert [result["delta"] for result in results if result["result"] == "comparison"] == [0, 0]

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "prune_cli"
 FLOORS = [
     "errors sizes terminal recipes __init__",
     "io",
-    "kernels head safety pieces pretrained model",
+    "kernels head safety pieces pretrained layers encoding loading model",
     "metrics",
     "stages engines",
     "commands",
@@ -27,11 +27,11 @@ HOMES = {
     "orjson": ("io",),
     "msgspec": ("io",),
     "zstandard": ("io",),
-    "transformers": ("model", "pretrained"),
+    "transformers": ("loading", "layers", "pretrained"),
     "tokenizers": ("pretrained",),
     "safetensors": ("safety", "pretrained"),
-    "huggingface_hub": ("model",),
-    "torch": ("kernels", "head", "pretrained", "model", "metrics", "stages.train", "stages.eval"),
+    "huggingface_hub": ("loading",),
+    "torch": ("kernels", "head", "pretrained", "layers", "loading", "model", "metrics", "stages.train", "stages.eval"),
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -1,7 +1,9 @@
 """Scoring as a stage: records in, the same records with their numbers out, in lists that end where the records say."""
 
+import hashlib
 import logging
 import math
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from prune_cli import metrics
 from prune_cli.errors import DataError, UsageError
-from prune_cli.model import Document, LanguageModel, TokenStatistics
+from prune_cli.model import LanguageModel
 from prune_cli.stages import score as stage
 
 from .test_model import IDS, PROSE, TEXTS, load, save, tiny_gpt2
@@ -27,26 +29,59 @@ BOTH = [metrics.load("perplexity"), metrics.load("bits_per_byte")]
 
 
 def scored(items, model, chosen=BOTH, **more):
-    return [pair for window in stage.score(items, model, chosen, **more) for pair in window]
+    settings = {name: more.pop(name) for name in ("min_tokens", "per_model", "against", "top_k", "seed") if name in more}
+    return [pair for window in stage.score(items, stage.Scoring(chosen, [model], **settings), **more) for pair in window]
 
 
 # --- metrics ------------------------------------------------------------------------------------------------------------------
 
 
-def statistics(*nll: float, n_bytes: int | None = 5) -> tuple[Document, TokenStatistics]:
-    return Document(np.zeros(len(nll) + 1, np.int64), n_bytes), TokenStatistics(np.array(nll, np.float32))
+def numbers(*values: float) -> np.ndarray:
+    return np.array(values, np.float32)
 
 
-def test_perplexity_by_hand():
-    """Tokens of probability 1/2, 1/4 and 1/8: exp(mean nll) is their geometric mean turned over, 4."""
-    assert metrics.load("perplexity").score(*statistics(math.log(2), math.log(4), math.log(8))) == pytest.approx(4)
+HALF, QUARTER, EIGHTH = math.log(2), math.log(4), math.log(8)  # of what probability a token was, in nats
 
 
-def test_bits_per_byte_by_hand():
-    """1 + 2 + 3 bits over 5 bytes."""
-    assert metrics.load("bits_per_byte").score(*statistics(math.log(2), math.log(4), math.log(8))) == pytest.approx(6 / 5)
-    assert metrics.load("bits_per_byte").score(*statistics(1.0, n_bytes=None)) is None
-    assert metrics.load("bits_per_byte").score(*statistics(1.0, n_bytes=0)) is None
+@pytest.mark.parametrize(
+    ("name", "known", "expected"),
+    [
+        # Tokens of probability 1/2, 1/4 and 1/8: exp(mean nll) is their geometric mean turned over; 1 + 2 + 3 bits over 5 bytes.
+        ("perplexity", {"nll": numbers(HALF, QUARTER, EIGHTH)}, 4),
+        ("bits_per_byte", {"nll": numbers(HALF, QUARTER, EIGHTH), "n_bytes": 5}, 6 / 5),
+        ("bits_per_byte", {"nll": numbers(HALF), "n_bytes": None}, None),
+        ("bits_per_byte", {"nll": numbers(HALF), "n_bytes": 0}, None),
+        # Error vectors (-0.6, 0.6, 0) and (0, 0, 0): the root is taken before the mean.
+        ("el2n", {"error_norm": numbers(math.sqrt(0.72), 0)}, math.sqrt(0.72) / 2),
+        ("brier", {"error_norm": numbers(math.sqrt(0.72), 0)}, 0.36),
+        ("entropy", {"entropy": numbers(HALF, 0, QUARTER)}, math.log(2)),
+        ("top_k_accuracy", {"rank": numbers(0, 4, 5, 100), "top_k": 5}, 1 / 2),
+        # The second model is sure where the first is at 1/2 and at 1/8: two bits a token, over 3 bytes and over 4.
+        ("excess_loss", {"nll": numbers(HALF, EIGHTH), "against_nll": numbers(0, 0)}, math.log(4)),
+        ("perplexity_ratio", {"nll": numbers(HALF, EIGHTH), "against_nll": numbers(HALF, HALF)}, 2),
+        ("excess_bits_per_byte", {"nll": numbers(HALF, EIGHTH), "n_bytes": 4, "against_nll": numbers(HALF), "against_n_bytes": 4}, 3 / 4),
+        ("excess_bits_per_byte", {"nll": numbers(HALF), "n_bytes": 4, "against_nll": numbers(HALF), "against_n_bytes": None}, None),
+        # 32 tokens after a prefix and a prompt of 32; 8 of them as they were.
+        ("memorization", {"tokens": np.arange(70), "n_prefix": 1, "continuation": np.r_[33:41, [0] * 24]}, 8 / 32),
+        ("memorization", {"tokens": np.arange(70), "n_prefix": 0, "continuation": None}, None),
+    ],
+)
+def test_a_metric_by_hand(name, known, expected):
+    found = metrics.load(name).of({"unasked": 1, **known})
+    assert found == (None if expected is None else pytest.approx(expected))
+
+
+def test_random_is_what_blake2b_of_seed_id_and_text_is():
+    digest = hashlib.blake2b(b'[7,"doc-1","some text"]', digest_size=8).digest()
+    found = metrics.load("random").of({"seed": 7, "identity": "doc-1", "content": "some text"})
+    assert found == pytest.approx(int.from_bytes(digest) / 2**64)
+    assert 0 <= found < 1
+
+
+def test_a_metric_names_what_it_needs():
+    assert metrics.load("el2n").needs == {"error_norm"}
+    assert not metrics.load("random").needs_model
+    assert metrics.load("excess_loss").needs_second_model
 
 
 def test_the_folder_is_the_registry():
@@ -94,18 +129,18 @@ def test_few_tokens_can_be_declared_unscorable(model):
 
 
 def test_no_records_no_windows(model):
-    assert list(stage.score([], model, BOTH)) == []
+    assert list(stage.score([], stage.Scoring(BOTH, [model]))) == []
 
 
 def test_a_list_ends_where_its_own_records_say(model, monkeypatch):
     """So that scoring taken up again behind any list goes on exactly as it would have."""
     monkeypatch.setattr(stage, "BLOCK_RECORDS", 3)
     items = [(at, TEXTS[at % len(TEXTS)] or "x") for at in range(40)]
-    whole = list(stage.score(items, model, BOTH, window_tokens=300))
+    whole = list(stage.score(items, stage.Scoring(BOTH, [model]), window_tokens=300))
     assert len(whole) > 3
     for at in range(1, len(whole)):
         done = sum(map(len, whole[:at]))
-        assert list(stage.score(items[done:], model, BOTH, window_tokens=300)) == whole[at:]
+        assert list(stage.score(items[done:], stage.Scoring(BOTH, [model]), window_tokens=300)) == whole[at:]
 
 
 @pytest.mark.parametrize("block_records", [3, 256])
@@ -113,24 +148,27 @@ def test_a_list_ends_before_its_lines_would_be_too_many_bytes(block_records, mod
     monkeypatch.setattr(stage, "BLOCK_RECORDS", block_records)
     monkeypatch.setattr(stage, "WINDOW_BYTES", 100)
     items = [("x" * size, TEXTS[at % len(TEXTS)]) for at, size in enumerate((30, 30, 40, 1, 500, 20, 100, 99, 1, 1, *(7,) * 60))]
-    whole = list(stage.score(items, model, BOTH, size=len))
+    whole = list(stage.score(items, stage.Scoring(BOTH, [model]), size=len))
     assert [payload for window in whole for payload, _ in window] == [payload for payload, _ in items]
     sizes = [[len(payload) for payload, _ in window] for window in whole]
     assert all(sum(window) <= 100 or window == [500] for window in sizes)
     for at in range(1, len(whole)):
         done = sum(map(len, whole[:at]))
-        assert list(stage.score(items[done:], model, BOTH, size=len)) == whole[at:]
+        assert list(stage.score(items[done:], stage.Scoring(BOTH, [model]), size=len)) == whole[at:]
 
 
 def test_empty_records_fill_a_list_too(model):
-    windows = list(stage.score((("", "") for _ in range(2000)), model, BOTH, window_tokens=1000))
+    windows = list(stage.score((("", "") for _ in range(2000)), stage.Scoring(BOTH, [model]), window_tokens=1000))
     assert [len(window) for window in windows] == [512, 512, 512, 464]
 
 
-def test_no_more_is_read_than_a_list_needs(model):
+def test_no_more_is_read_than_this_list_and_the_next(model):
     items = ((at, "x") for at in range(10_000))
-    next(stage.score(items, model, BOTH, window_tokens=100))
-    assert next(items)[0] == stage.BLOCK_RECORDS
+    lists = stage.score(items, stage.Scoring(BOTH, [model]), window_tokens=100)
+    next(lists)
+    next(lists)
+    time.sleep(0.2)  # for what reads ahead to go as far as it would
+    assert next(items)[0] <= 4 * stage.BLOCK_RECORDS
 
 
 def test_scores_do_not_depend_on_the_list(model):

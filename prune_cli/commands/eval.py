@@ -40,7 +40,7 @@ def eval(
         raise UsageError("nothing to evaluate on", remedy="name a test set with --data FILE")
     from .. import safety
     from ..io import files
-    from ..io.records import members
+    from ..io.splicing import members
 
     baselines = list(dict.fromkeys(against or []))
     others = [model for model in dict.fromkeys(models) if model not in baselines]
@@ -56,7 +56,7 @@ def eval(
         for result in stage.evaluate(
             [(model, loaders[model]) for model in others],
             sets,
-            score.score,
+            lambda items, model, place: score.score(items, score.Scoring((), [model]), place=place),
             against=[(model, loaders[model]) for model in baselines],
             seed=seed,
         ):

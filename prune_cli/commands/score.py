@@ -5,10 +5,11 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Annotated, Any
 from zlib import crc32
 
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from ..io.records import Record, Source
     from ..io.scores import Layout
     from ..io.sink import Sink
-    from ..model import LanguageModel
+    from ..metrics import Metric
+    from ..model import Content
+    from ..stages.score import Scoring
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +70,11 @@ class Work:
         if not match or not 1 <= int(match[1]) <= int(match[2]):
             raise UsageError(f"'{self.shard}' is no shard", remedy="for example --shard 1/4, the first of four")
         return int(match[1]), int(match[2])
+
+    @property
+    def fields(self) -> list[str]:
+        """What is to be written alone; nothing: everything."""
+        return [name for name in (self.only or "").split(",") if name]
 
     def jobs(self, inputs: "list[Input]", streams: Streams) -> "list[tuple[list[Input], str | None]]":
         """Inputs and the path of their output, one such pair for each output."""
@@ -112,6 +120,8 @@ class Tally:
     resumed: int = 0
     outputs: int = 0
     finished: int = 0
+    flops: float = 0.0
+    self_check: float | None = None  # the largest relative difference that was found
     scoring: float = 0.0  # seconds
     started: float = field(default_factory=time.perf_counter)
 
@@ -119,13 +129,15 @@ class Tally:
         """Scoring begins: what was loaded and passed over until now took another kind of time."""
         self.since = time.perf_counter()
 
-    def add(self, records: "list[Record]", fields: "list[dict[str, Any]]") -> None:
+    def add(self, records: "list[Record]", fields: "list[dict[str, Any]]", spent: "Callable[[dict[str, int]], float]") -> None:
         now = time.perf_counter()
         self.scoring, self.since = self.scoring + now - self.since, now
+        nulls, tokens = sum(record.null for record in records), sum(new.get("n_scored", 0) for new in fields)
+        self.flops += spent({"records": len(records), "nulls": nulls, "tokens": tokens})
         self.records += len(records)
-        self.nulls += sum(record.null for record in records)
-        self.tokens += sum(new["n_scored"] for new in fields)
-        self.bytes += sum(new["n_bytes"] or 0 for new in fields)
+        self.nulls += nulls
+        self.tokens += tokens
+        self.bytes += sum(new.get("n_bytes") or 0 for new in fields)
 
     @property
     def rate(self) -> float:
@@ -136,13 +148,84 @@ class Tally:
         return f"{self.records:,} records  {self.rate:,.0f} tokens/s"
 
     def closing(self) -> str:
+        checked = f"; self-check: {self.self_check:.1e} at most" if self.self_check is not None else ""
         resumed = f"; {self.resumed:,} were there before" if self.resumed else ""
         finished = f"; {self.finished} of {self.finished + self.outputs} outputs were finished before" if self.finished else ""
-        return f"scored {self.records:,} records, {self.tokens:,} tokens ({self.rate:,.0f} a second){resumed}{finished}"
+        return f"scored {self.records:,} records, {self.tokens:,} tokens ({self.rate:,.0f} a second){checked}{resumed}{finished}"
 
     def summary(self) -> dict[str, Any]:
-        counts = {name: value for name, value in vars(self).items() if type(value) is int}
+        counts = {name: value for name, value in vars(self).items() if name not in ("scoring", "started", "since")}
         return counts | {"seconds": time.perf_counter() - self.started, "tokens_per_second": self.rate}
+
+
+@dataclass(frozen=True)
+class Models:
+    """Which models score, and how what they say becomes one number."""
+
+    model: Annotated[
+        list[str] | None,
+        option("--model", metavar="PATH|HUB_ID", envvar="PRUNE_CLI_MODEL", help="The language model that scores; repeat for an ensemble."),
+    ] = None
+    against: Annotated[str | None, option("--against", metavar="PATH|HUB_ID", help="The second model of a two-model score.")] = None
+    per_model: Annotated[bool, option("--per-model", help="Write each model's own score, too: perplexity_1, perplexity_2, ...")] = False
+    min_tokens: Annotated[int, option("--min-tokens", metavar="N", min=1, help="Records with fewer scored tokens get null.")] = 1
+    top_k: Annotated[int, option("--top-k", metavar="K", min=1, help="Of top_k_accuracy: how many count as a hit.")] = 5
+    seed: Annotated[int, option("--seed", help="Of -m random.")] = 0
+
+    def named(self, chosen: "list[Metric]") -> list[str]:
+        """The models to load, that of `against` last. Raises UsageError where the metrics want others than those that were named."""
+        two = next((metric.name for metric in chosen if metric.needs_second_model), None)
+        if two and not self.against:
+            raise UsageError(f"{two} compares two models", remedy="name the second one with --against PATH")
+        if self.against and not two:
+            raise UsageError("no metric uses --against", remedy="for example -m excess_loss")
+        if not any(metric.needs_model for metric in chosen):
+            return []
+        if not self.model:
+            raise UsageError("no model to score with", remedy="name one with --model PATH")
+        return [*self.model, *([self.against] if self.against else [])]
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What is found out on a sample before the work begins."""
+
+    dry_run: Annotated[bool, option("--dry-run", help="Write nothing but what it would take, as JSON: tokens, FLOPs, hours, bytes.")] = (
+        False
+    )
+    self_check: Annotated[
+        int | None,
+        option("--self-check", metavar="N", min=1, help="First score N records again, each alone, in float32; status 1 if they differ."),
+    ] = None
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What is read of the records, and what is written of them."""
+
+    text_field: str
+    group: str
+    overwrite: bool
+    layout: "Layout"
+
+    def documents(self, source: "Source", scoring: "Scoring") -> "Iterator[Document]":
+        from ..io.documents import documents
+
+        tokenizer = scoring.models[0].tokenizer_hash if scoring.models else None
+        also = dict.fromkeys((self.group, "id"))
+        return documents(source, self.text_field, *also, fresh=self.layout.fresh, overwrite=self.overwrite, tokenizer=tokenizer)
+
+    def described(self, scoring: "Scoring", shard: str | None) -> dict[str, Any]:
+        """What the scores hang on, for the head of the stream."""
+        models = [*scoring.models, *([scoring.against] if scoring.against else [])]
+        of_models: dict[str, Any] = {}
+        if models:
+            of_models = {"names": [os.path.basename(os.path.normpath(one.name)) for one in models], "models": [one.hash for one in models]}
+            of_models |= {"against": scoring.against is not None, "tokenizer": models[0].tokenizer_hash, **asdict(models[0].settings)}
+            of_models["versions"] = models[0].versions
+        parameters: dict[str, Any] = {name: getattr(scoring, name) for name in ("top_k", "seed") if name in scoring.needs}
+        how: dict[str, Any] = {"fields": self.layout.added_scores, **of_models, **parameters, "min_tokens": scoring.min_tokens}
+        return how | {"text_field": self.text_field, "only": self.layout.only, "shard": shard}
 
 
 @expanded
@@ -151,15 +234,13 @@ def score(
     metric: Annotated[
         list[str] | None, option("--metric", "-m", metavar="NAME", help="What to compute; repeat for more.", show_default="perplexity")
     ] = None,
-    model: Annotated[
-        str | None, option("--model", metavar="PATH|HUB_ID", envvar="PRUNE_CLI_MODEL", help="The language model that scores.")
-    ] = None,
-    min_tokens: Annotated[int, option("--min-tokens", metavar="N", min=1, help="Records with fewer scored tokens get null.")] = 1,
     text_field: TextField = "text",
     prefix: Prefix = "",
     overwrite: Overwrite = False,
     group_by: GroupBy = "source",
+    models: Models = Models(),
     work: Work = Work(),
+    rehearsal: Rehearsal = Rehearsal(),
     running: Model = Model(),
     streams: Streams = Streams(),
 ) -> None:
@@ -171,71 +252,132 @@ def score(
 
     Example: prune-cli score --model ./reference corpus.jsonl.zst -o scored.jsonl.zst --resume
     """
-    if model is None:
-        raise UsageError("no model to score with", remedy="name one with --model PATH")
     from .. import metrics
-    from ..io.scores import Layout
+    from ..io.scores import Layout, counts, names
 
-    flops_per_token, how = 0.0, dict[str, Any]()
-    chosen = [metrics.load(name) for name in metric or ["perplexity"]]
-    layout = Layout([one.name for one in chosen], prefix, group_by, [name for name in (work.only or "").split(",") if name])
-    scorer, tally, sources = cache(partial(_load, model, running)), Tally(), list["Source"]()
+    chosen = [metrics.load(name) for name in dict.fromkeys(metric or ["perplexity"])]
+    wanted = models.named(chosen)
+    fields = names([(one.name, one.needs_model) for one in chosen], len(models.model or []) if models.per_model else 0)
+    layout = Layout(fields, counts(bool(wanted), models.against is not None), prefix, group_by, work.fields)
+    corpus = Corpus(text_field, group_by, overwrite, layout)
+    scorer, tally, sources, how = cache(partial(_load, models, chosen, wanted, running)), Tally(), list["Source"](), dict[str, Any]()
     with streams.inputs("score", files) as (inputs, bar):
         work.check(inputs, streams)
+        if rehearsal.dry_run:
+            _dry_run(scorer(), corpus, streams, inputs)
+            return
         for some, path in work.jobs(inputs, streams):
             if work.is_done(path, streams.force):
                 tally.finished += 1
                 bar.advance(some[0].status().st_size)
                 continue
             with work.output(path, some, streams.force) as output, streams.shown_to_fail(output):
-                loaded = scorer()
-                from ..io.documents import documents
-                from ..io.partial import take_up
-                from ..stages import score as stage
-
+                scoring = scorer()
                 sources.append(source := work.dealt(streams.records(some, bar)))
-                how = {"fields": layout.added_scores, "model": model, "tokenizer": loaded.tokenizer_hash, **asdict(loaded.settings)}
-                how |= {"min_tokens": min_tokens, "text_field": text_field, "only": layout.only, "shard": work.shard}
-                flops_per_token = getattr(loaded, "flops_per_token", 0.0)
+                how = corpus.described(scoring, work.shard)
                 head = options.head_after(source, "score", group_by, (), score=how)
-                with streams.sink(output, head, partial(_spent, layout, flops_per_token)) as sink:
-                    found = documents(source, text_field, group_by, fresh=layout.fresh, overwrite=overwrite)
-                    tally.resumed += take_up(output, sink, found, layout.read_back)
-                    items = ((one, one.content) for one in found)
-                    scored = stage.score(items, loaded, chosen, min_tokens=min_tokens, size=layout.most_bytes)
-                    _write(scored, layout, sink, tally, bar)
+                with streams.sink(output, head, partial(_work, layout, scoring)) as sink:
+                    _score(corpus, source, output, sink, scoring, tally, bar, None if tally.outputs else rehearsal.self_check)
             tally.outputs += 1
-    work.write_summary({**tally.summary(), "flops": tally.tokens * flops_per_token, "score": how}, streams.force)
+    work.write_summary({**tally.summary(), "score": how}, streams.force)
     if tally.finished:
         log.info("%d outputs were finished before", tally.finished)
     terminal.closing(tally.closing(), quiet=streams.quiet)
     streams.account(*sources)
 
 
-def _load(model: str, running: Model) -> "LanguageModel":
-    """The model, refused at first sight where it cannot be used: torch takes seconds to load."""
+def _load(models: Models, chosen: "list[Metric]", wanted: list[str], running: Model) -> "Scoring":
+    """The models, refused at first sight where they cannot be used: torch takes seconds to load, and is not where none is wanted."""
     from .. import safety
 
-    safety.check(model)
+    for name in wanted:
+        safety.check(name)
+    if not wanted:
+        from ..stages.score import Scoring
+
+        return Scoring(chosen, seed=models.seed)
     from ..model import load
+    from ..stages.score import Scoring
 
-    return load(model, running.settings())
+    loaded = [load(name, running.settings()) for name in wanted]
+    second = loaded.pop() if models.against else None
+    return Scoring(chosen, loaded, second, models.per_model, models.min_tokens, models.top_k, models.seed)
 
 
-def _write(
-    windows: "Iterable[list[tuple[Document, dict[str, Any]]]]", layout: "Layout", sink: "Sink", tally: Tally, bar: terminal.Progress
+def _score(
+    corpus: Corpus,
+    source: "Source",
+    output: "Output",
+    sink: "Sink",
+    scoring: "Scoring",
+    tally: Tally,
+    bar: terminal.Progress,
+    self_check: int | None,
 ) -> None:
-    """Each window as a frame of its own, behind which the work can be taken up again."""
+    """Each window as a frame of its own, behind which the work can be taken up again; a reader that left is noticed with each batch."""
+    from ..io.partial import take_up
+    from ..stages import score as stage
+
+    found = corpus.documents(source, scoring)
+    tally.resumed += take_up(output, sink, found, corpus.layout.read_back)
+    if self_check:
+        first = list(islice(found, self_check))
+        tally.self_check = _self_check(first, scoring)
+        found = chain(first, found)
     tally.begin()
+    windows = stage.score(
+        ((one, one.content) for one in found),
+        scoring,
+        identity=lambda document: document["id"],
+        size=corpus.layout.most_bytes,
+        pulse=lambda tokens: output.check_reader(),
+    )
     for window in windows:
-        records = [layout.record(document, fields) for document, fields in window]
+        records = [corpus.layout.record(document, fields) for document, fields in window]
         sink.write(records, whole=True)
         sink.end_frame()
-        tally.add(records, [fields for _, fields in window])
+        tally.add(records, [fields for _, fields in window], partial(_flops, scoring))
         bar.describe(tally.progress())
 
 
-def _spent(layout: "Layout", flops_per_token: float, totals: dict[str, Any]) -> dict[str, Any]:
+def _flops(scoring: "Scoring", totals: "Mapping[str, int]") -> float:
+    """What records took, from how many there are: one pass over their tokens, and a continuation of each that has a score."""
+    return totals["tokens"] * scoring.flops_per_token + (totals["records"] - totals["nulls"]) * scoring.flops_per_continuation
+
+
+def _work(layout: "Layout", scoring: "Scoring", totals: dict[str, Any]) -> dict[str, Any]:
     """What scoring took, as the trailer says it; where the records do not say how many tokens they have, neither can it."""
-    tokens = totals["tokens"]
-    return {"work": {"tokens": tokens, "flops": tokens * flops_per_token}} if layout.counts_tokens else {}
+    return {"work": {"tokens": totals["tokens"], "flops": _flops(scoring, totals)}} if layout.counts_tokens else {}
+
+
+def _fields(scoring: "Scoring", contents: "Sequence[Content]") -> list[dict[str, Any]]:
+    """The new fields of some contents."""
+    from ..stages import score as stage
+
+    return [fields for window in stage.score(enumerate(contents), scoring) for _, fields in window]
+
+
+def _self_check(documents: "list[Document]", scoring: "Scoring") -> float:
+    """The first records as they are scored, and once more: one at a time, in float32."""
+    from ..model import load
+    from ..stages import rehearsal
+
+    if not scoring.models:
+        raise UsageError("--self-check compares what models say", remedy="leave it out")
+    exact = [load(one.name, replace(one.settings, dtype="float32")) for one in scoring.models]
+    likelihoods, again = replace(scoring, metrics=(), against=None), replace(scoring, metrics=(), models=exact, against=None)
+    contents, places = [one.content for one in documents], [str(one) for one in documents]
+    dtype = scoring.models[0].settings.dtype
+    return rehearsal.self_check(contents, places, partial(_fields, likelihoods), partial(_fields, again), dtype)
+
+
+def _dry_run(scoring: "Scoring", corpus: Corpus, streams: Streams, inputs: "list[Input]") -> None:
+    """Say on standard output what the work would take, from the records at the start of the first file."""
+    from ..io.sampling import sampled
+    from ..stages import rehearsal
+
+    with streams.bar("score", None) as bar:
+        source, documents = streams.records(inputs[:1], bar), partial(corpus.documents, scoring=scoring)
+        sample = sampled(inputs, source, documents, fields=len(corpus.layout.added), level=streams.level)
+    some = rehearsal.Sample([one.content for one in sample.documents], sample.share, sample.bytes)
+    print(json.dumps(rehearsal.dry_run(some, partial(_fields, scoring), scoring.flops_per_token, scoring.flops_per_continuation)))

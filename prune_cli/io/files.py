@@ -8,6 +8,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import select
 import stat
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -174,6 +175,13 @@ class Output:
 
     def is_terminal(self) -> bool:
         return os.isatty(self.descriptor)
+
+    def check_reader(self) -> None:
+        """Raise BrokenPipeError where the reader of a pipe has left: nothing more need be made for it."""
+        asked = select.poll()
+        asked.register(self.descriptor, 0)
+        if any(found & select.POLLERR for _, found in asked.poll(0)):
+            raise BrokenPipeError
 
 
 @contextmanager

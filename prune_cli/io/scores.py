@@ -1,6 +1,6 @@
 """A record with its scores: how it is written, and how it is known again in an output that broke off."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,20 +12,35 @@ from .documents import Document
 from .records import Record
 from .splicing import members, only, splice, spliced
 
-COUNTS = ("nll_sum", "n_scored", "n_bytes")
 TOKENS = "n_scored"
 NUMBER_BYTES = 24  # of the longest that is written: -2.2250738585072014e-308
 
 
+def names(metrics: Iterable[tuple[str, bool]], models: int) -> list[str]:
+    """The fields that scores are written to: each metric's name and, where it takes a model and each of `models` is told, its
+    score by each: `perplexity`, `perplexity_1`, `perplexity_2`."""
+    return [
+        name
+        for metric, of_model in metrics
+        for name in (metric, *(f"{metric}_{number + 1}" for number in range(models if of_model else 0)))
+    ]
+
+
+def counts(of_model: bool, against: bool) -> tuple[str, ...]:
+    """The fields that stand beside scores of models, so that every other convention can be computed from them."""
+    return (*(("nll_sum", TOKENS, "n_bytes") if of_model else ()), *(("against_nll_sum",) if against else ()))
+
+
 @dataclass(frozen=True)
 class Layout:
-    """How scores are written: the fields `scores` and COUNTS, each with `prefix` before its name, behind what `only` keeps of a record.
+    """How scores are written: the fields `scores` and `counts`, each with `prefix` before its name, behind what `only` keeps of a record.
 
     The trailer adds up tokens and counts records by the field `group`; it says what the written records say, so that it can be made
     again from them: where `only` leaves out the count of tokens, a stream holds none.
     """
 
     scores: Sequence[str]
+    counts: Sequence[str] = ()
     prefix: str = ""
     group: str = "source"
     only: Sequence[str] = ()
@@ -33,7 +48,7 @@ class Layout:
     @cached_property
     def fresh(self) -> tuple[str, ...]:
         """The names of all new fields."""
-        return tuple(self.prefix + name for name in (*self.scores, *COUNTS))
+        return tuple(self.prefix + name for name in (*self.scores, *self.counts))
 
     @cached_property
     def added(self) -> list[str]:
@@ -77,7 +92,7 @@ class Layout:
         return line
 
     def _counted(self, line: bytes, document: Document, fields: dict[str, Any]) -> Record:
-        scores = [value for name, value in fields.items() if name.removeprefix(self.prefix) not in COUNTS]
+        scores = [value for name, value in fields.items() if name.removeprefix(self.prefix) not in self.counts]
         null = bool(scores) and all(score is None for score in scores)
         group = document[self.group]
         return Record(line, fields.get(self.prefix + TOKENS, 0), null, None, group if isinstance(group, str) else None)

@@ -4,14 +4,16 @@ Marion et al. 2023, equations 4 and 5.
 """
 
 import math
-from typing import TYPE_CHECKING
+from statistics import geometric_mean as over_models
 
-if TYPE_CHECKING:
-    from ..model import Document, TokenStatistics
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["over_models", "perplexity"]
 
 EASY = "low"
 
 
-def perplexity(document: "Document", tokens: "TokenStatistics") -> float:
-    """exp(Σ nll / n_scored), of at least one scored token."""
-    return math.exp(tokens.nll_sum / document.n_scored)
+def perplexity(nll: NDArray[np.float32]) -> float:
+    """exp(Σ nll / T)."""
+    return math.exp(nll.mean(dtype=np.float64))

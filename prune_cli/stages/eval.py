@@ -20,7 +20,7 @@ LEVEL = 95.0
 Floats = NDArray[np.float64]
 Result = dict[str, Any]
 Loader = Callable[[], LanguageModel]
-# stages/score.py's `score`, handed over by the command.
+# stages/score.py's `score` of a single model and no metric, handed over by the command.
 Scorer = Callable[..., Iterator[list[tuple[int, dict[str, Any]]]]]
 
 
@@ -75,7 +75,7 @@ def _run(loader: Loader, data: Sequence[tuple[str, Sequence[Item]]], score: Scor
 
 def _likelihoods(model: LanguageModel, name: str, items: Sequence[Item], score: Scorer) -> Likelihoods:
     numbered = ((index, item.content) for index, item in enumerate(items))
-    scored = score(numbered, model, (), place=lambda index: f"{name}: document {index + 1}")
+    scored = score(numbered, model, place=lambda index: f"{name}: document {index + 1}")
     fields = [new for window in scored for _, new in window]
 
     def column(field: str) -> Floats:

@@ -7,7 +7,6 @@ A batch is a function of (data seed, step) alone and nothing is drawn at random 
 weights, the optimizer's two moments and the number of the step.
 """
 
-import ctypes
 import dataclasses
 import json
 import logging
@@ -26,6 +25,7 @@ from torch import Tensor
 from .. import __version__, pretrained
 from ..errors import ConfigurationError, DataError, OutOfMemoryError, UsageError
 from ..io import folders, tokens
+from ..kernels import keep_freed_memory
 from ..pretrained import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 from ..recipes import SHAPE, Plan, Recipe, Settings, choose, learning_rate, plan
 
@@ -269,21 +269,13 @@ def _learner(job: Job) -> Learner:
     model = pretrained.load_model(folder) if folder else pretrained.new_model(job.config, job.recipe["seed"].value)
     torch.nn.Module.to(model, job.device)  # transformers' own is typed for nobody
     if job.device.type == "cpu":
-        _keep_freed_memory()
+        keep_freed_memory()
         if job.dtype == torch.bfloat16:
             pretrained.use_blocked_attention(model)
     learner = Learner(model, _optimizer(model), _rows(job, model))
     if folder:
         _restore(learner, folder, job.device)
     return learner
-
-
-def _keep_freed_memory() -> None:
-    """Have glibc keep big blocks that were freed: the system clears them anew for every tensor, which took a third of the time."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        for parameter, value in ((-4, 0), (-1, -1)):  # M_MMAP_MAX: none by mmap; M_TRIM_THRESHOLD: never shrink
-            libc.mallopt(parameter, value)
 
 
 def _optimizer(model: PreTrainedModel) -> torch.optim.Optimizer:

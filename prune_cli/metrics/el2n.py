@@ -1,0 +1,14 @@
+"""How far the model's prediction is from the token that came, as a distance: the mean length of the error vector.
+
+Marion et al. 2023, equation 6, after Paul et al. 2021: the root is taken per token, before the mean.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+EASY = "low"
+
+
+def el2n(error_norm: NDArray[np.float32]) -> float:
+    """Mean over tokens of ‖p − onehot(y)‖₂, between 0 and √2."""
+    return float(error_norm.mean(dtype=np.float64))
