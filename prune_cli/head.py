@@ -74,6 +74,7 @@ class Head:
         self.product = torch.empty(size if dtype != torch.float32 else 0, dtype=dtype, device=device)
         self.distances = torch.empty(size, device=device)
         self.dtype, self.spare = dtype, torch.empty(0, device=device)
+        self.exact = torch.float64 if dtype == torch.float32 else torch.float32  # which holds a product of two numbers
 
     def __call__(self, hidden: Tensor, targets: Tensor, wanted: Collection[str]) -> dict[str, Tensor]:
         """The `wanted` ones of the above for each row, in float32: hidden (R, D) or logits (R, V), targets (R) → (R) each."""
@@ -86,9 +87,9 @@ class Head:
         return hidden if self.weight is None else nn.functional.linear(hidden, self.weight, self.bias)
 
     def _statistics(self, hidden: Tensor, targets: Tensor, wanted: Collection[str]) -> dict[str, Tensor]:
-        own = self._own(hidden, targets)  # (R), float64
+        own = self._own(hidden, targets)  # (R)
         rounded = own.to(self.dtype)
-        rest = (own - rounded.double()).float()[:, None]  # z_y is not quite a number of the product's type
+        rest = (own - rounded).float()[:, None]  # z_y is not quite a number of the product's type
         near, square, product, rank = (torch.zeros(len(targets), dtype=torch.float64, device=targets.device) for _ in range(4))
         for start in range(0, self.vocabulary, self.columns):
             distances = self._distances(hidden, rounded[:, None], start)  # (R, C)
@@ -110,8 +111,8 @@ class Head:
     def _own(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """The logit of each target (R), exact but for the roundings of the model itself."""
         if self.weight is None:
-            return hidden.gather(1, targets[:, None])[:, 0].double()
-        own = (hidden.double() * self.weight[targets]).sum(-1)
+            return hidden.gather(1, targets[:, None])[:, 0].to(self.exact)
+        own = self.weight[targets].to(self.exact).mul_(hidden).sum(-1)
         return own if self.bias is None else own + self.bias[targets]
 
     def _distances(self, hidden: Tensor, own: Tensor, start: int) -> Tensor:

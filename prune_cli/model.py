@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 Statistics = dict[str, NDArray[np.float32]]  # by the names that head.py explains, a number for each scored token, in order
 
+ENOUGH, PADDING = 1024, 1 / 16  # a batch of so many tokens ends where one more row would make more than this share of it padding
 WHOLE_LOGITS_BYTES = 1 << 28  # for models whose own forward has to be used
 CACHE_BYTES = {"cpu": 1 << 27, "cuda": 1 << 32}  # of keys and values, while tokens are generated
 SEQUENCES, LENGTH = 256, 65  # generated side by side at most, and of about so many tokens
@@ -101,7 +102,7 @@ class LanguageModel:
         found = [{name: np.empty(document.n_scored, np.float32) for name in wanted} for document in documents]
         rows = self._rows(documents)
         while rows:
-            batch = rows[: max(1, self._batch_tokens // self._padded(rows[0].width))]
+            batch = rows[: self._batch_size(rows)]
             values = self._try(partial(self._run, batch, documents, wanted), len(batch), batch[0].width)
             if values is None:
                 self._batch_tokens = len(batch) // 2 * batch[0].width
@@ -122,6 +123,16 @@ class LanguageModel:
             for window in windows(len(document.tokens), self._context, self._stride)
         ]
         return sorted(rows, key=lambda row: -row.width)
+
+    def _batch_size(self, rows: "list[_Row]") -> int:
+        """How many of the rows, the longest first, go together: until they are `batch_tokens`, or enough of them and much padding."""
+        width = self._padded(rows[0].width)
+        most, filled = min(len(rows), max(1, self._batch_tokens // width)), rows[0].width
+        for count in range(1, most):
+            filled += rows[count].width
+            if count * width >= ENOUGH and filled < (1 - PADDING) * (count + 1) * width:
+                return count
+        return most
 
     def _padded(self, width: int) -> int:
         """The next of a few dozen widths: a processor's matrix products keep code and buffers for every shape they have met."""

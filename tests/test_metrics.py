@@ -4,8 +4,10 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from .test_score import some
 CONTEXT = 96
 SHAPE = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128, "max_position_embeddings": CONTEXT}
 ENDS = {"vocab_size": 320, "bos_token_id": 0, "eos_token_id": 0}
-FAMILIES = {
+FAMILIES: dict[str, Callable[[], Any]] = {
     "gpt2": lambda: transformers.GPT2Config(n_positions=CONTEXT, n_embd=64, n_layer=2, n_head=4, **ENDS),
     "llama": lambda: transformers.LlamaConfig(num_key_value_heads=2, **SHAPE, **ENDS),
     "neox": lambda: transformers.GPTNeoXConfig(**SHAPE, **ENDS),
