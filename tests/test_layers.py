@@ -13,7 +13,7 @@ PACKAGE = ROOT / "prune_cli"
 FLOORS = [
     "errors sizes terminal recipes __init__",
     "io",
-    "kernels head safety pretrained model",
+    "kernels head safety pretrained model correlation",
     "metrics",
     "stages engines",
     "commands",

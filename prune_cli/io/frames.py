@@ -19,6 +19,7 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import Any, Protocol
 
 import orjson
@@ -204,16 +205,16 @@ def _zstd(source: _Input, limits: Limits, warn: Callable[[str], None]) -> Iterat
 
 
 class _Frame:
-    """One zstd data frame: iterate for its text, then ask for its sizes, CRC and whether it had a checksum."""
+    """One zstd data frame: iterate for its text, then ask for its sizes, whether it had a checksum and, of ours, its CRC."""
 
-    def __init__(self, source: _Input, decompressor: zstandard.ZstdDecompressor, limits: Limits) -> None:
-        self.source, self.decompressor, self.limits = source, decompressor, limits
+    def __init__(self, source: _Input, decompressor: zstandard.ZstdDecompressor, limits: Limits, ours: bool = False) -> None:
+        self.source, self.decompressor, self.limits, self.ours = source, decompressor, limits, ours
         self.start, self.size, self.text, self.crc, self.checksum = source.position, 0, 0, 0, False
 
     def __iter__(self) -> Iterator[bytes]:
-        stream = self.decompressor.decompressobj()
+        stream = self.decompressor.decompressobj(write_size=STEP * BLOCK)
         for piece in self._pieces():
-            self.crc = zlib.crc32(piece, self.crc)
+            self.crc = zlib.crc32(piece, self.crc) if self.ours else 0
             try:
                 text = stream.decompress(piece)
             except zstandard.ZstdError as error:
@@ -331,7 +332,7 @@ def _ours(source: _Input, decompressor: zstandard.ZstdDecompressor, limits: Limi
     while source.peek(4) == ZSTD:
         if source.peek(len(START)) == START:
             break
-        frame = _Frame(source, decompressor, limits)
+        frame = _Frame(source, decompressor, limits, ours=True)
         yield from frame
         seen.size.append(frame.size)
         seen.text.append(frame.text)
@@ -344,6 +345,11 @@ def _ours(source: _Input, decompressor: zstandard.ZstdDecompressor, limits: Limi
     if source.take(len(table), "seek table") != table:
         raise _broken("the seek table and the frames before it disagree", source)
     yield Trailer(trailer)
+
+
+def unpacked(frame: bytes, magic: int, kind: str, before: bytes = b"") -> dict[str, Any]:
+    """What a head or trailer says that is at hand as a whole frame. Raises DataError where it is damaged or something else."""
+    return _skippable(_Input(BytesIO(frame)), magic, kind, len(frame), before)[0]
 
 
 def frame_sizes(head_size: int, counts: Counts, trailer_size: int) -> list[tuple[int, int]]:

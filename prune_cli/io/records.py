@@ -8,28 +8,39 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
 from itertools import chain
 from typing import Annotated, Any
 
 import msgspec
+import numpy as np
 import orjson
 from msgspec import UNSET, Raw, UnsetType
 
 from ..errors import DataError, PruneError
 from . import frames
 from .files import Input
+from .lines import Block, blocks, line_ends, too_long
 
 BLANK = b" \t\r\n"
 BOM = b"\xef\xbb\xbf"
+OPEN, CLOSE = b"{}"
 
 Number = float | None
 Count = Annotated[int, msgspec.Meta(ge=0)] | None
 Content = str | list[int]
+Label = str | int
 Anything = Any
 MISSING = UNSET  # the value of an optional field that a record does not have
 
-WORDS = {Number: "a finite number or null", Count: "a whole number", str: "a string", Content: "a string or a list of token ids"}
+WORDS = {
+    Number: "a finite number or null",
+    Count: "a whole number",
+    str: "a string",
+    Content: "a string or a list of token ids",
+    Label: "a string or a whole number",
+}
 
 
 @dataclass(frozen=True)
@@ -55,16 +66,30 @@ class Wanted:
     overwrite: bool = False
 
 
+@dataclass
 class Batch:
-    """Consecutive records of one file: their lines without the line end, and by name a list of values for each wanted field."""
+    """Consecutive records of one file: their text, where each line ends in it, and by name a list of values for each wanted field."""
 
-    __slots__ = ("columns", "file", "lines", "numbers")
+    file: str
+    numbers: Sequence[int]
+    text: bytes
+    ends: np.ndarray
+    columns: dict[str, list[Any]]
 
-    def __init__(self, file: str, numbers: Sequence[int], lines: list[bytes], columns: dict[str, list[Any]]) -> None:
-        self.file, self.numbers, self.lines, self.columns = file, numbers, lines, columns
+    def __len__(self) -> int:
+        return len(self.ends)
 
     def __getitem__(self, name: str) -> list[Any]:
         return self.columns[name]
+
+    @property
+    def starts(self) -> np.ndarray:
+        return line_starts(self.ends)
+
+    @cached_property
+    def lines(self) -> list[bytes]:
+        """Each record without its line end."""
+        return self.text.split(b"\n")[:-1]
 
     def place(self, index: int) -> str:
         return f"{self.file}:{self.numbers[index]}"
@@ -95,7 +120,17 @@ class Source:
         self.heads: list[dict[str, Any] | None] = []
         self.trailers: list[dict[str, Any]] = []
         self.records = self.blank = self.skipped = 0
-        self._blocks = _blocks(self)
+        self._blocks = self._read()
+
+    def _read(self) -> Iterator[Block]:
+        for file in self.inputs:
+            yield from blocks(file, self.reading.limits, self.reading.max_line, self.warn, self._told)
+
+    def _told(self, event: frames.Event) -> None:
+        if isinstance(event, frames.Trailer):
+            self.trailers.append(event.content)
+        else:
+            self.heads.append(event.content if isinstance(event, frames.Head) else None)
 
     def peek(self) -> tuple[dict[str, Any] | None, list[str]]:
         """The head of the first stream, None if it has none, and the names of the first record's fields; no record is lost by it."""
@@ -112,24 +147,28 @@ class Source:
         """The same records from the start; a pipe only if its inputs were told to keep what they read."""
         return Source(self.inputs, self.reading, self.warn)
 
+    def only(self, file: Input) -> "Source":
+        """The records of one of the inputs."""
+        return Source([file], self.reading, self.warn)
+
     def batches(self, wanted: Wanted) -> Iterator[Batch]:
         """Read everything, once. Raises DataError, with file and line, at the first record that is not as `wanted`."""
         decoder = _Decoder(wanted, self.reading)
         for block in self._blocks:
             batch = decoder.fast(block) or self._slowly(block, decoder)
-            if batch.lines:
-                self.records += len(batch.lines)
+            if len(batch):
+                self.records += len(batch)
                 yield batch
         expected = self.reading.expect_records
         if expected is not None and self.records + self.skipped != expected:
             raise DataError(f"{self.records + self.skipped} records came, {expected} were expected", remedy="a whole file may be missing")
 
-    def _slowly(self, block: "_Block", decoder: "_Decoder") -> Batch:
+    def _slowly(self, block: Block, decoder: "_Decoder") -> Batch:
         """Line by line, for a block in which something is not as it should be."""
         numbers, lines, rows = [], [], []
         for number, line in enumerate(block.text.split(b"\n"), block.number):
             if not line.strip(BLANK):
-                self.blank += bool(line) or number < block.number + block.lines
+                self.blank += bool(line) or number < block.number + len(block.ends)
                 continue
             try:
                 line, row = decoder.slow(line)
@@ -143,66 +182,8 @@ class Source:
             numbers.append(number)
             lines.append(line)
             rows.append(row)
-        return Batch(block.file, numbers, lines, decoder.columns(rows))
-
-
-@dataclass(frozen=True, slots=True)
-class _Block:
-    """Whole lines, each with its line end; `number` is that of the first."""
-
-    file: str
-    number: int
-    lines: int
-    text: bytes
-
-
-def _blocks(source: Source) -> Iterator[_Block]:
-    for file in source.inputs:
-        yield from _blocks_of(file, source)
-
-
-def _blocks_of(file: Input, source: Source) -> Iterator[_Block]:
-    """One input's text cut at line ends. The end of a stream of ours, and of a file, ends a line too."""
-    parts: list[bytes] = []
-    number, size, told = 1, 0, False
-
-    def block(text: bytes) -> _Block:
-        nonlocal number
-        whole = _Block(file.name, number, text.count(b"\n"), text)
-        number += whole.lines
-        return whole
-
-    with file.open() as raw:
-        try:
-            for event in frames.read(raw, source.reading.limits, lambda message: source.warn(f"{file.name}: {message}"), file.path):
-                if isinstance(event, bytes):
-                    if not told:
-                        told = True
-                        source.heads.append(None)
-                    cut = event.rfind(b"\n") + 1
-                    if cut:
-                        yield block(b"".join([*parts, event[:cut]]))
-                        parts, size = [], 0
-                    parts.append(event[cut:])
-                    size += len(event) - cut
-                    if size > source.reading.max_line:
-                        raise _too_long(source.reading)
-                    continue
-                if size:
-                    yield block(b"".join([*parts, b"\n"]))
-                    parts, size = [], 0
-                told = isinstance(event, frames.Head)
-                (source.heads if told else source.trailers).append(event.content)
-        except DataError as error:
-            if error.place:
-                raise
-            raise DataError(error.fault, place=f"{file.name}:{number}", remedy=error.remedy) from None
-        if size:
-            yield block(b"".join([*parts, b"\n"]))
-
-
-def _too_long(reading: Reading) -> DataError:
-    return DataError(f"a line longer than --max-line ({reading.max_line >> 20} MiB)", remedy="--max-line SIZE allows longer ones")
+        text = b"".join(line + b"\n" for line in lines)
+        return Batch(block.file, numbers, text, line_ends(text), decoder.columns(rows))
 
 
 class _Decoder:
@@ -217,32 +198,45 @@ class _Decoder:
         struct = msgspec.defstruct("Fields", members, rename=dict(zip(self.attributes, self.names, strict=True)), gc=False)
         self.decoder = msgspec.json.Decoder(struct)
         self.required = [name for name in wanted.fields if name not in wanted.optional]
+        fresh = b"".join(b"," + re.escape(orjson.dumps(name)) + rb':[^,"{}\[\]]*+' for name in wanted.fresh)
+        self.last_fields = re.compile(fresh + rb"\}\n")
         self.literals = [(name, orjson.dumps(name)) for name in wanted.single]
 
-    def fast(self, block: _Block) -> Batch | None:
+    def fast(self, block: Block) -> Batch | None:
         """The whole block at once; None where a closer look is needed.
 
         msgspec takes values, not lines. When every line begins with { and ends with } and there are as many values as lines,
         then each line is one value: inside a value nothing but a comma or a closing bracket can follow a line that ends with }.
         """
-        lines = block.text.split(b"\n")
-        lines.pop()
-        if not all(map(_is_braced, lines)):
+        count, starts = len(block.ends), line_starts(block.ends)
+        characters = np.frombuffer(block.text, np.uint8)
+        if (characters[starts] != OPEN).any() or (characters[block.ends - 1] != CLOSE).any():
             return None
-        if len(block.text) > self.reading.max_line and max(map(len, lines)) > self.reading.max_line:
+        if (block.ends - starts > self.reading.max_line).any():
             return None
-        if any(block.text.count(literal) > len(lines) for _, literal in self.literals):
+        if any(block.text.count(literal) > count for _, literal in self.literals):
             return None
         try:
             rows = self.decoder.decode_lines(block.text)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
         columns = self.columns(rows)
-        if len(rows) != len(lines) or any(UNSET in columns[name] for name in self.required):
+        if len(rows) != count or any(UNSET in columns[name] for name in self.required):
             return None
-        if any(columns[name].count(UNSET) < len(lines) for name in self.wanted.fresh):
-            return None
-        return Batch(block.file, range(block.number, block.number + len(lines)), lines, columns)
+        text, ends = block.text, block.ends
+        if any(columns[name].count(UNSET) < count for name in self.wanted.fresh):
+            text = self._freed(block)
+            if not text:
+                return None
+            ends = line_ends(text)
+        return Batch(block.file, range(block.number, block.number + count), text, ends, columns)
+
+    def _freed(self, block: Block) -> bytes:
+        """The text without the fresh fields, where each record has them as its last ones, as we write them; else nothing."""
+        if not self.wanted.overwrite or any(block.text.count(orjson.dumps(name)) != len(block.ends) for name in self.wanted.fresh):
+            return b""
+        text, found = self.last_fields.subn(b"}\n", block.text)
+        return text if found == len(block.ends) else b""
 
     def columns(self, rows: list[Any]) -> dict[str, list[Any]]:
         return {name: [getattr(row, attribute) for row in rows] for name, attribute in zip(self.names, self.attributes, strict=True)}
@@ -254,7 +248,7 @@ class _Decoder:
                 raise DataError("a byte-order mark at the start of the line", remedy="--strip-bom takes it out")
             line = line.removeprefix(BOM)
         if len(line) > self.reading.max_line:
-            raise _too_long(self.reading)
+            raise too_long(self.reading.max_line)
         try:
             row = self.decoder.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -274,8 +268,9 @@ class _Decoder:
         return without(line, present) if present else line, row
 
 
-def _is_braced(line: bytes) -> bool:
-    return line[:1] == b"{" and line[-1:] == b"}"
+def line_starts(ends: np.ndarray) -> np.ndarray:
+    """Where each line starts that ends there."""
+    return np.concatenate(([0], ends[:-1] + 1)) if len(ends) else ends
 
 
 def _words(line: bytes, error: Exception, wanted: Wanted) -> tuple[str]:

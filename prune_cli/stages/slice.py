@@ -206,7 +206,7 @@ def _again(source: Source, inside: np.ndarray, eligible: np.ndarray, slicing: Sl
     at = 0
     fields = {slicing.group: Anything, slicing.tokens_field: Count, "rank": Count}
     for batch in source.batches(Wanted(fields, tuple(fields))):
-        end = at + len(batch.lines)
+        end = at + len(batch)
         yield from _chosen(batch, inside[at:end], eligible[at:end], batch["rank"], slicing, tally)
         at = end
 
