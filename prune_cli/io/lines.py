@@ -41,7 +41,7 @@ def blocks(
     The end of a stream of ours, and of a file, ends a line too. Raises DataError, with file and line, for what frames.read finds
     and for a line longer than `max_line`.
     """
-    parts: list[bytes] = []
+    parts: list[bytes | memoryview] = []
     number, size, headless = 1, 0, True
 
     def block() -> Block:
@@ -59,11 +59,11 @@ def blocks(
                     if headless:
                         told(event)
                         headless = False
-                    cut = event.rfind(b"\n") + 1
+                    cut, text = event.rfind(b"\n") + 1, memoryview(event)
                     if cut:
-                        parts.append(event[:cut])
+                        parts.append(text[:cut])
                         yield block()
-                    parts.append(event[cut:])
+                    parts.append(text[cut:])
                     size += len(event) - cut
                     if size > max_line:
                         raise too_long(max_line)
