@@ -13,7 +13,7 @@ PACKAGE = ROOT / "prune_cli"
 FLOORS = [
     "errors sizes terminal recipes __init__",
     "io",
-    "kernels head safety pretrained model correlation",
+    "kernels head safety pretrained model correlation cuts tally places",
     "metrics",
     "stages engines",
     "commands",

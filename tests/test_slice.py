@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prune_cli.stages.slice import Cut, fraction
+from prune_cli.cuts import Cut, fraction
 
 from .conftest import command, lines, prune, records, zstd
 

@@ -186,12 +186,16 @@ def expanded(command: Callable[..., None]) -> Callable[..., None]:
     """A command whose dataclass parameter is, on the command line, one option for each of its fields."""
     signature = inspect.signature(command)
     groups: dict[str, Any] = {name: one.annotation for name, one in signature.parameters.items() if is_dataclass(one.annotation)}
-    plain = [one for name, one in signature.parameters.items() if name not in groups]
-    spread = [
-        inspect.Parameter(member.name, inspect.Parameter.KEYWORD_ONLY, default=member.default, annotation=member.type)
-        for kind in groups.values()
-        for member in fields(kind)
-    ]
+    ordered = []
+    for name, one in signature.parameters.items():
+        members = fields(groups[name]) if name in groups else ()
+        ordered += (
+            [one.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
+            if name not in groups
+            else [
+                inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=each.default, annotation=each.type) for each in members
+            ]
+        )
 
     @wraps(command)
     def run(**values: Any) -> None:
@@ -199,7 +203,6 @@ def expanded(command: Callable[..., None]) -> Callable[..., None]:
             values[name] = kind(**{member.name: values.pop(member.name) for member in fields(kind)})
         command(**values)
 
-    ordered = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in plain] + spread
     run.__signature__ = signature.replace(parameters=ordered)  # type: ignore[attr-defined]
     run.__annotations__ = {one.name: one.annotation for one in ordered}
     return run

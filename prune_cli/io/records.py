@@ -153,15 +153,19 @@ class Source:
 
     def batches(self, wanted: Wanted) -> Iterator[Batch]:
         """Read everything, once. Raises DataError, with file and line, at the first record that is not as `wanted`."""
+        yield from self.decoded(self._blocks, wanted)
+        expected = self.reading.expect_records
+        if expected is not None and self.records + self.skipped != expected:
+            raise DataError(f"{self.records + self.skipped} records came, {expected} were expected", remedy="a whole file may be missing")
+
+    def decoded(self, blocks: Iterable[Block], wanted: Wanted) -> Iterator[Batch]:
+        """The same for blocks that are at hand."""
         decoder = _Decoder(wanted, self.reading)
-        for block in self._blocks:
+        for block in blocks:
             batch = decoder.fast(block) or self._slowly(block, decoder)
             if len(batch):
                 self.records += len(batch)
                 yield batch
-        expected = self.reading.expect_records
-        if expected is not None and self.records + self.skipped != expected:
-            raise DataError(f"{self.records + self.skipped} records came, {expected} were expected", remedy="a whole file may be missing")
 
     def _slowly(self, block: Block, decoder: "_Decoder") -> Batch:
         """Line by line, for a block in which something is not as it should be."""

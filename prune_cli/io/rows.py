@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from .records import CLOSE, MISSING, Batch
+from .records import CLOSE, MISSING, Batch, line_starts
 
 # `block` says in which block of text the line starts at `start`, has its closing brace at `close` and its line end at `end`.
 ROW = np.dtype(
@@ -52,6 +52,17 @@ def cuts(sizes: np.ndarray, most: int) -> Iterator[slice]:
         stop = max(at + 1, int(np.searchsorted(ends, before + most, side="right")))
         yield slice(at, stop)
         at, before = stop, int(ends[stop - 1])
+
+
+def selected(text: bytes, ends: np.ndarray, mask: np.ndarray) -> tuple[bytes, np.ndarray]:
+    """The lines of a text that are in the mask, joined, and the size of each; neighbours are copied together."""
+    starts = line_starts(ends)
+    sizes = (ends + 1 - starts)[mask]
+    if len(sizes) == len(mask):
+        return text, sizes
+    edges = np.flatnonzero(np.diff(mask, prepend=False, append=False))
+    view, stretches = memoryview(text), zip(starts[edges[::2]].tolist(), (ends[edges[1::2] - 1] + 1).tolist(), strict=True)
+    return b"".join([view[start:end] for start, end in stretches]), sizes
 
 
 def joined(rows: np.ndarray, blocks: Sequence[Text]) -> bytes:

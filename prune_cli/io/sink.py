@@ -19,6 +19,7 @@ from .files import Output
 from .frames import FORMAT, HEAD, START, TRAILER, Counts, frame_sizes, seek_table, skippable
 from .records import Record
 from .rows import Lines, Text
+from .table import Table
 
 FRAME = 4 << 20  # text in a data frame: 16 MiB would save 0.4 % of the bytes and cost four times the memory and the latency
 GROUPS = 256  # values of the group field that the trailer counts; a field with more of them, or longer ones, is no grouping
@@ -79,6 +80,10 @@ class Sink(ABC):
         """The same for many records at once: the same bytes come out, in a tenth of the time."""
 
     @abstractmethod
+    def copy_frame(self, table: Table, index: int) -> None:
+        """The records of a whole frame of another stream of ours, which have all a score or all none."""
+
+    @abstractmethod
     def end_frame(self) -> None:
         """What was written so far becomes visible to readers."""
 
@@ -118,6 +123,11 @@ class Plain(Sink):
         self.end_frame()
         self.out(lines.text)
         self.records += len(lines.sizes)
+
+    def copy_frame(self, table: Table, index: int) -> None:
+        self.end_frame()
+        self.out(table.text(index))
+        self.records += table.columns["records"][index]
 
     def out(self, text: bytes) -> None:
         self.output.write(text)
@@ -226,6 +236,16 @@ class Frames(Sink):
     def end_frame(self) -> None:
         if self.held:
             self._wait_for(self.pool.submit(self._compress, self._close_frame()))
+
+    def copy_frame(self, table: Table, index: int) -> None:
+        self.end_frame()
+        row = {name: column[index] for name, column in table.columns.items()}
+        for name in ("text", "records", "nulls", "tokens", "first", "last", "groups"):
+            getattr(self.counts, name).append(row[name])
+        self.records += row["records"]
+        self.facts["unscored_tokens"] += row["tokens"] if row["nulls"] == row["records"] else 0
+        self.values.update(row["groups"])
+        self._wait_for(self.pool.submit(lambda: (table.frame(index), row["crc"])))
 
     def _close_frame(self) -> list[Text]:
         """Count the open frame and begin another; the text of the one that was open."""

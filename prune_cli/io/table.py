@@ -33,6 +33,7 @@ class Table:
         data = _pread(self.file, size, self.offsets[index])
         if len(data) != size or crc32(data) != self.columns["crc"][index]:
             raise DataError(f"damaged zstd frame at byte {self.offsets[index]}", place=self.file.name, remedy="fetch or make it again")
+        self.file.progress(size)
         return data
 
     def text(self, index: int) -> bytes:
