@@ -24,7 +24,8 @@ class Tally:
     def add_frame(self, fate: int, records: int, tokens: int, groups: dict[str, list[int]]) -> None:
         """Count records of one fate of whom their trailer tells."""
         for name, counts in groups.items():
-            self.table[fate, self._code(name)] += counts
+            code = self._code(name)  # first, since it may make the table anew
+            self.table[fate, code] += counts
         grouped = np.sum([*groups.values(), [0, 0]], axis=0)
         self.table[fate, -1] += np.array([records, tokens]) - grouped
 
@@ -40,7 +41,7 @@ class Tally:
 
     def check(self, records: int) -> None:
         if self.table[..., 0].sum() != records:
-            raise AssertionError(f"{records} records in, {self.summary()}: some are unaccounted for")
+            raise AssertionError(f"{records} records in, {self.table.sum(1)[:, 0].tolist()} kept, cut, unscored: some are unaccounted for")
 
     def summary(self) -> dict[str, Any]:
         """The counts as the summary shows them; by group only where there are groups."""

@@ -170,7 +170,8 @@ class Frames(Sink):
         self.values: set[str] = set()
         self.pool = ThreadPoolExecutor(writing.threads, "compress")
         self.workers = local()
-        self.waiting: deque[Future[tuple[bytes, int]]] = deque()
+        self.waiting: deque[Future[tuple[Text, int]]] = deque()
+        self.buffers: list[bytearray] = []  # for frames that are copied: fresh memory for each would cost more than the copy
         self._empty_frame()
 
     def _empty_frame(self) -> None:
@@ -245,7 +246,8 @@ class Frames(Sink):
         self.records += row["records"]
         self.facts["unscored_tokens"] += row["tokens"] if row["nulls"] == row["records"] else 0
         self.values.update(row["groups"])
-        self._wait_for(self.pool.submit(lambda: (table.frame(index), row["crc"])))
+        buffer = self.buffers.pop() if self.buffers else bytearray()
+        self._wait_for(self.pool.submit(lambda: (table.frame(index, buffer), row["crc"])))
 
     def _close_frame(self) -> list[Text]:
         """Count the open frame and begin another; the text of the one that was open."""
@@ -262,23 +264,26 @@ class Frames(Sink):
         self._empty_frame()
         return pieces
 
-    def _wait_for(self, frame: "Future[tuple[bytes, int]]") -> None:
+    def _wait_for(self, frame: "Future[tuple[Text, int]]") -> None:
         """Write the frames that are ready, in order; a few may be on their way."""
         self.waiting.append(frame)
         while len(self.waiting) > self.writing.threads or (self.waiting and self.waiting[0].done()):
             self._write_frame(*self.waiting.popleft().result())
 
-    def _compress(self, pieces: list[Text]) -> tuple[bytes, int]:
+    def _compress(self, pieces: list[Text]) -> tuple[Text, int]:
         if not hasattr(self.workers, "compressor"):
             self.workers.compressor = zstandard.ZstdCompressor(level=self.writing.level, write_checksum=True, write_content_size=True)
         compressor: zstandard.ZstdCompressor = self.workers.compressor
         frame = compressor.compress(b"".join(pieces))
         return frame, crc32(frame)
 
-    def _write_frame(self, frame: bytes, crc: int) -> None:
+    def _write_frame(self, frame: Text, crc: int) -> None:
         self.counts.size.append(len(frame))
         self.counts.crc.append(crc)
         self.output.write(frame)
+        if isinstance(frame, memoryview) and isinstance(frame.obj, bytearray):
+            self.buffers.append(frame.obj)
+            frame.release()
 
     def finish(self) -> None:
         self.end_frame()

@@ -27,18 +27,24 @@ class Table:
     totals: dict[str, Any]
     offsets: Sequence[int]
 
-    def frame(self, index: int) -> bytes:
-        """A data frame as it stands. Raises DataError where its CRC-32 is not the trailer's."""
-        size = self.columns["size"][index]
-        data = _pread(self.file, size, self.offsets[index])
-        if len(data) != size or crc32(data) != self.columns["crc"][index]:
-            raise DataError(f"damaged zstd frame at byte {self.offsets[index]}", place=self.file.name, remedy="fetch or make it again")
+    def frame(self, index: int, buffer: bytearray) -> memoryview:
+        """A data frame as it stands, read into a buffer that is used again. Raises DataError where its CRC-32 is not the trailer's."""
+        size, offset = self.columns["size"][index], self.offsets[index]
+        if len(buffer) < size:
+            buffer.extend(bytes(size - len(buffer)))
+        frame = memoryview(buffer)[:size]
+        try:
+            found = os.preadv(self.file.descriptor, [frame], offset)
+        except OSError as error:
+            raise failure(error, self.file.path, "reading") from None
+        if found != size or crc32(frame) != self.columns["crc"][index]:
+            raise DataError(f"damaged zstd frame at byte {offset}", place=self.file.name, remedy="fetch or make it again")
         self.file.progress(size)
-        return data
+        return frame
 
     def text(self, index: int) -> bytes:
         """What a data frame holds, decompressed. Raises DataError where it is damaged."""
-        frame = self.frame(index)
+        frame = self.frame(index, bytearray())
         try:
             if zstandard.frame_content_size(frame) == self.columns["text"][index]:
                 return zstandard.ZstdDecompressor().decompress(frame)
