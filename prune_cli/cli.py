@@ -11,7 +11,7 @@ import typer
 from typer._click.exceptions import ClickException
 
 from . import __version__, terminal
-from .commands import eval, rank, score, slice, train
+from .commands import eval, rank, score, slice, stat, train
 from .errors import InputOutputError, OutOfMemoryError, PruneError, UsageError
 
 PIPELINE = """\b
@@ -19,7 +19,7 @@ prune-cli score corpus/*.jsonl.zst | prune-cli rank --by tokens > ranked.jsonl.z
 prune-cli slice --keep middle --frac 0.5 ranked.jsonl.zst > shard.jsonl.zst
 prune-cli train --preset 124m --tokenizer gpt2/ --steps 8000 -o run/ shard.jsonl.zst
 prune-cli eval run/ --against base/ --data test.jsonl.zst"""
-VERBS = (score.score, rank.rank, slice.slice, train.train, eval.eval)
+VERBS = (score.score, rank.rank, slice.slice, stat.stat, train.train, eval.eval)
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DEPTH = 20_000  # of nested JSON: msgspec counts its own depth against the interpreter's limit
 

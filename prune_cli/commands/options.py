@@ -210,14 +210,19 @@ def expanded(command: Callable[..., None]) -> Callable[..., None]:
 
 def the_score(source: "Source") -> str:
     """The field to rank by when none was named: the one metric that the stream was scored with."""
-    from .. import metrics
-
     head, present = source.peek()
-    named = [name for name in (head or {}).get("score", {}).get("fields", metrics.names()) if name in present]
+    named = scores_among(head, present)
     if len(named) == 1 or not present:
         return named[0] if named else "perplexity"
     found = f"several scores: {', '.join(named)}" if named else f"no score that is known among {', '.join(present)}"
     raise UsageError(f"{source.inputs[0].name} has {found}", remedy="name one with -k FIELD")
+
+
+def scores_among(head: dict[str, Any] | None, present: list[str]) -> list[str]:
+    """Which of the fields of a stream are scores: those that its head names, or that are called as a metric."""
+    from .. import metrics
+
+    return [name for name in (head or {}).get("score", {}).get("fields", metrics.names()) if name in present]
 
 
 def head_after(source: "Source", verb: str, group: str, keeps: tuple[str, ...] = ("score",), **added: Any) -> dict[str, Any]:

@@ -247,6 +247,7 @@ def _payload(rows: np.ndarray, blocks: Sequence[Text]) -> bytes:
     ends = np.cumsum(rows["end"] + 1 - rows["start"]) + (8 + ROW.itemsize * len(rows) - 1)
     for name in ("start", "close", "end"):
         moved[name] = ends - (rows["end"] - rows[name])
+    moved["block"] = 0
     return b"".join((len(rows).to_bytes(8, "little"), moved.tobytes(), text))
 
 
