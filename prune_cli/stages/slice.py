@@ -3,7 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import chain, islice, pairwise
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -148,11 +148,16 @@ def _unit(known: dict[str, Any] | None, by: str | None) -> str:
 def is_copyable(table: Table, slicing: Slicing) -> bool:
     """Whether the file is one ranking whose table has all that a slice needs to know of the frames that it does not decode."""
     known, columns = table.head.get("rank") or {}, table.columns
-    edges = [rank for pair in zip(columns["first"], columns["last"], strict=True) for rank in pair if rank is not None]
-    in_order = all((after >= before) != known.get("reverse", False) or after == before for before, after in pairwise(edges))
-    counted = table.head.get("group") == slicing.group and known.get("tokens_field") == slicing.tokens_field
-    same = slicing.by in (None, known.get("unit")) and slicing.key in (None, known.get("key"))
-    return bool(known) and in_order and counted and same and slicing.prefix in (None, known["prefix"]) and not known.get("within")
+    if not known or known.get("within") or slicing.within or slicing.key is not None:
+        return False
+    asked = (slicing.by, slicing.prefix, slicing.tokens_field, slicing.group)
+    told = (known["unit"], known["prefix"], known.get("tokens_field"), table.head.get("group"))
+    same = all(ours in (None, theirs) for ours, theirs in zip(asked, told, strict=True))
+    edges = [rank for pair in zip(columns["first"], columns["last"], strict=True) for rank in pair]
+    ranks = [rank for rank in edges if rank is not None]
+    in_order = ranks == sorted(ranks, reverse=known["reverse"]) and None not in edges[: len(ranks)]
+    unscored = zip(columns["records"][len(ranks) // 2 :], columns["nulls"][len(ranks) // 2 :], strict=True)
+    return same and in_order and all(records == nulls for records, nulls in unscored)
 
 
 def copied(table: Table, source: Source, slicing: Slicing, findings: Findings) -> Iterator[Parted | Whole]:
