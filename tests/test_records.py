@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prune_cli.io import records as io
+from prune_cli.io import splicing
 
 from .conftest import lines, prune, scored, zstd
 
@@ -140,8 +141,8 @@ def test_cutting_members_out_leaves_the_others_byte_for_byte(record, data):
     gone = data.draw(st.sets(st.sampled_from(sorted(record))))
     line = json.dumps(record).encode()
     left = {name: value for name, value in record.items() if name not in gone}
-    assert json.loads(io.without(line, gone)) == left
-    assert io.without(line, []) == line
+    assert json.loads(splicing.without(line, gone)) == left
+    assert splicing.without(line, []) == line
 
 
 @pytest.mark.parametrize("split", [1, 7, 50])

@@ -110,7 +110,10 @@ class Reading(Talk):
         with self.bar(verb, files.total_size(inputs)) if bar else terminal.progress(verb, None, wanted=False) as shown:
             for one in inputs:
                 one.progress, one.keep = shown.advance, replay
-            yield source
+            try:
+                yield source
+            finally:
+                source.close()
         if source.blank:
             log.info("%d blank lines were passed over", source.blank)
         if source.skipped:

@@ -6,12 +6,11 @@ error, a blank line, a byte-order mark, a doubled key) is a line looked at by it
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import blake2b
 from itertools import chain
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -20,27 +19,29 @@ from msgspec import UNSET, Raw, UnsetType
 
 from ..errors import DataError, PruneError
 from . import frames
+from .fields import COUNTED, MISSING, WORDS, Anything, Content, Count, Label, Number, is_wrong, kind_of
 from .files import Input
 from .lines import Block, blocks, line_ends, too_long
+from .splicing import BLANK, members, splice, uniform, without
 
-BLANK = b" \t\r\n"
 BOM = b"\xef\xbb\xbf"
 OPEN, CLOSE = b"{}"
-
-Number = float | None
-Count = Annotated[int, msgspec.Meta(ge=0)] | None
-Content = str | list[int]
-Label = str | int
-Anything = Any
-MISSING = UNSET  # the value of an optional field that a record does not have
-
-WORDS = {
-    Number: "a finite number or null",
-    Count: "a whole number",
-    str: "a string",
-    Content: "a string or a list of token ids",
-    Label: "a string or a whole number",
-}
+__all__ = [
+    "MISSING",
+    "Anything",
+    "Batch",
+    "Content",
+    "Count",
+    "Label",
+    "Number",
+    "Reading",
+    "Record",
+    "Source",
+    "Wanted",
+    "members",
+    "splice",
+    "uniform",
+]
 
 
 @dataclass(frozen=True)
@@ -120,9 +121,16 @@ class Source:
         self.heads: list[dict[str, Any] | None] = []
         self.trailers: list[dict[str, Any]] = []
         self.records = self.blank = self.skipped = 0
-        self._blocks = self._read()
+        self._stream = self._read()
+        self._blocks: Iterator[Block] = self._stream
+        self._others: list[Source] = []
 
-    def _read(self) -> Iterator[Block]:
+    def close(self) -> None:
+        """Stop reading ahead, in the other readings of these inputs, too."""
+        for one in (self, *self._others):
+            one._stream.close()
+
+    def _read(self) -> Generator[Block, None, None]:
         for file in self.inputs:
             yield from blocks(file, self.reading.limits, self.reading.max_line, self.warn, self._told)
 
@@ -145,11 +153,15 @@ class Source:
 
     def again(self) -> "Source":
         """The same records from the start; a pipe only if its inputs were told to keep what they read."""
-        return Source(self.inputs, self.reading, self.warn)
+        return self._other(self.inputs)
 
     def only(self, file: Input) -> "Source":
         """The records of one of the inputs."""
-        return Source([file], self.reading, self.warn)
+        return self._other([file])
+
+    def _other(self, inputs: list[Input]) -> "Source":
+        self._others.append(Source(inputs, self.reading, self.warn))
+        return self._others[-1]
 
     def batches(self, wanted: Wanted) -> Iterator[Batch]:
         """Read everything, once. Raises DataError, with file and line, at the first record that is not as `wanted`."""
@@ -205,6 +217,20 @@ class _Decoder:
         fresh = b"".join(b"," + re.escape(orjson.dumps(name)) + rb':[^,"{}\[\]]*+' for name in wanted.fresh)
         self.last_fields = re.compile(fresh + rb"\}\n")
         self.literals = [(name, orjson.dumps(name)) for name in wanted.single]
+        # A decoder that counts how often single numbers come sees one that stands twice: searching the text takes as long as decoding it.
+        self.counted = [name for name in wanted.single if wanted.fields[name] in COUNTED]
+        self.searched = [literal for name, literal in self.literals if name not in self.counted]
+        counting = [
+            (attribute, COUNTED[kind] | UnsetType if name in self.counted else kind | UnsetType, UNSET)
+            for attribute, name, kind in zip(self.attributes, self.names, types, strict=True)
+        ]
+        struct = msgspec.defstruct("Fields", counting, rename=dict(zip(self.attributes, self.names, strict=True)), gc=False)
+        self.counter = msgspec.json.Decoder(struct, dec_hook=self._count)
+        self.came = 0
+
+    def _count(self, kind: Any, value: Any) -> Any:
+        self.came += 1
+        return kind.checked(value)
 
     def fast(self, block: Block) -> Batch | None:
         """The whole block at once; None where a closer look is needed.
@@ -218,14 +244,17 @@ class _Decoder:
             return None
         if (block.ends - starts > self.reading.max_line).any():
             return None
-        if any(block.text.count(literal) > count for _, literal in self.literals):
+        if any(block.text.count(literal) > count for literal in self.searched):
             return None
+        self.came = 0
         try:
-            rows = self.decoder.decode_lines(block.text)
+            rows = self.counter.decode_lines(block.text)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
         columns = self.columns(rows)
         if len(rows) != count or any(UNSET in columns[name] for name in self.required):
+            return None
+        if self.came != sum(count - columns[name].count(UNSET) for name in self.counted):
             return None
         text, ends = block.text, block.ends
         if any(columns[name].count(UNSET) < count for name in self.wanted.fresh):
@@ -294,11 +323,11 @@ def _words(line: bytes, error: Exception, wanted: Wanted) -> tuple[str]:
     except RecursionError:
         return ("nested too deep",)
     if not isinstance(record, dict):
-        return (f"not an object but {_kind(record)}",)
+        return (f"not an object but {kind_of(record)}",)
     for name, kind in wanted.fields.items():
-        if name in record and _is_wrong(record[name], kind):
+        if name in record and is_wrong(record[name], kind):
             shown = orjson.dumps(record[name])[:40].decode(errors="replace")  # what stands there, not all of it
-            return (f"`{name}` is {_kind(record[name])} ({shown}), not {WORDS.get(kind, kind)}; the record has {_keys(line)}",)
+            return (f"`{name}` is {kind_of(record[name])} ({shown}), not {WORDS.get(kind, kind)}; the record has {_keys(line)}",)
     return (str(error),)
 
 
@@ -308,27 +337,6 @@ def _not_utf8(line: bytes) -> tuple[str]:
     except UnicodeDecodeError as error:
         return (f"invalid UTF-8 at byte {error.start} of the line",)
     return ("invalid UTF-8",)
-
-
-def _is_wrong(value: object, kind: Any) -> bool:
-    try:
-        msgspec.convert(value, kind)
-    except msgspec.ValidationError:
-        return True
-    return False
-
-
-def _kind(value: object) -> str:
-    names = {
-        str: "a string",
-        bool: "true or false",
-        int: "a number",
-        float: "a number",
-        list: "a list",
-        dict: "an object",
-        type(None): "null",
-    }
-    return names[type(value)]
 
 
 def _names(line: bytes) -> list[str]:
@@ -344,56 +352,3 @@ def _keys(line: bytes) -> str:
     """The keys of a record, for a message."""
     keys = _names(line)
     return ", ".join(keys[:20]) + (" ..." if len(keys) > 20 else "") if keys else "no fields at all"
-
-
-# Splicing: bytes in, bytes out.
-
-
-def splice(line: bytes, members: bytes) -> bytes:
-    """The record with `members` (`"rank":3,"quantile":0.5`) put before its closing brace.
-
-    >>> splice(b'{"id": 1}', b'"rank":0')
-    b'{"id": 1,"rank":0}'
-    """
-    end = line.rindex(b"}")
-    empty = line[end - 1 : end] in (b"{", b" ", b"\t") and line[:end].strip(BLANK) == b"{"
-    return b"".join((line[:end], b"" if empty else b",", members, line[end:]))
-
-
-def members(fields: dict[str, Any]) -> bytes:
-    """Fields as they are spliced: a JSON object without its braces. Floats are written so that they read back equal."""
-    return orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
-
-
-STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-TOKEN = re.compile(STRING + rb"|[\[\]{},:]", re.DOTALL)
-
-
-def without(line: bytes, names: Iterable[str]) -> bytes:
-    """The record with the members called `names` cut out, every other byte as it was."""
-    gone = set(names)
-    pieces = [piece for name, piece in _top_level(line) if name not in gone]
-    start, end = line.index(b"{") + 1, line.rindex(b"}")
-    return line[:start] + b",".join(pieces) + line[end:]
-
-
-def _top_level(line: bytes) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of each member of a valid JSON object, white space included."""
-    start, depth, name = line.index(b"{") + 1, 0, None
-    end = line.rindex(b"}")
-    for match in TOKEN.finditer(line, start - 1):
-        token = match[0]
-        if token in (b"{", b"["):
-            depth += 1
-        elif token in (b"}", b"]"):
-            depth -= 1
-        elif depth == 1 and name is None and token[:1] == b'"':
-            name = orjson.loads(token)
-        if name is not None and ((token == b"," and depth == 1) or depth == 0):
-            yield name, line[start : min(match.start(), end)]
-            start, name = match.end(), None
-
-
-def uniform(seed: int, identity: Any, content: Content | None) -> int:
-    """64 random bits that depend on the seed, the record's id and its text or token ids alone (BLAKE2b)."""
-    return int.from_bytes(blake2b(orjson.dumps([seed, identity, content]), digest_size=8).digest())

@@ -267,7 +267,7 @@ class Frames(Sink):
     def _wait_for(self, frame: "Future[tuple[Text, int]]") -> None:
         """Write the frames that are ready, in order; a few may be on their way."""
         self.waiting.append(frame)
-        while len(self.waiting) > self.writing.threads or (self.waiting and self.waiting[0].done()):
+        while len(self.waiting) > self.writing.threads + 2 or (self.waiting and self.waiting[0].done()):
             self._write_frame(*self.waiting.popleft().result())
 
     def _compress(self, pieces: list[Text]) -> tuple[Text, int]:

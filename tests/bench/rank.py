@@ -25,4 +25,4 @@ def main(neighbours: Path, corpus: Path, scratch: Path, runs: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:4]), int((sys.argv[4:] or ["3"])[0]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), int((sys.argv[4:] or ["3"])[0]))

@@ -36,4 +36,4 @@ def main(neighbours: Path, ranked: Path, unranked: Path, scratch: Path, runs: in
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:5]), int((sys.argv[5:] or ["3"])[0]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]), int((sys.argv[5:] or ["3"])[0]))
