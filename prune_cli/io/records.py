@@ -272,7 +272,8 @@ class _Decoder:
         return text if found == len(block.ends) else b""
 
     def columns(self, rows: list[Any]) -> dict[str, list[Any]]:
-        return {name: [getattr(row, attribute) for row in rows] for name, attribute in zip(self.names, self.attributes, strict=True)}
+        values = zip(*map(msgspec.structs.astuple, rows), strict=True) if rows else [()] * len(self.names)
+        return dict(zip(self.names, map(list, values), strict=True))
 
     def slow(self, line: bytes) -> tuple[bytes, Any]:
         """One line and its fields; raises DataError with the fault in clear words, without the place."""

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import chain
 from threading import local
 
 import numpy as np
@@ -112,8 +113,7 @@ class Spool:
     def parts(self) -> Iterator[Part]:
         """Everything that was added, in order, about a megabyte at a time; each part is to be used before the next is asked for."""
         if not self.runs:
-            for part in self._held():
-                yield from _pieces(*part, PART)
+            yield from chain(*self._held(PART))
             return
         if self.tables:
             self._spill()
@@ -125,20 +125,20 @@ class Spool:
                 rows, text = self._read(place)
                 yield rows, [text]
 
-    def _held(self) -> tuple[Part, Part]:
-        """What is in memory: the rows with a key in order, then those without."""
+    def _held(self, most: int) -> tuple[Iterator[Part], Iterator[Part]]:
+        """What is in memory, in parts of about `most` bytes: the rows with a key in order, then those without."""
         rows = np.concatenate(self.tables) if self.tables else np.zeros(0, ROW)
         self.tables = []
-        unscored = np.isnan(rows["key"])
-        scored = np.flatnonzero(~unscored)
         blocks = [memoryview(text) for text in self.texts]  # slices of views are no copies
+        scored = np.flatnonzero(~np.isnan(rows["key"]))
         order = scored[np.argsort(rows["key"][scored], kind="stable")]
-        return (rows[order[::-1] if self.descending else order], blocks), (rows[unscored], blocks)
+        unscored = np.flatnonzero(np.isnan(rows["key"]))
+        return _pieces(rows, order[::-1] if self.descending else order, blocks, most), _pieces(rows, unscored, blocks, most)
 
     def _spill(self) -> None:
         """Write what is held as a sorted run, to each directory in turn."""
-        scored, unscored = self._held()
-        self.runs.append(Run(self._write([scored]), self._write([unscored])))
+        scored, unscored = self._held(self.block)
+        self.runs.append(Run(self._write(scored), self._write(unscored)))
         self.texts, self.held = [], 0
 
     def _write(self, parts: Iterable[Part]) -> list[Place]:
@@ -147,10 +147,9 @@ class Spool:
         with ThreadPoolExecutor(self.threads, "spill") as pool:
             waiting: deque[Future[tuple[bytes, int]]] = deque()
             for rows, blocks in parts:
-                for piece, _ in _pieces(rows, blocks, self.block):
-                    waiting.append(pool.submit(self._compress, _payload(piece, blocks)))
-                    if len(waiting) > self.threads:
-                        written.append(_append(output, *waiting.popleft().result()))
+                waiting.append(pool.submit(self._compress, _payload(rows, blocks)))
+                if len(waiting) > self.threads:
+                    written.append(_append(output, *waiting.popleft().result()))
             written += [_append(output, *each.result()) for each in waiting]
         return written
 
@@ -196,11 +195,12 @@ class Spool:
         return Run(self._write(self._merge(group)), [place for run in group for place in run.unscored])
 
     def _merge(self, runs: Sequence[Run]) -> Iterator[Part]:
-        return merge([map(self._read, run.scored) for run in runs], self.descending)
+        return merge([map(self._read, run.scored) for run in runs], self.descending, self.block)
 
 
-def merge(streams: Sequence[Iterator[Block]], descending: bool = False) -> Iterator[Part]:
-    """The rows of some sorted streams in order, equal keys in the order of the streams (the other way round if `descending`).
+def merge(streams: Sequence[Iterator[Block]], descending: bool = False, most: int = PART) -> Iterator[Part]:
+    """The rows of some sorted streams in order, in parts of `most` bytes; equal keys in the order of the streams (from the last one
+    if `descending`).
 
     Of each stream one block is in memory. All rows up to the smallest of the blocks' last keys can go: what is still to be read
     comes after them. Of the streams behind the one with that key only smaller keys go, since equal ones may still come before.
@@ -210,7 +210,7 @@ def merge(streams: Sequence[Iterator[Block]], descending: bool = False) -> Itera
         bound, first = min((head.keys[-1], index) for index, head in enumerate(heads))
         taken = [head.take(index, bound, index <= first) for index, head in enumerate(heads)]
         rows, keys = (np.concatenate(each) for each in zip(*taken, strict=True))
-        yield from _pieces(rows[np.argsort(keys, kind="stable")], [head.text for head in heads], PART)
+        yield from _pieces(rows, np.argsort(keys, kind="stable"), [head.text for head in heads], most)
 
 
 class _Head:
@@ -236,9 +236,10 @@ class _Head:
         return rows, keys
 
 
-def _pieces(rows: np.ndarray, blocks: Sequence[Text], most: int) -> Iterator[Part]:
-    for stretch in cuts(rows["end"] + 1 - rows["start"], most):
-        yield rows[stretch], blocks
+def _pieces(rows: np.ndarray, order: np.ndarray, blocks: Sequence[Text], most: int) -> Iterator[Part]:
+    """Rows in some order, in parts of at most `most` bytes of text, or of one row that has more."""
+    for stretch in cuts((rows["end"] + 1 - rows["start"])[order], most):
+        yield rows[order[stretch]], blocks
 
 
 def _payload(rows: np.ndarray, blocks: Sequence[Text]) -> bytes:

@@ -243,6 +243,10 @@ class _Shares:
 
 def _before(values: np.ndarray, amounts: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """For each record the sum of `amounts` over the earlier ones of its value; `seen` has the sums so far and goes on."""
+    if len(seen) == 1:
+        seen += amounts.sum()
+        everything: np.ndarray = np.cumsum(amounts) - amounts + (seen - amounts.sum())
+        return everything
     order = np.argsort(values, kind="stable")
     sums = np.cumsum(amounts[order]) - amounts[order]
     firsts = np.searchsorted(values[order], values[order])
