@@ -292,7 +292,7 @@ class _Decoder:
             if values[name] is UNSET:
                 raise DataError(f"no field `{name}`; the record has {_keys(line)}")
         for name, literal in self.literals:
-            if line.count(literal) > 1 and [key for key, _ in json.loads(line, object_pairs_hook=list)].count(name) > 1:
+            if (line.count(literal) > 1 or b"\\u" in line) and [key for key, _ in json.loads(line, object_pairs_hook=list)].count(name) > 1:
                 raise DataError(f"the field `{name}` stands twice", remedy="which one counts cannot be known: keep one")
         present = [name for name in self.wanted.fresh if values[name] is not UNSET]
         if present and not self.wanted.overwrite:

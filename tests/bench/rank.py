@@ -12,8 +12,9 @@ def main(neighbours: Path, corpus: Path, scratch: Path, runs: int) -> None:
         compare(
             {
                 "limit.sh": (neighbours / "limit.sh", corpus),
-                "rank": (*OURS, "rank", "-f", "-o", out, corpus),
-                "rank -S 128M": (*OURS, "rank", "-S", "128M", "-T", scratch, "-f", "-o", out, corpus),
+                "rank": (*OURS, "rank", corpus),  # to nowhere, as limit.sh
+                "rank -S 128M": (*OURS, "rank", "-S", "128M", "-T", scratch, corpus),
+                "rank to a file, synced": (*OURS, "rank", "-f", "-o", out, corpus),
                 "polars": (sys.executable, neighbours / "sort_polars.py", corpus, scratch / "polars.jsonl.zst"),
                 "DuckDB": (sys.executable, neighbours / "sort_duckdb.py", corpus, scratch / "duckdb.jsonl.zst"),
                 "jq and GNU sort": (neighbours / "sort_gnu.sh", corpus, scratch / "gnu.jsonl.zst"),
