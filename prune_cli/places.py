@@ -10,6 +10,13 @@ from .io.records import MISSING, Anything, Batch, Count, Label, Number, Wanted
 from .io.rows import Labels
 
 
+def ranking_of(head: dict[str, Any] | None) -> dict[str, Any]:
+    """What the head of a stream says of its ranking; nothing where it has none."""
+    known = (head or {}).get("rank")
+    told = isinstance(known, dict) and {"key", "n", "unit", "reverse", "prefix"} <= known.keys()
+    return known if told and isinstance(known, dict) else {}
+
+
 class Places:
     """Reads batches of a ranking. `known` is what its head says of it, {} if that is lost; `also` are optional fields to read."""
 

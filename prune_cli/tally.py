@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from .io.sink import GROUPS
+
 FATES = ("kept", "cut", "unscored")
 KEPT, CUT, UNSCORED = range(3)
 
@@ -44,8 +46,8 @@ class Tally:
             raise AssertionError(f"{records} records in, {self.table.sum(1)[:, 0].tolist()} kept, cut, unscored: some are unaccounted for")
 
     def summary(self) -> dict[str, Any]:
-        """The counts as the summary shows them; by group only where there are groups."""
-        groups = {name: _shown(self.table[:, code]) for name, code in sorted(self.codes.items())}
+        """The counts as the summary shows them; by group only where there are groups, and not more than a trailer counts."""
+        groups = {name: _shown(self.table[:, code]) for name, code in sorted(self.codes.items()) if len(self.names) <= GROUPS}
         if groups and self.table[:, -1].any():
             groups[""] = _shown(self.table[:, -1])
         return {"in": int(self.table[..., 0].sum()), **_shown(self.table.sum(1)), "groups": groups}

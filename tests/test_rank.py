@@ -219,3 +219,12 @@ def test_the_trailer_tells_the_rank_correlation_of_score_with_length(here, tmp_p
     ]
     pairs = [(record["perplexity"], record["n_scored"]) for record in corpus if record["perplexity"] is not None]
     assert told == [pytest.approx(stats.spearmanr(*zip(*pairs, strict=True)).statistic, abs=2e-6)] * 4
+
+
+@pytest.mark.parametrize("first", [b"1", b"null", b"1.5"])
+def test_a_score_that_stands_twice_is_an_error_however_it_is_spelt(first, here):
+    for name in (b"perplexity", b"perplexit\\u0079"):
+        twice = b'{"perplexity":2}\n{"' + name + b'":' + first + b',"perplexity":2}\n'
+        assert b":2: the field `perplexity` stands twice" in here("rank", stdin=twice, status=65).stderr
+    inside = b'{"perplexity":2,"text":"the \\"perplexity\\"","list":["perplexity"],"deep":{"perplexity":1}}\n'
+    assert plain(here, stdin=inside).endswith(b',"rank":0,"quantile":0.5}\n')

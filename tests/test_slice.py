@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prune_cli.cuts import Cut, choose, fraction, gumbel
+from prune_cli.io import frames
 
 from .conftest import command, lines, prune, records, status_of, zstd
 
@@ -396,3 +397,27 @@ def test_equal_scores_that_a_cut_tells_apart_are_told_of(here, tmp_path):
         said = here("slice", "--keep", "bottom", "--frac", "0.5", *options).stderr
         assert b"7 records tie at 1.0, and 4 of them are inside the cut" in said
         assert here("slice", "--range", "0:0.33334", *options).stderr == b""
+
+
+def test_a_field_with_too_many_values_is_no_grouping_whichever_way_it_is_read(here, tmp_path):
+    corpus = lines({"perplexity": at, "source": f"s{at % 300}", "text": "x" * 40_000} for at in range(400))
+    here("rank", "-o", tmp_path / "ranked", stdin=corpus)
+    for options in ([], ["--level", "5"], ["-k", "perplexity"]):
+        here("slice", "--keep", "top", "--frac", "0.9", *options, "-f", "--summary", tmp_path / "s", tmp_path / "ranked")
+        assert json.loads((tmp_path / "s").read_text())["groups"] == {}
+
+
+def test_a_trailer_with_checksums_that_lies_is_no_table(here, ranked, tmp_path):
+    """What the table is asked for is held to its form; then everything is read, and a ranking is sliced by its fields."""
+    data, expected = ranked.read_bytes(), here("slice", "--plain", *CUTS[0], ranked).stdout
+    start, at = data.index(b"prune-cli head\n") - 8, data.index(b"prune-cli trailer\n") - 8
+    trailer = json.loads(data[at + 26 :].split(b"\n", 1)[0])
+    changes = [("first", ["a"]), ("records", [-1]), ("nulls", 5), ("groups", [[]]), ("groups", [{"a": 1}]), ("last", [1.5]), ("tokens", [])]
+    for name, value in changes:
+        broken = {**trailer, "frames": {**trailer["frames"], name: value}}
+        packed = frames.skippable(frames.TRAILER, "trailer", broken)
+        counts = frames.Counts(size=trailer["frames"]["size"], text=trailer["frames"]["text"])
+        head_size = data.index(frames.ZSTD, start) - start
+        table = frames.seek_table(frames.frame_sizes(head_size, counts, len(packed)))
+        (tmp_path / "lying").write_bytes(data[:at] + packed + table)
+        assert here("slice", "--plain", *CUTS[0], tmp_path / "lying").stdout == expected, (name, value)

@@ -159,16 +159,17 @@ class _Plan:
 def _plan(
     source: "Source", wish: Wish, slicing: "Slicing", scores: str | None, streams: Streams, findings: "Findings", opened: ExitStack
 ) -> _Plan:
+    from ..places import ranking_of
     from ..stages import slice as stage
 
     if scores is not None:
         return _plan_joined(source, wish, slicing, scores, streams, findings, opened)
     if table := _table(source, wish, slicing, streams):
         opened.enter_context(table.file.open())
-        settled = replace(slicing, cut=wish.settled(lambda: table.head["rank"]["key"]).cut())
+        settled = replace(slicing, cut=wish.settled(lambda: str(ranking_of(table.head)["key"])).cut())
         return _Plan(stage.copied(table, source, settled, findings), table.head, table, lambda: table.totals["records"])
     head = source.peek()[0] or {}
-    known = head.get("rank") or {}
+    known = ranking_of(head)
     slicing = replace(slicing, cut=wish.settled(lambda: slicing.key or known.get("key") or options.the_score(source)).cut())
     needs_order = wish.draws or slicing.cut.tokens is not None or slicing.within not in (None, known.get("within"))
     if slicing.key is None and not needs_order:

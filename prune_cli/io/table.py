@@ -4,7 +4,7 @@ import os
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any
 from zlib import crc32
 
@@ -75,7 +75,7 @@ def find(file: Input) -> Table | None:
         return None
     try:
         return _find(file, status.st_size)
-    except (DataError, KeyError, TypeError, ValueError):
+    except (AttributeError, DataError, KeyError, TypeError, ValueError):
         return None
 
 
@@ -95,9 +95,17 @@ def _find(file: Input, size: int) -> Table | None:
         return None
     columns, totals = told[1]["frames"], told[1]["totals"]
     pairs = [(packed[0], 0), (packed[1], 0), *zip(columns["size"], columns["text"], strict=True), (packed[-1], 0)]
-    if frames.seek_table(pairs) != seek_table or any(len(column) != count - 3 for column in columns.values()):
+    if frames.seek_table(pairs) != seek_table or not _is_sound(columns, count - 3):
         return None
     return Table(file, told[0], columns, totals, offsets[2:-2])
+
+
+def _is_sound(columns: dict[str, list[Any]], frames: int) -> bool:
+    """Whether the columns are what we write, a value a frame; the checksums have said that they are what was written."""
+    numbers = [columns[name] for name in ("size", "text", "crc", "records", "nulls", "tokens")]
+    counts = chain(*numbers, *(pair for groups in columns["groups"] for pair in groups.values()))
+    ranks = (rank for rank in chain(columns["first"], columns["last"]) if rank is not None)
+    return all(len(column) == frames for column in columns.values()) and all(type(one) is int and one >= 0 for one in chain(counts, ranks))
 
 
 def _pread(file: Input, size: int, offset: int) -> bytes:

@@ -16,7 +16,7 @@ from ..io.records import MISSING, Anything, Batch, Content, Count, Label, Number
 from ..io.rows import Labels, Lines, counts, selected
 from ..io.sink import GROUPS
 from ..io.table import Table
-from ..places import Places, not_ranked
+from ..places import Places, not_ranked, ranking_of
 from ..tally import CUT, KEPT, UNSCORED, Tally, Ties
 
 
@@ -72,8 +72,8 @@ class Whole:
 class _Parter:
     """Parts batches by a mask, counting every record."""
 
-    def __init__(self, slicing: Slicing, tally: Tally) -> None:
-        self.slicing, self.tally, self.groups = slicing, tally, Labels(str, most=GROUPS + 1)
+    def __init__(self, slicing: Slicing, tally: Tally, grouped: bool = True) -> None:
+        self.slicing, self.tally, self.groups = slicing, tally, Labels(str, most=GROUPS + 1 if grouped else 0)
 
     def part(self, batch: Batch, inside: np.ndarray, scored: np.ndarray, ranks: np.ndarray, tokens: np.ndarray | None = None) -> Parted:
         kept = scored & (inside != self.slicing.invert)
@@ -102,7 +102,7 @@ def ranked(source: Source, slicing: Slicing, findings: Findings) -> Iterator[Par
     is not one ranking in order.
     """
     head, fields = source.peek()
-    known = (head or {}).get("rank")
+    known = ranking_of(head)
     unit = _unit(known, slicing.by) if fields or known else "records"  # of nothing at all, half is nothing
     return _ranked(source, _places(slicing, known, unit), slicing, findings)
 
@@ -117,8 +117,8 @@ def _ranked(source: Source, places: Places, slicing: Slicing, findings: Findings
     findings.length_correlation = -found if found is not None and places.reverse else found
 
 
-def _places(slicing: Slicing, known: dict[str, Any] | None, unit: str) -> Places:
-    return Places(slicing.cut, known or {}, unit, slicing.key, slicing.prefix, (slicing.group, slicing.tokens_field))
+def _places(slicing: Slicing, known: dict[str, Any], unit: str) -> Places:
+    return Places(slicing.cut, known, unit, slicing.key, slicing.prefix, (slicing.group, slicing.tokens_field))
 
 
 def _placed(batch: Batch, places: Places, parter: _Parter, findings: Findings) -> Parted:
@@ -130,7 +130,7 @@ def _placed(batch: Batch, places: Places, parter: _Parter, findings: Findings) -
     return parter.part(batch, where == 0, scored, ranks, tokens)
 
 
-def _unit(known: dict[str, Any] | None, by: str | None) -> str:
+def _unit(known: dict[str, Any], by: str | None) -> str:
     if known and by not in (None, known["unit"]):
         raise UsageError(f"the stream was ranked by {known['unit']}, not by {by}", remedy=f"rank it again with --by {by}")
     unit = known["unit"] if known else by
@@ -147,7 +147,7 @@ def _unit(known: dict[str, Any] | None, by: str | None) -> str:
 
 def is_copyable(table: Table, slicing: Slicing) -> bool:
     """Whether the file is one ranking whose table has all that a slice needs to know of the frames that it does not decode."""
-    known, columns = table.head.get("rank") or {}, table.columns
+    known, columns = ranking_of(table.head), table.columns
     if not known or known.get("within") or slicing.within or slicing.key is not None:
         return False
     asked = (slicing.by, slicing.prefix, slicing.tokens_field, slicing.group)
@@ -162,8 +162,9 @@ def is_copyable(table: Table, slicing: Slicing) -> bool:
 
 def copied(table: Table, source: Source, slicing: Slicing, findings: Findings) -> Iterator[Parted | Whole]:
     """The same as `ranked` for a file with its table: frames of which all records are kept, or none; the others parted."""
-    places = _places(slicing, table.head["rank"], table.head["rank"]["unit"])
-    parter, columns, decoded = _Parter(slicing, findings.tally), table.columns, _Decoded(table, source, places)
+    known, columns = ranking_of(table.head), table.columns
+    places = _places(slicing, known, known["unit"])
+    parter, decoded = _Parter(slicing, findings.tally, grouped=bool(table.totals["groups"])), _Decoded(table, source, places)
     low, high, mixed = decoded.at_the_cut()
     for at in range(len(columns["size"])):
         if at in mixed:

@@ -18,6 +18,7 @@ from ..io.records import MISSING, Anything, Batch, Content, Count, Number, Sourc
 from ..io.rows import Labels, counts
 from ..io.sink import GROUPS
 from ..io.table import Table
+from ..places import ranking_of
 
 SHARES = ("0", "0.01", "0.05", "0.1", "0.25", "0.3", "0.5", "0.7", "0.75", "0.9", "0.95", "0.99", "1")
 
@@ -34,7 +35,7 @@ class Wish:
 
 def at_once(table: Table, source: Source) -> dict[str, Any]:
     """What the table of a whole file of ours says; of a ranking the thresholds, too, from the few frames in which they lie."""
-    totals, known = table.totals, table.head.get("rank") or {}
+    totals, known = table.totals, ranking_of(table.head)
     groups = {name: {"records": records, "tokens": tokens} for name, (records, tokens) in totals["groups"].items()}
     found = {"records": totals["records"], "nulls": totals["nulls"], "tokens": totals["tokens"], "bytes": totals["text"]}
     scores = {known["key"]: _ranked(table, source, known)} if known and not known.get("within") else {}
