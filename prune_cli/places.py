@@ -42,7 +42,7 @@ class Places:
         if self.within:
             fields[self.within] = Label
             required |= {self.within}
-        return Wanted(fields, tuple(name for name in fields if name not in required), (self.rank, self.quantile))
+        return Wanted(fields, tuple(name for name in fields if name not in required), tuple(required))
 
     def of(self, batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Each record's rank (-1: none), its score (NaN: none), and where it lies: -1 below the cut, 0 inside, 1 above.

@@ -421,3 +421,18 @@ def test_a_trailer_with_checksums_that_lies_is_no_table(here, ranked, tmp_path):
         table = frames.seek_table(frames.frame_sizes(head_size, counts, len(packed)))
         (tmp_path / "lying").write_bytes(data[:at] + packed + table)
         assert here("slice", "--plain", *CUTS[0], tmp_path / "lying").stdout == expected, (name, value)
+
+
+def test_a_field_of_the_corpus_that_is_called_rank_is_none_of_ours(here):
+    corpus = lines({"id": str(at), "perplexity": at, "rank": ("gold", None, 1.5, [3])[at % 4]} for at in range(8))
+    assert ids(here("slice", "-k", "perplexity", "--keep", "top", "--frac", "0.5", stdin=corpus).stdout) == ["4", "5", "6", "7"]
+
+
+def test_a_ranking_with_a_prefix_is_sliced_by_its_own_fields(here, corpus, tmp_path):
+    here("rank", "--prefix", "ppl_", corpus, "-o", tmp_path / "r")
+    for options in (["--keep", "random", "--frac", "1"], ["--keep", "top", "--tokens", 10**9], ["--range", "0:1"]):
+        assert len(ids(here("slice", *options, tmp_path / "r").stdout)) == N
+
+
+def test_random_numbers_need_the_texts(here, corpus):
+    assert b"use -k" in here("slice", "--keep", "random", "--frac", "0.5", "--scores", corpus, corpus, status=2).stderr

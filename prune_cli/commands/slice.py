@@ -124,6 +124,10 @@ def slice(
     cut = wish.cut()
     if within and cut.tokens is not None:
         raise UsageError("--tokens is a budget for the whole", remedy="leave out --within, or say how much with --frac")
+    if scores is not None and wish.draws:
+        raise UsageError(
+            "random numbers depend on the texts, which --scores FILE has not", remedy="put the scores into the corpus, and use -k"
+        )
     _check_apart(streams.output, rejects, summary)
     slicing = Slicing(cut, by.value if by else None, key, within, tokens_field, text_field, group_by, prefix,
         wish.keep_unscored, wish.invert, wish.seed, wish.sample)  # fmt: skip
@@ -174,6 +178,7 @@ def _plan(
     needs_order = wish.draws or slicing.cut.tokens is not None or slicing.within not in (None, known.get("within"))
     if slicing.key is None and not needs_order:
         return _Plan(stage.ranked(source, slicing, findings), head, None, lambda: source.records)
+    slicing = replace(slicing, prefix=known.get("prefix") if slicing.prefix is None else slicing.prefix)
     slicing = replace(slicing, key=_key(source, wish, slicing, known), by=slicing.by or known.get("unit"))
     again = source.again()
     return _Plan(stage.scored(source, again, slicing, findings), head, None, lambda: again.records)
@@ -210,8 +215,7 @@ def _key(source: "Source", wish: Wish, slicing: "Slicing", known: Head) -> str |
     if slicing.key or wish.keep is Keep.random:
         return slicing.key
     if known and wish.sample is None:
-        prefix: str = known["prefix"] if slicing.prefix is None else slicing.prefix
-        return prefix + "rank"
+        return f"{slicing.prefix}rank"
     return known.get("key") or options.the_score(source)
 
 

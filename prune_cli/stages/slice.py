@@ -10,7 +10,7 @@ import numpy as np
 
 from ..correlation import LengthCorrelation
 from ..cuts import Cut, choose, gumbel
-from ..errors import DataError, UsageError
+from ..errors import DataError, InputOutputError, UsageError
 from ..io.lines import Block, line_ends
 from ..io.records import MISSING, Anything, Batch, Content, Count, Label, Number, Source, Wanted, uniform
 from ..io.rows import Labels, Lines, counts, selected
@@ -247,7 +247,7 @@ def joined(scores: Source, again: Source, corpus: Source, slicing: Slicing, find
             raise DataError(fault, place=batch.place(wrong), remedy="use the scores of this very corpus, in its order")
         yield parter.part(batch, *selection.of(slice(at, end), np.full(len(batch), -1)))
         at = end
-    if next(ids, None) is not None:
+    for _ in ids:
         raise DataError(f"there are more scores than the {at} records", place=again.inputs[0].name)
 
 
@@ -281,7 +281,7 @@ def _read(source: Source, slicing: Slicing) -> tuple[np.ndarray, np.ndarray, np.
     """What records are ordered by, their scores, their tokens, and numbers for the values of the `within` field."""
     draws = slicing.cut.keep == "random" or slicing.temperature is not None
     rank = (slicing.prefix or "") + "rank"  # without a key, records that a ranking left unscored stay outside
-    fields: dict[str, Any] = {slicing.tokens_field: Count, rank: Count}
+    fields: dict[str, Any] = {slicing.tokens_field: Count, rank: Anything}
     required = {slicing.tokens_field} if slicing.by == "tokens" or slicing.cut.tokens is not None else set()
     if draws:
         fields |= {"id": Anything, slicing.text_field: str | None, "input_ids": Content | None}
@@ -312,8 +312,12 @@ def _bits(batch: Batch, slicing: Slicing) -> np.ndarray:
 
 def _again(source: Source, selection: _Selection, slicing: Slicing, findings: Findings) -> Iterator[Parted]:
     parter, at, rank = _Parter(slicing, findings.tally), 0, (slicing.prefix or "") + "rank"
-    for batch in source.batches(Wanted({slicing.group: Anything, rank: Count}, (slicing.group, rank))):
+    for batch in source.batches(Wanted({slicing.group: Anything, rank: Anything}, (slicing.group, rank))):
         end = at + len(batch)
-        ranks = np.array([value if isinstance(value, int) else -1 for value in batch[rank]])
+        if end > len(selection.inside):
+            break
+        ranks = np.array([value if type(value) is int else -1 for value in batch[rank]])
         yield parter.part(batch, *selection.of(slice(at, end), ranks))
         at = end
+    if at != len(selection.inside):
+        raise InputOutputError("changed while reading", place=source.inputs[0].name, remedy="run again when nothing writes to it")
