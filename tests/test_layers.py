@@ -13,7 +13,7 @@ PACKAGE = ROOT / "prune_cli"
 FLOORS = [
     "errors sizes terminal recipes __init__",
     "io",
-    "kernels head safety pieces pretrained layers encoding loading model",
+    "kernels head safety pieces pretrained layers encoding loading model correlation cuts tally places",
     "metrics",
     "stages engines",
     "commands",

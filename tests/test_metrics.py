@@ -45,10 +45,10 @@ def models(tmp_path_factory) -> dict[str, Path]:
         found[name] = save(transformers.AutoModelForCausalLM.from_config(config()), tmp_path_factory.mktemp(name))
     torch.manual_seed(9)
     found["other"] = save(transformers.AutoModelForCausalLM.from_config(FAMILIES["gpt2"]()), tmp_path_factory.mktemp("other"))
-    config = transformers.GPT2Config(n_positions=CONTEXT, n_embd=64, n_layer=2, n_head=4, vocab_size=600, bos_token_id=0, eos_token_id=0)
+    larger = transformers.GPT2Config(n_positions=CONTEXT, n_embd=64, n_layer=2, n_head=4, vocab_size=600, bos_token_id=0, eos_token_id=0)
     tokenizer = byte_level_tokenizer()
     tokenizer.add_tokens(["quick"])
-    found["foreign"] = save(transformers.AutoModelForCausalLM.from_config(config), tmp_path_factory.mktemp("foreign"), tokenizer)
+    found["foreign"] = save(transformers.AutoModelForCausalLM.from_config(larger), tmp_path_factory.mktemp("foreign"), tokenizer)
     return found
 
 

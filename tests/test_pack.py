@@ -17,6 +17,7 @@ transformers = pytest.importorskip("transformers")
 from prune_cli import pretrained  # noqa: E402
 from prune_cli.io import frames  # noqa: E402
 from prune_cli.io.documents import Document  # noqa: E402
+from prune_cli.io.lines import line_ends  # noqa: E402
 from prune_cli.io.records import MISSING, Batch  # noqa: E402
 from prune_cli.stages import pack as stage  # noqa: E402
 
@@ -153,7 +154,8 @@ def encode(texts):
 
 
 def documents(texts):
-    batch = Batch("corpus", range(len(texts)), [b""] * len(texts), {"id": [MISSING] * len(texts)})
+    lines = b"\n" * len(texts)
+    batch = Batch("corpus", range(len(texts)), lines, line_ends(lines), {"id": [MISSING] * len(texts)})
     return [Document(batch, index, text) for index, text in enumerate(texts)]
 
 

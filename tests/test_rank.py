@@ -4,12 +4,12 @@ import json
 import subprocess
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from prune_cli.io.files import Input
-from prune_cli.io.records import Source
-from prune_cli.stages.rank import Ranking, rank
+from prune_cli.io.files import Output
+from prune_cli.io.records import Record
+from prune_cli.io.sink import Writing, open_sink
 
 from .conftest import lines, prune, records, scored
 
@@ -28,23 +28,6 @@ def test_the_order_is_that_of_gnu_sort_with_nulls_last():
     out = ranked(corpus)
     assert [record["id"] for record in out if record["rank"] is not None] == sorted_ids
     assert [record["id"] for record in out][len(sorted_ids) :] == [record["id"] for record in corpus if record["perplexity"] is None]
-
-
-@settings(max_examples=200)
-@given(
-    st.lists(
-        st.none() | st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([0.0, -0.0, 5e-324, 1e308, 1, 1.0]),
-        min_size=1,
-        max_size=60,
-    )
-)
-def test_ranking_is_a_stable_sort_and_a_permutation(tmp_path_factory, keys):
-    path = tmp_path_factory.mktemp("rank") / "in.jsonl"
-    path.write_bytes(lines({"id": index, "perplexity": key} for index, key in enumerate(keys)))
-    out = [json.loads(record.line) for record in rank(Source([Input(str(path))]), Ranking("perplexity")).records]
-    expected = sorted((index for index, key in enumerate(keys) if key is not None), key=lambda index: keys[index])
-    assert [record["id"] for record in out] == expected + [index for index, key in enumerate(keys) if key is None]
-    assert [record["rank"] for record in out][: len(expected)] == list(range(len(expected)))
 
 
 def test_quantiles_by_records_are_the_middles_of_equal_shares():
@@ -90,3 +73,158 @@ def test_prefix_names_the_new_fields():
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_tiny_inputs(count):
     assert len(records(prune("rank", "--allow-empty", "-k", "perplexity", stdin=lines(scored(count))).stdout)) == count
+
+
+# Larger than memory
+
+
+def plain(run, *arguments: object, stdin: bytes = b"") -> bytes:
+    return run("rank", "--plain", *arguments, stdin=stdin).stdout
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["-r"], ["--by", "tokens"], ["--within", "source"], ["-r", "--within", "source", "--by", "tokens"]]
+)
+def test_the_bytes_do_not_depend_on_the_memory_or_the_threads(options, here, tmp_path):
+    """What -S 64K sorts in dozens of runs is, to the compressed byte, what fits in -S 1G."""
+    (tmp_path / "in.jsonl").write_bytes(lines(scored(4000)))
+    outputs = {
+        here("rank", "-S", size, "--threads", threads, *options, tmp_path / "in.jsonl").stdout
+        for size, threads in (("64K", 2), ("1M", 1), ("1G", 3))
+    }
+    assert len(outputs) == 1
+
+
+@pytest.mark.parametrize("size", ["1", "64K", "1G"])
+def test_equal_keys_over_many_runs_keep_their_order(size, here):
+    keys = [(0.0, -0.0, None, 5e-324, 1e308)[index % 5] for index in range(400)]
+    out = records(plain(here, "-S", size, stdin=lines({"id": at, "text": "x" * 3000, "perplexity": key} for at, key in enumerate(keys))))
+    expected = sorted((at for at, key in enumerate(keys) if key is not None), key=lambda at: keys[at] or 0)
+    assert [one["id"] for one in out] == expected + [at for at, key in enumerate(keys) if key is None]
+
+
+def test_gnu_sort_agrees_on_any_keys(here, tmp_path):
+    keys = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([0.0, -0.0, 5e-324, -5e-324, 1e308, -1e308, 1, 1.0])
+
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(st.lists(keys, min_size=1, max_size=60), st.sampled_from(["1", "1G"]))
+    def agree(found, size):
+        table = "".join(f"{key!r}\t{index}\n" for index, key in enumerate(found))
+        order = subprocess.run(
+            ["sort", "-g", "-s", "-k1,1"], input=table.encode(), capture_output=True, check=True, env={"LC_ALL": "C"}
+        ).stdout.split()[1::2]
+        (tmp_path / "in.jsonl").write_bytes(lines({"id": index, "perplexity": key} for index, key in enumerate(found)))
+        out = records(plain(here, "-S", size, tmp_path / "in.jsonl"))
+        assert [record["id"] for record in out] == [int(index) for index in order]
+        assert [record["rank"] for record in out] == list(range(len(found)))
+
+    agree()
+
+
+def test_duckdb_agrees_on_a_corpus(here, tmp_path):
+    duckdb = pytest.importorskip("duckdb")
+    (tmp_path / "in.jsonl").write_bytes(lines(scored(3000)))
+    read = f"read_json('{tmp_path}/in.jsonl', format='newline_delimited')"
+    rows = duckdb.sql(f"select id from (select *, row_number() over () n from {read}) order by perplexity nulls last, n").fetchall()
+    assert [one["id"] for one in records(plain(here, "-S", "64K", tmp_path / "in.jsonl"))] == [row[0] for row in rows]
+
+
+@pytest.mark.parametrize("options", [[], ["-r"]])
+def test_within_ranks_the_records_of_each_value_among_themselves(options, here):
+    corpus = scored(300)
+    out = records(plain(here, *options, "--within", "source", stdin=lines(corpus)))
+    whole = records(plain(here, *options, stdin=lines(corpus)))
+    assert [one["id"] for one in out] == [one["id"] for one in whole]  # the file's order is one over all of them
+    for source in "abc":
+        alone = records(plain(here, *options, stdin=lines(one for one in corpus if one["source"] == source)))
+        assert [one for one in out if one["source"] == source] == alone
+
+
+def test_within_wants_a_label_in_every_record(here):
+    assert b"no field `source`" in here("rank", "--within", "source", stdin=b'{"perplexity":1}\n', status=65).stderr
+    assert b"not a string or a whole number" in here("rank", "--within", "a", stdin=b'{"perplexity":1,"a":[1]}\n', status=65).stderr
+
+
+def test_ranked_files_merge_to_what_ranking_them_together_gives(here, tmp_path):
+    corpus, parts = scored(900), []
+    for number, cut in enumerate((corpus[:200], corpus[200:300], corpus[300:])):
+        parts.append(tmp_path / f"{number}.zst")
+        here("rank", "-o", parts[-1], stdin=lines(cut))
+    whole = plain(here, stdin=lines(corpus))
+    assert plain(here, "--merge", *parts) == whole
+    assert plain(here, "--merge", "--by", "tokens", *parts) == plain(here, "--by", "tokens", stdin=lines(corpus))
+    concatenated = b"".join(part.read_bytes() for part in parts)
+    assert plain(here, "--merge", stdin=concatenated) == whole
+    assert b"known to be a ranking" in here("rank", "--merge", stdin=lines(corpus), status=65).stderr
+
+
+def test_slices_of_a_ranking_merge_and_are_renewed(here, ranked, tmp_path):
+    for keep in ("bottom", "top"):
+        here("slice", "--keep", keep, "--frac", "0.3", "--keep-unscored", ranked, "-o", tmp_path / keep)
+    merged = records(plain(here, "--merge", tmp_path / "bottom", tmp_path / "top"))
+    assert [one["rank"] for one in merged if one["rank"] is not None] == list(range(114))
+    assert sum(one["rank"] is None for one in merged) == 2 * 9
+
+
+def test_check_says_where_the_order_breaks(here, ranked, corpus, tmp_path):
+    assert here("rank", "-c", ranked).stderr == b""
+    assert b"not in the order of `perplexity`" in here("rank", "--check", corpus, status=1).stderr
+    here("rank", "-r", corpus, "-o", tmp_path / "r")
+    here("rank", "-c", "-r", tmp_path / "r")
+    here("rank", "-c", tmp_path / "r", status=1)
+    assert b":3: not in" in here("rank", "-c", stdin=lines({"perplexity": key} for key in (1, 2, 1)), status=1).stderr
+    here("rank", "-c", stdin=lines({"perplexity": key} for key in (1, None, 2)), status=1)
+
+
+def test_scores_that_were_made_unlike_are_not_ranked_together_unless_told_to(here, tmp_path):
+    how = {"fields": ["perplexity"], "names": ["m"], "models": ["1"], "context": 1024, "device": "cpu"}
+    for name, changed in (("one", {}), ("two", {"context": 512}), ("moved", {"names": ["elsewhere"], "device": "cuda"})):
+        with (tmp_path / name).open("wb") as file, open_sink(Output(file.fileno(), name), {"score": how | changed}, Writing()) as sink:
+            sink.write([Record(b'{"perplexity":1}')])
+    said = here("rank", tmp_path / "one", tmp_path / "two", status=65).stderr
+    assert b"unlike scores: context is 512 here, 1024 in what came before; score all of it alike; --mixed" in said
+    assert len(records(here("rank", "--mixed", tmp_path / "one", tmp_path / "two").stdout)) == 2
+    assert len(records(here("rank", tmp_path / "one", tmp_path / "moved").stdout)) == 2
+
+
+def test_ranking_again_replaces_the_ranks_wherever_they_stand(here, ranked):
+    once = subprocess.run(["zstd", "-dc", str(ranked)], capture_output=True, check=True).stdout
+    assert plain(here, "--overwrite", ranked) == once
+    elsewhere = subprocess.run(["jq", "-c", "{rank, quantile} + ."], input=once, capture_output=True, check=True).stdout
+    assert records(plain(here, "--overwrite", stdin=elsewhere)) == records(once)
+    nested = b'{"perplexity":1,"a":{"rank":7},"rank":0,"quantile":0.5}\n{"perplexity":2,"rank":1,"quantile":0.7}\n'
+    assert plain(here, "--overwrite", stdin=nested).startswith(b'{"perplexity":1,"a":{"rank":7},"rank":0,"quantile":0.25}\n')
+    assert b"--prefix STR" in here("rank", "-k", "rank", "--overwrite", stdin=once, status=2).stderr
+
+
+def test_whole_numbers_beyond_doubles_are_compared_as_doubles(here):
+    """As jq and every other JSON reader that has only doubles sees them; the bytes stay."""
+    out = plain(here, stdin=b'{"perplexity":9007199254740993}\n{"perplexity":9007199254740992}\n')
+    assert out.startswith(b'{"perplexity":9007199254740993,"rank":0,')
+
+
+def test_white_space_after_a_record_stays(here):
+    out = plain(here, stdin=b'{"perplexity":2}\r\n{"perplexity":1} \r\n')
+    assert out == b'{"perplexity":1,"rank":0,"quantile":0.25} \r\n{"perplexity":2,"rank":1,"quantile":0.75}\r\n'
+
+
+def test_the_trailer_tells_the_rank_correlation_of_score_with_length(here, tmp_path):
+    stats, corpus = pytest.importorskip("scipy.stats"), scored(2000)
+    for record in corpus:
+        record["n_scored"] = int(record["n_scored"] * (record["perplexity"] or 1))
+    told = [
+        json.loads(here("stat", stdin=here("rank", "-S", size, *options, stdin=lines(corpus)).stdout).stdout)["length_correlation"]
+        for size in ("64K", "1G")
+        for options in ([], ["-r"])
+    ]
+    pairs = [(record["perplexity"], record["n_scored"]) for record in corpus if record["perplexity"] is not None]
+    assert told == [pytest.approx(stats.spearmanr(*zip(*pairs, strict=True)).statistic, abs=2e-6)] * 4
+
+
+@pytest.mark.parametrize("first", [b"1", b"null", b"1.5"])
+def test_a_score_that_stands_twice_is_an_error_however_it_is_spelt(first, here):
+    for name in (b"perplexity", b"perplexit\\u0079"):
+        twice = b'{"perplexity":2}\n{"' + name + b'":' + first + b',"perplexity":2}\n'
+        assert b":2: the field `perplexity` stands twice" in here("rank", stdin=twice, status=65).stderr
+    inside = b'{"perplexity":2,"text":"the \\"perplexity\\"","list":["perplexity"],"deep":{"perplexity":1}}\n'
+    assert plain(here, stdin=inside).endswith(b',"rank":0,"quantile":0.5}\n')

@@ -102,7 +102,10 @@ class Reading(Talk):
         """The records of the operands, with a progress bar over their bytes; bad ones that were skipped make the status 3."""
         with self.inputs(verb, paths, bar=bar) as (inputs, shown):
             source = self.records(inputs, shown, replay=replay)
-            yield source
+            try:
+                yield source
+            finally:
+                source.close()
         self.account(source)
 
     @contextmanager
@@ -212,12 +215,16 @@ def expanded(command: Callable[..., None]) -> Callable[..., None]:
     """A command whose dataclass parameter is, on the command line, one option for each of its fields."""
     signature = inspect.signature(command)
     groups: dict[str, Any] = {name: one.annotation for name, one in signature.parameters.items() if is_dataclass(one.annotation)}
-    plain = [one for name, one in signature.parameters.items() if name not in groups]
-    spread = [
-        inspect.Parameter(member.name, inspect.Parameter.KEYWORD_ONLY, default=member.default, annotation=member.type)
-        for kind in groups.values()
-        for member in fields(kind)
-    ]
+    ordered = []
+    for name, one in signature.parameters.items():
+        members = fields(groups[name]) if name in groups else ()
+        ordered += (
+            [one.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
+            if name not in groups
+            else [
+                inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=each.default, annotation=each.type) for each in members
+            ]
+        )
 
     @wraps(command)
     def run(**values: Any) -> None:
@@ -225,7 +232,6 @@ def expanded(command: Callable[..., None]) -> Callable[..., None]:
             values[name] = kind(**{member.name: values.pop(member.name) for member in fields(kind)})
         command(**values)
 
-    ordered = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in plain] + spread
     run.__signature__ = signature.replace(parameters=ordered)  # type: ignore[attr-defined]
     run.__annotations__ = {one.name: one.annotation for one in ordered}
     return run
@@ -233,14 +239,19 @@ def expanded(command: Callable[..., None]) -> Callable[..., None]:
 
 def the_score(source: "Source") -> str:
     """The field to rank by when none was named: the one metric that the stream was scored with."""
-    from .. import metrics
-
     head, present = source.peek()
-    named = [name for name in (head or {}).get("score", {}).get("fields", metrics.names()) if name in present]
+    named = scores_among(head, present)
     if len(named) == 1 or not present:
         return named[0] if named else "perplexity"
     found = f"several scores: {', '.join(named)}" if named else f"no score that is known among {', '.join(present)}"
     raise UsageError(f"{source.inputs[0].name} has {found}", remedy="name one with -k FIELD")
+
+
+def scores_among(head: dict[str, Any] | None, present: list[str]) -> list[str]:
+    """Which of the fields of a stream are scores: those that its head names, or that are called as a metric."""
+    from .. import metrics
+
+    return [name for name in (head or {}).get("score", {}).get("fields", metrics.names()) if name in present]
 
 
 def head_after(source: "Source", verb: str, group: str, keeps: tuple[str, ...] = ("score",), **added: Any) -> dict[str, Any]:

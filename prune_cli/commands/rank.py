@@ -1,9 +1,20 @@
 """prune-cli rank"""
 
-from typing import Annotated
+import tempfile
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
 
+from .. import sizes
+from ..errors import DataError, UsageError
 from . import options
 from .options import Files, GroupBy, Overwrite, Prefix, Streams, Unit, expanded, option
+
+if TYPE_CHECKING:
+    from ..io.records import Source
+    from ..io.spool import Spool
+    from ..stages.rank import Ranked, Ranking
+
+SIDE_BY_SIDE = 16 << 20  # bytes of memory that an input of --merge takes
 
 
 @expanded
@@ -14,22 +25,83 @@ def rank(
     ] = None,
     reverse: Annotated[bool, option("--reverse", "-r", help="Write the highest score first; rank 0 stays the lowest.")] = False,
     by: Annotated[Unit, option("--by", help="What a quantile is a share of.")] = Unit.records,
+    within: Annotated[
+        str | None, option("--within", metavar="FIELD", help="Rank the records of each value of FIELD among themselves.")
+    ] = None,
+    check: Annotated[bool, option("--check", "-c", help="Write nothing; end with status 1 where the input is out of order.")] = False,
+    merge: Annotated[bool, option("--merge", help="Make one ranking of files that are rankings already.")] = False,
+    mixed: Annotated[bool, option("--mixed", help="Rank scores that were made unlike (their heads say how) all the same.")] = False,
     tokens_field: Annotated[str, option("--tokens-field", metavar="FIELD", help="The count of tokens.")] = "n_scored",
     prefix: Prefix = "",
     overwrite: Overwrite = False,
     group_by: GroupBy = "source",
+    buffer_size: Annotated[
+        str, option("--buffer-size", "-S", metavar="SIZE", help="Memory for records; what does not fit is sorted on disk.")
+    ] = "25%",
+    temporary_directory: Annotated[
+        list[str] | None,
+        option("--temporary-directory", "-T", metavar="DIR", help="Where; repeat for more, used in turn.", show_default="TMPDIR, or /tmp"),
+    ] = None,
     streams: Streams = Streams(),
 ) -> None:
     """Order records by a score and add `rank` and `quantile`.
 
-    Ties keep their input order; records whose score is null come last, unranked. Everything is read before anything is written.
+    Ties keep their input order; records whose score is null come last, unranked. Everything is read before anything is written
+    (--merge reads and writes side by side). A record takes 128 bytes of -S beside its text.
 
     Example: prune-cli rank -k perplexity scored.jsonl.zst -o ranked.jsonl.zst
     """
-    from ..stages import rank as stage
+    memory, directories = sizes.parse(buffer_size), temporary_directory or [tempfile.gettempdir()]
+    if check and merge:
+        raise UsageError("--check and --merge exclude each other")
+    if check:
+        _check(files, key, reverse, prefix, streams)
+        return
+    from ..io.spool import Spool
+    from ..stages.rank import Ranking
 
     with streams.opened("rank", files) as (source, output):
-        ranking = stage.Ranking(key or options.the_score(source), by.value, tokens_field, reverse, group_by, prefix, overwrite)
-        ranked = stage.rank(source, ranking)
-        with streams.sink(output, options.head_after(source, "rank", group_by, rank=ranked.head)) as sink:
-            sink.write(ranked.records)
+        score = key or options.the_score(source)
+        ranking = Ranking(score, by.value, tokens_field, within, reverse, group_by, prefix, overwrite or merge, mixed)
+        if score in ranking.fresh:
+            raise UsageError(f"the field `{score}` would be replaced", remedy="--prefix STR names the new fields otherwise")
+        with Spool(memory, directories, streams.threads or options.processors(), reverse) as spool:
+            ranked = (_merged if merge else _sorted)(source, ranking, spool)
+            with streams.sink(output, options.head_after(source, "rank", group_by, rank=ranked.head)) as sink:
+                for lines in ranked.records:
+                    sink.write_lines(lines)
+                sink.facts |= ranked.facts
+
+
+def _check(files: list[str] | None, key: str | None, reverse: bool, prefix: str, streams: Streams) -> None:
+    from ..stages import rank as stage
+
+    with streams.source("rank", files) as source:
+        head, _ = source.peek()
+        known = ((head or {}).get("rank") or {}).get("key")
+        stage.check(source, stage.Ranking(key or known or options.the_score(source), reverse=reverse, prefix=prefix))
+
+
+def _sorted(source: "Source", ranking: "Ranking", spool: "Spool") -> "Ranked":
+    from ..io import files
+    from ..stages import rank as stage
+
+    spool.check(files.total_size(source.inputs) or 0)
+    return stage.rank(source, ranking, spool)
+
+
+def _merged(source: "Source", ranking: "Ranking", spool: "Spool") -> "Ranked":
+    """One ranking of several, side by side where each is a whole file in the order that is asked for, else by sorting all of it."""
+    from ..io import table
+    from ..stages import rank as stage
+
+    found = [table.of(one) for one in source.inputs]
+    tables = [one for one in found if one and stage.is_mergeable(one.head, one.totals, ranking)]
+    if len(tables) == len(found) <= spool.fan_in(SIDE_BY_SIDE) and source.reading == replace(
+        source.reading, expect_records=None, skip_bad=False
+    ):
+        return stage.merge([source.only(one.file) for one in tables], [one.totals for one in tables], ranking)
+    ranked = _sorted(source, ranking, spool)
+    if not all(head and "rank" in head for head in source.heads):
+        raise DataError("not every input is known to be a ranking: there is no head that says so", remedy="rank without --merge")
+    return ranked

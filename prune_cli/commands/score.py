@@ -6,7 +6,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
 from itertools import chain, islice
@@ -261,7 +261,7 @@ def score(
     layout = Layout(fields, counts(bool(wanted), models.against is not None), prefix, group_by, work.fields)
     corpus = Corpus(text_field, group_by, overwrite, layout)
     scorer, tally, sources, how = cache(partial(_load, models, chosen, wanted, running)), Tally(), list["Source"](), dict[str, Any]()
-    with streams.inputs("score", files) as (inputs, bar):
+    with ExitStack() as closed, streams.inputs("score", files) as (inputs, bar):
         work.check(inputs, streams)
         if rehearsal.dry_run:
             _dry_run(scorer(), corpus, streams, inputs)
@@ -273,7 +273,8 @@ def score(
                 continue
             with work.output(path, some, streams.force) as output, streams.shown_to_fail(output):
                 scoring = scorer()
-                sources.append(source := work.dealt(streams.records(some, bar)))
+                source = work.dealt(closed.enter_context(closing(streams.records(some, bar))))
+                sources.append(source)
                 how = corpus.described(scoring, work.shard)
                 head = options.head_after(source, "score", group_by, (), score=how)
                 with streams.sink(output, head, partial(_work, layout, scoring)) as sink:

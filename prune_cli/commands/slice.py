@@ -1,16 +1,29 @@
 """prune-cli slice"""
 
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from .. import terminal
-from ..errors import UsageError
+from ..errors import DataError, UsageError
 from . import options
-from .options import Files, GroupBy, Streams, Unit, expanded, option
+from .options import Files, GroupBy, Streams, TextField, Unit, expanded, option
 
 if TYPE_CHECKING:
-    from ..stages.slice import Cut
+    from ..cuts import Cut
+    from ..io.records import Source
+    from ..io.sink import Sink
+    from ..io.table import Table
+    from ..stages.slice import Findings, Parted, Slicing, Whole
+
+log = logging.getLogger(__name__)
+Head = dict[str, Any]
 
 
 class Keep(StrEnum):
@@ -18,72 +31,261 @@ class Keep(StrEnum):
     middle = "middle"
     top = "top"
     random = "random"
+    easy = "easy"
+    hard = "hard"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is to be kept, in the words of the command line."""
+
+    keep: Annotated[Keep | None, option("--keep", help="Which part to keep; easy and hard are the ends that the metric declares.")] = None
+    frac: Annotated[str | None, option("--frac", metavar="F", help="How much of it, between 0 and 1.")] = None
+    tokens: Annotated[int | None, option("--tokens", metavar="N", min=0, help="How many tokens of it instead, at most.")] = None
+    range_: Annotated[str | None, option("--range", metavar="LO:HI", help="Keep what lies between two quantiles instead.")] = None
+    least: Annotated[float | None, option("--min", metavar="SCORE", help="Keep scores from this one on.")] = None
+    most: Annotated[float | None, option("--max", metavar="SCORE", help="Keep scores up to this one.")] = None
+    sample: Annotated[
+        float | None, option("--sample", metavar="TEMPERATURE", help="Draw at random in proportion to exp(score/TEMPERATURE).")
+    ] = None
+    invert: Annotated[bool, option("--invert", help="Keep the other scored records.")] = False
+    keep_unscored: Annotated[bool, option("--keep-unscored", help="Keep records whose score is null, too.")] = False
+    seed: Annotated[int, option("--seed", help="Which random records.")] = 0
+
+    @property
+    def draws(self) -> bool:
+        return self.keep is Keep.random or self.sample is not None
+
+    def cut(self) -> "Cut":
+        """The cut that the options ask for; UsageError where they ask for none or for two."""
+        from ..cuts import Cut, fraction
+
+        part, between, scores = self.keep or self.sample, self.range_, self.least is not None or self.most is not None
+        if [part is not None, between is not None, scores].count(True) != 1:
+            raise UsageError("say what to keep", remedy="--keep PART with --frac F or --tokens N; or --range LO:HI; or --min, --max")
+        if part is None and (self.frac is not None or self.tokens is not None):
+            raise UsageError("--frac and --tokens go with --keep")
+        if between is not None:
+            return Cut("range", *_range(between))
+        if scores:
+            return Cut("scores", least=_score(self.least, "-inf"), most=_score(self.most, "inf"))
+        keep = (self.keep or Keep.top).value
+        if (self.frac is None) == (self.tokens is None):
+            raise UsageError(f"--keep {keep} needs --frac F or --tokens N", remedy="for example --frac 0.5")
+        if self.sample is not None and (not 0 < self.sample < float("inf") or keep in ("middle", "random")):
+            raise UsageError("--sample takes a TEMPERATURE above 0, and draws from the top (or --keep bottom)")
+        return fraction(keep, _share(self.frac, "--frac")) if self.frac is not None else Cut(keep, tokens=self.tokens)
+
+    def settled(self, score: Callable[[], str]) -> "Wish":
+        """The same with `easy` and `hard` as the end of the scale of that score; UsageError where its metric declares none."""
+        if self.keep not in (Keep.easy, Keep.hard):
+            return self
+        from .. import metrics
+
+        field = score()
+        metric = max((name for name in metrics.names() if field.endswith(name)), key=len, default=None)
+        easy = metrics.load(metric).easy if metric else None
+        if easy is None:
+            raise UsageError(f"no end of `{field}` is known to be the easy one", remedy="say --keep bottom or --keep top")
+        return replace(self, keep=Keep.bottom if (easy == "low") == (self.keep is Keep.easy) else Keep.top)
 
 
 @expanded
 def slice(
     files: Files = None,
-    keep: Annotated[Keep | None, option("--keep", help="Which part of the distribution to keep.")] = None,
-    frac: Annotated[str | None, option("--frac", metavar="F", help="How much of it, between 0 and 1.")] = None,
-    range_: Annotated[str | None, option("--range", metavar="LO:HI", help="Keep what lies between two quantiles instead.")] = None,
+    wish: Wish = Wish(),
     key: Annotated[str | None, option("--key", "-k", metavar="FIELD", help="Slice an unranked stream by this score, order kept.")] = None,
+    scores: Annotated[
+        str | None, option("--scores", metavar="FILE", help="Take the scores from FILE, one a record, in this order.")
+    ] = None,
     by: Annotated[Unit | None, option("--by", help="What F is a share of; a ranked stream knows.")] = None,
+    within: Annotated[str | None, option("--within", metavar="FIELD", help="Cut the records of each value of FIELD on their own.")] = None,
     tokens_field: Annotated[str, option("--tokens-field", metavar="FIELD", help="The count of tokens.")] = "n_scored",
-    text_field: Annotated[str, option("--text-field", metavar="FIELD", help="The text that --keep random hashes.")] = "text",
+    text_field: TextField = "text",
     prefix: Annotated[
         str | None, option("--prefix", metavar="STR", help="What stands before `rank` and `quantile`.", show_default=False)
     ] = None,
-    keep_unscored: Annotated[bool, option("--keep-unscored", help="Keep records whose score is null, too.")] = False,
-    seed: Annotated[int, option("--seed", help="Which random records.")] = 0,
+    rejects: Annotated[str | None, option("--rejects", metavar="FILE", help="Write what is not kept to FILE.")] = None,
+    summary: Annotated[str | None, option("--summary", metavar="FILE", help="Write what was kept and cut to FILE, as JSON.")] = None,
     group_by: GroupBy = "source",
     streams: Streams = Streams(),
 ) -> None:
-    """Keep the bottom, middle or top of a ranked stream, or a random part.
+    """Keep a part of the distribution of a score.
 
     Counts are exact, ties are broken by input order, records pass through byte for byte. A ranked stream is read once in
-    constant memory; -k and --keep random read twice (a pipe is kept in a temporary file meanwhile).
+    constant memory; of a ranked file whole frames are copied as they stand, and what is skipped is not read. -k, --within,
+    --tokens, --sample and --keep random read twice (a pipe is kept in a temporary file meanwhile) and hold 20 bytes a record.
 
     Example: prune-cli slice --keep middle --frac 0.5 ranked.jsonl.zst -o shard.jsonl.zst
     """
+    from ..io import files as outputs
+    from ..stages.slice import Findings, Slicing
+
+    cut = wish.cut()
+    if within and cut.tokens is not None:
+        raise UsageError("--tokens is a budget for the whole", remedy="leave out --within, or say how much with --frac")
+    if scores is not None and wish.draws:
+        raise UsageError(
+            "random numbers depend on the texts, which --scores FILE has not", remedy="put the scores into the corpus, and use -k"
+        )
+    _check_apart(streams.output, rejects, summary)
+    slicing = Slicing(cut, by.value if by else None, key, within, tokens_field, text_field, group_by, prefix,
+        wish.keep_unscored, wish.invert, wish.seed, wish.sample)  # fmt: skip
+    findings = Findings()
+    replay = scores is None and (wish.draws or key is not None or within is not None or cut.tokens is not None)
+    with streams.opened("slice", files, replay=replay) as (source, output), ExitStack() as opened:
+        rest = opened.enter_context(outputs.create(rejects, source.inputs, force=streams.force)) if rejects else None
+        told = opened.enter_context(outputs.create(summary, source.inputs, force=streams.force)) if summary else None
+        plan = _plan(source, wish, slicing, scores, streams, findings, opened)
+        head: Head = {"verb": "slice", **{name: plan.head[name] for name in ("pack", "score", "rank") if name in plan.head}}
+        head |= {"slice": _history(wish, key, within, scores), "group": group_by}
+        with streams.sink(output, head) as kept, ExitStack() as also:
+            rejected = also.enter_context(replace(streams, output=rejects).sink(rest, head)) if rest else None
+            _write(plan, kept, rejected)
+            if findings.length_correlation is not None:
+                kept.facts["length_correlation"] = findings.length_correlation = round(findings.length_correlation, 6)
+        findings.tally.check(plan.records())
+        if told:
+            told.write(json.dumps({**head["slice"], **_summary(findings)}, indent=2).encode() + b"\n")
+    _tell(findings, streams)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How a slice is made: the parts to come, the head of what is read, its table if frames are copied, the count of its records."""
+
+    parts: "Iterator[Parted | Whole]"
+    head: Head
+    table: "Table | None"
+    records: Callable[[], int]
+
+
+def _plan(
+    source: "Source", wish: Wish, slicing: "Slicing", scores: str | None, streams: Streams, findings: "Findings", opened: ExitStack
+) -> _Plan:
+    from ..places import ranking_of
     from ..stages import slice as stage
 
-    cut = _cut(keep, frac, range_, key)
-    slicing, tally = stage.Slicing(tokens_field, group_by, keep_unscored), stage.Tally()
-    with streams.opened("slice", files, replay=key is not None or keep is Keep.random) as (source, output):
-        head, _ = source.peek()
-        unit = by.value if by else None
-        if keep is Keep.random:
-            unit = unit or ((head or {}).get("rank") or {}).get("unit", "records")
-            records = stage.at_random(source, seed, text_field, cut, unit, slicing, tally, source.again())
-        elif key:
-            unit = unit or "records"
-            records = stage.scored(source, key, cut, unit, slicing, tally, source.again())
-        else:
-            records = stage.ranked(source, cut, slicing, unit, prefix, tally)
-        history = {"keep": cut.keep, "low": str(cut.low), "high": str(cut.high), "key": key, "seed": seed if keep is Keep.random else None}
-        with streams.sink(output, options.head_after(source, "slice", group_by, ("score", "rank"), slice=history)) as sink:
-            sink.write(records)
-        tally.check(source.records)
-    total = tally.kept + tally.cut + tally.unscored
-    terminal.closing(f"kept {tally.kept:,} of {total:,} records; {tally.cut:,} cut, {tally.unscored:,} unscored", quiet=streams.quiet)
+    if scores is not None:
+        return _plan_joined(source, wish, slicing, scores, streams, findings, opened)
+    if table := _table(source, wish, slicing, streams):
+        opened.enter_context(table.file.open())
+        settled = replace(slicing, cut=wish.settled(lambda: str(ranking_of(table.head)["key"])).cut())
+        return _Plan(stage.copied(table, source, settled, findings), table.head, table, lambda: table.totals["records"])
+    head = source.peek()[0] or {}
+    known = ranking_of(head)
+    slicing = replace(slicing, cut=wish.settled(lambda: slicing.key or known.get("key") or options.the_score(source)).cut())
+    needs_order = wish.draws or slicing.cut.tokens is not None or slicing.within not in (None, known.get("within"))
+    if slicing.key is None and not needs_order:
+        return _Plan(stage.ranked(source, slicing, findings), head, None, lambda: source.records)
+    slicing = replace(slicing, prefix=known.get("prefix") if slicing.prefix is None else slicing.prefix)
+    slicing = replace(slicing, key=_key(source, wish, slicing, known), by=slicing.by or known.get("unit"))
+    again = source.again()
+    return _Plan(stage.scored(source, again, slicing, findings), head, None, lambda: again.records)
 
 
-def _cut(keep: Keep | None, frac: str | None, between: str | None, key: str | None) -> "Cut":
-    """The cut that the options ask for; UsageError where they ask for none or for two."""
-    from ..stages.slice import Cut, fraction
+def _plan_joined(
+    source: "Source", wish: Wish, slicing: "Slicing", scores: str, streams: Streams, findings: "Findings", opened: ExitStack
+) -> _Plan:
+    from ..stages import slice as stage
 
-    if (keep is None) == (between is None):
-        raise UsageError("say what to keep", remedy="--keep bottom|middle|top|random with --frac F, or --range LO:HI")
-    if keep is not None:
-        if frac is None:
-            raise UsageError(f"--keep {keep.value} needs --frac F", remedy="for example --frac 0.5")
-        return fraction(keep.value, _share(frac, "--frac"))
-    if frac is not None:
-        raise UsageError("--frac goes with --keep, not with --range")
-    low, colon, high = (between or "").partition(":")
+    theirs = opened.enter_context(replace(streams, expect_records=None).source("slice", [scores], replay=True, bar=False))
+    key = slicing.key or options.the_score(theirs)
+    slicing = replace(slicing, key=key, cut=wish.settled(lambda: key).cut())
+    return _Plan(stage.joined(theirs, theirs.again(), source, slicing, findings), theirs.peek()[0] or {}, None, lambda: source.records)
+
+
+def _table(source: "Source", wish: Wish, slicing: "Slicing", streams: Streams) -> "Table | None":
+    """The table of a ranked file of which whole frames can be taken as they stand, at the level that they have."""
+    from ..io import table
+    from ..stages import slice as stage
+
+    if len(source.inputs) > 1 or streams.skip_bad or streams.level != Streams.level or wish.draws or slicing.cut.tokens is not None:
+        return None
+    found = table.of(source.inputs[0])
+    if found is None or not stage.is_copyable(found, slicing):
+        return None
+    if streams.expect_records not in (None, found.totals["records"]):
+        raise DataError(f"{found.totals['records']} records came, {streams.expect_records} were expected", place=found.file.name)
+    return found
+
+
+def _key(source: "Source", wish: Wish, slicing: "Slicing", known: Head) -> str | None:
+    """By what field the records are ordered; a ranking's ranks are the order in which it has them, ties included."""
+    if slicing.key or wish.keep is Keep.random:
+        return slicing.key
+    if known and wish.sample is None:
+        return f"{slicing.prefix}rank"
+    return known.get("key") or options.the_score(source)
+
+
+def _write(plan: _Plan, kept: "Sink", rejected: "Sink | None") -> None:
+    from ..stages.slice import Whole
+
+    for part in plan.parts:
+        if isinstance(part, Whole):
+            sink = kept if part.kept else rejected
+            if sink and plan.table:
+                sink.copy_frame(plan.table, part.index)
+            continue
+        if part.kept:
+            kept.write_lines(part.kept)
+        if part.rejected and rejected:
+            rejected.write_lines(part.rejected)
+
+
+def _check_apart(*paths: str | None) -> None:
+    named = [os.path.realpath(path) for path in paths if path]
+    if len(set(named)) < len(named):
+        raise UsageError("two outputs have one name", remedy="give --output, --rejects and --summary a file each")
+    if "-" in paths[1:]:
+        raise UsageError("--rejects and --summary take a file", remedy="/dev/stderr is one")
+
+
+def _history(wish: Wish, key: str | None, within: str | None, scores: str | None) -> Head:
+    """What the head says of the cut: the options that were given."""
+    given = {name: getattr(wish, name) for name in ("keep", "frac", "tokens", "sample", "invert", "keep_unscored")}
+    given |= {"range": wish.range_, "min": wish.least, "max": wish.most, "key": key, "within": within, "scores": scores}
+    given["seed"] = wish.seed if wish.draws else None
+    return {name: value for name, value in given.items() if value not in (None, False)}
+
+
+def _summary(findings: "Findings") -> Head:
+    return {**findings.tally.summary(), "ties": findings.ties.found(), "length_correlation": findings.length_correlation}
+
+
+def _tell(findings: "Findings", streams: Streams) -> None:
+    """The closing line, and a warning of scores that the cut could not tell apart."""
+    found = _summary(findings)
+    for tie in found["ties"]:
+        log.warning(
+            "%d records tie at %r, and %d of them are inside the cut: input order decided", tie["records"], tie["score"], tie["inside"]
+        )
+    kept, cut, unscored = (found[fate]["records"] for fate in ("kept", "cut", "unscored"))
+    groups = [f"{name or '(none)'} {one['kept']['records']:,} of {sum(one[fate]['records'] for fate in one):,}"
+              for name, one in sorted(found["groups"].items(), key=lambda item: -item[1]["kept"]["records"])]  # fmt: skip
+    parts = [
+        f"kept {kept:,} of {found['in']:,} records; {cut:,} cut, {unscored:,} unscored",
+        *groups[:8],
+        *([" ..."] if groups[8:] else []),
+    ]
+    if found["length_correlation"] is not None:
+        parts.append(f"rank correlation of score with length {found['length_correlation']:.2f}")
+    terminal.closing("; ".join(parts), quiet=streams.quiet)
+
+
+def _range(text: str) -> tuple[Decimal, Decimal]:
+    low, colon, high = text.partition(":")
     if not colon or _share(low, "--range") > _share(high, "--range"):
-        raise UsageError(f"'{between}' is not a range", remedy="for example --range 0.25:0.75")
-    return Cut("range", _share(low, "--range"), _share(high, "--range"))
+        raise UsageError(f"'{text}' is not a range", remedy="for example --range 0.25:0.75")
+    return _share(low, "--range"), _share(high, "--range")
+
+
+def _score(given: float | None, default: str) -> float:
+    score = float(default) if given is None else given
+    if score != score:
+        raise UsageError("NaN is no score for --min or --max")
+    return score
 
 
 def _share(text: str, name: str) -> Decimal:

@@ -158,7 +158,7 @@ class Output:
     def __init__(self, descriptor: int, path: str) -> None:
         self.descriptor, self.path, self.written = descriptor, path, 0
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         rest = memoryview(data)
         while rest:
             try:

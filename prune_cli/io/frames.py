@@ -19,6 +19,7 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import Any, Protocol
 
 import orjson
@@ -204,16 +205,16 @@ def _zstd(source: _Input, limits: Limits, warn: Callable[[str], None]) -> Iterat
 
 
 class _Frame:
-    """One zstd data frame: iterate for its text, then ask for its sizes, CRC and whether it had a checksum."""
+    """One zstd data frame: iterate for its text, then ask for its sizes, whether it had a checksum and, of ours, its CRC."""
 
-    def __init__(self, source: _Input, decompressor: zstandard.ZstdDecompressor, limits: Limits) -> None:
-        self.source, self.decompressor, self.limits = source, decompressor, limits
+    def __init__(self, source: _Input, decompressor: zstandard.ZstdDecompressor, limits: Limits, ours: bool = False) -> None:
+        self.source, self.decompressor, self.limits, self.ours = source, decompressor, limits, ours
         self.start, self.size, self.text, self.crc, self.checksum = source.position, 0, 0, 0, False
 
     def __iter__(self) -> Iterator[bytes]:
-        stream = self.decompressor.decompressobj()
+        stream = self.decompressor.decompressobj(write_size=STEP * BLOCK)
         for piece in self._pieces():
-            self.crc = zlib.crc32(piece, self.crc)
+            self.crc = zlib.crc32(piece, self.crc) if self.ours else 0
             try:
                 text = stream.decompress(piece)
             except zstandard.ZstdError as error:
@@ -331,7 +332,7 @@ def _ours(source: _Input, decompressor: zstandard.ZstdDecompressor, limits: Limi
     while source.peek(4) == ZSTD:
         if source.peek(len(START)) == START:
             break
-        frame = _Frame(source, decompressor, limits)
+        frame = _Frame(source, decompressor, limits, ours=True)
         yield from frame
         seen.size.append(frame.size)
         seen.text.append(frame.text)
@@ -350,7 +351,7 @@ def whole_frames(raw: Raw, warn: Callable[[str], None]) -> Iterator[tuple[bytes,
     """Text, size and CRC-32 of each data frame of a stream of ours that broke off, from behind its head to the first that is not whole."""
     source, decompressor = _Input(raw), zstandard.ZstdDecompressor(max_window_size=1 << 31)
     while source.peek(4) == ZSTD:
-        frame = _Frame(source, decompressor, Limits(31))
+        frame = _Frame(source, decompressor, Limits(31), ours=True)
         try:
             text = b"".join(frame)
         except DataError as error:
@@ -360,6 +361,11 @@ def whole_frames(raw: Raw, warn: Callable[[str], None]) -> Iterator[tuple[bytes,
         if not frame.checksum or not text.endswith(b"\n"):
             return
         yield text, frame.size, frame.crc
+
+
+def unpacked(frame: bytes, magic: int, kind: str, before: bytes = b"") -> dict[str, Any]:
+    """What a head or trailer says that is at hand as a whole frame. Raises DataError where it is damaged or something else."""
+    return _skippable(_Input(BytesIO(frame)), magic, kind, len(frame), before)[0]
 
 
 def frame_sizes(head_size: int, counts: Counts, trailer_size: int) -> list[tuple[int, int]]:

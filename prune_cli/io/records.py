@@ -6,33 +6,29 @@ error, a blank line, a byte-order mark, a doubled key) is a line looked at by it
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, groupby
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
+import numpy as np
 import orjson
 from msgspec import UNSET, Raw, UnsetType
 
 from ..errors import DataError, PruneError
 from . import frames
+from .fields import COUNTED, MISSING, WORDS, Anything, Content, Count, Label, Number, is_wrong, kind_of
 from .files import Input
+from .lines import Block, blocks, line_ends, too_long
 from .splicing import BLANK, without
-from .splicing import members as members
-from .splicing import splice as splice
-from .splicing import uniform as uniform
 
 BOM = b"\xef\xbb\xbf"
+OPEN, CLOSE = b"{}"
 RUN = 4096  # records that fall to one shard before the next one's turn
-
-Number = float | None
-Count = Annotated[int, msgspec.Meta(ge=0)] | None
-Content = str | list[int]
-Anything = Any
-MISSING = UNSET  # the value of an optional field that a record does not have
-
-WORDS = {Number: "a finite number or null", Count: "a whole number", str: "a string", Content: "a string or a list of token ids"}
+__all__ = ["MISSING", "Anything", "Batch", "Content", "Count", "Label", "Number", "Reading", "Record", "Source", "Wanted"]
 
 
 @dataclass(frozen=True)
@@ -58,16 +54,30 @@ class Wanted:
     overwrite: bool = False
 
 
+@dataclass
 class Batch:
-    """Consecutive records of one file: their lines without the line end, and by name a list of values for each wanted field."""
+    """Consecutive records of one file: their text, where each line ends in it, and by name a list of values for each wanted field."""
 
-    __slots__ = ("columns", "file", "lines", "numbers")
+    file: str
+    numbers: Sequence[int]
+    text: bytes
+    ends: np.ndarray
+    columns: dict[str, list[Any]]
 
-    def __init__(self, file: str, numbers: Sequence[int], lines: list[bytes], columns: dict[str, list[Any]]) -> None:
-        self.file, self.numbers, self.lines, self.columns = file, numbers, lines, columns
+    def __len__(self) -> int:
+        return len(self.ends)
 
     def __getitem__(self, name: str) -> list[Any]:
         return self.columns[name]
+
+    @property
+    def starts(self) -> np.ndarray:
+        return line_starts(self.ends)
+
+    @cached_property
+    def lines(self) -> list[bytes]:
+        """Each record without its line end."""
+        return self.text.split(b"\n")[:-1]
 
     def place(self, index: int) -> str:
         return f"{self.file}:{self.numbers[index]}"
@@ -98,7 +108,25 @@ class Source:
         self.heads: list[dict[str, Any] | None] = []
         self.trailers: list[dict[str, Any]] = []
         self.records = self.blank = self.skipped = self.elsewhere = 0
-        self._blocks = _blocks(self)
+        self._stream = self._read()
+        self._blocks: Iterator[Block] = self._stream
+        self._others: list[Source] = []
+
+    def close(self) -> None:
+        """Stop reading ahead, in the other readings of these inputs, too."""
+        for one in (self, *self._others):
+            with suppress(ValueError):  # it is being read in a thread that is about to stop
+                one._stream.close()
+
+    def _read(self) -> Generator[Block, None, None]:
+        for file in self.inputs:
+            yield from blocks(file, self.reading.limits, self.reading.max_line, self.warn, self._told)
+
+    def _told(self, event: frames.Event) -> None:
+        if isinstance(event, frames.Trailer):
+            self.trailers.append(event.content)
+        else:
+            self.heads.append(event.content if isinstance(event, frames.Head) else None)
 
     def peek(self) -> tuple[dict[str, Any] | None, list[str]]:
         """The head of the first stream, None if it has none, and the names of the first record's fields; no record is lost by it."""
@@ -120,27 +148,39 @@ class Source:
 
     def again(self) -> "Source":
         """The same records from the start; a pipe only if its inputs were told to keep what they read."""
-        return Source(self.inputs, self.reading, self.warn)
+        return self._other(self.inputs)
+
+    def only(self, file: Input) -> "Source":
+        """The records of one of the inputs."""
+        return self._other([file])
+
+    def _other(self, inputs: list[Input]) -> "Source":
+        self._others.append(Source(inputs, self.reading, self.warn))
+        return self._others[-1]
 
     def batches(self, wanted: Wanted) -> Iterator[Batch]:
         """Read everything, once. Raises DataError, with file and line, at the first record that is not as `wanted`."""
-        decoder = _Decoder(wanted, self.reading)
-        for block in self._blocks:
-            batch = decoder.fast(block) or self._slowly(block, decoder)
-            if batch.lines:
-                self.records += len(batch.lines)
-                yield batch
+        yield from self.decoded(self._blocks, wanted)
         expected = self.reading.expect_records
         came = self.records + self.skipped + self.elsewhere
         if expected is not None and came != expected:
             raise DataError(f"{came} records came, {expected} were expected", remedy="a whole file may be missing")
 
-    def _slowly(self, block: "_Block", decoder: "_Decoder") -> Batch:
+    def decoded(self, blocks: Iterable[Block], wanted: Wanted) -> Iterator[Batch]:
+        """The same for blocks that are at hand."""
+        decoder = _Decoder(wanted, self.reading)
+        for block in blocks:
+            batch = decoder.fast(block) or self._slowly(block, decoder)
+            if len(batch):
+                self.records += len(batch)
+                yield batch
+
+    def _slowly(self, block: Block, decoder: "_Decoder") -> Batch:
         """Line by line, for a block in which something is not as it should be."""
         numbers, lines, rows = [], [], []
         for number, line in enumerate(block.text.split(b"\n"), block.number):
             if not line.strip(BLANK):
-                self.blank += bool(line) or number < block.number + block.lines
+                self.blank += bool(line) or number < block.number + len(block.ends)
                 continue
             try:
                 line, row = decoder.slow(line)
@@ -154,65 +194,11 @@ class Source:
             numbers.append(number)
             lines.append(line)
             rows.append(row)
-        return Batch(block.file, numbers, lines, decoder.columns(rows))
+        text = b"".join(line + b"\n" for line in lines)
+        return Batch(block.file, numbers, text, line_ends(text), decoder.columns(rows))
 
 
-@dataclass(frozen=True, slots=True)
-class _Block:
-    """Whole lines, each with its line end; `number` is that of the first."""
-
-    file: str
-    number: int
-    lines: int
-    text: bytes
-
-
-def _blocks(source: Source) -> Iterator[_Block]:
-    for file in source.inputs:
-        yield from _blocks_of(file, source)
-
-
-def _blocks_of(file: Input, source: Source) -> Iterator[_Block]:
-    """One input's text cut at line ends. The end of a stream of ours, and of a file, ends a line too."""
-    parts: list[bytes] = []
-    number, size, told = 1, 0, False
-
-    def block(text: bytes) -> _Block:
-        nonlocal number
-        whole = _Block(file.name, number, text.count(b"\n"), text)
-        number += whole.lines
-        return whole
-
-    with file.open() as raw:
-        try:
-            for event in frames.read(raw, source.reading.limits, lambda message: source.warn(f"{file.name}: {message}"), file.path):
-                if isinstance(event, bytes):
-                    if not told:
-                        told = True
-                        source.heads.append(None)
-                    cut = event.rfind(b"\n") + 1
-                    if cut:
-                        yield block(b"".join([*parts, event[:cut]]))
-                        parts, size = [], 0
-                    parts.append(event[cut:])
-                    size += len(event) - cut
-                    if size > source.reading.max_line:
-                        raise _too_long(source.reading)
-                    continue
-                if size:
-                    yield block(b"".join([*parts, b"\n"]))
-                    parts, size = [], 0
-                told = isinstance(event, frames.Head)
-                (source.heads if told else source.trailers).append(event.content)
-        except DataError as error:
-            if error.place:
-                raise
-            raise DataError(error.fault, place=f"{file.name}:{number}", remedy=error.remedy) from None
-        if size:
-            yield block(b"".join([*parts, b"\n"]))
-
-
-def _dealt(source: Source, blocks: Iterator[_Block], is_ours: Callable[[int], bool]) -> Iterator[_Block]:
+def _dealt(source: Source, found: Iterator[Block], is_ours: Callable[[int], bool]) -> Iterator[Block]:
     """The lines that fall to one shard, which is told by the records before them; a blank one goes with the record after it."""
     seen = 0
 
@@ -223,17 +209,14 @@ def _dealt(source: Source, blocks: Iterator[_Block], is_ours: Callable[[int], bo
         source.elsewhere += is_record and not ours
         return ours
 
-    for block in blocks:
+    for block in found:
         number = block.number
         for ours, run in groupby(block.text.split(b"\n")[:-1], belongs):
             lines = list(run)
             if ours:
-                yield _Block(block.file, number, len(lines), b"\n".join([*lines, b""]))
+                text = b"\n".join([*lines, b""])
+                yield Block(block.file, number, text, line_ends(text))
             number += len(lines)
-
-
-def _too_long(reading: Reading) -> DataError:
-    return DataError(f"a line longer than --max-line ({reading.max_line >> 20} MiB)", remedy="--max-line SIZE allows longer ones")
 
 
 class _Decoder:
@@ -248,35 +231,66 @@ class _Decoder:
         struct = msgspec.defstruct("Fields", members, rename=dict(zip(self.attributes, self.names, strict=True)), gc=False)
         self.decoder = msgspec.json.Decoder(struct)
         self.required = [name for name in wanted.fields if name not in wanted.optional]
+        fresh = b"".join(b"," + re.escape(orjson.dumps(name)) + rb':[^,"{}\[\]]*+' for name in wanted.fresh)
+        self.last_fields = re.compile(fresh + rb"\}\n")
         self.literals = [(name, orjson.dumps(name)) for name in wanted.single]
+        # A decoder that counts how often single numbers come sees one that stands twice: searching the text takes as long as decoding it.
+        self.counted = [name for name in wanted.single if wanted.fields[name] in COUNTED]
+        self.searched = [literal for name, literal in self.literals if name not in self.counted]
+        counting = [
+            (attribute, COUNTED[kind] | UnsetType if name in self.counted else kind | UnsetType, UNSET)
+            for attribute, name, kind in zip(self.attributes, self.names, types, strict=True)
+        ]
+        struct = msgspec.defstruct("Fields", counting, rename=dict(zip(self.attributes, self.names, strict=True)), gc=False)
+        self.counter = msgspec.json.Decoder(struct, dec_hook=self._count)
+        self.came = 0
 
-    def fast(self, block: _Block) -> Batch | None:
+    def _count(self, kind: Any, value: Any) -> Any:
+        self.came += 1
+        return kind.checked(value)
+
+    def fast(self, block: Block) -> Batch | None:
         """The whole block at once; None where a closer look is needed.
 
         msgspec takes values, not lines. When every line begins with { and ends with } and there are as many values as lines,
         then each line is one value: inside a value nothing but a comma or a closing bracket can follow a line that ends with }.
         """
-        lines = block.text.split(b"\n")
-        lines.pop()
-        if not all(map(_is_braced, lines)):
+        count, starts = len(block.ends), line_starts(block.ends)
+        characters = np.frombuffer(block.text, np.uint8)
+        if (characters[starts] != OPEN).any() or (characters[block.ends - 1] != CLOSE).any():
             return None
-        if len(block.text) > self.reading.max_line and max(map(len, lines)) > self.reading.max_line:
+        if (block.ends - starts > self.reading.max_line).any():
             return None
-        if any(block.text.count(literal) > len(lines) for _, literal in self.literals):
+        if any(block.text.count(literal) > count for literal in self.searched):
             return None
+        self.came = 0
         try:
-            rows = self.decoder.decode_lines(block.text)
+            rows = self.counter.decode_lines(block.text)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
         columns = self.columns(rows)
-        if len(rows) != len(lines) or any(UNSET in columns[name] for name in self.required):
+        if len(rows) != count or any(UNSET in columns[name] for name in self.required):
             return None
-        if any(columns[name].count(UNSET) < len(lines) for name in self.wanted.fresh):
+        if self.came != sum(count - columns[name].count(UNSET) for name in self.counted):
             return None
-        return Batch(block.file, range(block.number, block.number + len(lines)), lines, columns)
+        text, ends = block.text, block.ends
+        if any(columns[name].count(UNSET) < count for name in self.wanted.fresh):
+            text = self._freed(block)
+            if not text:
+                return None
+            ends = line_ends(text)
+        return Batch(block.file, range(block.number, block.number + count), text, ends, columns)
+
+    def _freed(self, block: Block) -> bytes:
+        """The text without the fresh fields, where each record has them as its last ones, as we write them; else nothing."""
+        if not self.wanted.overwrite or any(block.text.count(orjson.dumps(name)) != len(block.ends) for name in self.wanted.fresh):
+            return b""
+        text, found = self.last_fields.subn(b"}\n", block.text)
+        return text if found == len(block.ends) else b""
 
     def columns(self, rows: list[Any]) -> dict[str, list[Any]]:
-        return {name: [getattr(row, attribute) for row in rows] for name, attribute in zip(self.names, self.attributes, strict=True)}
+        values = zip(*map(msgspec.structs.astuple, rows), strict=True) if rows else [()] * len(self.names)
+        return dict(zip(self.names, map(list, values), strict=True))
 
     def slow(self, line: bytes) -> tuple[bytes, Any]:
         """One line and its fields; raises DataError with the fault in clear words, without the place."""
@@ -285,7 +299,7 @@ class _Decoder:
                 raise DataError("a byte-order mark at the start of the line", remedy="--strip-bom takes it out")
             line = line.removeprefix(BOM)
         if len(line) > self.reading.max_line:
-            raise _too_long(self.reading)
+            raise too_long(self.reading.max_line)
         try:
             row = self.decoder.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -295,7 +309,7 @@ class _Decoder:
             if values[name] is UNSET:
                 raise DataError(f"no field `{name}`; the record has {_keys(line)}")
         for name, literal in self.literals:
-            if line.count(literal) > 1 and [key for key, _ in json.loads(line, object_pairs_hook=list)].count(name) > 1:
+            if (line.count(literal) > 1 or b"\\u" in line) and [key for key, _ in json.loads(line, object_pairs_hook=list)].count(name) > 1:
                 raise DataError(f"the field `{name}` stands twice", remedy="which one counts cannot be known: keep one")
         present = [name for name in self.wanted.fresh if values[name] is not UNSET]
         if present and not self.wanted.overwrite:
@@ -305,8 +319,9 @@ class _Decoder:
         return without(line, present) if present else line, row
 
 
-def _is_braced(line: bytes) -> bool:
-    return line[:1] == b"{" and line[-1:] == b"}"
+def line_starts(ends: np.ndarray) -> np.ndarray:
+    """Where each line starts that ends there."""
+    return np.concatenate(([0], ends[:-1] + 1)) if len(ends) else ends
 
 
 def _words(line: bytes, error: Exception, wanted: Wanted) -> tuple[str]:
@@ -326,11 +341,11 @@ def _words(line: bytes, error: Exception, wanted: Wanted) -> tuple[str]:
     except RecursionError:
         return ("nested too deep",)
     if not isinstance(record, dict):
-        return (f"not an object but {_kind(record)}",)
+        return (f"not an object but {kind_of(record)}",)
     for name, kind in wanted.fields.items():
-        if name in record and _is_wrong(record[name], kind):
+        if name in record and is_wrong(record[name], kind):
             shown = orjson.dumps(record[name])[:40].decode(errors="replace")  # what stands there, not all of it
-            return (f"`{name}` is {_kind(record[name])} ({shown}), not {WORDS.get(kind, kind)}; the record has {_keys(line)}",)
+            return (f"`{name}` is {kind_of(record[name])} ({shown}), not {WORDS.get(kind, kind)}; the record has {_keys(line)}",)
     return (str(error),)
 
 
@@ -340,27 +355,6 @@ def _not_utf8(line: bytes) -> tuple[str]:
     except UnicodeDecodeError as error:
         return (f"invalid UTF-8 at byte {error.start} of the line",)
     return ("invalid UTF-8",)
-
-
-def _is_wrong(value: object, kind: Any) -> bool:
-    try:
-        msgspec.convert(value, kind)
-    except msgspec.ValidationError:
-        return True
-    return False
-
-
-def _kind(value: object) -> str:
-    names = {
-        str: "a string",
-        bool: "true or false",
-        int: "a number",
-        float: "a number",
-        list: "a list",
-        dict: "an object",
-        type(None): "null",
-    }
-    return names[type(value)]
 
 
 def _names(line: bytes) -> list[str]:

@@ -1,91 +1,275 @@
 """Order records by a score, and tell each its rank and its quantile."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from ..errors import DataError
-from ..io.records import Anything, Count, Number, Record, Source, Wanted, splice
+from ..correlation import LengthCorrelation
+from ..errors import CheckFailed, DataError
+from ..io import spool
+from ..io.records import MISSING, Anything, Batch, Count, Label, Number, Source, Wanted
+from ..io.rows import Labels, Lines, Part, counts, numbers, spliced, table
+from ..io.sink import GROUPS
 
 ADDED = ("rank", "quantile")
+# What a head says about scores that decides no number: where and how fast they were computed, and what they are called.
+BESIDE = ("fields", "names", "only", "device", "batch_tokens", "shard", "versions")
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Which field is ranked, by which unit, and in which direction the file runs."""
+    """Which field is ranked, by which unit, within the values of which field, and in which direction the file runs."""
 
     key: str
     by: str = "records"
     tokens_field: str = "n_scored"
+    within: str | None = None
     reverse: bool = False
     group: str = "source"
     prefix: str = ""
     overwrite: bool = False
+    mixed: bool = False
+
+    @property
+    def fresh(self) -> tuple[str, ...]:
+        return tuple(self.prefix + name for name in ADDED)
+
+    def wanted(self) -> Wanted:
+        """The fields that ranking reads."""
+        fields = {self.group: Anything, self.tokens_field: Count, self.key: Number}
+        required = {self.key, *([self.tokens_field] if self.by == "tokens" else [])}
+        if self.within:
+            fields[self.within] = Label
+            required.add(self.within)
+        return Wanted(fields, tuple(name for name in fields if name not in required), (self.key,), self.fresh, self.overwrite)
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """What is known once everything was read: the part of the head that other verbs need, and the records in order."""
+    """What is known before the first record is written: the part of the head that other verbs need; and the records in order.
+
+    `facts` are what the trailer says of the whole; they are there when the last record is.
+    """
 
     head: dict[str, Any]
-    records: Iterator[Record]
+    records: Iterator[Lines]
+    facts: dict[str, Any]
 
 
-def wanted(ranking: Ranking) -> Wanted:
-    """The fields that ranking reads."""
-    fields = {ranking.group: Anything, ranking.tokens_field: Count, ranking.key: Number}
-    optional = (ranking.group,) if ranking.by == "tokens" else (ranking.group, ranking.tokens_field)
-    fresh = tuple(ranking.prefix + name for name in ADDED)
-    return Wanted(fields, tuple(name for name in optional if name != ranking.key), (ranking.key,), fresh, ranking.overwrite)
-
-
-def rank(source: Source, ranking: Ranking) -> Ranked:
+def rank(source: Source, ranking: Ranking, sorter: spool.Spool) -> Ranked:
     """Read everything, then give the records out in order: score first, input order among equals, `null` last.
 
     `rank` counts scored records from 0 for the lowest score; `quantile` is (rank + 1/2) / N by records, and (tokens of lower
-    records + half its own) / all tokens by tokens. `reverse` turns the file's order, not the ranks.
+    records + half its own) / all tokens by tokens; both within the records of one value where `within` says so. `reverse` turns
+    the file's order, not the ranks. Keys are compared as doubles, as JSON readers do: whole numbers beyond 2^53 may tie.
+
+    Raises DataError for what is no score or no count of tokens, naming the record, and for scores that were made unlike.
     """
-    lines: list[bytes] = []
-    keys: list[float | None] = []
-    tokens: list[int | None] = []
-    groups: list[Any] = []
-    for batch in source.batches(wanted(ranking)):
-        lines += batch.lines
-        keys += batch[ranking.key]
-        tokens += batch[ranking.tokens_field]
-        groups += batch[ranking.group]
-    scores = np.array([np.nan if key is None else key for key in keys])
-    weights = np.array([count or 0 for count in tokens], dtype=np.int64)  # UNSET and null count nothing
-    scored = int(np.isfinite(scores).sum())
-    order = np.argsort(scores, kind="stable")  # NaN, that is null, last
-    quantiles = _quantiles(weights[order[:scored]], ranking.by).tolist()
-    positions = np.arange(scored)[::-1] if ranking.reverse else np.arange(scored)
-
-    def records() -> Iterator[Record]:
-        for position in positions.tolist():
-            at = order[position]
-            yield _record(lines[at], weights[at], position, quantiles[position], groups[at], ranking.prefix)
-        for at in order[scored:]:
-            yield _record(lines[at], weights[at], None, None, groups[at], ranking.prefix)
-
-    head = {"key": ranking.key, "n": scored, "nulls": len(lines) - scored, "unit": ranking.by, "reverse": ranking.reverse}
-    return Ranked({**head, "prefix": ranking.prefix, "tokens": int(weights[order[:scored]].sum())}, records())
+    reader, shares, nulls = _Reader(ranking), _Shares(ranking), 0
+    for batch in source.batches(ranking.wanted()):
+        _check_alike(source.heads, batch.file, ranking)
+        rows = reader.rows(batch)
+        scored = rows[~np.isnan(rows["key"])]
+        shares.expect(scored["within"], scored["tokens"])
+        nulls += len(rows) - len(scored)
+        sorter.add(batch.text, rows)
+    return _ranked(sorter.parts(), ranking, reader, shares, nulls)
 
 
-def _quantiles(weights: np.ndarray, by: str) -> np.ndarray:
-    """Quantiles of records in the order of their scores, each the middle of its own share."""
-    if by == "records":
-        return (np.arange(len(weights)) + 0.5) / max(len(weights), 1)
-    total = int(weights.sum())
-    if len(weights) and not total:
-        raise DataError("no scored record has any tokens", remedy="rank --by records, or name the count with --tokens-field")
-    middles: np.ndarray = (2 * np.cumsum(weights) - weights) / max(2 * total, 1)
-    return middles
+def merge(sources: Sequence[Source], counts: Sequence[dict[str, Any]], ranking: Ranking) -> Ranked:
+    """Several rankings by one key as one, in memory for a few blocks of each. `counts` are the totals of their trailers.
+
+    Raises DataError where one of them is not in order.
+    """
+    reader, shares = _Reader(ranking), _Shares(ranking)
+    for source in sources:
+        source.peek()
+    _check_alike([head for source in sources for head in source.heads], sources[0].inputs[0].name, ranking)
+    records, nulls = sum(one["records"] for one in counts), sum(one["nulls"] for one in counts)
+    shares.n[0], shares.tokens[0] = records - nulls, sum(one["tokens"] - one["unscored_tokens"] for one in counts)
+    inputs = [_Sorted(source, ranking, reader) for source in sources]
+
+    def parts() -> Iterator[Part]:
+        yield from spool.merge([one.scored() for one in inputs], ranking.reverse)
+        for one in inputs:
+            yield from one.unscored()
+
+    return _ranked(parts(), ranking, reader, shares, nulls)
 
 
-def _record(line: bytes, tokens: int, rank: int | None, quantile: float | None, group: Any, prefix: str) -> Record:
-    shown = "null" if rank is None else str(rank), "null" if quantile is None else repr(quantile)
-    added = f'"{prefix}rank":{shown[0]},"{prefix}quantile":{shown[1]}'.encode()
-    return Record(splice(line, added), int(tokens), rank is None, rank, group if isinstance(group, str) else None)
+def is_mergeable(head: dict[str, Any], totals: dict[str, Any], ranking: Ranking) -> bool:
+    """Whether a whole file with this head and these totals can be merged as it is: ranked by the key, in the same direction."""
+    known = head.get("rank") or {}
+    same = [known.get(name) == getattr(ranking, name) for name in ("key", "reverse", "tokens_field")]
+    return all(same) and not ranking.within and "unscored_tokens" in totals
+
+
+def check(source: Source, ranking: Ranking) -> None:
+    """Raise CheckFailed at the first record that is out of order: by key, or by rank where the stream has ranks."""
+    rank_field = ranking.fresh[0]
+    fields = {ranking.key: Number, rank_field: Count}
+    within = ((source.peek()[0] or {}).get("rank") or {}).get("within")
+    keys, ranks = _Order(ranking.reverse), _Order(ranking.reverse)
+    for batch in source.batches(Wanted(fields, (rank_field,), tuple(fields))):
+        wrong = keys.broken(np.array(batch[ranking.key], dtype=float))
+        if wrong is None and not within and MISSING not in batch[rank_field]:
+            wrong = ranks.broken(np.array(batch[rank_field], dtype=float))
+        if wrong is not None:
+            raise CheckFailed(f"not in the order of `{ranking.key}`", place=batch.place(wrong), remedy="prune-cli rank puts it in order")
+
+
+class _Order:
+    """Holds numbers to one order, nulls last."""
+
+    def __init__(self, reverse: bool) -> None:
+        self.sign, self.last = -1 if reverse else 1, -np.inf
+
+    def broken(self, numbers: np.ndarray) -> int | None:
+        """Where the order is broken first, if it is."""
+        signed = np.where(np.isnan(numbers), np.inf, self.sign * numbers)
+        falls = np.flatnonzero(signed < np.concatenate(([self.last], signed[:-1])))
+        self.last = signed[-1]
+        return int(falls[0]) if len(falls) else None
+
+
+class _Sorted:
+    """A ranked input on its way into a merge: first its scored records, then, once all inputs' were read, the others."""
+
+    def __init__(self, source: Source, ranking: Ranking, reader: "_Reader") -> None:
+        self.blocks = self._blocks(source, ranking, reader)
+        self.rest: list[spool.Block] = []
+
+    def _blocks(self, source: Source, ranking: Ranking, reader: "_Reader") -> Iterator[spool.Block]:
+        order = _Order(ranking.reverse)
+        for batch in source.batches(ranking.wanted()):
+            rows = reader.rows(batch)
+            wrong = order.broken(rows["key"])
+            if wrong is not None:
+                raise DataError(f"not in the order of `{ranking.key}`", place=batch.place(wrong), remedy="rank without --merge")
+            yield rows, batch.text
+
+    def scored(self) -> Iterator[spool.Block]:
+        for rows, text in self.blocks:
+            nulls = np.isnan(rows["key"])
+            yield rows[~nulls], text
+            if nulls.any():
+                self.rest.append((rows[nulls], text))
+                return
+
+    def unscored(self) -> Iterator[Part]:
+        for rows, text in chain(self.rest, self.blocks):
+            yield rows, [text]
+
+
+def _check_alike(heads: Sequence[dict[str, Any] | None], place: str, ranking: Ranking) -> None:
+    """Raise DataError where two streams' heads say that their scores were made differently."""
+    made = [head["score"] for head in heads if head and isinstance(head.get("score"), dict)]
+    for other in [] if ranking.mixed else made[1:]:
+        for name in sorted(made[0].keys() | other.keys()):
+            if name not in BESIDE and made[0].get(name) != other.get(name):
+                raise DataError(
+                    f"unlike scores: {name} is {other.get(name)} here, {made[0].get(name)} in what came before",
+                    place=place,
+                    remedy="score all of it alike; --mixed ranks it as it is",
+                )
+
+
+def _ranked(parts: Iterator[Part], ranking: Ranking, reader: "_Reader", shares: "_Shares", nulls: int) -> Ranked:
+    shares.check(reader.values.names)
+    facts: dict[str, Any] = {}
+    return Ranked(_head(ranking, shares, nulls), _written(parts, ranking, shares, reader.groups.names, facts), facts)
+
+
+def _head(ranking: Ranking, shares: "_Shares", nulls: int) -> dict[str, Any]:
+    known = {"key": ranking.key, "n": int(shares.n.sum()), "nulls": nulls, "unit": ranking.by, "reverse": ranking.reverse}
+    within = {"within": ranking.within} if ranking.within else {}
+    return {**known, "prefix": ranking.prefix, "tokens": int(shares.tokens.sum()), "tokens_field": ranking.tokens_field, **within}
+
+
+class _Reader:
+    """Makes rows of batches; values of the group field and of the `within` field become numbers."""
+
+    def __init__(self, ranking: Ranking) -> None:
+        self.ranking, self.groups, self.values = ranking, Labels(str, most=GROUPS + 1), Labels(str, int)
+
+    def rows(self, batch: Batch) -> np.ndarray:
+        rows = table(batch)
+        rows["key"] = np.array(batch[self.ranking.key], dtype=float)  # None becomes NaN
+        rows["tokens"] = counts(batch[self.ranking.tokens_field])
+        rows["group"] = self.groups.codes(batch[self.ranking.group])
+        if self.ranking.within:
+            rows["within"] = self.values.codes(batch[self.ranking.within])
+        return rows
+
+
+class _Shares:
+    """Ranks and quantiles of records that come in the order of the file; all numbers are held per value of the `within` field."""
+
+    def __init__(self, ranking: Ranking) -> None:
+        self.ranking = ranking
+        self.n, self.tokens = np.zeros(1, np.int64), np.zeros(1, np.int64)
+
+    def expect(self, values: np.ndarray, tokens: np.ndarray) -> None:
+        """Count records that will come."""
+        if len(values) and (more := int(values.max()) + 1 - len(self.n)) > 0:
+            self.n, self.tokens = (np.concatenate((each, np.zeros(max(more, len(each)), np.int64))) for each in (self.n, self.tokens))
+        np.add.at(self.n, values, 1)
+        np.add.at(self.tokens, values, tokens)
+
+    def check(self, names: list[Any]) -> None:
+        """Everything was counted. Raises DataError where quantiles would be shares of nothing."""
+        self.n_before, self.tokens_before = np.zeros_like(self.n), np.zeros_like(self.tokens)
+        empty = np.flatnonzero((self.n > 0) & (self.tokens == 0))
+        if self.ranking.by == "tokens" and len(empty):
+            whose = f" whose `{self.ranking.within}` is {names[empty[0]]}" if self.ranking.within else ""
+            raise DataError(f"no scored record{whose} has any tokens", remedy="rank --by records, or name the count with --tokens-field")
+
+    def next(self, values: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rank and quantile of each record."""
+        records = _before(values, np.ones_like(tokens), self.n_before)
+        if self.ranking.reverse:
+            records = self.n[values] - 1 - records
+        if self.ranking.by == "records":
+            return records, (records + 0.5) / self.n[values]
+        lower = _before(values, tokens, self.tokens_before)
+        if self.ranking.reverse:
+            lower = self.tokens[values] - tokens - lower
+        return records, (2 * lower + tokens) / (2 * self.tokens[values])
+
+
+def _before(values: np.ndarray, amounts: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """For each record the sum of `amounts` over the earlier ones of its value; `seen` has the sums so far and goes on."""
+    if len(seen) == 1:
+        seen += amounts.sum()
+        everything: np.ndarray = np.cumsum(amounts) - amounts + (seen - amounts.sum())
+        return everything
+    order = np.argsort(values, kind="stable")
+    sums = np.cumsum(amounts[order]) - amounts[order]
+    firsts = np.searchsorted(values[order], values[order])
+    found: np.ndarray = np.empty_like(sums)
+    found[order] = sums - sums[firsts] + seen[values[order]]
+    np.add.at(seen, values, amounts)
+    return found
+
+
+def _written(parts: Iterator[Part], ranking: Ranking, shares: _Shares, names: list[str], facts: dict[str, Any]) -> Iterator[Lines]:
+    """The lines in order with their new fields, and the rows' own numbers for the trailer."""
+    correlation = LengthCorrelation()
+    for rows, blocks in parts:
+        nulls = np.isnan(rows["key"])
+        if nulls.any():
+            ranks, shown = np.full(len(rows), -1), [[b"null"] * len(rows)] * 2
+        else:
+            ranks, quantiles = shares.next(rows["within"], rows["tokens"])
+            shown = [numbers(ranks), numbers(quantiles)]
+            correlation.add(rows["key"], rows["tokens"])
+        text, sizes = spliced(rows, blocks, dict(zip(ranking.fresh, shown, strict=True)))
+        yield Lines(text, sizes, rows["tokens"], nulls, ranks, rows["group"], names)
+    if shares.n_before.sum() != shares.n.sum():
+        raise DataError(f"{shares.n.sum()} scored records were counted, {shares.n_before.sum()} came", remedy="rank without --merge")
+    found = correlation.value()
+    if found is not None:
+        facts["length_correlation"] = round(-found if ranking.reverse else found, 6)

@@ -7,14 +7,13 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from queue import SimpleQueue
 from statistics import fmean
-from threading import Semaphore, Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from ..errors import ConfigurationError, DataError
+from ..io.lines import ahead
 from ..metrics import STATISTICS, Metric
 
 if TYPE_CHECKING:  # metrics that need no model need no torch
@@ -23,7 +22,6 @@ if TYPE_CHECKING:  # metrics that need no model need no torch
 log = logging.getLogger(__name__)
 
 Payload = TypeVar("Payload")
-Item = TypeVar("Item")
 Fields = dict[str, Any]
 Known = dict[str, Any]  # what metrics may ask for, by the names that metrics/__init__.py lists
 
@@ -101,38 +99,13 @@ def score(
     Raises DataError for ids that a model does not know and for likelihoods that are no numbers.
     """
     unknown = affected = 0
-    for window in _ahead(_windows(items, scoring, window_tokens, place, size)):
+    for window in ahead(_windows(items, scoring, window_tokens, place, size), depth=0):
         known = _known(window, scoring, identity, pulse)
         yield [(payload, _fields(of_models, scoring, place(payload))) for payload, of_models in zip(window.payloads, known, strict=True)]
         unknown += sum(document.n_unknown for document in window.documents)
         affected += sum(document.n_unknown > 0 for document in window.documents)
     if unknown:
         log.warning("%d tokens in %d records are text that the model's vocabulary cannot spell", unknown, affected)
-
-
-def _ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """Make the next item in a thread of its own while the last one is used. A daemon: it may wait for a pipe that nobody fills."""
-    made: SimpleQueue[tuple[bool, Any]] = SimpleQueue()
-    wanted = Semaphore(0)
-
-    def make() -> None:
-        try:
-            for item in items:
-                made.put((True, item))
-                wanted.acquire()
-            made.put((False, None))
-        except BaseException as error:
-            made.put((False, error))
-
-    Thread(target=make, name="read ahead", daemon=True).start()
-    while True:
-        good, item = made.get()
-        if not good and item is not None:
-            raise item
-        if not good:
-            return
-        wanted.release()
-        yield item
 
 
 # --- what is known of a record ------------------------------------------------------------------------------------------------

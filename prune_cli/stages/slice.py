@@ -1,104 +1,137 @@
 """Keep a part of a score's distribution: exact counts, bytes unchanged, order unchanged."""
 
-from collections import Counter
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from decimal import ROUND_FLOOR, Decimal
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
 
-from ..errors import DataError, UsageError
-from ..io.records import MISSING, Anything, Batch, Content, Count, Number, Record, Source, Wanted, uniform
-
-HALF = Decimal("0.5")
-
-
-@dataclass(frozen=True)
-class Cut:
-    """The shares of the distribution between which records are kept, low ≤ share < high; `keep` is how the user put it."""
-
-    keep: str
-    low: Decimal
-    high: Decimal
-
-    def ranks(self, n: int) -> tuple[int, int]:
-        """First kept rank and the one after the last, of n: k = ⌊f·n + ½⌋ records, in exact decimal arithmetic."""
-        if self.keep == "range":
-            return _nearest(self.low * n), _nearest(self.high * n)
-        k = _nearest((self.high - self.low) * n)
-        first = {"middle": (n - k) // 2, "top": n - k}.get(self.keep, 0)
-        return first, first + k
-
-
-def _nearest(number: Decimal) -> int:
-    return int((number + HALF).to_integral_value(ROUND_FLOOR))
-
-
-def fraction(keep: str, share: Decimal) -> Cut:
-    """A share of the distribution by where it lies: bottom, middle or top; random shares are the bottom of random numbers."""
-    low = {"middle": HALF - share / 2, "top": 1 - share}.get(keep, Decimal(0))
-    return Cut(keep, low, low + share)
-
-
-@dataclass
-class Tally:
-    """Where the records went; in = kept + cut + unscored, or the run fails."""
-
-    kept: int = 0
-    cut: int = 0
-    unscored: int = 0
-    tokens: int = 0
-    groups: Counter[str] = field(default_factory=Counter)
-
-    def check(self, records: int) -> None:
-        if self.kept + self.cut + self.unscored != records:
-            raise AssertionError(f"{records} records in, {self}: some are unaccounted for")
+from ..correlation import LengthCorrelation
+from ..cuts import Cut, choose, gumbel
+from ..errors import DataError, InputOutputError, UsageError
+from ..io.lines import Block, line_ends
+from ..io.records import MISSING, Anything, Batch, Content, Count, Label, Number, Source, Wanted
+from ..io.rows import Labels, Lines, counts, selected
+from ..io.sink import GROUPS
+from ..io.splicing import uniform
+from ..io.table import Table
+from ..places import Places, not_ranked, ranking_of
+from ..tally import CUT, KEPT, UNSCORED, Tally, Ties
 
 
 @dataclass(frozen=True)
 class Slicing:
-    """What is read of each record, whichever cut is made."""
+    """What is kept, and what is read of each record for it. `by` and `prefix` are None where the stream's head is to say."""
 
+    cut: Cut
+    by: str | None = None
+    key: str | None = None
+    within: str | None = None
     tokens_field: str = "n_scored"
+    text_field: str = "text"
     group: str = "source"
+    prefix: str | None = None
     keep_unscored: bool = False
+    invert: bool = False
+    seed: int = 0
+    temperature: float | None = None
 
 
-def ranked(source: Source, cut: Cut, slicing: Slicing, by: str | None, prefix: str | None, tally: Tally) -> Iterator[Record]:
-    """The records of a ranked stream whose rank (by records) or quantile (by tokens) lies inside the cut, in one pass.
+@dataclass
+class Findings:
+    """What is learned on the way: where the records went, which ties the cut splits, how scores go with lengths."""
+
+    tally: Tally = field(default_factory=Tally)
+    ties: Ties = field(default_factory=Ties)
+    lengths: LengthCorrelation = field(default_factory=LengthCorrelation)
+    length_correlation: float | None = None
+
+    def ordered(self, scores: np.ndarray, tokens: np.ndarray, inside: np.ndarray) -> None:
+        """Take records in the order of their scores."""
+        self.ties.add(scores, inside)
+        self.lengths.add(scores, tokens)
+
+
+@dataclass(frozen=True)
+class Parted:
+    """Some records in input order: those that are kept and those that are not, either of them None where there are none."""
+
+    kept: Lines | None
+    rejected: Lines | None
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A frame of a file of ours of which every record is kept, or none."""
+
+    index: int
+    kept: bool
+
+
+class _Parter:
+    """Parts batches by a mask, counting every record."""
+
+    def __init__(self, slicing: Slicing, tally: Tally, grouped: bool = True) -> None:
+        self.slicing, self.tally, self.groups = slicing, tally, Labels(str, most=GROUPS + 1 if grouped else 0)
+
+    def part(self, batch: Batch, inside: np.ndarray, scored: np.ndarray, ranks: np.ndarray, tokens: np.ndarray | None = None) -> Parted:
+        kept = scored & (inside != self.slicing.invert)
+        if self.slicing.keep_unscored:
+            kept |= ~scored
+        tokens = counts(batch[self.slicing.tokens_field]) if tokens is None else tokens
+        groups = self.groups.codes(batch[self.slicing.group])
+        self.tally.add(np.where(kept, KEPT, np.where(scored, CUT, UNSCORED)), groups, self.groups.names, tokens)
+
+        def lines(mask: np.ndarray) -> Lines | None:
+            if not mask.any():
+                return None
+            text, sizes = selected(batch.text, batch.ends, mask)
+            return Lines(text, sizes, tokens[mask], ~scored[mask], ranks[mask], groups[mask], self.groups.names)
+
+        return Parted(lines(kept), lines(~kept))
+
+
+# A ranked stream: one pass in constant memory.
+
+
+def ranked(source: Source, slicing: Slicing, findings: Findings) -> Iterator[Parted]:
+    """A ranked stream parted by its records' rank (by records), quantile (by tokens) or score, in one pass.
 
     Raises UsageError where the stream has lost its head and `by` does not say what it was ranked by; DataError where the stream
     is not one ranking in order.
     """
     head, fields = source.peek()
-    known = (head or {}).get("rank")
-    unit = _unit(known, by) if fields or known else "records"  # of nothing at all, half is nothing
-    return _ranked(source, cut, slicing, known, unit, prefix, tally)
+    known = ranking_of(head)
+    unit = _unit(known, slicing.by) if fields or known else "records"  # of nothing at all, half is nothing
+    return _ranked(source, _places(slicing, known, unit), slicing, findings)
 
 
-def _ranked(
-    source: Source, cut: Cut, slicing: Slicing, known: dict[str, Any] | None, unit: str, prefix: str | None, tally: Tally
-) -> Iterator[Record]:
-    prefix = prefix if prefix is not None else (known or {}).get("prefix", "")
-    rank, quantile = prefix + "rank", prefix + "quantile"
-    fields = {slicing.group: Anything, slicing.tokens_field: Count, rank: Count, quantile: Number}
-    order = _Order(known["n"] if known and unit == "records" else None, known["reverse"] if known else None)
-    for batch in source.batches(Wanted(fields, (slicing.group, slicing.tokens_field), (rank, quantile))):
+def _ranked(source: Source, places: Places, slicing: Slicing, findings: Findings) -> Iterator[Parted]:
+    parter = _Parter(slicing, findings.tally)
+    for batch in source.batches(places.wanted()):
         if len(source.heads) > 1 and any(source.heads):
-            raise _not_ranked(batch, 0, "several streams follow each other")
-        ranks = np.array([-1 if value is None else value for value in batch[rank]])
-        quantiles = np.array([np.nan if value is None else value for value in batch[quantile]])
-        n = order.check(batch, ranks, quantiles, unit)
-        if unit == "records":
-            low, high = cut.ranks(n)
-            inside = (ranks >= low) & (ranks < high)
-        else:
-            inside = (quantiles >= float(cut.low)) & (quantiles < float(cut.high))
-        yield from _chosen(batch, inside, ranks >= 0, ranks.tolist(), slicing, tally)
+            raise not_ranked(batch, 0, "several streams follow each other")
+        yield _placed(batch, places, parter, findings)
+    found = findings.lengths.value()
+    findings.length_correlation = -found if found is not None and places.reverse else found
 
 
-def _unit(known: dict[str, Any] | None, by: str | None) -> str:
+def _places(slicing: Slicing, known: dict[str, Any], unit: str) -> Places:
+    return Places(slicing.cut, known, unit, slicing.key, slicing.prefix, (slicing.group, slicing.tokens_field))
+
+
+def _placed(batch: Batch, places: Places, parter: _Parter, findings: Findings) -> Parted:
+    """A batch of a ranking, parted by where its records lie."""
+    ranks, scores, where = places.of(batch)
+    scored, tokens = ranks >= 0, counts(batch[parter.slicing.tokens_field])
+    if not places.within and not np.isnan(scores[scored]).any():
+        findings.ordered(scores[scored], tokens[scored], where[scored] == 0)
+    return parter.part(batch, where == 0, scored, ranks, tokens)
+
+
+def _unit(known: dict[str, Any], by: str | None) -> str:
     if known and by not in (None, known["unit"]):
         raise UsageError(f"the stream was ranked by {known['unit']}, not by {by}", remedy=f"rank it again with --by {by}")
     unit = known["unit"] if known else by
@@ -110,117 +143,182 @@ def _unit(known: dict[str, Any] | None, by: str | None) -> str:
     return unit
 
 
-class _Order:
-    """Holds a stream to be one ranking: ranks that rise (or all fall) and one N throughout, recovered from rank and quantile."""
-
-    def __init__(self, n: int | None, reverse: bool | None) -> None:
-        self.n, self.step, self.last = n, {None: 0, False: 1, True: -1}[reverse], -1
-
-    def check(self, batch: Batch, ranks: np.ndarray, quantiles: np.ndarray, unit: str) -> int:
-        scored = np.flatnonzero(ranks >= 0)
-        if not len(scored):
-            return self.n or 0
-        if np.isnan(quantiles[scored]).any() or (quantiles[scored] <= 0).any() or (quantiles[scored] >= 1).any():
-            raise _not_ranked(batch, 0, "a rank without a quantile between 0 and 1")
-        if unit == "records":
-            found = np.rint((ranks[scored] + 0.5) / quantiles[scored]).astype(np.int64)
-            self.n = self.n or int(found[0])
-            if (found != self.n).any():
-                raise _not_ranked(
-                    batch, int(scored[np.flatnonzero(found != self.n)[0]]), f"rank and quantile belong to another N than {self.n}"
-                )
-        before = np.concatenate(([self.last], ranks[scored][:-1])) if self.last >= 0 else ranks[scored][:-1]
-        steps = np.sign(ranks[scored][-len(before) :] - before) if len(before) else before
-        self.step = self.step or (int(steps[0]) if len(steps) else 0)
-        if (steps != self.step).any() or (len(steps) and not self.step):
-            wrong = int(scored[-len(before) :][np.flatnonzero(steps != self.step)[0]]) if self.step else int(scored[0])
-            raise _not_ranked(batch, wrong, "the ranks are out of order")
-        self.last = int(ranks[scored][-1])
-        return self.n or 0
+# A ranked file of ours: only the frames at the cut are decoded.
 
 
-def _not_ranked(batch: Batch, index: int, fault: str) -> DataError:
-    return DataError(f"{fault}: this is not one ranking", place=batch.place(index), remedy="rank the whole again: prune-cli rank")
+def is_copyable(table: Table, slicing: Slicing) -> bool:
+    """Whether the file is one ranking whose table has all that a slice needs to know of the frames that it does not decode."""
+    known, columns = ranking_of(table.head), table.columns
+    if not known or known.get("within") or slicing.within or slicing.key is not None:
+        return False
+    asked = (slicing.by, slicing.prefix, slicing.tokens_field, slicing.group)
+    told = (known["unit"], known["prefix"], known.get("tokens_field"), table.head.get("group"))
+    same = all(ours in (None, theirs) for ours, theirs in zip(asked, told, strict=True))
+    edges = [rank for pair in zip(columns["first"], columns["last"], strict=True) for rank in pair]
+    ranks = [rank for rank in edges if rank is not None]
+    in_order = ranks == sorted(ranks, reverse=known["reverse"]) and None not in edges[: len(ranks)]
+    unscored = zip(columns["records"][len(ranks) // 2 :], columns["nulls"][len(ranks) // 2 :], strict=True)
+    return same and in_order and all(records == nulls for records, nulls in unscored)
 
 
-def scored(source: Source, key: str, cut: Cut, by: str, slicing: Slicing, tally: Tally, again: Source) -> Iterator[Record]:
-    """The records whose place in the order of `key` lies inside the cut, in input order. `again` reads the same input once more."""
-    scores: list[float | None] = []
-    tokens: list[int] = []
-    for batch in source.batches(_wanted(slicing, by, {key: Number})):
-        scores += batch[key]
-        tokens += _counts(batch, slicing)
-    values = np.array([np.nan if score is None else score for score in scores])
-    inside = choose(values, np.array(tokens), ~np.isnan(values), cut, by)
-    yield from _again(again, inside, ~np.isnan(values), slicing, tally)
+def copied(table: Table, source: Source, slicing: Slicing, findings: Findings) -> Iterator[Parted | Whole]:
+    """The same as `ranked` for a file with its table: frames of which all records are kept, or none; the others parted."""
+    known, columns = ranking_of(table.head), table.columns
+    places = _places(slicing, known, known["unit"])
+    parter, decoded = _Parter(slicing, findings.tally, grouped=bool(table.totals["groups"])), _Decoded(table, source, places)
+    low, high, mixed = decoded.at_the_cut()
+    for at in range(len(columns["size"])):
+        if at in mixed:
+            yield from (_placed(batch, places, parter, findings) for batch in decoded[at])
+            continue
+        fate = UNSCORED if at >= decoded.scored else CUT if (low <= at < high) == slicing.invert else KEPT
+        kept = fate == KEPT or (fate == UNSCORED and slicing.keep_unscored)
+        findings.tally.add_frame(KEPT if kept else fate, columns["records"][at], columns["tokens"][at], columns["groups"][at])
+        yield Whole(at, kept)
+    findings.length_correlation = table.totals.get("length_correlation")
 
 
-def at_random(
-    source: Source, seed: int, text_field: str, cut: Cut, by: str, slicing: Slicing, tally: Tally, again: Source
-) -> Iterator[Record]:
-    """A random share, in input order: the records with the lowest hashes of (seed, id, text or ids). Records that a ranking left
-    unscored stay outside; for one seed a smaller share is part of a larger one, whatever the order of the input."""
-    fields = {"id": Anything, text_field: str | None, "input_ids": Content | None, "rank": Count}
-    hashes: list[int] = []
-    tokens: list[int] = []
-    eligible: list[bool] = []
-    for batch in source.batches(_wanted(slicing, by, fields, tuple(fields))):
-        for identity, text, ids in zip(batch["id"], batch[text_field], batch["input_ids"], strict=True):
-            content = text if ids is MISSING else ids
-            hashes.append(uniform(seed, None if identity is MISSING else identity, None if content is MISSING else content))
-        tokens += _counts(batch, slicing)
-        eligible += [rank is not None for rank in batch["rank"]]
-    present = np.array(eligible, dtype=bool)
-    inside = choose(np.array(hashes, dtype=np.uint64), np.array(tokens), present, cut, by)
-    yield from _again(again, inside, present, slicing, tally)
+class _Decoded:
+    """The frames of a ranked file that have to be decoded: those at the cut, and what ties with them."""
+
+    def __init__(self, table: Table, source: Source, places: Places) -> None:
+        self.table, self.source, self.places = table, source, places
+        self.scored = sum(rank is not None for rank in table.columns["first"])  # unscored records come last
+        self.known: dict[int, list[Batch]] = {}
+
+    def __getitem__(self, at: int) -> list[Batch]:
+        if at not in self.known:
+            text = self.table.text(at)
+            block = Block(self.table.file.name, self.table.line(at), text, line_ends(text))
+            self.known[at] = list(self.source.decoded([block], self.places.wanted()))
+            if sum(map(len, self.known[at])) != self.table.columns["records"][at]:
+                raise DataError("the trailer and the frames before it disagree", place=self.table.file.name)
+        return self.known[at]
+
+    def at_the_cut(self) -> tuple[int, int, set[int]]:
+        """The first frames that begin inside the cut and behind it, and all that have to be decoded."""
+        low, high = (bisect_left(range(self.scored), place, key=self._place) for place in (0, 1))
+        mixed = {at for at in range(self.scored) if self.table.columns["nulls"][at]}
+        for at in {low - 1, high - 1} & set(range(self.scored)):
+            before, after = at, at + 1
+            while before > 0 and self._score(before - 1, -1) == self._score(before, 0) is not None:
+                before -= 1
+            while after < self.scored and self._score(after - 1, -1) == self._score(after, 0) is not None:
+                after += 1
+            mixed.update(range(before, after))
+        return low, high, mixed
+
+    def _place(self, at: int) -> int:
+        """Where a frame's first record lies in the order of the file: -1 before the cut, 0 inside, 1 behind it."""
+        first = self.table.columns["first"][at]
+        place = self.places.of_rank(first) if self.places.by_rank else self.places.of_first(self[at][0])
+        return -place if self.places.reverse else place
+
+    def _score(self, at: int, index: int) -> float | None:
+        """The score of a frame's first or last scored record; None where there are no scores."""
+        key = self.places.key
+        found = [score for batch in self[at] for score in batch[key] if isinstance(score, float)] if key else []
+        return found[index] if found else None
 
 
-def _wanted(slicing: Slicing, by: str, fields: dict[str, Any], optional: tuple[str, ...] = ()) -> Wanted:
-    """The verb's own fields beside those that are always read; tokens are required only where they decide."""
-    optional += (slicing.group,) if by == "tokens" else (slicing.group, slicing.tokens_field)
-    everything = {slicing.group: Anything, slicing.tokens_field: Count, **fields}
-    return Wanted(everything, optional, tuple(name for name in fields if name not in optional))
+# Streams in any order: two passes.
 
 
-def _counts(batch: Batch, slicing: Slicing) -> list[int]:
-    return [count or 0 for count in batch[slicing.tokens_field]]
+def scored(source: Source, again: Source, slicing: Slicing, findings: Findings) -> Iterator[Parted]:
+    """A stream parted by a score, its order kept: one pass over the scores, then `again`, the same input, from the start.
+
+    A score takes 16 bytes of memory, and 4 more with `within`.
+    """
+    return _again(again, _select(source, slicing, findings), slicing, findings)
 
 
-def choose(values: np.ndarray, tokens: np.ndarray, eligible: np.ndarray, cut: Cut, by: str) -> np.ndarray:
-    """A mask of the records inside the cut: ordered by value, then by input order, among the eligible ones."""
-    candidates = np.flatnonzero(eligible)
-    order = candidates[np.argsort(values[candidates], kind="stable")]
-    if by == "records":
-        low, high = cut.ranks(len(order))
-        kept = order[low:high]
-    else:
-        weights = tokens[order].astype(np.int64)
-        quantiles = (2 * np.cumsum(weights) - weights) / max(2 * int(weights.sum()), 1)
-        kept = order[(quantiles >= float(cut.low)) & (quantiles < float(cut.high))]
-    mask = np.zeros(len(values), dtype=bool)
-    mask[kept] = True
-    return mask
+def joined(scores: Source, again: Source, corpus: Source, slicing: Slicing, findings: Findings) -> Iterator[Parted]:
+    """A corpus parted by scores that lie in a file of their own, record by record in its order; ids are checked.
 
-
-def _again(source: Source, inside: np.ndarray, eligible: np.ndarray, slicing: Slicing, tally: Tally) -> Iterator[Record]:
-    at = 0
-    fields = {slicing.group: Anything, slicing.tokens_field: Count, "rank": Count}
-    for batch in source.batches(Wanted(fields, tuple(fields))):
-        end = at + len(batch.lines)
-        yield from _chosen(batch, inside[at:end], eligible[at:end], batch["rank"], slicing, tally)
+    Raises DataError where the two do not go together.
+    """
+    selection = _select(scores, slicing, findings)
+    ids = chain.from_iterable(batch["id"] for batch in again.batches(Wanted({"id": Anything}, ("id",))))
+    parter, at = _Parter(slicing, findings.tally), 0
+    for batch in corpus.batches(Wanted({"id": Anything, slicing.group: Anything}, ("id", slicing.group))):
+        theirs, end = list(islice(ids, len(batch))), at + len(batch)
+        wrong = next((index for index, pair in enumerate(zip(batch["id"], theirs, strict=False)) if pair[0] != pair[1]), len(theirs))
+        if wrong < len(batch):
+            fault = f"its id is not that of record {at + wrong + 1} of the scores" if wrong < len(theirs) else "there is no score for it"
+            raise DataError(fault, place=batch.place(wrong), remedy="use the scores of this very corpus, in its order")
+        yield parter.part(batch, *selection.of(slice(at, end), np.full(len(batch), -1)))
         at = end
+    for _ in ids:
+        raise DataError(f"there are more scores than the {at} records", place=again.inputs[0].name)
 
 
-def _chosen(batch: Batch, inside: np.ndarray, eligible: np.ndarray, ranks: list[Any], slicing: Slicing, tally: Tally) -> Iterator[Record]:
-    """The records to keep of a batch, each counted."""
-    kept = (inside & eligible) | ~eligible if slicing.keep_unscored else inside & eligible
-    groups, tokens = batch[slicing.group], _counts(batch, slicing)
-    for at in np.flatnonzero(kept).tolist():
-        group = groups[at] if isinstance(groups[at], str) else None
-        rank = ranks[at] if isinstance(ranks[at], int) and eligible[at] else None
-        yield Record(batch.lines[at], tokens[at], not eligible[at], rank, group)
-        tally.tokens += tokens[at]
-        tally.groups[group or ""] += 1
-    tally.kept += int(kept.sum())
-    tally.unscored += int((~eligible & ~kept).sum())
-    tally.cut += int((eligible & ~kept).sum())
+@dataclass(frozen=True)
+class _Selection:
+    """What was chosen, a value a record: inside the cut, has a score, tokens."""
+
+    inside: np.ndarray
+    scored: np.ndarray
+    tokens: np.ndarray
+
+    def of(self, rows: slice, ranks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        return self.inside[rows], self.scored[rows], ranks, self.tokens[rows]
+
+
+def _select(source: Source, slicing: Slicing, findings: Findings) -> _Selection:
+    """Read the scores, or draw them, and choose."""
+    values, scores, tokens, within = _read(source, slicing)
+    eligible = ~np.isnan(scores)
+    inside, order = choose(values, tokens, eligible, slicing.cut, slicing.by or "records", within)
+    if slicing.key and within is None:
+        order = order[np.argsort(scores[order], kind="stable")]
+        findings.lengths.add(scores[order], tokens[order])
+        if slicing.temperature is None and slicing.cut.keep != "random":
+            findings.ties.add(scores[order], inside[order])
+    findings.length_correlation = findings.lengths.value()
+    return _Selection(inside, eligible, tokens)
+
+
+def _read(source: Source, slicing: Slicing) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
+    """What records are ordered by, their scores, their tokens, and numbers for the values of the `within` field."""
+    draws = slicing.cut.keep == "random" or slicing.temperature is not None
+    rank = (slicing.prefix or "") + "rank"  # without a key, records that a ranking left unscored stay outside
+    fields: dict[str, Any] = {slicing.tokens_field: Count, rank: Anything}
+    required = {slicing.tokens_field} if slicing.by == "tokens" or slicing.cut.tokens is not None else set()
+    if draws:
+        fields |= {"id": Anything, slicing.text_field: str | None, "input_ids": Content | None}
+    if slicing.key:
+        fields[slicing.key], required = Number, required | {slicing.key}
+    if slicing.within:
+        fields[slicing.within], required = Label, required | {slicing.within}
+    labels, parts = Labels(str, int), []
+    for batch in source.batches(Wanted(fields, tuple(name for name in fields if name not in required), tuple(required))):
+        scores = np.array(batch[slicing.key] if slicing.key else [None if one is None else 0 for one in batch[rank]], dtype=float)
+        bits = _bits(batch, slicing) if draws else np.zeros(0, np.uint64)
+        codes = labels.codes(batch[slicing.within]) if slicing.within else np.zeros(0, np.int32)
+        parts.append((scores, bits, counts(batch[slicing.tokens_field]), codes))
+    empty = (np.zeros(0), np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0, np.int32))
+    scores, bits, tokens, codes = (np.concatenate(column) for column in zip(empty, *parts, strict=True))
+    values = scores if not draws else bits if slicing.temperature is None else scores / slicing.temperature + gumbel(bits)
+    return values, scores, tokens, codes if slicing.within else None
+
+
+def _bits(batch: Batch, slicing: Slicing) -> np.ndarray:
+    """Random bits that depend on the seed, a record's id and its text or token ids, and on nothing else."""
+    drawn = []
+    for identity, text, ids in zip(batch["id"], batch[slicing.text_field], batch["input_ids"], strict=True):
+        content = text if ids is MISSING else ids
+        drawn.append(uniform(slicing.seed, None if identity is MISSING else identity, None if content is MISSING else content))
+    return np.array(drawn, dtype=np.uint64)
+
+
+def _again(source: Source, selection: _Selection, slicing: Slicing, findings: Findings) -> Iterator[Parted]:
+    parter, at, rank = _Parter(slicing, findings.tally), 0, (slicing.prefix or "") + "rank"
+    for batch in source.batches(Wanted({slicing.group: Anything, rank: Anything}, (slicing.group, rank))):
+        end = at + len(batch)
+        if end > len(selection.inside):
+            break
+        ranks = np.array([value if type(value) is int else -1 for value in batch[rank]])
+        yield parter.part(batch, *selection.of(slice(at, end), ranks))
+        at = end
+    if at != len(selection.inside):
+        raise InputOutputError("changed while reading", place=source.inputs[0].name, remedy="run again when nothing writes to it")

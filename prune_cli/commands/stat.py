@@ -1,0 +1,67 @@
+"""prune-cli stat"""
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+from . import options
+from .options import Files, Force, GroupBy, OutputFile, Reading, TextField, expanded, option
+
+if TYPE_CHECKING:
+    from ..io.files import Input
+    from ..io.records import Source
+    from ..stages.stat import Wish
+
+
+@expanded
+def stat(
+    files: Files = None,
+    key: Annotated[
+        list[str] | None, option("--key", "-k", metavar="FIELD", help="A score to look at; repeat for more. By default all known ones.")
+    ] = None,
+    verify: Annotated[bool, option("--verify", help="Read everything, and hold it to what the trailer says.")] = False,
+    duplicates: Annotated[bool, option("--duplicates", help="Count exact duplicates of the text, too.")] = False,
+    tokens_field: Annotated[str, option("--tokens-field", metavar="FIELD", help="The count of tokens.")] = "n_scored",
+    text_field: TextField = "text",
+    group_by: GroupBy = "source",
+    output: OutputFile = None,
+    force: Force = False,
+    reading: Reading = Reading(),
+) -> None:
+    """Say what streams hold: records, tokens, thresholds of the scores, by group; one JSON object a file.
+
+    A file of ours says it at once, from its trailer, a ranked one with its thresholds; everything else is read, and then the
+    thresholds are told by group, too. A threshold at 0.25 is the lowest score that `slice --range 0.25:1` keeps.
+
+    Example: prune-cli stat ranked.jsonl.zst | jq .scores
+    """
+    from ..io import files as outputs
+    from ..stages.stat import Wish
+
+    with reading.source("stat", files) as source, outputs.create(output, source.inputs, force=force) as out:
+        for one in source.inputs:
+            wish = Wish(key or (), tokens_field, group_by, text_field if duplicates else None)
+            found = _found(one, source, wish, whole=verify or duplicates or bool(key))
+            out.write(json.dumps({"file": one.name, **found}, indent=2 if out.is_terminal() else None).encode() + b"\n")
+
+
+def _found(one: "Input", source: "Source", wish: "Wish", whole: bool) -> dict[str, Any]:
+    from dataclasses import replace
+
+    from ..io import table
+    from ..stages import stat as stage
+
+    alone = source.only(one)
+    found = None if whole else table.of(one)
+    if found and found.head.get("group") == wish.group:
+        with found.file.open():
+            return {**_origin(found.head), **stage.at_once(found, alone)}
+    head, fields = alone.peek()
+    told = stage.reading(alone, wish if wish.scores else replace(wish, scores=options.scores_among(head, fields)))
+    source.blank, source.skipped = source.blank + alone.blank, source.skipped + alone.skipped
+    return {**_origin(head or {}), **told}
+
+
+def _origin(head: dict[str, Any]) -> dict[str, Any]:
+    """Which verb wrote the stream, and of a ranking what it is a ranking by."""
+    known = head.get("rank") or {}
+    return {"verb": head.get("verb"), **{name: known[name] for name in ("key", "unit", "reverse", "within") if name in known}}

@@ -1,0 +1,115 @@
+"""Our own files by their tables: what the head and trailer say, and single frames, without reading what lies between."""
+
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, chain
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+import zstandard
+
+from ..errors import DataError
+from . import frames
+from .files import Input, failure
+from .frames import FORMAT, HEAD, START, TABLE_END, TRAILER
+
+
+@dataclass(frozen=True)
+class Table:
+    """A file that is one whole stream of ours. `columns` has what the trailer says of each data frame, `totals` the sums."""
+
+    file: Input
+    head: dict[str, Any]
+    columns: dict[str, list[Any]]
+    totals: dict[str, Any]
+    offsets: Sequence[int]
+
+    def frame(self, index: int, buffer: bytearray) -> memoryview:
+        """A data frame as it stands, read into a buffer that is used again. Raises DataError where its CRC-32 is not the trailer's."""
+        size, offset = self.columns["size"][index], self.offsets[index]
+        if len(buffer) < size:
+            buffer.extend(bytes(size - len(buffer)))
+        frame = memoryview(buffer)[:size]
+        try:
+            found = os.preadv(self.file.descriptor, [frame], offset)
+        except OSError as error:
+            raise failure(error, self.file.path, "reading") from None
+        if found != size or crc32(frame) != self.columns["crc"][index]:
+            raise DataError(f"damaged zstd frame at byte {offset}", place=self.file.name, remedy="fetch or make it again")
+        self.file.progress(size)
+        return frame
+
+    def text(self, index: int) -> bytes:
+        """What a data frame holds, decompressed. Raises DataError where it is damaged."""
+        frame = self.frame(index, bytearray())
+        try:
+            if zstandard.frame_content_size(frame) == self.columns["text"][index]:
+                return zstandard.ZstdDecompressor().decompress(frame)
+        except zstandard.ZstdError as error:
+            raise DataError(f"damaged zstd frame at byte {self.offsets[index]} ({error})", place=self.file.name) from None
+        raise DataError(f"the trailer and the frame at byte {self.offsets[index]} disagree", place=self.file.name)
+
+    def line(self, index: int) -> int:
+        """The number of a frame's first line."""
+        return 1 + int(np.sum(self.columns["records"][:index]))
+
+
+def of(file: Input) -> Table | None:
+    """The same for a named input that is not open; the table has it anew, so that it can be read beside whoever reads it now."""
+    if file.path == "-" or not stat.S_ISREG(file.status().st_mode):
+        return None
+    with Input(file.path, file.progress).open() as opened:
+        return find(opened)
+
+
+def find(file: Input) -> Table | None:
+    """The table of an open input, or None where it is no regular file that is one whole stream of ours, undamaged head and tail.
+
+    What is wrong with it is for a reader of the whole to say.
+    """
+    status = os.fstat(file.descriptor)
+    if not stat.S_ISREG(status.st_mode) or file.start > 0:
+        return None
+    try:
+        return _find(file, status.st_size)
+    except (AttributeError, DataError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _find(file: Input, size: int) -> Table | None:
+    end = _pread(file, 9, max(0, size - 9))
+    count = int.from_bytes(end[:4], "little")
+    if end[4:] != TABLE_END or count < 3 or 8 * count + 17 > size:
+        return None
+    seek_table = _pread(file, 8 * count + 17, size - 8 * count - 17)
+    packed = np.frombuffer(seek_table, "<u4", 2 * count, 8)[::2].tolist()
+    if sum(packed) + len(seek_table) != size or packed[0] != len(START):
+        return None
+    offsets = list(accumulate(packed, initial=0))
+    start, head, trailer = (_pread(file, packed[index], offsets[index]) for index in (0, 1, count - 1))
+    told = frames.unpacked(head, HEAD, "head", start), frames.unpacked(trailer, TRAILER, "trailer")
+    if start != START or told[0].get("format") != FORMAT or told[1].get("head") != crc32(start + head):
+        return None
+    columns, totals = told[1]["frames"], told[1]["totals"]
+    pairs = [(packed[0], 0), (packed[1], 0), *zip(columns["size"], columns["text"], strict=True), (packed[-1], 0)]
+    if frames.seek_table(pairs) != seek_table or not _is_sound(columns, count - 3):
+        return None
+    return Table(file, told[0], columns, totals, offsets[2:-2])
+
+
+def _is_sound(columns: dict[str, list[Any]], frames: int) -> bool:
+    """Whether the columns are what we write, a value a frame; the checksums have said that they are what was written."""
+    numbers = [columns[name] for name in ("size", "text", "crc", "records", "nulls", "tokens")]
+    counts = chain(*numbers, *(pair for groups in columns["groups"] for pair in groups.values()))
+    ranks = (rank for rank in chain(columns["first"], columns["last"]) if rank is not None)
+    return all(len(column) == frames for column in columns.values()) and all(type(one) is int and one >= 0 for one in chain(counts, ranks))
+
+
+def _pread(file: Input, size: int, offset: int) -> bytes:
+    try:
+        return os.pread(file.descriptor, size, offset)
+    except OSError as error:
+        raise failure(error, file.path, "reading") from None

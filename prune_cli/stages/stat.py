@@ -1,0 +1,145 @@
+"""What a stream holds: records, tokens, groups, and the scores at which shares of it end."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from hashlib import blake2b
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from ..correlation import LengthCorrelation
+from ..cuts import Cut
+from ..errors import DataError
+from ..io.lines import Block, line_ends
+from ..io.records import MISSING, Anything, Batch, Content, Count, Number, Source, Wanted
+from ..io.rows import Labels, counts
+from ..io.sink import GROUPS
+from ..io.table import Table
+from ..places import ranking_of
+
+SHARES = ("0", "0.01", "0.05", "0.1", "0.25", "0.3", "0.5", "0.7", "0.75", "0.9", "0.95", "0.99", "1")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is looked at: the scores, the count of tokens, the group field; for duplicates the text field, else none."""
+
+    scores: Sequence[str]
+    tokens_field: str = "n_scored"
+    group: str = "source"
+    text_field: str | None = None
+
+
+def at_once(table: Table, source: Source) -> dict[str, Any]:
+    """What the table of a whole file of ours says; of a ranking the thresholds, too, from the few frames in which they lie."""
+    totals, known = table.totals, ranking_of(table.head)
+    groups = {name: {"records": records, "tokens": tokens} for name, (records, tokens) in totals["groups"].items()}
+    found = {"records": totals["records"], "nulls": totals["nulls"], "tokens": totals["tokens"], "bytes": totals["text"]}
+    scores = {known["key"]: _ranked(table, source, known)} if known and not known.get("within") else {}
+    return {**found, "groups": groups, "scores": scores, "length_correlation": totals.get("length_correlation"), "verified": False}
+
+
+def _ranked(table: Table, source: Source, known: dict[str, Any]) -> dict[str, Any]:
+    """Thresholds of a ranked file, which has the scored records in order."""
+    scored = [records - nulls for records, nulls in zip(table.columns["records"], table.columns["nulls"], strict=True)]
+    ends, decoded = list(accumulate(scored)), {}
+    n = ends[-1] if ends else 0
+
+    def score(place: int) -> float:
+        place = n - 1 - place if known["reverse"] else place
+        at = bisect_right(ends, place)
+        if at not in decoded:
+            text = table.text(at)
+            block = Block(table.file.name, table.line(at), text, line_ends(text))
+            batches = source.decoded([block], Wanted({known["key"]: Number}))
+            decoded[at] = [one for batch in batches for one in batch[known["key"]] if one is not None]
+        return float(decoded[at][place - ends[at]])  # counted from the frame's end
+
+    return {"records": n, "quantiles": {share: score(place) for share, place in _places(n).items()}}
+
+
+def _places(n: int) -> dict[str, int]:
+    """For each share the rank of the lowest record that `slice --range SHARE:1` keeps; for 1 that of the highest there is."""
+    return {share: min(Cut("range", Decimal(share)).ranks(n)[0], n - 1) for share in SHARES} if n else {}
+
+
+def reading(source: Source, wish: Wish) -> dict[str, Any]:
+    """The same by reading everything, for any stream, and by group; 8 bytes of memory a record and score, 24 more for duplicates.
+
+    Raises DataError where the trailers of our own streams count other records than come.
+    """
+    labels, parts, texts, size = Labels(str, most=GROUPS + 1), [], [], 0
+    for batch in source.batches(_wanted(wish)):
+        scores = np.array([_numbers(batch[name]) for name in wish.scores]).reshape(len(wish.scores), len(batch))
+        parts.append((scores, counts(batch[wish.tokens_field]), labels.codes(batch[wish.group])))
+        texts += [_digests(batch, wish.text_field)] if wish.text_field else []
+        size += len(batch.text)
+    nothing = (np.zeros((len(wish.scores), 0)), np.zeros(0, np.int64), np.zeros(0, np.int32))
+    scores, tokens, groups = (np.concatenate(column, axis=-1) for column in zip(nothing, *parts, strict=True))
+    found = {**_described(scores, tokens, wish), "bytes": size}
+    _check(found, source)
+    by_group = {name: _described(scores[:, groups == code], tokens[groups == code], wish) for code, name in enumerate(labels.names)}
+    correlation = _correlation(scores[0], tokens) if len(scores) == 1 else None
+    duplicates = {"duplicates": _duplicates(texts)} if wish.text_field else {}
+    shown = dict(sorted(by_group.items())) if len(by_group) <= GROUPS else {}
+    return {**found, "groups": shown, "length_correlation": correlation, "verified": True, **duplicates}
+
+
+def _wanted(wish: Wish) -> Wanted:
+    fields: dict[str, Any] = {wish.group: Anything, wish.tokens_field: Count, **dict.fromkeys(wish.scores, Number)}
+    if wish.text_field:
+        fields |= {wish.text_field: str | None, "input_ids": Content | None}
+    return Wanted(fields, tuple(fields), tuple(wish.scores))
+
+
+def _numbers(values: list[Any]) -> np.ndarray:
+    return np.array([None if value is MISSING else value for value in values], dtype=float)
+
+
+def _described(scores: np.ndarray, tokens: np.ndarray, wish: Wish) -> dict[str, Any]:
+    nulls = int(np.isnan(scores).all(0).sum()) if len(scores) else 0
+    found = {name: _thresholds(np.sort(row[~np.isnan(row)])) for name, row in zip(wish.scores, scores, strict=True)}
+    return {"records": len(tokens), "nulls": nulls, "tokens": int(tokens.sum()), "scores": found}
+
+
+def _thresholds(ordered: np.ndarray) -> dict[str, Any]:
+    return {"records": len(ordered), "quantiles": {share: float(ordered[place]) for share, place in _places(len(ordered)).items()}}
+
+
+def _correlation(scores: np.ndarray, tokens: np.ndarray) -> float | None:
+    order = np.argsort(scores, kind="stable")[: int((~np.isnan(scores)).sum())]
+    lengths = LengthCorrelation()
+    lengths.add(scores[order], tokens[order])
+    found = lengths.value()
+    return None if found is None else round(found, 6)
+
+
+def _digests(batch: Batch, text_field: str) -> np.ndarray:
+    """128 bits for each text, or for each list of token ids where there is one."""
+    found = []
+    for index, (text, ids) in enumerate(zip(batch[text_field], batch["input_ids"], strict=True)):
+        content = text if ids is MISSING else ids
+        if content is MISSING or content is None:
+            raise DataError(
+                f"no field `{text_field}` (nor `input_ids`)", place=batch.place(index), remedy="--text-field FIELD names the text"
+            )
+        data = content.encode() if isinstance(content, str) else np.array(content, dtype=np.int64).tobytes()
+        found.append(blake2b(data, digest_size=16, person=type(content).__name__.encode()).digest())
+    return np.array(found, dtype="V16")
+
+
+def _duplicates(texts: list[np.ndarray]) -> dict[str, int]:
+    pairs = np.concatenate([np.zeros(0, "V16"), *texts]).view(np.dtype([("high", "<u8"), ("low", "<u8")]))
+    sizes = np.unique(pairs, return_counts=True)[1]
+    return {"distinct": len(sizes), "copies": len(pairs) - len(sizes), "most_often": int(sizes.max(initial=0))}
+
+
+def _check(found: dict[str, Any], source: Source) -> None:
+    """Hold the counts to the trailers', where every part of the stream has one."""
+    if source.trailers and len(source.trailers) == len(source.heads) and not source.skipped:
+        told = sum(trailer["totals"]["records"] for trailer in source.trailers)
+        if told != found["records"]:
+            raise DataError(f"the trailer counts {told} records, {found['records']} came", remedy="fetch or make it again")

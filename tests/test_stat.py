@@ -1,0 +1,74 @@
+"""stat: the same numbers from the trailer, from reading everything, and from DuckDB."""
+
+import json
+
+import pytest
+
+from .conftest import damaged, lines, prune, records, scored, status_of
+
+
+def stat(run, *arguments: object, **more) -> dict:
+    return json.loads(run("stat", *arguments, **more).stdout)
+
+
+def test_the_trailer_says_what_reading_everything_says(here, ranked):
+    at_once, read = stat(here, ranked), stat(here, "--verify", ranked)
+    assert (at_once["verified"], read["verified"]) == (False, True)
+    for name in ("records", "nulls", "tokens", "bytes", "scores", "length_correlation", "verb", "key", "unit"):
+        assert at_once[name] == read[name], name
+    assert at_once["groups"] == {name: {"records": one["records"], "tokens": one["tokens"]} for name, one in read["groups"].items()}
+
+
+def test_a_threshold_is_the_lowest_score_that_the_range_from_there_keeps(here, ranked, corpus):
+    for path in (ranked, corpus):
+        found = stat(here, path)["scores"]["perplexity"]["quantiles"]
+        for share in ("0", "0.25", "0.9"):
+            kept = records(here("slice", "--range", f"{share}:1", ranked).stdout)
+            assert found[share] == kept[0]["perplexity"]
+
+
+def test_a_reversed_ranking_and_a_slice_have_their_own_thresholds(here, corpus, ranked, tmp_path):
+    here("rank", "-r", corpus, "-o", tmp_path / "reversed")
+    assert stat(here, tmp_path / "reversed")["scores"] == stat(here, ranked)["scores"]
+    assert stat(here, tmp_path / "reversed")["length_correlation"] == stat(here, ranked)["length_correlation"]
+    here("slice", "--keep", "top", "--frac", "0.5", ranked, "-o", tmp_path / "top")
+    assert stat(here, tmp_path / "top")["scores"] == stat(here, "--verify", tmp_path / "top")["scores"]
+
+
+def test_duckdb_counts_the_same_by_source(here, corpus):
+    duckdb = pytest.importorskip("duckdb")
+    query = (
+        "select source, count(*), count(*) - count(perplexity), sum(n_scored), min(perplexity), max(perplexity) "
+        f"from read_json('{corpus}', format='newline_delimited') group by source order by source"
+    )
+    for (name, count, nulls, tokens, least, most), (ours, group) in zip(
+        duckdb.sql(query).fetchall(), stat(here, corpus)["groups"].items(), strict=True
+    ):
+        quantiles = group["scores"]["perplexity"]["quantiles"]
+        assert (ours, group["records"], group["nulls"], group["tokens"]) == (name, count, nulls, tokens)
+        assert (quantiles["0"], quantiles["1"]) == (least, most)
+
+
+def test_exact_duplicates_of_the_text_are_counted(here):
+    found = stat(here, "--duplicates", stdin=lines({"text": text} for text in ("a", "b", "a", "c", "a", "b")))
+    assert found["duplicates"] == {"distinct": 3, "copies": 3, "most_often": 3}
+    assert b"no field `text`" in here("stat", "--duplicates", stdin=b'{"id":1}\n', status=65).stderr
+
+
+def test_several_files_are_told_of_one_by_one(here, corpus, ranked):
+    told = [json.loads(line) for line in here("stat", corpus, ranked).stdout.splitlines()]
+    assert [one["file"] for one in told] == [str(corpus), str(ranked)]
+    assert [one["records"] for one in told] == [200, 200]
+
+
+def test_an_empty_stream_holds_nothing(here):
+    assert stat(here, "--allow-empty", stdin=b"")["records"] == 0
+    assert stat(here, stdin=prune("rank", "-k", "a", "--allow-empty", stdin=b"").stdout)["records"] == 0
+
+
+def test_damage_is_seen_where_it_is_read(ranked, tmp_path):
+    victim = tmp_path / "damaged"
+    for what, broken in damaged(ranked.read_bytes(), 100):
+        victim.write_bytes(broken)
+        assert status_of("stat", "--verify", "-f", "-o", tmp_path / "out", victim) == 65, what
+    assert len(records(ranked.read_bytes())) == len(scored(200))
