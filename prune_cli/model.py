@@ -6,7 +6,7 @@ without a mask (causal attention never looks there), and of a batch only the sco
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -19,7 +19,6 @@ from .encoding import Document as Document
 from .encoding import Encoder, Ids
 from .errors import ConfigurationError, OutOfMemoryError
 from .head import Head, split
-from .kernels import keep_freed_memory
 from .loading import Loaded, is_out_of_memory
 from .loading import Settings as Settings
 from .pretrained import tokenizer_hash
@@ -31,7 +30,7 @@ Statistics = dict[str, NDArray[np.float32]]  # by the names that head.py explain
 
 ENOUGH, PADDING = 1024, 1 / 16  # a batch of so many tokens ends where one more row would make more than this share of it padding
 WHOLE_LOGITS_BYTES = 1 << 28  # for models whose own forward has to be used
-CACHE_BYTES = {"cpu": 1 << 27, "cuda": 1 << 32}  # of keys and values, while tokens are generated
+CACHE_BYTES = {"cpu": 1 << 28, "cuda": 1 << 32}  # of keys and values, while tokens are generated
 SEQUENCES, LENGTH = 256, 65  # generated side by side at most, and of about so many tokens
 
 Result = TypeVar("Result")
@@ -53,8 +52,6 @@ class LanguageModel:
         assert settings.batch_tokens is not None
         self._context, self._stride, self._batch_tokens = settings.context, settings.stride, settings.batch_tokens
         self._directory, self._device = loaded.directory, torch.device(settings.device)
-        if self._device.type == "cpu":
-            keep_freed_memory()
         self.vocabulary: int = loaded.network.config.get_text_config().vocab_size
         self.flops_per_token = 2 * loaded.parameters
         self._ends = _ends(loaded.network, loaded.tokenizer)
@@ -66,7 +63,7 @@ class LanguageModel:
             log.info("%s: its output is more than a matrix product; its own forward is used, which is slower", name)
             self._batch_tokens = min(self._batch_tokens, max(1, WHOLE_LOGITS_BYTES // (4 * self.vocabulary)))
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """The same for two directories with the same weights and configuration."""
         return directory_hash(self._directory)

@@ -181,3 +181,11 @@ def test_damaged_streams_are_refused(gpt2, tmp_path, here):
         victim.write_bytes(broken)
         assert status_of("score", "--overwrite", "--model", gpt2, victim, "-o", tmp_path / "out") == 65, what
         assert not (tmp_path / "out").exists()
+
+
+def test_a_reader_that_left_is_noticed_within_a_batch(gpt2, tmp_path):
+    """One window of a single document in many batches: nothing is written before its end, and nobody waits for that."""
+    (tmp_path / "long.jsonl").write_bytes(lines([{"text": "the quick brown fox " * 400_000}]))
+    shell = '"$0" -m prune_cli score --batch-tokens 1 --model "$1" "$2" | true; echo ${PIPESTATUS[0]}'
+    done = subprocess.run(["bash", "-c", shell, command()[0], gpt2, tmp_path / "long.jsonl"], capture_output=True, timeout=100)
+    assert (done.stdout, done.stderr) == (b"141\n", b"")

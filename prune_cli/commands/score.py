@@ -13,7 +13,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Annotated, Any
 from zlib import crc32
 
-from .. import terminal
+from .. import metrics, terminal
 from ..errors import UsageError
 from . import options
 from .options import Files, GroupBy, Model, Overwrite, Prefix, Streams, TextField, expanded, option
@@ -232,7 +232,8 @@ class Corpus:
 def score(
     files: Files = None,
     metric: Annotated[
-        list[str] | None, option("--metric", "-m", metavar="NAME", help="What to compute; repeat for more.", show_default="perplexity")
+        list[str] | None,
+        option("--metric", "-m", metavar="NAME", help=f"Repeat for more: {', '.join(metrics.names())}.", show_default="perplexity"),
     ] = None,
     text_field: TextField = "text",
     prefix: Prefix = "",
@@ -252,7 +253,6 @@ def score(
 
     Example: prune-cli score --model ./reference corpus.jsonl.zst -o scored.jsonl.zst --resume
     """
-    from .. import metrics
     from ..io.scores import Layout, counts, names
 
     chosen = [metrics.load(name) for name in dict.fromkeys(metric or ["perplexity"])]
