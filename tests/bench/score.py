@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 
@@ -101,7 +102,7 @@ def recite(path: Path, texts: list[str]) -> None:
     """Memorization in batches against plain `generate`, a record at a time, in float32."""
     model = load(str(path), Settings(device="cpu", dtype="float32"))
     documents = [document for document in model.encode_many(texts) if len(document.tokens) > 65][:52]
-    plain = pretrained.load_model(path)
+    plain: Any = pretrained.load_model(path)
 
     def one_at_a_time() -> None:
         for document in documents[:6]:
