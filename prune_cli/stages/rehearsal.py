@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,13 +79,3 @@ def self_check(contents: Sequence[Content], places: Sequence[str], score: Score,
 
 def _mean(fields: dict[str, Any]) -> float:
     return float(fields["nll_sum"] / fields["n_scored"]) if fields["n_scored"] else 0.0
-
-
-def until(items: Iterable[Any], enough: Callable[[Any], bool]) -> list[Any]:
-    """The first items, up to the one with which there are enough."""
-    taken: list[Any] = []
-    for item in items:
-        taken.append(item)
-        if enough(item):
-            break
-    return taken
