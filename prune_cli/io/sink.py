@@ -290,7 +290,7 @@ class Frames(Sink):
         if not hasattr(self.workers, "compressor"):
             self.workers.compressor = zstandard.ZstdCompressor(level=self.writing.level, write_checksum=True, write_content_size=True)
         compressor: zstandard.ZstdCompressor = self.workers.compressor
-        frame = compressor.compress(b"".join(pieces))
+        frame = compressor.compress(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         return frame, crc32(frame)
 
     def _write_frame(self, frame: Text, crc: int) -> None:
