@@ -449,3 +449,7 @@ def test_random_numbers_need_the_texts(here, corpus):
 )
 def test_options_that_contradict_each_other_are_told_of(options, fault, here, ranked):
     assert fault in here("slice", *options, ranked, status=2).stderr
+
+
+def test_standard_input_is_not_both_the_scores_and_the_corpus(here):
+    assert b"named twice" in here("slice", "--scores", "-", "--keep", "top", "--frac", "0.5", stdin=b"{}\n", status=2).stderr

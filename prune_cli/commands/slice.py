@@ -132,6 +132,8 @@ def slice(
     cut = wish.cut()
     if within and cut.tokens is not None:
         raise UsageError("--tokens is a budget for the whole", remedy="leave out --within, or say how much with --frac")
+    if scores == "-" and "-" in (files or ["-"]):
+        raise UsageError("standard input (-) is named twice", remedy="it can be read only once")
     if scores is not None and wish.draws:
         raise UsageError(
             "random numbers depend on the texts, which --scores FILE has not", remedy="put the scores into the corpus, and use -k"
