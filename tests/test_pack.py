@@ -186,6 +186,7 @@ def test_packing_is_a_partition(texts, context, keep, batch):
     [
         ({"body": "x"}, b"no field `text`"),
         ({"text": 3}, b"`text` is a number"),
+        ({"id": 1, "text": None}, b"`text` is null, not a string"),
         ({"input_ids": [1, 2]}, b"packed or tokenized already; pack documents"),
         ({"text": "a", "input_ids": [1, 2]}, b"packed or tokenized already"),
     ],

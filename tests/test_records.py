@@ -174,3 +174,8 @@ def test_any_split_into_files_and_frames_gives_the_same_output(split, tmp_path):
         paths.append(tmp_path / f"{at:03}.zst")
         paths[-1].write_bytes(zstd(*(lines([record]) for record in corpus[at : at + split])))
     assert prune("rank", "--plain", *paths).stdout == whole
+
+
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "\udcff"])
+def test_a_field_whose_name_needs_escapes_cannot_be_asked_for(name, here):
+    assert b"cannot be asked for" in here("rank", "-k", name, stdin=b'{"a":1}\n', status=2).stderr

@@ -111,11 +111,11 @@ def test_ids_win_over_text_and_their_first_is_not_scored(gpt2, here):
     ("record", "words"),
     [
         ({"body": "x"}, b"no field `text` (nor `input_ids`); the record has body"),
-        ({"text": None}, b"`text` is null"),
+        ({"text": None}, b"`text` is null, not a string"),
         ({"text": 3}, b"`text` is a number"),
         ({"input_ids": [1, 99999]}, b"input_ids has 99999"),
         ({"input_ids": [-1]}, b"input_ids has -1"),
-        ({"input_ids": "x"}, b"`input_ids` is a string"),
+        ({"input_ids": "x"}, b'`input_ids` is a string ("x"), not a list of token ids'),
         ({"text": "x", "perplexity": 1}, b"`perplexity` is already there; --overwrite"),
     ],
 )

@@ -436,3 +436,20 @@ def test_a_ranking_with_a_prefix_is_sliced_by_its_own_fields(here, corpus, tmp_p
 
 def test_random_numbers_need_the_texts(here, corpus):
     assert b"use -k" in here("slice", "--keep", "random", "--frac", "0.5", "--scores", corpus, corpus, status=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        (["--min", "52", "--max", "30"], b"no score is at least 52 and at most 30"),
+        (["--keep", "top", "--frac", "0.5", "--min", "30"], b"exclude each other"),
+        (["--keep", "top", "--frac", "0.5", "--range", "0:1"], b"exclude each other"),
+        (["--keep", "top", "--frac", "0.5", "--tokens", "10"], b"--frac and --tokens exclude each other"),
+    ],
+)
+def test_options_that_contradict_each_other_are_told_of(options, fault, here, ranked):
+    assert fault in here("slice", *options, ranked, status=2).stderr
+
+
+def test_standard_input_is_not_both_the_scores_and_the_corpus(here):
+    assert b"named twice" in here("slice", "--scores", "-", "--keep", "top", "--frac", "0.5", stdin=b"{}\n", status=2).stderr

@@ -61,16 +61,24 @@ class Wish:
         from ..cuts import Cut, fraction
 
         part, between, scores = self.keep or self.sample, self.range_, self.least is not None or self.most is not None
-        if [part is not None, between is not None, scores].count(True) != 1:
+        asked = [part is not None, between is not None, scores].count(True)
+        if asked > 1:
+            raise UsageError("--keep, --range and --min or --max exclude each other", remedy="name one")
+        if asked == 0:
             raise UsageError("say what to keep", remedy="--keep PART with --frac F or --tokens N; or --range LO:HI; or --min, --max")
         if part is None and (self.frac is not None or self.tokens is not None):
             raise UsageError("--frac and --tokens go with --keep")
         if between is not None:
             return Cut("range", *_range(between))
         if scores:
-            return Cut("scores", least=_score(self.least, "-inf"), most=_score(self.most, "inf"))
+            least, most = _score(self.least, "-inf"), _score(self.most, "inf")
+            if least > most:
+                raise UsageError(f"no score is at least {least:g} and at most {most:g}", remedy="give --min the lower one")
+            return Cut("scores", least=least, most=most)
         keep = (self.keep or Keep.top).value
-        if (self.frac is None) == (self.tokens is None):
+        if self.frac is not None and self.tokens is not None:
+            raise UsageError("--frac and --tokens exclude each other", remedy="name one")
+        if self.frac is None and self.tokens is None:
             raise UsageError(f"--keep {keep} needs --frac F or --tokens N", remedy="for example --frac 0.5")
         if self.sample is not None and (not 0 < self.sample < float("inf") or keep in ("middle", "random")):
             raise UsageError("--sample takes a TEMPERATURE above 0, and draws from the top (or --keep bottom)")
@@ -124,6 +132,8 @@ def slice(
     cut = wish.cut()
     if within and cut.tokens is not None:
         raise UsageError("--tokens is a budget for the whole", remedy="leave out --within, or say how much with --frac")
+    if scores == "-" and "-" in (files or ["-"]):
+        raise UsageError("standard input (-) is named twice", remedy="it can be read only once")
     if scores is not None and wish.draws:
         raise UsageError(
             "random numbers depend on the texts, which --scores FILE has not", remedy="put the scores into the corpus, and use -k"

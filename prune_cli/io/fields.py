@@ -18,13 +18,18 @@ WORDS = {
     Number: "a finite number or null",
     Count: "a whole number",
     str: "a string",
+    str | None: "a string",
+    list[int]: "a list of token ids",
     Content: "a string or a list of token ids",
+    Content | None: "a string or a list of token ids",
     Label: "a string or a whole number",
 }
 
 
 def is_wrong(value: object, kind: Any) -> bool:
-    """Whether a value is not of one of the kinds above."""
+    """Whether a value is not of one of the kinds above; as the bytes that stand there, every value is right."""
+    if kind is msgspec.Raw:
+        return False
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError:

@@ -18,7 +18,7 @@ import numpy as np
 import orjson
 from msgspec import UNSET, Raw, UnsetType
 
-from ..errors import DataError, PruneError
+from ..errors import DataError, PruneError, UsageError
 from . import frames
 from .fields import COUNTED, MISSING, WORDS, Anything, Content, Count, Label, Number, is_wrong, kind_of
 from .files import Input
@@ -225,6 +225,10 @@ class _Decoder:
     def __init__(self, wanted: Wanted, reading: Reading) -> None:
         self.wanted, self.reading = wanted, reading
         self.names = [*wanted.fields, *(name for name in wanted.fresh if name not in wanted.fields)]
+        if odd := next((name for name in self.names if re.search(r'["\\\0-\x1f\ud800-\udfff]', name)), None):
+            raise UsageError(
+                f"a field named {odd!r} cannot be asked for", remedy="rename it: UTF-8 without quotes, backslashes, control characters"
+            )
         self.attributes = [f"field_{index}" for index in range(len(self.names))]
         types = [wanted.fields.get(name, Raw) for name in self.names]
         members = [(attribute, kind | UnsetType, UNSET) for attribute, kind in zip(self.attributes, types, strict=True)]
@@ -344,8 +348,9 @@ def _words(line: bytes, error: Exception, wanted: Wanted) -> tuple[str]:
         return (f"not an object but {kind_of(record)}",)
     for name, kind in wanted.fields.items():
         if name in record and is_wrong(record[name], kind):
-            shown = orjson.dumps(record[name])[:40].decode(errors="replace")  # what stands there, not all of it
-            return (f"`{name}` is {kind_of(record[name])} ({shown}), not {WORDS.get(kind, kind)}; the record has {_keys(line)}",)
+            shown = f" ({orjson.dumps(record[name])[:40].decode(errors='replace')})"  # what stands there, not all of it
+            found = kind_of(record[name]) + (shown if record[name] is not None else "")
+            return (f"`{name}` is {found}, not {WORDS.get(kind, kind)}; the record has {_keys(line)}",)
     return (str(error),)
 
 
