@@ -355,6 +355,14 @@ def test_a_sample_is_exact_nested_and_does_not_depend_on_the_order(here, ranked,
     assert set(ids(here("slice", "--sample", "30", "--frac", "0.3", "--seed", "1", ranked).stdout)) != set(third)
 
 
+def test_a_sample_of_a_random_part_is_as_fair_as_one_of_the_whole(here):
+    """Half of the records weigh e, half 1: a tenth, drawn out of a random half, has some 0.72 of the heavy ones, whatever the half."""
+    part = here("slice", "--keep", "random", "--frac", "0.5", "-k", "s", stdin=lines({"id": at, "s": at % 2} for at in range(8000))).stdout
+    drawn = [one["s"] for one in records(here("slice", "--sample", "1", "-k", "s", "--frac", "0.1", stdin=part).stdout)]
+    assert len(drawn) == 400
+    assert abs(sum(drawn) / 400 - 0.72) < 4 * np.sqrt(0.72 * 0.28 / 400)
+
+
 def test_what_is_cut_is_the_rest(here, ranked):
     for options in (CUTS[0], ["--keep", "random", "--frac", "0.4"], ["--keep", "top", "--tokens", "4000"]):
         kept, inverted = (ids(here("slice", *options, *more, ranked).stdout) for more in ([], ["--invert"]))

@@ -82,6 +82,6 @@ def _top_level(line: bytes) -> Iterator[tuple[str, bytes]]:
             start, name = match.end(), None
 
 
-def uniform(seed: int, identity: Any, content: str | list[int] | None) -> int:
+def uniform(seed: Any, identity: Any, content: str | list[int] | None) -> int:
     """64 random bits that depend on the seed, the record's id and its text or token ids alone (BLAKE2b)."""
     return int.from_bytes(blake2b(orjson.dumps([seed, identity, content]), digest_size=8).digest())

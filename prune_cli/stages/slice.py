@@ -304,10 +304,11 @@ def _read(source: Source, slicing: Slicing) -> tuple[np.ndarray, np.ndarray, np.
 
 def _bits(batch: Batch, slicing: Slicing) -> np.ndarray:
     """Random bits that depend on the seed, a record's id and its text or token ids, and on nothing else."""
+    seed = slicing.seed if slicing.temperature is None else ("sample", slicing.seed)  # or a random part decides
     drawn = []
     for identity, text, ids in zip(batch["id"], batch[slicing.text_field], batch["input_ids"], strict=True):
         content = text if ids is MISSING else ids
-        drawn.append(uniform(slicing.seed, None if identity is MISSING else identity, None if content is MISSING else content))
+        drawn.append(uniform(seed, None if identity is MISSING else identity, None if content is MISSING else content))
     return np.array(drawn, dtype=np.uint64)
 
 
