@@ -1,6 +1,5 @@
 """The app: its verbs in the order a corpus meets them, and how every way to end becomes an exit status."""
 
-import gc
 import os
 import signal
 import sys
@@ -52,7 +51,6 @@ def main() -> NoReturn:
     """Run the verb on the command line and end with the contract's exit status."""
     _hold_standard_streams()
     _catch_signals()
-    gc.set_threshold(200_000, 50, 50)  # half a million lines are no garbage: looking for it took rank 0.15 of 5.35 s
     sys.setrecursionlimit(max(DEPTH, sys.getrecursionlimit()))
     if "OMP_WAIT_POLICY" not in os.environ:
         # How often a waiting thread looks before it sleeps; GNU's 300,000 take 2 to 8 times as long on a busy machine. Scoring 124M on

@@ -82,10 +82,6 @@ class Head:
         found = [self._statistics(*chunk, wanted) for chunk in chunks]
         return {name: torch.cat([each[name] for each in found]) for name in wanted}
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Of a few rows, for choosing the next token: (R, D) → (R, V)."""
-        return hidden if self.weight is None else nn.functional.linear(hidden, self.weight, self.bias)
-
     def _statistics(self, hidden: Tensor, targets: Tensor, wanted: Collection[str]) -> dict[str, Tensor]:
         own = self._own(hidden, targets)  # (R)
         rounded = own.to(self.dtype)

@@ -27,7 +27,7 @@ ROWS = 2048  # of a product, for which the layout is chosen
 
 def make_fast(network: Any) -> None:
     """Replace what there is a faster form of, in place."""
-    if network.device.type == "cpu" and network.config.model_type in FAMILIES and has_packed_products():
+    if network.device.type == "cpu" and network.config.model_type in FAMILIES and has_packed_products(network.dtype):
         for module in list(network.base_model.modules()):
             _fuse(module, *FAMILIES[network.config.model_type])
             for name, layer in list(module.named_children()):
@@ -39,10 +39,12 @@ def make_fast(network: Any) -> None:
                 setattr(module, name, nn.GELU(approximate="tanh"))
 
 
-def has_packed_products() -> bool:
-    """Whether this torch can lay matrices out beforehand."""
+def has_packed_products(dtype: torch.dtype) -> bool:
+    """Whether this torch and processor can lay matrices of this type out beforehand."""
     operations = torch.ops.mkldnn
-    known = hasattr(operations, "_linear_pointwise") and hasattr(operations, "_reorder_linear_weight")
+    known = all(hasattr(operations, name) for name in ("_linear_pointwise", "_reorder_linear_weight", "_is_mkldnn_bf16_supported"))
+    if known and dtype == torch.bfloat16:
+        known = operations._is_mkldnn_bf16_supported()
     return known and torch.backends.mkldnn.is_available() and platform.machine() in ("x86_64", "AMD64")
 
 

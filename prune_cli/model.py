@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 Statistics = dict[str, NDArray[np.float32]]  # by the names that head.py explains, a number for each scored token, in order
 
-ENOUGH, PADDING = 1024, 1 / 16  # a batch of so many tokens ends where one more row would make more than this share of it padding
+ENOUGH, PADDING = 1 / 4, 1 / 16  # a batch that is this full ends where one more row would make more than this share of it padding
 WHOLE_LOGITS_BYTES = 1 << 28  # for models whose own forward has to be used
 CACHE_BYTES = {"cpu": 1 << 28, "cuda": 1 << 32}  # of keys and values, while tokens are generated
 SEQUENCES, LENGTH = 256, 65  # generated side by side at most, and of about so many tokens
@@ -127,7 +127,7 @@ class LanguageModel:
         most, filled = min(len(rows), max(1, self._batch_tokens // width)), rows[0].width
         for count in range(1, most):
             filled += rows[count].width
-            if count * width >= ENOUGH and filled < (1 - PADDING) * (count + 1) * width:
+            if count * width >= ENOUGH * self._batch_tokens and filled < (1 - PADDING) * (count + 1) * width:
                 return count
         return most
 

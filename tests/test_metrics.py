@@ -25,6 +25,9 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "gpt2": lambda: transformers.GPT2Config(n_positions=CONTEXT, n_embd=64, n_layer=2, n_head=4, **ENDS),
     "llama": lambda: transformers.LlamaConfig(num_key_value_heads=2, **SHAPE, **ENDS),
     "neox": lambda: transformers.GPTNeoXConfig(**SHAPE, **ENDS),
+    "mistral": lambda: transformers.MistralConfig(num_key_value_heads=2, **SHAPE, **ENDS),
+    "qwen2": lambda: transformers.Qwen2Config(num_key_value_heads=2, **SHAPE, **ENDS),
+    "qwen3": lambda: transformers.Qwen3Config(num_key_value_heads=2, head_dim=16, **SHAPE, **ENDS),
 }
 ONE_PASS = ("perplexity", "el2n", "bits_per_byte", "entropy", "brier", "top_k_accuracy")
 TEXTS = [
@@ -94,7 +97,8 @@ def plain(path: Path, text: str) -> dict[str, float]:
 
 def scored(here, *arguments: object, texts=TEXTS, **more):
     corpus = lines({"id": f"doc-{at}", "text": text} for at, text in enumerate(texts))
-    return records(here("score", "--dtype", "float32", *arguments, stdin=corpus, **more).stdout)
+    dtype = () if "--dtype" in arguments else ("--dtype", "float32")
+    return records(here("score", *dtype, *arguments, stdin=corpus, **more).stdout)
 
 
 def flags(names) -> list[str]:
@@ -220,6 +224,19 @@ def test_a_self_check_compares_with_float32_one_at_a_time(models, tmp_path, here
     assert 0 < json.loads((tmp_path / "s").read_text())["self_check"] < 0.05
     here("score", "--self-check", 4, "--dtype", "float32", "-f", "--summary", tmp_path / "s", "--model", models["llama"], stdin=corpus)
     assert json.loads((tmp_path / "s").read_text())["self_check"] < 1e-4
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bfloat16_is_near_float32_in_every_family(family, models, here):
+    """Whose layers are replaced by ones that are laid out beforehand."""
+    exact = [plain(models[family], text)["perplexity"] for text in TEXTS if text]
+    near = [one["perplexity"] for one in scored(here, "--dtype", "bfloat16", "--model", models[family]) if one["text"]]
+    assert near == pytest.approx(exact, rel=0.05)
+
+
+def test_what_a_rehearsal_cannot_do_is_refused(models, here):
+    assert b"no metric asks one" in here("score", "-m", "random", "--self-check", 3, status=2).stderr
+    assert b"leave out --summary" in here("score", "--dry-run", "--summary", "s", "--model", models["gpt2"], status=2).stderr
 
 
 def test_a_self_check_that_fails_is_status_1(models, tmp_path, here, monkeypatch):

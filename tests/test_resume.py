@@ -469,6 +469,7 @@ def test_the_summary_counts_what_was_written(model, corpus, tmp_path, here):
     assert summary["tokens"] == sum(record["n_scored"] for record in out)
     assert summary["bytes"] == sum(len(record["text"].encode()) for record in CORPUS)
     assert summary["seconds"] > 0
+    assert (summary["blank"], summary["skipped"]) == (0, 0)
     assert summary["score"]["names"] == [model.name]
     assert b"exists" in here("score", "--summary", tmp_path / "summary.json", "--model", model, corpus, status=73).stderr
 

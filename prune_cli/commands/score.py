@@ -198,6 +198,13 @@ class Rehearsal:
         option("--self-check", metavar="N", min=1, help="First score N records again, each alone, in float32; status 1 if they differ."),
     ] = None
 
+    def check(self, with_models: bool, work: Work) -> None:
+        """Raise UsageError for what makes no sense together."""
+        if self.self_check and not with_models:
+            raise UsageError("--self-check compares what models say, and no metric asks one", remedy="leave it out")
+        if self.dry_run and (self.self_check or work.summary):
+            raise UsageError("--dry-run writes nothing and scores but a sample", remedy="leave out --summary and --self-check")
+
 
 @dataclass(frozen=True)
 class Corpus:
@@ -257,6 +264,7 @@ def score(
 
     chosen = [metrics.load(name) for name in dict.fromkeys(metric or ["perplexity"])]
     wanted = models.named(chosen)
+    rehearsal.check(bool(wanted), work)
     fields = names([(one.name, one.needs_model) for one in chosen], len(models.model or []) if models.per_model else 0)
     layout = Layout(fields, counts(bool(wanted), models.against is not None), prefix, group_by, work.fields)
     corpus = Corpus(text_field, group_by, overwrite, layout)
@@ -280,7 +288,8 @@ def score(
                 with streams.sink(output, head, partial(_work, layout, scoring)) as sink:
                     _score(corpus, source, output, sink, scoring, tally, bar, None if tally.outputs else rehearsal.self_check)
             tally.outputs += 1
-    work.write_summary({**tally.summary(), "score": how}, streams.force)
+    passed_over = {name: sum(getattr(source, name) for source in sources) for name in ("blank", "skipped")}
+    work.write_summary({**tally.summary(), **passed_over, "score": how}, streams.force)
     if tally.finished:
         log.info("%d outputs were finished before", tally.finished)
     terminal.closing(tally.closing(), quiet=streams.quiet)
@@ -293,12 +302,11 @@ def _load(models: Models, chosen: "list[Metric]", wanted: list[str], running: Mo
 
     for name in wanted:
         safety.check(name)
-    if not wanted:
-        from ..stages.score import Scoring
+    from ..stages.score import Scoring
 
+    if not wanted:
         return Scoring(chosen, seed=models.seed)
     from ..model import load
-    from ..stages.score import Scoring
 
     loaded = [load(name, running.settings()) for name in wanted]
     second = loaded.pop() if models.against else None
@@ -363,8 +371,6 @@ def _self_check(documents: "list[Document]", scoring: "Scoring") -> float:
     from ..model import load
     from ..stages import rehearsal
 
-    if not scoring.models:
-        raise UsageError("--self-check compares what models say", remedy="leave it out")
     exact = [load(one.name, replace(one.settings, dtype="float32")) for one in scoring.models]
     likelihoods, again = replace(scoring, metrics=(), against=None), replace(scoring, metrics=(), models=exact, against=None)
     contents, places = [one.content for one in documents], [str(one) for one in documents]

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, groupby
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -293,8 +294,7 @@ class _Decoder:
         return text if found == len(block.ends) else b""
 
     def columns(self, rows: list[Any]) -> dict[str, list[Any]]:
-        values = zip(*map(msgspec.structs.astuple, rows), strict=True) if rows else [()] * len(self.names)
-        return dict(zip(self.names, map(list, values), strict=True))
+        return {name: list(map(attrgetter(attribute), rows)) for name, attribute in zip(self.names, self.attributes, strict=True)}
 
     def slow(self, line: bytes) -> tuple[bytes, Any]:
         """One line and its fields; raises DataError with the fault in clear words, without the place."""
