@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
-from prune_cli import kernels, pretrained
+from prune_cli import kernels, learning, pretrained
 from prune_cli.errors import CannotCreateError, ConfigurationError, DataError, TryAgainError, UsageError
 from prune_cli.io import tokens
 from prune_cli.recipes import Plan, Settings, choose, learning_rate, plan
@@ -188,7 +188,7 @@ def test_rows_at_a_time_do_not_change_the_gradients(home, tmp_path):
     found = []
     for rows in (8, 3, 1):
         model = pretrained.load_model(home / "run")
-        loss = stage._gradients(stage.Learner(model, stage._optimizer(model), rows), ids, torch.float32)
+        loss = learning._gradients(learning.Learner(model, learning.adamw(model), torch.float32, rows), ids)
         found.append([torch.tensor(loss), *(parameter.grad for parameter in model.parameters())])
     for other in found[1:]:
         torch.testing.assert_close(found[0], other)

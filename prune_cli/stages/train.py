@@ -18,24 +18,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from .. import __version__, pretrained
-from ..errors import ConfigurationError, DataError, OutOfMemoryError, UsageError
+from .. import __version__, checkpoints, pretrained
+from ..errors import ConfigurationError, DataError, UsageError
 from ..io import folders, tokens
 from ..kernels import keep_freed_memory
+from ..learning import BETAS, CLIP, DECAY, EPSILON, Learner, adamw, learn
 from ..pretrained import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 from ..recipes import SHAPE, Plan, Recipe, Settings, choose, learning_rate, plan
 
-BETAS, EPSILON, DECAY, CLIP = (0.9, 0.95), 1e-8, 0.1, 1.0
 MANY_PASSES = 4  # Muennighoff et al. 2023: up to here a repeated token is nearly as good as a fresh one
 CPU_TOKENS = 4096  # through the model at a time: from 2,048 to 16,384 the speed is the same, the memory is not
 GPU_TOKENS = 64 << 10
-KEPT = 2  # checkpoints to resume from: the newest, and the one before in case it is damaged
-DESCRIPTION, METRICS, SEEN = "train.json", "metrics.jsonl", "documents.npy"
-OPTIMIZER, MOMENTS = "optimizer.safetensors", ("exp_avg", "exp_avg_sq")
+DESCRIPTION, METRICS = "train.json", "metrics.jsonl"
 TRAINED, COPY = "tokenizer", "documents.jsonl"  # only while it runs: a tokenizer of our own, and what it is trained on
 
 log = logging.getLogger(__name__)
@@ -70,16 +67,6 @@ class Job:
     tokenizer: PreTrainedTokenizerFast
     device: torch.device
     dtype: torch.dtype
-
-
-@dataclass
-class Learner:
-    """What changes with every step; `rows` blocks go through the model at a time."""
-
-    model: PreTrainedModel
-    optimizer: torch.optim.Optimizer
-    rows: int
-    step: int = 0
 
 
 def train(
@@ -265,26 +252,17 @@ def _describe(job: Job, summary: Summary) -> None:
 
 def _learner(job: Job) -> Learner:
     """The model at its newest whole checkpoint, or new."""
-    folder = _newest_checkpoint(job.work)
+    folder = checkpoints.newest(job.work)
     model = pretrained.load_model(folder) if folder else pretrained.new_model(job.config, job.recipe["seed"].value)
     torch.nn.Module.to(model, job.device)  # transformers' own is typed for nobody
     if job.device.type == "cpu":
         keep_freed_memory()
         if job.dtype == torch.bfloat16:
             pretrained.use_blocked_attention(model)
-    learner = Learner(model, _optimizer(model), _rows(job, model))
+    learner = Learner(model, adamw(model), job.dtype, _rows(job, model))
     if folder:
-        _restore(learner, folder, job.device)
+        checkpoints.restore(learner, folder, job.device)
     return learner
-
-
-def _optimizer(model: PreTrainedModel) -> torch.optim.Optimizer:
-    parameters = list(model.parameters())
-    groups = [
-        {"params": [each for each in parameters if each.ndim >= 2], "weight_decay": DECAY},
-        {"params": [each for each in parameters if each.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, betas=BETAS, eps=EPSILON, fused=True)
 
 
 def _rows(job: Job, model: PreTrainedModel) -> int:
@@ -308,7 +286,7 @@ def _learn(job: Job, learner: Learner, report: Report, clock: Callable[[], float
     with (job.work / METRICS).open("a") as metrics:
         while learner.step < plan.steps:
             start, rate = clock(), learning_rate(plan, learner.step)
-            loss, norm = _step(job, learner, rate)
+            loss, norm = learn(learner, _batch(job, learner.step), rate)
             values = {
                 "step": learner.step,
                 "tokens": learner.step * plan.batch * plan.context,
@@ -322,8 +300,12 @@ def _learn(job: Job, learner: Learner, report: Report, clock: Callable[[], float
             metrics.flush()
             report(learner.step, values)
             if learner.step in plan.saves:
-                _checkpoint(job, learner)
+                checkpoints.save(learner, job.tokenizer, tokens.document_hashes(job.work), job.work)
     return values["loss"]
+
+
+def _batch(job: Job, step: int) -> Tensor:
+    return torch.from_numpy(job.blocks.batch(step, job.plan.batch)).to(job.device)
 
 
 def _cut_metrics(path: Path, step: int) -> dict[str, float]:
@@ -334,100 +316,10 @@ def _cut_metrics(path: Path, step: int) -> dict[str, float]:
     return last
 
 
-def _step(job: Job, learner: Learner, rate: float) -> tuple[float, float]:
-    """One step; its loss and the norm of its gradient before clipping."""
-    batch = torch.from_numpy(job.blocks.batch(learner.step, job.plan.batch)).to(job.device)
-    for group in learner.optimizer.param_groups:
-        group["lr"] = rate
-    loss = _gradients(learner, batch, job.dtype)
-    norm = torch.nn.utils.clip_grad_norm_(learner.model.parameters(), CLIP).item()
-    if not math.isfinite(loss) or not math.isfinite(norm):
-        fault = f"step {learner.step + 1} has a loss of {loss} and a gradient of norm {norm}"
-        raise ConfigurationError(fault, remedy="lower --lr, or raise --warmup")
-    learner.optimizer.step()
-    learner.optimizer.zero_grad()
-    learner.step += 1
-    return loss, norm
-
-
-def _gradients(learner: Learner, batch: Tensor, dtype: torch.dtype) -> float:
-    """Add up the gradients of the mean loss over a batch, fewer rows at a time where memory runs out."""
-    while True:
-        try:
-            return _accumulate(learner, batch, dtype)
-        except (RuntimeError, MemoryError) as error:  # torch's own is a RuntimeError, and on a CPU nothing more
-            if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and "allocate memory" not in str(error):
-                raise
-            if learner.rows == 1:
-                raise OutOfMemoryError("one block does not fit in memory", remedy="take a smaller model or a shorter context") from None
-        learner.rows //= 2
-        learner.optimizer.zero_grad()
-        log.warning("out of memory: going on with %d blocks at a time", learner.rows)
-
-
-def _accumulate(learner: Learner, batch: Tensor, dtype: torch.dtype) -> float:
-    total = torch.zeros((), device=batch.device)
-    for blocks in batch.split(learner.rows):
-        loss = pretrained.loss(learner.model, blocks, dtype, 1 / batch[:, 1:].numel())
-        loss.backward()
-        total += loss.detach()
-    return total.item()
-
-
-# Checkpoints
-
-
-def _checkpoint(job: Job, learner: Learner) -> None:
-    with folders.whole(job.work / f"step-{learner.step}") as folder:
-        _write(job, learner.model, folder)
-        state = learner.optimizer.state
-        names = dict(learner.model.named_parameters())
-        moments = {f"{name}.{moment}": state[names[name]][moment] for name in names for moment in MOMENTS}
-        pretrained.save_tensors(moments, folder / OPTIMIZER)
-        folders.seal(folder, {"step": learner.step})
-    for folder in _checkpoints(job.work)[KEPT:]:
-        _forget(folder)
-
-
-def _write(job: Job, model: PreTrainedModel, folder: Path) -> None:
-    pretrained.save(model, job.tokenizer, folder)
-    np.save(folder / SEEN, tokens.document_hashes(job.work))
-
-
-def _checkpoints(work: Path) -> list[Path]:
-    """What can be resumed from, the newest first."""
-    return sorted((seal.parent for seal in work.glob(f"step-*/{folders.SEAL}")), key=_step_of, reverse=True)
-
-
-def _step_of(folder: Path) -> int:
-    return int(folder.name.removeprefix("step-"))
-
-
-def _newest_checkpoint(work: Path) -> Path | None:
-    for folder in _checkpoints(work):
-        if folders.sealed(folder):
-            return folder
-        log.warning("%s is damaged: going on from the one before", folder)
-    return None
-
-
-def _restore(learner: Learner, folder: Path, device: torch.device) -> None:
-    moments = pretrained.load_tensors(folder / OPTIMIZER, device)
-    learner.step = _step_of(folder)
-    for name, parameter in learner.model.named_parameters():
-        step = torch.tensor(float(learner.step), device=device)
-        learner.optimizer.state[parameter] = {"step": step, **{moment: moments[f"{name}.{moment}"] for moment in MOMENTS}}
-
-
-def _forget(folder: Path) -> None:
-    """Leave of a checkpoint what a finished model is; the seal goes first."""
-    for name in (folders.SEAL, OPTIMIZER):
-        (folder / name).unlink()
-
-
 def _finish(job: Job, learner: Learner) -> None:
-    _write(job, learner.model, job.work)
-    for folder in _checkpoints(job.work):
-        _forget(folder)
+    """Leave the model and its checkpoints, and nothing of what only a run needs."""
+    checkpoints.write(learner.model, job.tokenizer, tokens.document_hashes(job.work), job.work)
+    for folder in checkpoints.resumable(job.work):
+        checkpoints.forget(folder)
     tokens.remove(job.work)
     shutil.rmtree(job.work / TRAINED, ignore_errors=True)
