@@ -158,6 +158,14 @@ def test_ranked_files_merge_to_what_ranking_them_together_gives(here, tmp_path):
     assert b"known to be a ranking" in here("rank", "--merge", stdin=lines(corpus), status=65).stderr
 
 
+def test_rankings_by_a_field_of_ones_own_merge_by_that_field(here, tmp_path):
+    parts = []
+    for part, values in enumerate(([3, 1], [2])):
+        parts.append(tmp_path / f"part-{part}")
+        here("rank", "-k", "mine", "-o", parts[-1], stdin=lines([{"text": "x", "mine": value} for value in values]))
+    assert [one["mine"] for one in records(plain(here, "--merge", *parts))] == [1, 2, 3]
+
+
 def test_slices_of_a_ranking_merge_and_are_renewed(here, ranked, tmp_path):
     for keep in ("bottom", "top"):
         here("slice", "--keep", keep, "--frac", "0.3", "--keep-unscored", ranked, "-o", tmp_path / keep)

@@ -72,3 +72,7 @@ def test_damage_is_seen_where_it_is_read(ranked, tmp_path):
         victim.write_bytes(broken)
         assert status_of("stat", "--verify", "-f", "-o", tmp_path / "out", victim) == 65, what
     assert len(records(ranked.read_bytes())) == len(scored(200))
+
+
+def test_a_score_that_no_record_has_is_an_error(here, ranked):
+    assert b"no record has a field `nope`" in here("stat", "-k", "nope", ranked, status=65).stderr

@@ -61,7 +61,7 @@ def rank(
     from ..stages.rank import Ranking
 
     with streams.opened("rank", files) as (source, output):
-        score = key or options.the_score(source)
+        score = key or (merge and _ranked_by(source)) or options.the_score(source)
         ranking = Ranking(score, by.value, tokens_field, within, reverse, group_by, prefix, overwrite or merge, mixed)
         if score in ranking.fresh:
             raise UsageError(f"the field `{score}` would be replaced", remedy="--prefix STR names the new fields otherwise")
@@ -77,9 +77,15 @@ def _check(files: list[str] | None, key: str | None, reverse: bool, prefix: str,
     from ..stages import rank as stage
 
     with streams.source("rank", files) as source:
-        head, _ = source.peek()
-        known = ((head or {}).get("rank") or {}).get("key")
-        stage.check(source, stage.Ranking(key or known or options.the_score(source), reverse=reverse, prefix=prefix))
+        score = key or _ranked_by(source) or options.the_score(source)
+        stage.check(source, stage.Ranking(score, reverse=reverse, prefix=prefix))
+
+
+def _ranked_by(source: "Source") -> str | None:
+    """What the first stream is a ranking by, if it is one."""
+    head, _ = source.peek()
+    key: str | None = ((head or {}).get("rank") or {}).get("key")
+    return key
 
 
 def _sorted(source: "Source", ranking: "Ranking", spool: "Spool") -> "Ranked":

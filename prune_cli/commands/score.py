@@ -41,7 +41,7 @@ class Work:
     ] = None
     resume: Annotated[bool, option("--resume", help="Work in FILE.partial, keep it when stopped, go on with the one there is.")] = False
     shard: Annotated[
-        str | None, option("--shard", metavar="I/N", help="Score the I-th of N equal parts; their outputs together are the whole.")
+        str | None, option("--shard", metavar="I/N", help="Score the I-th of N parts (runs of 4,096 records, dealt in turn).")
     ] = None
     only: Annotated[str | None, option("--only", metavar="FIELD,...", help="Write these fields alone, for example id,perplexity.")] = None
     summary: Annotated[str | None, option("--summary", metavar="FILE", help="Write what the run did to FILE, as JSON.")] = None

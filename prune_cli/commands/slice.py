@@ -104,7 +104,7 @@ def slice(
     wish: Wish = Wish(),
     key: Annotated[str | None, option("--key", "-k", metavar="FIELD", help="Slice an unranked stream by this score, order kept.")] = None,
     scores: Annotated[
-        str | None, option("--scores", metavar="FILE", help="Take the scores from FILE, one a record, in this order.")
+        str | None, option("--scores", metavar="FILE", help="Take scores (and n_scored) from FILE, one a record, in order.")
     ] = None,
     by: Annotated[Unit | None, option("--by", help="What F is a share of; a ranked stream knows.")] = None,
     within: Annotated[str | None, option("--within", metavar="FIELD", help="Cut the records of each value of FIELD on their own.")] = None,

@@ -1,4 +1,4 @@
-"""Text cut into whole lines; the file is read and decompressed in a thread, ahead of whoever reads the lines."""
+"""Text cut into whole lines: read and decompressed in one thread, cut in another, ahead of whoever reads the lines."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ AHEAD = 3  # pieces of text (of 2 MiB at most) that wait to be asked for
 NEWLINE = 10
 
 Item = TypeVar("Item")
+Text = bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +25,11 @@ class Block:
 
     file: str
     number: int
-    text: bytes
+    text: Text
     ends: np.ndarray
 
 
-def line_ends(text: bytes) -> np.ndarray:
+def line_ends(text: Text) -> np.ndarray:
     """Where each line ends (a tenth of the time that splitting takes, and the interpreter is free meanwhile)."""
     return np.flatnonzero(np.frombuffer(text, np.uint8) == NEWLINE)
 
@@ -36,50 +37,63 @@ def line_ends(text: bytes) -> np.ndarray:
 def blocks(
     file: Input, limits: frames.Limits, max_line: int, warn: Callable[[str], None], told: Callable[[frames.Event], None]
 ) -> Iterator[Block]:
-    """One input's text cut at line ends; `told` is called with each head and trailer, and with the first text of a part without one.
+    """One input's text cut at line ends; `told` is called with each head and trailer, and with no text for a part without a head.
 
     The end of a stream of ours, and of a file, ends a line too. Raises DataError, with file and line, for what frames.read finds
     and for a line longer than `max_line`.
     """
-    parts: list[bytes | memoryview] = []
+    with file.open() as raw:
+        events = frames.read(raw, limits, lambda message: warn(f"{file.name}: {message}"), file.path)
+        for item in ahead(_cut(ahead(events), file.name, max_line)):
+            if isinstance(item, Block):
+                yield item
+            else:
+                told(item)
+
+
+def _cut(events: Iterator[frames.Event], name: str, max_line: int) -> Iterator[Block | frames.Event]:
+    """Blocks of whole lines in place of pieces of text: a line that goes over a cut is a block, and all between two cuts another,
+    which is not copied."""
+    parts: list[bytes] = []
     number, size, headless = 1, 0, True
 
-    def block() -> Block:
-        nonlocal number, size
-        text = b"".join(parts)
-        whole = Block(file.name, number, text, line_ends(text))
-        parts.clear()
-        number, size = number + len(whole.ends), 0
+    def block(text: Text) -> Block:
+        nonlocal number
+        whole = Block(name, number, text, line_ends(text))
+        number += len(whole.ends)
         return whole
 
-    with file.open() as raw:
-        try:
-            for event in ahead(frames.read(raw, limits, lambda message: warn(f"{file.name}: {message}"), file.path)):
-                if isinstance(event, bytes):
-                    if headless:
-                        told(event)
-                        headless = False
-                    cut, text = event.rfind(b"\n") + 1, memoryview(event)
-                    if cut:
-                        parts.append(text[:cut])
-                        yield block()
-                    parts.append(text[cut:])
-                    size += len(event) - cut
-                    if size > max_line:
-                        raise too_long(max_line)
-                    continue
-                if size:
-                    parts.append(b"\n")
-                    yield block()
-                told(event)
-                headless = not isinstance(event, frames.Head)
-        except DataError as error:
-            if error.place:
-                raise
-            raise DataError(error.fault, place=f"{file.name}:{number}", remedy=error.remedy) from None
-        if size:
-            parts.append(b"\n")
-            yield block()
+    try:
+        for event in events:
+            if isinstance(event, bytes):
+                if headless:
+                    yield b""
+                    headless = False
+                first, last = event.find(b"\n") + 1, event.rfind(b"\n") + 1
+                if first and parts:
+                    yield block(b"".join([*parts, event[:first]]))
+                    parts, size = [], 0
+                else:
+                    first = 0
+                if first < last:
+                    yield block(memoryview(event)[first:last])
+                if last < len(event):
+                    parts.append(event[last:])
+                    size += len(event) - last
+                if size > max_line:
+                    raise too_long(max_line)
+                continue
+            if parts:
+                yield block(b"".join([*parts, b"\n"]))
+                parts, size = [], 0
+            yield event
+            headless = not isinstance(event, frames.Head)
+    except DataError as error:
+        if error.place:
+            raise
+        raise DataError(error.fault, place=f"{name}:{number}", remedy=error.remedy) from None
+    if parts:
+        yield block(b"".join([*parts, b"\n"]))
 
 
 def too_long(max_line: int) -> DataError:

@@ -23,7 +23,7 @@ from ..errors import DataError, PruneError, UsageError
 from . import frames
 from .fields import COUNTED, MISSING, WORDS, Anything, Content, Count, Label, Number, is_wrong, kind_of
 from .files import Input
-from .lines import Block, blocks, line_ends, too_long
+from .lines import Block, Text, blocks, line_ends, too_long
 from .splicing import BLANK, without
 
 BOM = b"\xef\xbb\xbf"
@@ -61,7 +61,7 @@ class Batch:
 
     file: str
     numbers: Sequence[int]
-    text: bytes
+    text: Text
     ends: np.ndarray
     columns: dict[str, list[Any]]
 
@@ -78,7 +78,7 @@ class Batch:
     @cached_property
     def lines(self) -> list[bytes]:
         """Each record without its line end."""
-        return self.text.split(b"\n")[:-1]
+        return bytes(self.text).split(b"\n")[:-1]
 
     def place(self, index: int) -> str:
         return f"{self.file}:{self.numbers[index]}"
@@ -135,7 +135,7 @@ class Source:
         if first is None:
             return (self.heads[0] if self.heads else None), []
         self._blocks = chain([first], self._blocks)
-        names = next((_names(line) for line in first.text.split(b"\n") if line.strip(BLANK)), [])
+        names = next((_names(line) for line in bytes(first.text).split(b"\n") if line.strip(BLANK)), [])
         if not names:  # what is wrong with it is to be said before anything else is
             self._slowly(first, _Decoder(Wanted({}), self.reading))
         return self.heads[0], names
@@ -179,7 +179,7 @@ class Source:
     def _slowly(self, block: Block, decoder: "_Decoder") -> Batch:
         """Line by line, for a block in which something is not as it should be."""
         numbers, lines, rows = [], [], []
-        for number, line in enumerate(block.text.split(b"\n"), block.number):
+        for number, line in enumerate(bytes(block.text).split(b"\n"), block.number):
             if not line.strip(BLANK):
                 self.blank += bool(line) or number < block.number + len(block.ends)
                 continue
@@ -212,7 +212,7 @@ def _dealt(source: Source, found: Iterator[Block], is_ours: Callable[[int], bool
 
     for block in found:
         number = block.number
-        for ours, run in groupby(block.text.split(b"\n")[:-1], belongs):
+        for ours, run in groupby(bytes(block.text).split(b"\n")[:-1], belongs):
             lines = list(run)
             if ours:
                 text = b"\n".join([*lines, b""])
@@ -266,7 +266,7 @@ class _Decoder:
             return None
         if (block.ends - starts > self.reading.max_line).any():
             return None
-        if any(block.text.count(literal) > count for literal in self.searched):
+        if any(bytes(block.text).count(literal) > count for literal in self.searched):
             return None
         self.came = 0
         try:
@@ -288,9 +288,10 @@ class _Decoder:
 
     def _freed(self, block: Block) -> bytes:
         """The text without the fresh fields, where each record has them as its last ones, as we write them; else nothing."""
-        if not self.wanted.overwrite or any(block.text.count(orjson.dumps(name)) != len(block.ends) for name in self.wanted.fresh):
+        text = bytes(block.text)
+        if not self.wanted.overwrite or any(text.count(orjson.dumps(name)) != len(block.ends) for name in self.wanted.fresh):
             return b""
-        text, found = self.last_fields.subn(b"}\n", block.text)
+        text, found = self.last_fields.subn(b"}\n", text)
         return text if found == len(block.ends) else b""
 
     def columns(self, rows: list[Any]) -> dict[str, list[Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from .lines import Text
 from .records import CLOSE, MISSING, Batch, line_starts
 
 # `block` says in which block of text the line starts at `start`, has its closing brace at `close` and its line end at `end`.
@@ -15,7 +16,6 @@ ROW = np.dtype(
     + [(name, "<i4") for name in ("group", "within", "block")]
 )
 
-Text = bytes | memoryview
 Part = tuple[np.ndarray, Sequence[Text]]  # rows and the blocks that their lines are in
 
 
@@ -26,7 +26,7 @@ class Lines:
     `ranks` are -1 where there is none; `groups` are places in `names`, -1 for none.
     """
 
-    text: bytes
+    text: Text
     sizes: np.ndarray
     tokens: np.ndarray
     nulls: np.ndarray
@@ -41,7 +41,7 @@ def table(batch: Batch) -> np.ndarray:
     rows["start"], rows["end"], rows["close"] = batch.starts, batch.ends, batch.ends - 1
     odd = np.flatnonzero(np.frombuffer(batch.text, np.uint8)[batch.ends - 1] != CLOSE)  # white space follows the brace
     for row in odd.tolist():
-        rows["close"][row] = batch.text.rindex(b"}", rows["start"][row], rows["end"][row])
+        rows["close"][row] = rows["start"][row] + bytes(batch.text[rows["start"][row] : rows["end"][row]]).rindex(b"}")
     return rows
 
 
@@ -54,7 +54,7 @@ def cuts(sizes: np.ndarray, most: int) -> Iterator[slice]:
         at, before = stop, int(ends[stop - 1])
 
 
-def selected(text: bytes, ends: np.ndarray, mask: np.ndarray) -> tuple[bytes, np.ndarray]:
+def selected(text: Text, ends: np.ndarray, mask: np.ndarray) -> tuple[Text, np.ndarray]:
     """The lines of a text that are in the mask, joined, and the size of each; neighbours are copied together."""
     starts = line_starts(ends)
     sizes = (ends + 1 - starts)[mask]

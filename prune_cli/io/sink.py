@@ -17,8 +17,9 @@ from .. import __version__
 from ..errors import PruneError
 from .files import Output
 from .frames import FORMAT, HEAD, START, TRAILER, Counts, frame_sizes, seek_table, skippable
+from .lines import Text
 from .records import Record
-from .rows import Lines, Text
+from .rows import Lines
 from .table import Table
 
 FRAME = 4 << 20  # text in a data frame: 16 MiB would save 0.4 % of the bytes and cost four times the memory and the latency
@@ -137,7 +138,7 @@ class Plain(Sink):
         self.out(table.text(index))
         self.records += table.columns["records"][index]
 
-    def out(self, text: bytes) -> None:
+    def out(self, text: Text) -> None:
         self.output.write(text)
 
     def finish(self) -> None:
@@ -155,7 +156,7 @@ class SingleFrame(Plain):
         compressor = zstandard.ZstdCompressor(level=writing.level, threads=1, write_checksum=True)
         self.stream = compressor.compressobj()
 
-    def out(self, text: bytes) -> None:
+    def out(self, text: Text) -> None:
         if packed := self.stream.compress(text):
             self.output.write(packed)
 

@@ -23,7 +23,8 @@ import zstandard
 from ..errors import CannotCreateError, DataError, InputOutputError, PermissionDeniedError
 from ..sizes import human
 from .files import Output, display, failure
-from .rows import ROW, Part, Text, cuts, joined
+from .lines import Text
+from .rows import ROW, Part, cuts, joined
 
 ROW_BYTES = 128  # what a row takes beside its text, while it is held and while it is sorted
 PART = 1 << 20  # bytes of text that are handed on at a time
@@ -32,7 +33,7 @@ FEWEST = 8  # runs that are merged at once, however little memory there is
 LEVEL = 1  # of zstd: a third of the time of level 3, a seventh more bytes
 
 
-Block = tuple[np.ndarray, bytes]  # rows and the text that their lines are in
+Block = tuple[np.ndarray, Text]  # rows and the text that their lines are in
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Spool:
     def __init__(self, size: int, directories: Sequence[str], threads: int = 1, descending: bool = False) -> None:
         self.size, self.directories, self.threads, self.descending = size, directories, threads, descending
         self.block = min(max(size // 256, 1 << 16), PART)
-        self.texts: list[bytes] = []
+        self.texts: list[Text] = []
         self.tables: list[np.ndarray] = []
         self.held = 0
         self.runs: list[Run] = []
@@ -101,7 +102,7 @@ class Spool:
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         return min(max(FEWEST, self.size // size), files - OTHER_FILES)
 
-    def add(self, text: bytes, rows: np.ndarray) -> None:
+    def add(self, text: Text, rows: np.ndarray) -> None:
         """Take rows whose lines are in `text`."""
         rows["block"] = len(self.texts)
         self.texts.append(text)
@@ -218,7 +219,8 @@ class _Head:
 
     def __init__(self, blocks: Iterator[Block], descending: bool) -> None:
         self.blocks, self.descending = blocks, descending
-        self.rows, self.keys, self.text = np.zeros(0, ROW), np.zeros(0), b""
+        self.rows, self.keys = np.zeros(0, ROW), np.zeros(0)
+        self.text: Text = b""
 
     def refill(self) -> bool:
         """Whether there are rows, read now if need be."""

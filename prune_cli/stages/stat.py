@@ -69,14 +69,17 @@ def _places(n: int) -> dict[str, int]:
 def reading(source: Source, wish: Wish) -> dict[str, Any]:
     """The same by reading everything, for any stream, and by group; 8 bytes of memory a record and score, 24 more for duplicates.
 
-    Raises DataError where the trailers of our own streams count other records than come.
+    Raises DataError where the trailers of our own streams count other records than come, and where no record has a wished score.
     """
-    labels, parts, texts, size = Labels(str, most=GROUPS + 1), [], [], 0
+    labels, parts, texts, size, absent = Labels(str, most=GROUPS + 1), [], [], 0, list(wish.scores)
     for batch in source.batches(_wanted(wish)):
+        absent = [name for name in absent if batch[name].count(MISSING) == len(batch)]
         scores = np.array([_numbers(batch[name]) for name in wish.scores]).reshape(len(wish.scores), len(batch))
         parts.append((scores, counts(batch[wish.tokens_field]), labels.codes(batch[wish.group])))
         texts += [_digests(batch, wish.text_field)] if wish.text_field else []
         size += len(batch.text)
+    if absent and size:
+        raise DataError(f"no record has a field `{absent[0]}`", place=source.inputs[0].name, remedy="name a score that is there with -k")
     nothing = (np.zeros((len(wish.scores), 0)), np.zeros(0, np.int64), np.zeros(0, np.int32))
     scores, tokens, groups = (np.concatenate(column, axis=-1) for column in zip(nothing, *parts, strict=True))
     found = {**_described(scores, tokens, wish), "bytes": size}
