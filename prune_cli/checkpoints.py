@@ -39,6 +39,18 @@ def write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, documents:
     np.save(folder / SEEN, documents)
 
 
+def with_parents(documents: Hashes, parent: Path) -> Hashes:
+    """The hashes of documents, and of those that the run before had seen where that is known."""
+    return np.union1d(documents, np.load(parent / SEEN)) if (parent / SEEN).exists() else documents
+
+
+def thin(work: Path, lasting: frozenset[int], keep: int | None) -> None:
+    """Delete the checkpoints that are not `lasting`, all but the last `keep`; None is none."""
+    passing = [folder for folder in work.glob("step-*") if _step(folder) not in lasting]
+    for folder in sorted(passing, key=_step, reverse=True)[keep:] if keep is not None else ():
+        folders.remove(folder)
+
+
 def resumable(work: Path) -> list[Path]:
     """What can be resumed from, the newest first."""
     return sorted((seal.parent for seal in work.glob(f"step-*/{folders.SEAL}")), key=_step, reverse=True)
