@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from . import pretrained
 from .io import folders
+from .io.seen import SEEN
 from .learning import Learner
 from .pretrained import PreTrainedModel, PreTrainedTokenizerFast
 
 KEPT = 2  # to resume from: the newest, and the one before in case it is damaged
-SEEN = "documents.npy"
 OPTIMIZER, MOMENTS = "optimizer.safetensors", ("exp_avg", "exp_avg_sq")
 
 log = logging.getLogger(__name__)

@@ -91,8 +91,7 @@ def held_out_blocks(corpus: Corpus, trained_on: tokens.Blocks, tokenizer: PreTra
     manifest = token_file(corpus, tokenizer, folder, lambda step, values: None)
     if manifest.tokens < context:
         raise DataError(f"the held-out data are {manifest.tokens} tokens, less than one block of {context}", remedy="hold out more")
-    found = tokens.count_known(tokens.document_hashes(folder), tokens.document_hashes(work))
-    if found:
+    if found := int(tokens.is_known(tokens.document_hashes(folder), tokens.document_hashes(work)).sum()):
         log.warning("%d of %d held-out documents are trained on: their loss says little", found, manifest.documents)
     return tokens.Blocks(folder, manifest, context, seed=0)
 

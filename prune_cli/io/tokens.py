@@ -176,12 +176,12 @@ def document_hashes(directory: Path) -> Hashes:
     return hashes
 
 
-def count_known(hashes: Hashes, known: Hashes) -> int:
-    """How many of some documents are among others, by their hashes; those of the others are sorted."""
+def is_known(hashes: Hashes, known: Hashes) -> NDArray[np.bool_]:
+    """Which of some documents are among others, by their hashes; those of the others are sorted."""
     if not len(known):
-        return 0
-    places = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
-    return int(np.count_nonzero(known[places] == hashes))
+        return np.zeros(len(hashes), bool)
+    found: NDArray[np.bool_] = known[np.minimum(np.searchsorted(known, hashes), len(known) - 1)] == hashes
+    return found
 
 
 def remove(directory: Path) -> None:
