@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from . import pretrained
 from .io import folders
+from .io.seen import SEEN
 from .learning import Learner
 from .pretrained import PreTrainedModel, PreTrainedTokenizerFast
 
 KEPT = 2  # to resume from: the newest, and the one before in case it is damaged
-SEEN = "documents.npy"
 OPTIMIZER, MOMENTS = "optimizer.safetensors", ("exp_avg", "exp_avg_sq")
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,18 @@ def write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, documents:
     """A Hugging Face directory, and the hashes of the documents that the model was trained on."""
     pretrained.save(model, tokenizer, folder)
     np.save(folder / SEEN, documents)
+
+
+def with_parents(documents: Hashes, parent: Path) -> Hashes:
+    """The hashes of documents, and of those that the run before had seen where that is known."""
+    return np.union1d(documents, np.load(parent / SEEN)) if (parent / SEEN).exists() else documents
+
+
+def thin(work: Path, lasting: frozenset[int], keep: int | None) -> None:
+    """Delete the checkpoints that are not `lasting`, all but the last `keep`; None is none."""
+    passing = [folder for folder in work.glob("step-*") if _step(folder) not in lasting]
+    for folder in sorted(passing, key=_step, reverse=True)[keep:] if keep is not None else ():
+        folders.remove(folder)
 
 
 def resumable(work: Path) -> list[Path]:

@@ -24,6 +24,7 @@ from transformers.utils import logging
 from .errors import ConfigurationError, NoInputError, UsageError
 from .kernels import causal_attention, head_loss
 from .pieces import PIECE, Cut, cutter
+from .safety import check_directory
 
 END = "<|endoftext|>"
 SMALLEST = 257  # entries of a byte-level vocabulary: the bytes, and the end of a document
@@ -54,6 +55,16 @@ def load_tokenizer(path: Path, *, needs_end: bool = True) -> PreTrainedTokenizer
         raise ConfigurationError("its tokenizer names no end of a document", place=str(path), remedy="set eos_token")
     _take_all(tokenizer)
     return tokenizer
+
+
+def tokenizer_of(checkpoint: Path, given: Path | None = None) -> PreTrainedTokenizerFast:
+    """The tokenizer to go on with from a checkpoint; ConfigurationError where the one that is given is not its own."""
+    check_directory(checkpoint)
+    own = load_tokenizer(checkpoint)
+    if given and tokenizer_hash(load_tokenizer(given)) != tokenizer_hash(own):
+        fault = f"was trained with another tokenizer than {given}"
+        raise ConfigurationError(fault, place=str(checkpoint), remedy="leave out --tokenizer")
+    return own
 
 
 def _bare(path: Path) -> PreTrainedTokenizerFast:
@@ -222,10 +233,18 @@ def new_model(config: PretrainedConfig, seed: int) -> PreTrainedModel:
 
 
 def load_model(directory: Path) -> PreTrainedModel:
-    """The model that `save` kept, to train on."""
+    """A causal model in the Hugging Face layout, in float32, to train on; ConfigurationError for one that cannot be."""
     logging.disable_progress_bar()
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, local_files_only=True)
-    return model.eval()  # type: ignore[no-any-return]
+    options: dict[str, Any] = {"use_safetensors": True, "local_files_only": True, "trust_remote_code": False}
+    loaded: Any
+    try:
+        loaded = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, output_loading_info=True, **options)
+    except Exception as error:  # each architecture fails in a way of its own
+        raise ConfigurationError(f"cannot be loaded ({_first_line(error)})", place=str(directory)) from error
+    model, report = loaded
+    if missing := sorted(report["missing_keys"]):
+        raise ConfigurationError(f"its weights lack {missing[0]}", place=str(directory), remedy="config.json is of another model")
+    return _with_plain_head(model.eval())
 
 
 def _with_plain_head(model: PreTrainedModel) -> PreTrainedModel:

@@ -21,11 +21,12 @@ PAPER: Mapping[str, Mapping[str, float]] = {  # Marion et al. 2023: 2048 and 512
     "1.5b": {"lr": 1.2e-4, "batch_tokens": 512 * 2048, "steps": 14_568},
 }
 PROTOCOLS = {"paper": PAPER}
-SCHEDULES = ("cosine", "linear", "constant")
+SCHEDULES = ("cosine", "linear", "constant", "wsd")
 DEFAULTS = {"lr": 6e-4, "batch_tokens": 512 << 10, "schedule": "cosine", "seed": 0, "data_seed": 0, "dtype": "auto"}
 BUDGETS = ("steps", "tokens", "epochs")
 POINT = re.compile(r"(\d+)|(\d*\.?\d+)(ep|%)")
 FLOOR = 0.1  # of the learning rate, where the schedule ends
+COOLDOWN = 0.2  # of the steps, in which wsd falls: Hägele et al. 2024 gain nothing by more
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Settings:
 
     preset: str | None = None
     config: Path | None = None
+    init_from: Path | None = None
     tokenizer: Path | None = None
     train_tokenizer: int | None = None
     steps: int | None = None
@@ -47,6 +49,8 @@ class Settings:
     data_seed: int | None = None
     save_at: str | None = None
     save_every: int | None = None
+    keep: int | None = None
+    eval_every: int | None = None
     protocol: str | None = None
     dtype: str | None = None
     device: str = "auto"
@@ -68,7 +72,8 @@ def choose(settings: Settings) -> Recipe:
 
     Raises UsageError where the options do not make a run, ConfigurationError where the configuration file does not.
     """
-    _check(settings)
+    _check_model(settings)
+    _check_values(settings)
     shape, origin = (PRESETS[settings.preset], "preset") if settings.preset else (read_shape(settings.config), "file")
     given = {name: value for name, value in asdict(settings).items() if value is not None and name != "device"}
     paper = PROTOCOLS[settings.protocol][settings.preset or ""] if settings.protocol else {}
@@ -81,22 +86,31 @@ def choose(settings: Settings) -> Recipe:
     return recipe
 
 
-def _check(settings: Settings) -> None:
-    if (settings.preset is None) == (settings.config is None):
-        raise UsageError("a run needs a model", remedy="give --preset or --config, one of them")
-    if (settings.tokenizer is None) == (settings.train_tokenizer is None):
+def _check_model(settings: Settings) -> None:
+    if sum(each is not None for each in (settings.preset, settings.config, settings.init_from)) != 1:
+        raise UsageError("a run needs a model", remedy="give one of --preset, --config and --init-from")
+    if settings.init_from and settings.train_tokenizer:
+        raise UsageError("a checkpoint has a tokenizer", remedy="leave out --train-tokenizer or --init-from")
+    if not settings.init_from and (settings.tokenizer is None) == (settings.train_tokenizer is None):
         raise UsageError("a run needs a tokenizer", remedy="give --tokenizer or --train-tokenizer, one of them")
+
+
+def _check_values(settings: Settings) -> None:
     _one_of("preset", settings.preset, PRESETS)
     _one_of("protocol", settings.protocol, PROTOCOLS)
     _one_of("schedule", settings.schedule, SCHEDULES)
     if settings.protocol and settings.preset not in (known := PROTOCOLS[settings.protocol]):
         raise UsageError(f"--protocol {settings.protocol} has no such model", remedy=f"take --preset {' or '.join(known)}")
-    for name in (*BUDGETS, "batch_tokens", "lr", "save_every"):
+    for name in (*BUDGETS, "batch_tokens", "lr", "save_every", "eval_every"):
         value = getattr(settings, name)
         if value is not None and not 0 < value < math.inf:
             raise UsageError(f"--{name.replace('_', '-')} {value} is not above zero")
-    if settings.warmup is not None and settings.warmup < 0:
-        raise UsageError(f"--warmup {settings.warmup} is below zero")
+    for name in ("warmup", "keep"):
+        value = getattr(settings, name)
+        if value is not None and value < 0:
+            raise UsageError(f"--{name} {value} is below zero")
+    if settings.keep is not None and settings.save_every is None:
+        raise UsageError("--keep is about the checkpoints of --save-every", remedy="give that, too, or leave it out")
     _points(settings.save_at)
 
 
@@ -134,7 +148,10 @@ def read_shape(path: Path | None) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run in numbers: `batch` blocks of `context` tokens a step; checkpoints after the steps in `saves`."""
+    """A run in numbers: `batch` blocks of `context` tokens a step; checkpoints after the steps in `saves`.
+
+    Of those that are not `lasting` the last `keep` stay, or all. Every `eval_every` steps there is a held-out loss.
+    """
 
     steps: int
     batch: int
@@ -143,6 +160,12 @@ class Plan:
     lr: float
     schedule: str
     saves: frozenset[int]
+    lasting: frozenset[int] = frozenset()
+    keep: int | None = None
+    eval_every: int | None = None
+
+
+HARMLESS = ("saves", "lasting", "keep", "eval_every")  # of a plan: they change none of a run's numbers
 
 
 def plan(recipe: Recipe, context: int, blocks: int) -> Plan:
@@ -156,14 +179,18 @@ def plan(recipe: Recipe, context: int, blocks: int) -> Plan:
         steps = math.ceil(recipe["tokens"].value / (batch * context))
     else:
         steps = recipe["steps"].value
-    warmup = recipe["warmup"].value if "warmup" in recipe else min(2000, steps // 20)
-    return Plan(steps, batch, context, warmup, recipe["lr"].value, recipe["schedule"].value, _saves(recipe, steps, blocks / batch))
+    optional = {name: recipe[name].value if name in recipe else None for name in ("warmup", "save_at", "save_every", "keep", "eval_every")}
+    warmup = min(2000, steps // 20) if optional["warmup"] is None else optional["warmup"]
+    lasting, every = _lasting(optional["save_at"], steps, blocks / batch), optional["save_every"]
+    saves = lasting.union(range(every, steps + 1, every) if every else ())
+    shape = (steps, batch, context, warmup, recipe["lr"].value, recipe["schedule"].value)
+    return Plan(*shape, saves, lasting, optional["keep"], optional["eval_every"])
 
 
-def _saves(recipe: Recipe, steps: int, steps_a_pass: float) -> frozenset[int]:
+def _lasting(save_at: str | None, steps: int, steps_a_pass: float) -> frozenset[int]:
     units = {"": 1.0, "ep": steps_a_pass, "%": steps / 100}
-    found = set(range(recipe["save_every"].value, steps + 1, recipe["save_every"].value)) if "save_every" in recipe else set()
-    for number, unit in _points(recipe["save_at"].value if "save_at" in recipe else None):
+    found = set()
+    for number, unit in _points(save_at):
         step = max(1, round(number * units[unit]))
         if step > steps:
             raise UsageError(f"--save-at {number:g}{unit} is step {step}, past the end at {steps}", remedy="leave it out, or train longer")
@@ -182,11 +209,15 @@ def _points(text: str | None) -> list[tuple[float, str]]:
 
 
 def learning_rate(plan: Plan, step: int) -> float:
-    """For a step, the first being 0: straight up to `lr`, then down to a tenth at the last step, or level."""
+    """For a step, the first being 0: straight up to `lr`, then down to a tenth at the last step, or level.
+
+    `wsd` (warm-up, stable, decay: Hu et al. 2024) is level until the last fifth and falls there as 1 − √x (Hägele et al. 2024).
+    """
     if step < plan.warmup:
         return plan.lr * (step + 1) / plan.warmup
     if plan.schedule == "constant":
         return plan.lr
-    done = (step - plan.warmup) / max(1, plan.steps - 1 - plan.warmup)
-    left = (1 + math.cos(math.pi * done)) / 2 if plan.schedule == "cosine" else 1 - done
+    start = max(plan.warmup, plan.steps - math.ceil(COOLDOWN * plan.steps) - 1) if plan.schedule == "wsd" else plan.warmup
+    done = max(0, step - start) / max(1, plan.steps - 1 - start)
+    left = {"cosine": (1 + math.cos(math.pi * done)) / 2, "linear": 1 - done, "wsd": 1 - math.sqrt(done)}[plan.schedule]
     return plan.lr * (FLOOR + (1 - FLOOR) * left)

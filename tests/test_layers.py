@@ -13,7 +13,8 @@ PACKAGE = ROOT / "prune_cli"
 FLOORS = [
     "errors sizes terminal recipes __init__",
     "io",
-    "kernels head safety pieces pretrained layers encoding loading model learning checkpoints correlation cuts tally places",
+    "kernels head safety pieces pretrained layers encoding loading model preparing learning held_out checkpoints"
+    " hardware correlation cuts tally places",
     "metrics",
     "stages engines",
     "commands",
@@ -39,6 +40,8 @@ HOMES = {
         "loading",
         "model",
         "learning",
+        "held_out",
+        "hardware",
         "checkpoints",
         "metrics",
         "stages.train",

@@ -98,6 +98,22 @@ def test_blocks_stay_whole_beside_documents_of_any_length(tmp_path):
     assert packed.count == (sum(len(document) + 1 for document in documents(20)) + 75 * CONTEXT + 5) // CONTEXT
 
 
+def test_a_batch_knows_its_documents_by_their_numbers_in_the_stream(tmp_path):
+    packed = blocks(tmp_path, [[number] * (number % 5) for number in range(1, 200)])
+    for step in range(4):
+        assert packed.documents(step, 3) == sorted(set(packed.batch(step, 3).flatten().tolist()))
+
+
+def test_what_was_put_in_order_once_is_not_put_in_order_again(tmp_path, monkeypatch):
+    first = blocks(tmp_path, documents())
+    batch = first.batch(5, 3)
+    monkeypatch.setattr(tokens, "_document_order", lambda *_: pytest.fail("ordered again"))
+    monkeypatch.setattr(tokens, "_block_order", lambda *_: pytest.fail("ordered again"))
+    assert np.array_equal(tokens.Blocks(tmp_path, first.manifest, CONTEXT, 0).batch(5, 3), batch)
+    tokens.remove(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("wrong", [-1, 257, 1 << 70])
 def test_an_id_outside_the_vocabulary_is_an_error(tmp_path, wrong):
     with pytest.raises(DataError, match=f"document 2 has token {wrong}, outside a vocabulary of 257"):
@@ -107,6 +123,8 @@ def test_an_id_outside_the_vocabulary_is_an_error(tmp_path, wrong):
 def test_empty_documents_are_left_out(tmp_path):
     manifest = tokens.pack(["", "ab", [], [1]], encode, tmp_path, vocabulary=257, separator=END, source="here")
     assert (manifest.documents, manifest.tokens, manifest.source) == (2, 4, "here")
+    assert manifest.content == tokens.pack([[1], "ab"], encode, tmp_path, vocabulary=257, separator=END).content
+    manifest = tokens.pack(["", "ab", [], [1]], encode, tmp_path, vocabulary=257, separator=END, source="here")
     assert tokens.find(tmp_path) == manifest
     assert len(tokens.document_hashes(tmp_path)) == 2
     assert tokens.content_hash("ab") in tokens.document_hashes(tmp_path)

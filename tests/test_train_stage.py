@@ -42,8 +42,11 @@ def _one_thread():
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
+    return furnished(tmp_path_factory.mktemp("train"))
+
+
+def furnished(home):
     """A folder with a configuration, a tokenizer and one finished run on `documents()`."""
-    home = tmp_path_factory.mktemp("train")
     (home / "shape.toml").write_text(SHAPE)
     pretrained.save_tokenizer(pretrained.train_tokenizer(documents(), 300), home / "tokenizer")
     stage.train(documents(), settings(home), home / "run")
@@ -98,15 +101,14 @@ def plain_logits(weights, ids, heads=2, layers=2):
     return norm(x, "transformer.ln_f") @ weights["transformer.wte.weight"].T
 
 
-def plain_training(weights, data, steps, peak):
+def plain_training(weights, data, steps, peak, warmup=1, **shape):
     """AdamW (Loshchilov & Hutter 2019) written out: losses and gradient norms."""
     weights = {name: value.clone().requires_grad_() for name, value in weights.items()}
     first, second = ({name: torch.zeros_like(value) for name, value in weights.items()} for _ in range(2))
     for step, ids in enumerate(data):
-        warmup = steps // 20
         done = (step - warmup) / (steps - 1 - warmup)
         rate = peak * (step + 1) / warmup if step < warmup else peak * (0.1 + 0.9 * (1 + math.cos(math.pi * done)) / 2)
-        logits = plain_logits(weights, ids)
+        logits = plain_logits(weights, ids, **shape)
         loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
         gradients = dict(zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True))
         norm = math.sqrt(sum(gradient.square().sum().item() for gradient in gradients.values()))

@@ -81,8 +81,12 @@ class Talk:
     def configure(self, verb: str) -> None:
         terminal.configure(verb, quiet=self.quiet, verbose=self.verbose)
 
+    def is_watched(self) -> bool:
+        """Whether progress is shown."""
+        return not self.quiet and (terminal.is_interactive() if self.progress is None else self.progress)
+
     def bar(self, verb: str, total: float | None, unit: str = "bytes") -> AbstractContextManager[terminal.Progress]:
-        return terminal.progress(verb, total, unit, wanted=False if self.quiet else self.progress)
+        return terminal.progress(verb, total, unit, wanted=self.is_watched())
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..io.files import Input, Output
     from ..io.records import Record, Source
     from ..io.scores import Layout
+    from ..io.seen import Seen
     from ..io.sink import Sink
     from ..metrics import Metric
     from ..model import Content
@@ -120,6 +121,7 @@ class Tally:
     resumed: int = 0
     outputs: int = 0
     finished: int = 0
+    seen: int = 0  # records that a model was trained on
     flops: float = 0.0
     self_check: float | None = None  # the largest relative difference that was found
     scoring: float = 0.0  # seconds
@@ -214,6 +216,7 @@ class Corpus:
     group: str
     overwrite: bool
     layout: "Layout"
+    seen: "Seen"
 
     def documents(self, source: "Source", scoring: "Scoring") -> "Iterator[Document]":
         from ..io.documents import documents
@@ -261,13 +264,14 @@ def score(
     Example: prune-cli score --model ./reference corpus.jsonl.zst -o scored.jsonl.zst --resume
     """
     from ..io.scores import Layout, counts, names
+    from ..io.seen import Seen
 
     chosen = [metrics.load(name) for name in dict.fromkeys(metric or ["perplexity"])]
     wanted = models.named(chosen)
     rehearsal.check(bool(wanted), work)
     fields = names([(one.name, one.needs_model) for one in chosen], len(models.model or []) if models.per_model else 0)
     layout = Layout(fields, counts(bool(wanted), models.against is not None), prefix, group_by, work.fields)
-    corpus = Corpus(text_field, group_by, overwrite, layout)
+    corpus = Corpus(text_field, group_by, overwrite, layout, Seen(wanted))
     scorer, tally, sources, how = cache(partial(_load, models, chosen, wanted, running)), Tally(), list["Source"](), dict[str, Any]()
     with ExitStack() as closed, streams.inputs("score", files) as (inputs, bar):
         work.check(inputs, streams)
@@ -292,6 +296,9 @@ def score(
     work.write_summary({**tally.summary(), **passed_over, "score": how}, streams.force)
     if tally.finished:
         log.info("%d outputs were finished before", tally.finished)
+    if tally.seen:
+        fault = "%s of %s documents were in the training data of %s: their scores are lower than those of documents it has not seen"
+        log.warning(fault, f"{tally.seen:,}", f"{tally.records:,}", corpus.seen.names)
     terminal.closing(tally.closing(), quiet=streams.quiet)
     streams.account(*sources)
 
@@ -346,6 +353,7 @@ def _score(
         sink.write(records, whole=True)
         sink.end_frame()
         tally.add(records, [fields for _, fields in window], partial(_flops, scoring))
+        tally.seen += corpus.seen.count([document.content for document, _ in window])
         bar.describe(tally.progress())
 
 

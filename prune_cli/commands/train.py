@@ -2,8 +2,11 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from math import isnan
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING, Annotated
 
 from .. import terminal
@@ -13,6 +16,9 @@ from .options import Device, Dtype, Files, Force, Reading, TextField, expanded, 
 if TYPE_CHECKING:
     from ..io.files import Input
     from ..io.records import Content, Source
+    from ..preparing import Corpus
+    from ..recipes import Settings
+    from ..stages.train import Summary
 
 
 @dataclass(frozen=True)
@@ -21,6 +27,7 @@ class Run:
 
     preset: Annotated[str | None, option("--preset", metavar="tiny|124m|1.5b", help="A GPT of this size.")] = None
     config: Annotated[Path | None, option("--config", metavar="FILE", help="A model's config.json, or our keys in TOML.")] = None
+    init_from: Annotated[Path | None, option("--init-from", metavar="DIR", help="Go on from this model and its tokenizer.")] = None
     tokenizer: Annotated[Path | None, option("--tokenizer", metavar="DIR", help="The tokenizer in this directory.")] = None
     train_tokenizer: Annotated[int | None, option("--train-tokenizer", metavar="VOCAB", help="A new one of VOCAB entries.")] = None
     steps: Annotated[int | None, option("--steps", metavar="N", help="Budget: optimizer steps.")] = None
@@ -28,12 +35,16 @@ class Run:
     epochs: Annotated[float | None, option("--epochs", metavar="X", help="Budget: passes over the data.")] = None
     batch_tokens: Annotated[int | None, option("--batch-tokens", metavar="N", help="Tokens a step.")] = None
     lr: Annotated[float | None, option("--lr", metavar="X", help="The highest learning rate.")] = None
-    schedule: Annotated[str | None, option("--schedule", metavar="cosine|linear|constant", help="How the rate falls.")] = None
+    schedule: Annotated[
+        str | None, option("--schedule", metavar="cosine|linear|constant|wsd", help="How the rate falls; wsd: in the last fifth.")
+    ] = None
     warmup: Annotated[int | None, option("--warmup", metavar="N", help="Steps in which it rises; 5 % of them, at most 2,000.")] = None
     seed: Annotated[int | None, option("--seed", help="Of the first weights.")] = None
     data_seed: Annotated[int | None, option("--data-seed", help="Of the order of documents and blocks.")] = None
     save_at: Annotated[str | None, option("--save-at", metavar="250,0.55ep,50%", help="Keep DIR/step-N at these points.")] = None
     save_every: Annotated[int | None, option("--save-every", metavar="N", help="Keep one every N steps.")] = None
+    keep: Annotated[int | None, option("--keep", metavar="N", help="Of those of --save-every, only the last N.")] = None
+    eval_every: Annotated[int | None, option("--eval-every", metavar="N", help="Take the held-out loss every N steps, too.")] = None
     protocol: Annotated[str | None, option("--protocol", metavar="paper", help="The paper's own numbers for the preset.")] = None
 
 
@@ -45,36 +56,50 @@ def train(
     ] = None,
     force: Force = False,
     resume: Annotated[bool, option("--resume", help="Go on with DIR.partial from its newest checkpoint.")] = False,
+    eval_data: Annotated[str | None, option("--eval-data", metavar="FILE", help="Records to take a held-out loss on.")] = None,
     text_field: TextField = "text",
     device: Device = "auto",
     dtype: Dtype = Dtype.auto,
     run: Run = Run(),
     reading: Reading = Reading(),
 ) -> None:
-    """Train a causal language model from scratch on documents or packed blocks.
+    """Train a causal language model on documents or packed blocks.
 
     Documents may come in any order: they are permuted by the data seed, packed into blocks, and the blocks are permuted anew
-    each pass. Everything is read and tokenized once before the first step.
+    each pass. Everything is read and tokenized once before the first step. The held-out loss is in nats a token, on blocks that
+    are packed in the same way. DIR/metrics.jsonl has a line for every step.
 
     Example: prune-cli train --preset tiny --train-tokenizer 4096 --steps 500 -o run/ shard.jsonl.zst
     """
     if output is None:
         raise UsageError("no place for the run", remedy="name a directory with -o DIR")
+    if eval_data == "-":
+        raise UsageError("--eval-data is read from a file", remedy="name one")
     from ..recipes import Settings
     from ..stages import train as stage
 
     settings = Settings(**asdict(run), dtype=None if dtype is Dtype.auto else dtype.value, device=device)
-    with reading.source("train", files, bar=False) as source, reading.bar("train", None, "steps") as bar:
-        stage.train(
-            _contents(source, text_field, settings.tokenizer),
+    kept = replace(reading, expect_records=None).source("train", [eval_data], bar=False) if eval_data else nullcontext()
+    with reading.source("train", files, bar=False) as source, kept as held_out, reading.bar("train", None, "steps") as bar:
+        corpus = _corpus(source, text_field, settings)
+        summary = stage.train(
+            corpus.documents,
             settings,
             output,
-            source=_known_by(source.inputs, text_field),
+            source=corpus.source,
+            held_out=_corpus(held_out, text_field, settings) if held_out else None,
             resume=resume,
             replace=force,
-            report=lambda step, values: _show(bar, step, values),
+            report=Shown(bar),
+            measured=reading.is_watched(),
         )
-    terminal.closing(f"trained: {output}", quiet=reading.quiet)
+    terminal.closing(f"{_words(summary)}: {output}", quiet=reading.quiet)
+
+
+def _corpus(source: "Source", text_field: str, settings: "Settings") -> "Corpus":
+    from ..preparing import Corpus
+
+    return Corpus(_contents(source, text_field, settings.tokenizer or settings.init_from), _known_by(source.inputs, text_field))
 
 
 def _contents(source: "Source", text_field: str, tokenizer: Path | None) -> "Iterator[Content]":
@@ -88,18 +113,43 @@ def _contents(source: "Source", text_field: str, tokenizer: Path | None) -> "Ite
 
 
 def _known_by(inputs: "list[Input]", text_field: str) -> str | None:
-    """What tells that files are the same again; None for a pipe, which has to be read to know."""
+    """What tells that files are the same again, untouched since; None for a pipe, which has to be read to know."""
     found = [(one.path, one.status()) for one in inputs]
-    if any(path == "-" for path, _ in found):
+    if any(path == "-" or not S_ISREG(status.st_mode) for path, status in found):
         return None
-    return json.dumps([text_field, [(path, status.st_size, status.st_mtime_ns) for path, status in found]])
+    known = [(path, of.st_dev, of.st_ino, of.st_size, of.st_mtime_ns, of.st_ctime_ns) for path, of in found]
+    return json.dumps([text_field, known])
 
 
-def _show(bar: terminal.Progress, step: int, values: Mapping[str, float]) -> None:
-    if step:
-        bar.advance(1)
-        bar.describe(f"loss {values['loss']:.3f}  lr {values['lr']:.1e}  {values['tokens_per_second']:,.0f} tokens/s")
-    elif "steps" in values:
-        bar.expect(values["steps"])
-    else:
-        bar.describe(f"{values['documents']:,} documents, {values['tokens']:,} tokens")
+@dataclass
+class Shown:
+    """What somebody who watches is told: of the documents, and then of every step."""
+
+    bar: terminal.Progress
+    share: float = 0.0  # of what the device can do, for each token a second
+    step: int = 0
+    held_out: str = ""
+
+    def __call__(self, step: int, values: Mapping[str, float]) -> None:
+        if step:
+            self._take(step, values)
+        elif "steps" in values:
+            self.bar.expect(values["steps"])
+            self.share = 6 * values["parameters"] / values["limit"] if values["limit"] else 0.0
+        else:
+            self.bar.describe(f"{values['documents']:,} documents, {values['tokens']:,} tokens")
+
+    def _take(self, step: int, values: Mapping[str, float]) -> None:
+        self.bar.advance(step - self.step)
+        self.step = step
+        if "held_out_loss" in values:
+            self.held_out = f"  held-out {values['held_out_loss']:.3f}"
+        rate = values["tokens_per_second"]
+        share = f" ({self.share * rate:.0%} of the limit)" if self.share else ""
+        self.bar.describe(f"loss {values['loss']:.3f}{self.held_out}  lr {values['lr']:.1e}  {rate:,.0f} tokens/s{share}")
+
+
+def _words(summary: "Summary") -> str:
+    data = f"{summary.passes:.2f} passes over {summary.unique_tokens:,}, {summary.repeated_tokens:,} repeated"
+    held_out = "" if isnan(summary.held_out_loss) else f", held-out {summary.held_out_loss:.3f}"
+    return f"trained {summary.steps:,} steps on {summary.tokens:,} tokens ({data}); loss {summary.loss:.3f}{held_out}"

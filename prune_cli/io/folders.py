@@ -84,6 +84,14 @@ def whole(path: Path) -> Iterator[Path]:
         raise
 
 
+def remove(path: Path) -> None:
+    """Delete a folder that is whole or absent at every moment."""
+    gone = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(gone, ignore_errors=True)
+    path.rename(gone)
+    shutil.rmtree(gone)
+
+
 def _sync(folder: Path) -> None:
     for path in folder.iterdir():
         if path.is_file():

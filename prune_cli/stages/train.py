@@ -1,4 +1,4 @@
-"""Train a causal language model from scratch: documents in, a Hugging Face directory out.
+"""Train a causal language model, from scratch or from a checkpoint: documents in, a Hugging Face directory out.
 
     DIR.partial/   while it runs: the token file, metrics.jsonl, and step-N/ with what resuming needs
     DIR/           when it is done: the model, its tokenizer, train.json, metrics.jsonl, documents.npy, step-N/
@@ -13,7 +13,7 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,28 +21,33 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import __version__, checkpoints, pretrained
+from .. import __version__, checkpoints, preparing, pretrained, safety
 from ..errors import ConfigurationError, DataError, UsageError
+from ..hardware import matrix_rate
+from ..held_out import mean_loss
 from ..io import folders, tokens
 from ..kernels import keep_freed_memory
 from ..learning import BETAS, CLIP, DECAY, EPSILON, Learner, adamw, learn
+from ..preparing import Corpus, Documents
 from ..pretrained import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
-from ..recipes import SHAPE, Plan, Recipe, Settings, choose, learning_rate, plan
+from ..recipes import HARMLESS, Plan, Recipe, Settings, choose, learning_rate, plan
 
 MANY_PASSES = 4  # Muennighoff et al. 2023: up to here a repeated token is nearly as good as a fresh one
 CPU_TOKENS = 4096  # through the model at a time: from 2,048 to 16,384 the speed is the same, the memory is not
 GPU_TOKENS = 64 << 10
 DESCRIPTION, METRICS = "train.json", "metrics.jsonl"
-TRAINED, COPY = "tokenizer", "documents.jsonl"  # only while it runs: a tokenizer of our own, and what it is trained on
+RESULTS = ("limit", "loss", "held_out_loss")  # of a summary: what is not known before
+NAMED = 20  # documents of a batch that an error lists
 
 log = logging.getLogger(__name__)
-Documents = Iterable[tokens.Document]
 Report = Callable[[int, Mapping[str, float]], object]
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run comes to. `passes` is how often the data is gone through, `loss` the last batch's in nats a token."""
+    """What a run comes to. `passes` is how often the data is gone through, losses are the last ones, in nats a token; `limit` is how
+    many floating-point operations a second the device is known to do, and 0 where it is not known.
+    """
 
     steps: int
     tokens: int
@@ -50,7 +55,9 @@ class Summary:
     repeated_tokens: int
     passes: float
     parameters: int
+    limit: float = 0.0
     loss: float = math.nan
+    held_out_loss: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -62,9 +69,11 @@ class Job:
     plan: Plan
     manifest: tokens.Manifest
     blocks: tokens.Blocks
+    held_out: tokens.Blocks | None
     config: PretrainedConfig
     shape: str  # the configuration's fingerprint, taken before a model that is made of it writes into it
     tokenizer: PreTrainedTokenizerFast
+    parent: str | None  # the hash of the checkpoint that it begins with
     device: torch.device
     dtype: torch.dtype
 
@@ -75,47 +84,54 @@ def train(
     directory: Path,
     *,
     source: str | None = None,
+    held_out: Corpus | None = None,
     resume: bool = False,
     replace: bool = False,
+    measured: bool = False,
     report: Report = lambda step, values: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Summary:
     """Train on `documents`, texts or blocks of ids in any order, and leave a run in `directory`.
 
-    `source` is what the caller knows the documents by (names, sizes, times): a resumed run whose source is the same does not read
-    them again; otherwise they are read, and their hashes compared. `report` is told of step 0 while the documents are encoded
-    (documents, tokens) and once with the summary to be, then of every step with what also goes to metrics.jsonl.
+    `source` is what the caller knows the documents by: a resumed run reads them again unless it is the same, and compares their
+    hashes. On `held_out` the loss is taken every `eval_every` steps and at the end. `report` is told of step 0 while the documents
+    are encoded (documents, tokens) and once with the summary to be, then of every step with what also goes to metrics.jsonl. With
+    `measured` the summary has the limit of the device.
     """
     recipe, device = choose(settings), _device(settings.device)
+    if settings.eval_every and not held_out:
+        raise UsageError("--eval-every has nothing to evaluate on", remedy="name held-out documents with --eval-data")
     with folders.working(directory, resume=resume, replace=replace, mark=DESCRIPTION, keep="step-*") as work:
-        job = _job(documents, settings, recipe, device, work, source, report)
+        job = _job(Corpus(documents, source), held_out, settings, recipe, device, work, report)
         _check_same_run(job)
         learner = _learner(job)
-        summary = _summary(job, learner.model)
+        summary = _summary(job, learner.model, matrix_rate(job.device, job.dtype) if measured else 0.0)
         _describe(job, summary)
         report(0, asdict(summary))
-        loss = _learn(job, learner, report, clock)
+        last = _learn(job, learner, report, clock)
         _finish(job, learner)
-    return dataclasses.replace(summary, loss=loss)
+    return dataclasses.replace(summary, loss=last["loss"], held_out_loss=last.get("held_out_loss", math.nan))
 
 
 # Before the first step
 
 
 def _job(
-    documents: Documents, settings: Settings, recipe: Recipe, device: torch.device, work: Path, source: str | None, report: Report
+    corpus: Corpus, held_out: Corpus | None, settings: Settings, recipe: Recipe, device: torch.device, work: Path, report: Report
 ) -> Job:
-    dtype = _dtype(recipe["dtype"].value, device)
-    tokenizer, documents = _tokenizer(settings, documents, work)
-    config = _configuration(settings, recipe, tokenizer)
+    dtype, parent = _dtype(recipe["dtype"].value, device), settings.init_from
+    tokenizer, documents = preparing.tokenizer(settings, corpus.documents, work, known=(work / DESCRIPTION).exists())
+    config = preparing.configuration(settings, recipe, tokenizer)
     shape = pretrained.fingerprint(config)
     context: int = config.max_position_embeddings
-    manifest = _token_file(_watched(documents, context), tokenizer, work, source, report)
+    manifest = preparing.token_file(Corpus(preparing.watched(documents, context), corpus.source), tokenizer, work, report)
     if manifest.tokens < context:
         fault = f"{manifest.documents} documents hold {manifest.tokens} tokens, less than one block of {context}"
         raise DataError(fault, remedy="train on more, or take a model with a shorter context")
     blocks = tokens.Blocks(work, manifest, context, recipe["data_seed"].value)
-    return Job(work, recipe, plan(recipe, context, blocks.count), manifest, blocks, config, shape, tokenizer, device, dtype)
+    kept = preparing.held_out_blocks(held_out, blocks, tokenizer, work) if held_out else None
+    known = safety.directory_hash(parent) if parent else None
+    return Job(work, recipe, plan(recipe, context, blocks.count), manifest, blocks, kept, config, shape, tokenizer, known, device, dtype)
 
 
 def _device(name: str) -> torch.device:
@@ -139,72 +155,17 @@ def _dtype(name: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if has else torch.float32
 
 
-def _tokenizer(settings: Settings, documents: Documents, work: Path) -> tuple[PreTrainedTokenizerFast, Documents]:
-    """The tokenizer, and the documents again: to train one they are read, and written down, once."""
-    if settings.tokenizer:
-        return pretrained.load_tokenizer(settings.tokenizer), documents
-    if (work / TRAINED).exists():
-        return pretrained.load_tokenizer(work / TRAINED), documents
-    wanted = settings.train_tokenizer or 0
-    texts = (document for document in tokens.spool(documents, work / COPY) if isinstance(document, str))
-    tokenizer = pretrained.train_tokenizer(texts, wanted)
-    if (found := pretrained.vocabulary(tokenizer)) < wanted:
-        log.warning("the text yields a vocabulary of %d, not %d", found, wanted)
-    with folders.whole(work / TRAINED) as folder:
-        pretrained.save_tokenizer(tokenizer, folder)
-    return tokenizer, _read_once(work / COPY)
-
-
-def _read_once(copy: Path) -> Iterator[tokens.Document]:
-    yield from tokens.spooled(copy)
-    copy.unlink()
-
-
-def _configuration(settings: Settings, recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PretrainedConfig:
-    if "layers" not in recipe:
-        return pretrained.read_config(settings.config or Path(), tokenizer)
-    shape = {name: recipe[name].value for name in SHAPE}
-    entries = settings.train_tokenizer or (recipe["vocabulary"].value if "vocabulary" in recipe else 0)
-    return pretrained.gpt2(tokenizer, entries=entries, **shape)
-
-
-def _token_file(
-    documents: Documents, tokenizer: PreTrainedTokenizerFast, work: Path, source: str | None, report: Report
-) -> tokens.Manifest:
-    """The token file that is there, if it is known to come from the same source, or a new one."""
-    found = tokens.find(work)
-    if found and source and found.source == source:
-        return found
-    return tokens.pack(
-        documents,
-        lambda texts: pretrained.encode(tokenizer, texts),
-        work,
-        vocabulary=pretrained.vocabulary(tokenizer),
-        separator=tokenizer.eos_token_id,
-        source=source,
-        report=lambda documents, tokens: report(0, {"documents": documents, "tokens": tokens}),
-    )
-
-
-def _watched(documents: Documents, context: int) -> Iterator[tokens.Document]:
-    """The documents, and a word about blocks of ids that the model cannot take as they are; the last of a stream may be short."""
-    unfit = 0
-    for document in documents:
-        unfit += isinstance(document, list) and len(document) % context != 0
-        yield document
-    if unfit > 1:
-        log.warning("%d blocks are no multiple of the model's %d tokens of context: they are joined and cut anew", unfit, context)
-
-
 def _run(job: Job) -> dict[str, Any]:
     """Everything that the numbers of a run hang on, but for the machine."""
     return {
-        **{name: value for name, value in asdict(job.plan).items() if name != "saves"},
-        **{name: job.recipe[name].value for name in ("seed", "data_seed")},
+        **{name: value for name, value in asdict(job.plan).items() if name not in HARMLESS},
+        **{name: job.recipe[name].value if name in job.recipe else None for name in ("seed", "data_seed", "train_tokenizer")},
         "dtype": str(job.dtype).removeprefix("torch."),
         "model": job.shape,
         "tokenizer": pretrained.tokenizer_hash(job.tokenizer),
         "documents": job.manifest.content,
+        "held_out": job.held_out.manifest.content if job.held_out else None,
+        "init_from": job.parent,
     }
 
 
@@ -218,20 +179,20 @@ def _check_same_run(job: Job) -> None:
         return
     before = json.loads((job.work / DESCRIPTION).read_text())
     for name, value in _run(job).items():
-        if before["run"][name] != value:
-            fault = f"was begun with {name} {before['run'][name]}, not {value}"
+        if before["run"].get(name) != value:
+            fault = f"was begun with {name} {before['run'].get(name)}, not {value}"
             raise ConfigurationError(fault, place=str(job.work), remedy="resume it as it was begun, or start over with -f")
     for name, value in _machine(job).items():
         if before["machine"][name] != value:
             log.warning("begun with %s %s, resumed with %s: the last digits may differ", name, before["machine"][name], value)
 
 
-def _summary(job: Job, model: PreTrainedModel) -> Summary:
+def _summary(job: Job, model: PreTrainedModel, limit: float) -> Summary:
     plan, unique = job.plan, job.blocks.count * job.plan.context
     seen = plan.steps * plan.batch * plan.context
     if seen > MANY_PASSES * unique:
         log.warning("%.1f passes over %d tokens; past %d a repeated token teaches ever less", seen / unique, unique, MANY_PASSES)
-    return Summary(plan.steps, seen, unique, max(0, seen - unique), seen / unique, model.num_parameters())
+    return Summary(plan.steps, seen, unique, max(0, seen - unique), seen / unique, model.num_parameters(), limit)
 
 
 def _describe(job: Job, summary: Summary) -> None:
@@ -241,7 +202,7 @@ def _describe(job: Job, summary: Summary) -> None:
         "chosen": {name: {"value": choice.value, "from": choice.origin} for name, choice in job.recipe.items()},
         "protocol": {"optimizer": "AdamW", "betas": BETAS, "epsilon": EPSILON, "weight_decay": DECAY, "clip": CLIP},
         "data": asdict(job.manifest),
-        "summary": {name: value for name, value in asdict(summary).items() if name != "loss"},
+        "summary": {name: value for name, value in asdict(summary).items() if name not in RESULTS},
         "machine": _machine(job),
     }
     (job.work / DESCRIPTION).write_text(json.dumps(description, indent=2, default=str) + "\n")
@@ -251,9 +212,10 @@ def _describe(job: Job, summary: Summary) -> None:
 
 
 def _learner(job: Job) -> Learner:
-    """The model at its newest whole checkpoint, or new."""
+    """The model at its newest whole checkpoint, or as it begins."""
     folder = checkpoints.newest(job.work)
-    model = pretrained.load_model(folder) if folder else pretrained.new_model(job.config, job.recipe["seed"].value)
+    begins = folder or (job.recipe["init_from"].value if job.parent else None)
+    model = pretrained.load_model(begins) if begins else pretrained.new_model(job.config, job.recipe["seed"].value)
     torch.nn.Module.to(model, job.device)  # transformers' own is typed for nobody
     if job.device.type == "cpu":
         keep_freed_memory()
@@ -279,14 +241,17 @@ def _rows(job: Job, model: PreTrainedModel) -> int:
     return max(1, min(job.plan.batch, size // job.plan.context))
 
 
-def _learn(job: Job, learner: Learner, report: Report, clock: Callable[[], float]) -> float:
-    """Take the steps that are left, with a line of metrics.jsonl each; the last loss."""
+def _learn(job: Job, learner: Learner, report: Report, clock: Callable[[], float]) -> dict[str, float]:
+    """Take the steps that are left, with a line of metrics.jsonl each; the last line."""
     plan = job.plan
     values = _cut_metrics(job.work / METRICS, learner.step)
     with (job.work / METRICS).open("a") as metrics:
         while learner.step < plan.steps:
             start, rate = clock(), learning_rate(plan, learner.step)
-            loss, norm = learn(learner, _batch(job, learner.step), rate)
+            try:
+                loss, norm = learn(learner, _batch(job, learner.step), rate)
+            except ConfigurationError as error:
+                raise ConfigurationError(f"{error.fault}; {_origin(job, learner.step)}", remedy=error.remedy) from None
             values = {
                 "step": learner.step,
                 "tokens": learner.step * plan.batch * plan.context,
@@ -296,16 +261,33 @@ def _learn(job: Job, learner: Learner, report: Report, clock: Callable[[], float
                 "tokens_per_second": round(plan.batch * plan.context / (clock() - start), 1),
                 "passes": learner.step * plan.batch / job.blocks.count,
             }
+            if job.held_out and (learner.step == plan.steps or learner.step % (plan.eval_every or plan.steps) == 0):
+                values["held_out_loss"] = mean_loss(learner, job.held_out)
             metrics.write(json.dumps(values) + "\n")
             metrics.flush()
             report(learner.step, values)
             if learner.step in plan.saves:
-                checkpoints.save(learner, job.tokenizer, tokens.document_hashes(job.work), job.work)
-    return values["loss"]
+                checkpoints.save(learner, job.tokenizer, _seen(job), job.work)
+                checkpoints.thin(job.work, plan.lasting, None if plan.keep is None else max(plan.keep, checkpoints.KEPT))
+    return values
 
 
 def _batch(job: Job, step: int) -> Tensor:
     return torch.from_numpy(job.blocks.batch(step, job.plan.batch)).to(job.device)
+
+
+def _origin(job: Job, step: int) -> str:
+    """Which documents a batch is made of, in words."""
+    numbers = job.blocks.documents(step, job.plan.batch)
+    log.info("the documents of step %d: %s", step + 1, ", ".join(map(str, numbers)))
+    more = f" and {len(numbers) - NAMED} more (-v lists them)" if len(numbers) > NAMED else ""
+    return f"its batch is of the documents {', '.join(map(str, numbers[:NAMED]))}{more} of the stream"
+
+
+def _seen(job: Job) -> checkpoints.Hashes:
+    """The hashes of the documents that the model was trained on, by its parent's run, too."""
+    ours = tokens.document_hashes(job.work)
+    return checkpoints.with_parents(ours, job.recipe["init_from"].value) if job.parent else ours
 
 
 def _cut_metrics(path: Path, step: int) -> dict[str, float]:
@@ -318,8 +300,10 @@ def _cut_metrics(path: Path, step: int) -> dict[str, float]:
 
 def _finish(job: Job, learner: Learner) -> None:
     """Leave the model and its checkpoints, and nothing of what only a run needs."""
-    checkpoints.write(learner.model, job.tokenizer, tokens.document_hashes(job.work), job.work)
+    checkpoints.write(learner.model, job.tokenizer, _seen(job), job.work)
+    checkpoints.thin(job.work, job.plan.lasting, job.plan.keep)
     for folder in checkpoints.resumable(job.work):
         checkpoints.forget(folder)
     tokens.remove(job.work)
-    shutil.rmtree(job.work / TRAINED, ignore_errors=True)
+    for rest in (*(job.work / name for name in preparing.FOLDERS), *job.work.glob(".*.partial")):
+        shutil.rmtree(rest, ignore_errors=True)

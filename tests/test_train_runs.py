@@ -1,0 +1,319 @@
+"""train: beginning with a checkpoint, held-out losses, which checkpoints stay, and what a failure says of its documents."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from prune_cli import learning, preparing, pretrained, safety
+from prune_cli.commands import train as command_of_train
+from prune_cli.errors import ConfigurationError, DataError, UsageError
+from prune_cli.io import files, tokens
+from prune_cli.preparing import Corpus
+from prune_cli.recipes import Plan, Settings, choose, learning_rate
+from prune_cli.stages import train as stage
+
+from .conftest import ROOT, command, lines, records, scored
+from .test_resume import heard
+from .test_train_stage import Killed, batches, documents, furnished, killed_at, losses, metrics, plain_training, settings, weights
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return furnished(tmp_path_factory.mktemp("train"))
+
+
+def packed(home, folder, corpus, context=32):
+    tokenizer = pretrained.load_tokenizer(home / "tokenizer")
+    folder.mkdir()
+    manifest = tokens.pack(corpus, lambda texts: pretrained.encode(tokenizer, texts), folder, vocabulary=300, separator=0)
+    return tokens.Blocks(folder, manifest, context, seed=0)
+
+
+def steps(run):
+    return sorted(int(path.name.removeprefix("step-")) for path in run.glob("step-*"))
+
+
+# Against others
+
+
+def test_the_losses_of_tiny_are_those_of_a_plain_loop(home, tmp_path):
+    tiny = Settings(preset="tiny", tokenizer=home / "tokenizer", batch_tokens=512, steps=42, warmup=40, dtype="float32")
+    with pytest.raises(Killed):
+        stage.train(documents(), replace(tiny, save_at="1"), tmp_path / "run", report=killed_at(20))
+    tokenizer = pretrained.load_tokenizer(home / "tokenizer")
+    config = pretrained.gpt2(tokenizer, layers=4, width=256, heads=4, context=512, entries=0)
+    start = {name: value.detach() for name, value in pretrained.new_model(config, seed=0).named_parameters()}
+    blocks = packed(home, tmp_path / "tokens", documents(), 512)
+    data = [torch.from_numpy(blocks.batch(step, 1)) for step in range(20)]
+    expected = [loss for loss, _ in plain_training(start, data, 42, 2e-3, warmup=40, heads=4, layers=4)]
+    assert losses(tmp_path / "run.partial") == pytest.approx(expected, abs=1e-5)
+    assert expected[-1] < expected[0] - 1
+
+
+def test_steps_are_those_of_torch_with_decay_on_matrices_alone(home):
+    ours, theirs = pretrained.load_model(home / "run"), AutoModelForCausalLM.from_pretrained(home / "run")
+    matrices = [each for each in theirs.parameters() if each.ndim > 1]
+    vectors = [each for each in theirs.parameters() if each.ndim == 1]
+    groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
+    plain, optimizer = torch.optim.AdamW(groups, lr=1e-2, betas=(0.9, 0.95), eps=1e-8, foreach=False), learning.adamw(ours)
+    for group in optimizer.param_groups:
+        group["lr"] = 1e-2
+    for _ in range(4):
+        for found, expected in zip(ours.parameters(), theirs.parameters(), strict=True):
+            expected.grad = torch.randn_like(expected)
+            found.grad = expected.grad.clone()
+        plain.step()
+        optimizer.step()
+    for found, expected in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_wsd_is_level_until_the_last_fifth():
+    made = Plan(steps=100, batch=1, context=1, warmup=10, lr=1.0, schedule="wsd", saves=frozenset())
+    rates = [learning_rate(made, step) for step in (0, 9, 50, 79, 84, 99)]
+    assert rates == pytest.approx([0.1, 1, 1, 1, 0.1 + 0.9 * (1 - (5 / 20) ** 0.5), 0.1])
+    assert learning_rate(Plan(1, 1, 1, 0, 1.0, "wsd", frozenset()), 0) == 1
+
+
+# From a checkpoint
+
+
+def from_run(home, **more):
+    return Settings(init_from=home / "run", batch_tokens=256, lr=1e-3, steps=5, dtype="float32", **more)
+
+
+def test_a_run_begins_with_a_checkpoint(home, tmp_path):
+    stage.train(documents(seed=2), from_run(home), tmp_path / "run")
+    first = torch.from_numpy(packed(home, tmp_path / "tokens", documents(seed=2)).batch(0, 8))
+    with torch.no_grad():
+        theirs = AutoModelForCausalLM.from_pretrained(home / "run")(input_ids=first, labels=first).loss.item()
+    assert losses(tmp_path / "run")[0] == pytest.approx(theirs, abs=1e-5)
+    assert json.loads((tmp_path / "run" / "train.json").read_text())["run"]["init_from"] == safety.directory_hash(home / "run")
+    assert (tmp_path / "run" / "tokenizer.json").read_bytes() == (home / "run" / "tokenizer.json").read_bytes()
+    seen = set(np.load(tmp_path / "run" / "documents.npy").tolist())
+    assert seen == {tokens.content_hash(document) for document in (*documents(), *documents(seed=2))}
+
+
+def test_a_run_from_a_checkpoint_is_resumed_and_held_to_it(home, tmp_path):
+    again = from_run(home, save_every=2)
+    stage.train(documents(), again, tmp_path / "whole")
+    with pytest.raises(Killed):
+        stage.train(documents(), again, tmp_path / "run", report=killed_at(3))
+    (tmp_path / "other").mkdir()
+    shutil.copytree(home / "run", tmp_path / "other" / "run")
+    model = pretrained.load_model(home / "run")
+    with torch.no_grad():
+        next(model.parameters()).mul_(1.1)
+    pretrained.save(model, pretrained.load_tokenizer(home / "tokenizer"), tmp_path / "other" / "run")
+    with pytest.raises(ConfigurationError, match="was begun with init_from"):
+        stage.train(documents(), from_run(tmp_path / "other", save_every=2), tmp_path / "run", resume=True)
+    stage.train(documents(), again, tmp_path / "run", resume=True)
+    assert weights(tmp_path / "run") == weights(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda run: (run / "model.safetensors").write_bytes(b"short"), "weights are cut off or damaged"),
+        (lambda run: (run / "model.safetensors").rename(run / "pytorch_model.bin"), "weights are a pickle"),
+        (lambda run: (run / "tokenizer.json").unlink(), "there is no tokenizer"),
+        (lambda run: (run / "config.json").write_text((run / "config.json").read_text().replace(": 2", ": 3")), "cannot be loaded|lack"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_gone_on_from_is_refused(home, tmp_path, spoil, words):
+    shutil.copytree(home / "run", tmp_path / "run")
+    spoil(tmp_path / "run")
+    with pytest.raises(ConfigurationError, match=words):
+        stage.train(documents(), from_run(tmp_path), tmp_path / "new")
+
+
+def test_a_tokenizer_that_does_not_fit_the_checkpoint_is_refused(home, tmp_path):
+    pretrained.save_tokenizer(pretrained.train_tokenizer(documents(seed=3), 280), tmp_path / "tokenizer")
+    with pytest.raises(ConfigurationError, match="was trained with another tokenizer"):
+        stage.train(documents(), from_run(home, tokenizer=tmp_path / "tokenizer"), tmp_path / "run")
+    stage.train(documents(), from_run(home, tokenizer=home / "tokenizer"), tmp_path / "run")
+    with pytest.raises(UsageError, match="a checkpoint has a tokenizer"):
+        choose(from_run(home, train_tokenizer=300))
+
+
+# Held-out losses
+
+
+def test_the_held_out_loss_is_that_of_plain_transformers(home, tmp_path):
+    kept = documents(seed=5)
+    summary = stage.train(documents(), settings(home, eval_every=8), tmp_path / "run", held_out=Corpus(kept))
+    assert losses(tmp_path / "run") == losses(home / "run")
+    found = {line["step"]: line["held_out_loss"] for line in metrics(tmp_path / "run") if "held_out_loss" in line}
+    assert list(found) == [8, 16, 20]
+    assert found[8] > found[16] > found[20] == summary.held_out_loss
+    blocks = packed(home, tmp_path / "tokens", kept)
+    ids = torch.from_numpy(np.stack([blocks[index] for index in range(blocks.count)]))
+    with torch.no_grad():
+        theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "run")(input_ids=ids, labels=ids).loss.item()
+    assert found[20] == pytest.approx(theirs, abs=1e-5)
+    assert not (tmp_path / "run" / "held-out").exists()
+
+
+def test_without_an_interval_there_is_a_held_out_loss_at_the_end(home, tmp_path):
+    stage.train(documents(), settings(home), tmp_path / "run", held_out=Corpus(reversed(documents(seed=5))))
+    assert [line["step"] for line in metrics(tmp_path / "run") if "held_out_loss" in line] == [20]
+
+
+def test_held_out_documents_that_are_trained_on_are_told(home, tmp_path, caplog):
+    stage.train(documents(), settings(home, steps=1), tmp_path / "run", held_out=Corpus([*documents(20, seed=5), *documents()[:3]]))
+    assert "3 of 23 held-out documents are trained on" in caplog.text
+
+
+def test_held_out_data_that_change_nothing_or_all_are_refused(home, tmp_path):
+    with pytest.raises(UsageError, match="--eval-every has nothing"):
+        stage.train(documents(), settings(home, eval_every=2), tmp_path / "run")
+    with pytest.raises(DataError, match="less than one block of 32"):
+        stage.train(documents(), settings(home), tmp_path / "run", held_out=Corpus(["a"]))
+    with pytest.raises(Killed):
+        stage.train(documents(), settings(home, save_every=3), tmp_path / "run", held_out=Corpus(documents(seed=5)), report=killed_at(4))
+    with pytest.raises(ConfigurationError, match="was begun with held_out"):
+        stage.train(documents(), settings(home, save_every=3), tmp_path / "run", held_out=Corpus(documents(seed=6)), resume=True)
+
+
+# Checkpoints that stay
+
+
+def test_the_last_of_the_regular_checkpoints_stay_and_all_that_were_asked_for(home, tmp_path):
+    there = []
+    note = lambda step, values: there.append(steps(tmp_path / "run.partial"))  # noqa: E731
+    stage.train(documents(), settings(home, save_every=3, save_at="4,30%", keep=1), tmp_path / "run", report=note)
+    assert steps(tmp_path / "run") == [4, 6, 18]
+    assert there[-1] == [4, 6, 15, 18]  # two to resume from
+    stage.train(documents(), settings(home, save_every=3, keep=0), tmp_path / "run", replace=True)
+    assert steps(tmp_path / "run") == []
+    with pytest.raises(UsageError, match="--keep is about the checkpoints of --save-every"):
+        choose(settings(home, keep=2))
+
+
+def test_a_thinned_run_is_resumed_from_the_checkpoint_before(home, tmp_path, caplog):
+    thinned = settings(home, save_every=3, keep=1)
+    with pytest.raises(Killed):
+        stage.train(documents(), thinned, tmp_path / "run", report=killed_at(17))
+    (tmp_path / "run.partial" / "step-15" / "config.json").unlink()
+    (tmp_path / "run.partial" / ".step-18.partial").mkdir()  # as a kill leaves it
+    stage.train(documents(), thinned, tmp_path / "run", resume=True)
+    assert "step-15 is damaged" in caplog.text
+    assert weights(tmp_path / "run") == weights(home / "run")
+    assert {path.name for path in (tmp_path / "run").iterdir() if path.is_dir()} == {"step-18"}
+
+
+# What it says, and what it notices
+
+
+def test_a_loss_that_is_not_finite_names_the_documents_of_the_batch(home, tmp_path, caplog):
+    caplog.set_level("INFO", "prune_cli")
+    corpus = ["", *documents()]
+    with pytest.raises(
+        ConfigurationError, match=r"step 2 has a loss of \w+ .*; its batch is of the documents \d+, .* of the stream; lower"
+    ) as told:
+        stage.train(corpus, settings(home, lr=1e38, warmup=0), tmp_path / "run")
+    [listed] = re.findall(r"documents of step 2: ([\d, ]+)", caplog.text)
+    named = [int(number) for number in listed.split(", ")]
+    tokenizer = pretrained.load_tokenizer(home / "tokenizer")
+    for ids in batches(home, tmp_path, 2, 8)[1]:
+        for part in tokenizer.decode(ids).split(tokenizer.eos_token)[1:-1]:
+            assert corpus.index(part) + 1 in named
+    assert str(named[0]) in str(told.value)
+
+
+def test_packed_blocks_are_nothing_to_train_a_tokenizer_on(home, tmp_path):
+    with pytest.raises(ConfigurationError, match="blocks of ids say nothing to a new tokenizer"):
+        stage.train([[1] * 64], settings(home, tokenizer=None, train_tokenizer=300), tmp_path / "run")
+
+
+def test_a_token_file_of_another_tokenizer_or_source_is_not_used(home, tmp_path):
+    first = pretrained.load_tokenizer(home / "tokenizer")
+    other = pretrained.train_tokenizer(documents(seed=3), 280)
+
+    def made(tokenizer, source, corpus):
+        return preparing.token_file(Corpus(corpus, source), tokenizer, tmp_path, lambda step, values: None)
+
+    manifest = made(first, "here", documents())
+    assert made(first, "here", iter(())) == manifest
+    assert made(other, "here", documents()).vocabulary == 280
+    assert made(other, "there", documents(3)).documents == 3
+    assert made(other, None, documents(4)).documents == 4
+
+
+def test_a_file_that_was_touched_is_not_known_again(tmp_path):
+    path = tmp_path / "corpus.jsonl"
+    path.write_bytes(lines(scored(3)))
+    known, time = command_of_train._known_by(files.operands([str(path)]), "text"), path.stat().st_mtime_ns
+    assert command_of_train._known_by(files.operands([str(path)]), "text") == known
+    path.write_bytes(path.read_bytes().replace(b"lorem", b"LOREM"))
+    os.utime(path, ns=(time, time))
+    assert command_of_train._known_by(files.operands([str(path)]), "text") != known
+    assert command_of_train._known_by([files.Input("/dev/null")], "text") is None
+
+
+def test_the_padded_vocabulary_of_a_preset_is_kept(home):
+    recipe = choose(Settings(preset="124m", tokenizer=home / "tokenizer", steps=1))
+    config = preparing.configuration(Settings(preset="124m"), recipe, pretrained.load_tokenizer(home / "tokenizer"))
+    assert (config.vocab_size, config.n_layer, config.n_embd, config.n_positions) == (51_200, 12, 768, 2048)
+
+
+def test_score_tells_of_documents_that_the_model_has_seen(home, tmp_path, here):
+    strangers = documents(10, seed=5)
+    corpus = lines([{"text": text} for text in (*documents()[:4], *strangers)])
+    said = here("score", "--model", home / "run", "--summary", tmp_path / "summary.json", stdin=corpus)
+    assert said.stderr.decode() == (
+        f"prune-cli score: warning: 4 of 14 documents were in the training data of {home / 'run'}: "
+        "their scores are lower than those of documents it has not seen\n"
+    )
+    assert json.loads((tmp_path / "summary.json").read_text())["seen"] == 4
+    assert here("score", "--model", home / "run", stdin=lines([{"text": text} for text in strangers])).stderr == b""
+    shutil.copytree(home / "run", tmp_path / "run")
+    (tmp_path / "run" / "documents.npy").write_bytes(b"oops")
+    assert b"documents.npy: is damaged" in here("score", "--model", tmp_path / "run", stdin=corpus, status=78).stderr
+
+
+def test_score_knows_blocks_that_were_trained_on(home, tmp_path, here):
+    texts = lines([{"text": text} for text in documents()])
+    packed = here("pack", "--tokenizer", home / "tokenizer", "--context", 32, stdin=texts).stdout
+    (tmp_path / "packed.zst").write_bytes(packed)
+    (tmp_path / "held-out.jsonl").write_bytes(lines([{"text": text} for text in documents(seed=5)]))
+    options = ["--config", home / "shape.toml", "--tokenizer", home / "tokenizer", "--steps", 2, "--eval-data", tmp_path / "held-out.jsonl"]
+    here("train", *options, "-o", tmp_path / "run", tmp_path / "packed.zst")
+    assert "held_out_loss" in metrics(tmp_path / "run")[-1]
+    count = len(records(packed))
+    said = here("score", "--model", tmp_path / "run", tmp_path / "packed.zst").stderr
+    assert f"{count} of {count} documents were in the training data".encode() in said
+    assert b"--eval-data is read from a file" in here("train", *options[:-1], "-", "-o", tmp_path / "no", status=2).stderr
+
+
+def test_on_a_terminal_the_run_is_seen_and_one_line_closes_it(home, tmp_path):
+    (tmp_path / "corpus.jsonl").write_bytes(lines([{"text": text} for text in documents()]))
+    (tmp_path / "held-out.jsonl").write_bytes(lines([{"text": text} for text in documents(seed=5)]))
+    options = [
+        "--config",
+        home / "shape.toml",
+        "--tokenizer",
+        home / "tokenizer",
+        "--steps",
+        20,
+        "--eval-data",
+        tmp_path / "held-out.jsonl",
+    ]
+    ours, theirs = os.openpty()
+    environment = {**os.environ, "COLUMNS": "160", "TERM": "xterm"}
+    arguments = command("train", *options, "-o", tmp_path / "run", tmp_path / "corpus.jsonl")
+    with subprocess.Popen(arguments, stderr=theirs, cwd=ROOT, env=environment) as process:
+        os.close(theirs)
+        said = b"".join(heard(ours))
+    assert process.returncode == 0
+    assert re.search(rb"loss \d\.\d+ +held-out \d\.\d+ +lr \S+ +[\d,]+ tokens/s \(\d+% of the limit\)", said)
+    closing = rb"trained 20 steps on 5,120 tokens \(\d\.\d\d passes over [\d,]+, [\d,]+ repeated\); loss \d\.\d+, held-out \d\.\d+: "
+    assert re.search(closing, said)
