@@ -3,20 +3,24 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GPT2Config
 from transformers import PreTrainedTokenizerFast as PreTrainedTokenizerFast
 from transformers.configuration_utils import PretrainedConfig as PretrainedConfig
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import PreTrainedModel as PreTrainedModel
 from transformers.utils import logging
@@ -256,6 +260,17 @@ def _blocked(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: None,
     return causal_attention(query, key, value, more["scaling"]), None
 
 
+def layers(model: PreTrainedModel) -> list[torch.nn.Module]:
+    """The blocks that a model is a stack of."""
+    return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+
+
+def checkpoint_activations(model: PreTrainedModel) -> None:
+    """Have each layer keep no more than what goes into it, and compute the rest once more in the backward pass."""
+    for layer in layers(model):
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
+
+
 def loss(model: PreTrainedModel, blocks: Tensor, dtype: torch.dtype, scale: float) -> Tensor:
     """`scale` times the summed cross-entropy of every token of `blocks` (B, T) but the first of each, computed in `dtype`."""
     with torch.autocast(blocks.device.type, dtype, enabled=dtype != torch.float32):
@@ -266,10 +281,13 @@ def loss(model: PreTrainedModel, blocks: Tensor, dtype: torch.dtype, scale: floa
 # Folders
 
 
-def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, directory: Path) -> None:
-    """Write config.json, generation_config.json, model.safetensors, tokenizer.json and tokenizer_config.json."""
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, directory: Path, weights: dict[str, Tensor] | None = None) -> None:
+    """Write config.json, generation_config.json, model.safetensors, tokenizer.json and tokenizer_config.json.
+
+    `weights` are the model's own by their names where it does not hold them whole.
+    """
     logging.disable_progress_bar()
-    model.save_pretrained(directory)
+    model.save_pretrained(directory, state_dict=weights)
     for path in directory.glob("*.safetensors"):
         shutil.copymode(directory / "config.json", path)  # safetensors lets the owner alone read
     save_tokenizer(tokenizer, directory, model.config.max_position_embeddings)
@@ -287,8 +305,11 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     save_file(tensors, path)
 
 
-def load_tensors(path: Path, device: torch.device) -> dict[str, Tensor]:
-    return load_file(path, device=str(device))
+@contextmanager
+def tensors(path: Path, device: torch.device) -> Iterator[Callable[[str], Tensor]]:
+    """A file's tensors by their names, each read when it is asked for."""
+    with safe_open(path, framework="pt", device=str(device)) as file:
+        yield file.get_tensor
 
 
 def _first_line(error: Exception) -> str:

@@ -48,6 +48,7 @@ class Settings:
     save_at: str | None = None
     save_every: int | None = None
     protocol: str | None = None
+    checkpoint_activations: bool | None = None
     dtype: str | None = None
     device: str = "auto"
 

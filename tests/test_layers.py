@@ -13,7 +13,7 @@ PACKAGE = ROOT / "prune_cli"
 FLOORS = [
     "errors sizes terminal recipes __init__",
     "io",
-    "kernels head safety pieces pretrained layers encoding loading model learning checkpoints correlation cuts tally places",
+    "kernels head safety pieces pretrained layers encoding loading model processes learning checkpoints correlation cuts tally places",
     "metrics",
     "stages engines",
     "commands",
@@ -38,6 +38,7 @@ HOMES = {
         "layers",
         "loading",
         "model",
+        "processes",
         "learning",
         "checkpoints",
         "metrics",

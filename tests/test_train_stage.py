@@ -188,7 +188,7 @@ def test_rows_at_a_time_do_not_change_the_gradients(home, tmp_path):
     found = []
     for rows in (8, 3, 1):
         model = pretrained.load_model(home / "run")
-        loss = learning._gradients(learning.Learner(model, learning.adamw(model), torch.float32, rows), ids)
+        loss = learning._gradients(learning.Learner(model, learning.adamw(model), torch.float32, rows), ids, len(ids))
         found.append([torch.tensor(loss), *(parameter.grad for parameter in model.parameters())])
     for other in found[1:]:
         torch.testing.assert_close(found[0], other)

@@ -1,8 +1,9 @@
 """prune-cli train"""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,6 +36,10 @@ class Run:
     save_at: Annotated[str | None, option("--save-at", metavar="250,0.55ep,50%", help="Keep DIR/step-N at these points.")] = None
     save_every: Annotated[int | None, option("--save-every", metavar="N", help="Keep one every N steps.")] = None
     protocol: Annotated[str | None, option("--protocol", metavar="paper", help="The paper's own numbers for the preset.")] = None
+    checkpoint_activations: Annotated[
+        bool | None,
+        option("--checkpoint-activations", help="Compute each layer once more rather than keep it: less memory, a third more time."),
+    ] = None
 
 
 @expanded
@@ -48,6 +53,7 @@ def train(
     text_field: TextField = "text",
     device: Device = "auto",
     dtype: Dtype = Dtype.auto,
+    fsdp: Annotated[bool, option("--fsdp", help="Under torchrun, divide the model among the processes; else each has a copy.")] = False,
     run: Run = Run(),
     reading: Reading = Reading(),
 ) -> None:
@@ -57,23 +63,30 @@ def train(
     each pass. Everything is read and tokenized once before the first step.
 
     Example: prune-cli train --preset tiny --train-tokenizer 4096 --steps 500 -o run/ shard.jsonl.zst
+
+    On many cards: torchrun --nproc-per-node 8 -m prune_cli train --preset 1.5b --fsdp ... (the same options, the same numbers).
     """
     if output is None:
         raise UsageError("no place for the run", remedy="name a directory with -o DIR")
+    from ..processes import started
     from ..recipes import Settings
     from ..stages import train as stage
 
     settings = Settings(**asdict(run), dtype=None if dtype is Dtype.auto else dtype.value, device=device)
-    with reading.source("train", files, bar=False) as source, reading.bar("train", None, "steps") as bar:
-        stage.train(
-            _contents(source, text_field, settings.tokenizer),
-            settings,
-            output,
-            source=_known_by(source.inputs, text_field),
-            resume=resume,
-            replace=force,
-            report=lambda step, values: _show(bar, step, values),
-        )
+    with started(device, sharded=fsdp) as processes:
+        if not processes.is_first:  # who reads and speaks for all
+            files, reading = [os.devnull], replace(reading, quiet=True)
+        with reading.source("train", files, bar=False) as source, reading.bar("train", None, "steps") as bar:
+            stage.train(
+                _contents(source, text_field, settings.tokenizer),
+                settings,
+                output,
+                source=_known_by(source.inputs, text_field),
+                resume=resume,
+                replace=force,
+                report=lambda step, values: _show(bar, step, values),
+                processes=processes,
+            )
     terminal.closing(f"trained: {output}", quiet=reading.quiet)
 
 

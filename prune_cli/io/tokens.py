@@ -189,9 +189,10 @@ class Blocks:
         places: Integers = np.arange(start, end) + np.repeat(self.shifts[first : last + 1], counts)
         return np.asarray(self.tokens[places], np.int64)
 
-    def batch(self, step: int, size: int) -> Integers:
-        """Blocks (size, context) of a step, the first being 0: every block once a pass, each pass in an order of its own."""
-        turns, places = np.divmod(np.arange(step * size, (step + 1) * size), self.count)
+    def batch(self, step: int, size: int, rows: slice = slice(None)) -> Integers:
+        """Blocks (size, context) of a step, the first being 0, or some of its `rows`: every block once a pass, each pass in an order
+        of its own."""
+        turns, places = np.divmod(np.arange(step * size, (step + 1) * size)[rows], self.count)
         return np.stack([self[_block_order(self.count, self.seed, int(turn))[place]] for turn, place in zip(turns, places, strict=True)])
 
 

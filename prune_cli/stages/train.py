@@ -11,13 +11,16 @@ import dataclasses
 import json
 import logging
 import math
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,8 +28,9 @@ from .. import __version__, checkpoints, pretrained
 from ..errors import ConfigurationError, DataError, UsageError
 from ..io import folders, tokens
 from ..kernels import keep_freed_memory
-from ..learning import BETAS, CLIP, DECAY, EPSILON, Learner, adamw, learn
+from ..learning import BETAS, CLIP, DECAY, EPSILON, Learner, Loss, adamw, learn
 from ..pretrained import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+from ..processes import ALONE, Processes
 from ..recipes import SHAPE, Plan, Recipe, Settings, choose, learning_rate, plan
 
 MANY_PASSES = 4  # Muennighoff et al. 2023: up to here a repeated token is nearly as good as a fresh one
@@ -67,6 +71,7 @@ class Job:
     tokenizer: PreTrainedTokenizerFast
     device: torch.device
     dtype: torch.dtype
+    processes: Processes
 
 
 def train(
@@ -79,20 +84,22 @@ def train(
     replace: bool = False,
     report: Report = lambda step, values: None,
     clock: Callable[[], float] = time.perf_counter,
+    processes: Processes = ALONE,
 ) -> Summary:
     """Train on `documents`, texts or blocks of ids in any order, and leave a run in `directory`.
 
     `source` is what the caller knows the documents by (names, sizes, times): a resumed run whose source is the same does not read
     them again; otherwise they are read, and their hashes compared. `report` is told of step 0 while the documents are encoded
-    (documents, tokens) and once with the summary to be, then of every step with what also goes to metrics.jsonl.
+    (documents, tokens) and once with the summary to be, then of every step with what also goes to metrics.jsonl. Of many `processes`
+    the first alone reads the documents and writes; all need to see the directory.
     """
-    recipe, device = choose(settings), _device(settings.device)
-    with folders.working(directory, resume=resume, replace=replace, mark=DESCRIPTION, keep="step-*") as work:
-        job = _job(documents, settings, recipe, device, work, source, report)
-        _check_same_run(job)
+    recipe, device = choose(settings), _device(processes.device(settings.device))
+    with _working(processes, directory, resume, replace) as work:
+        job = _job(documents, settings, recipe, device, work, source, report, processes)
+        processes.first(lambda: _check_same_run(job))
         learner = _learner(job)
         summary = _summary(job, learner.model)
-        _describe(job, summary)
+        processes.first(lambda: _describe(job, summary))
         report(0, asdict(summary))
         loss = _learn(job, learner, report, clock)
         _finish(job, learner)
@@ -102,20 +109,49 @@ def train(
 # Before the first step
 
 
+@contextmanager
+def _working(processes: Processes, directory: Path, resume: bool, replace: bool) -> Iterator[Path]:
+    """The folder to work in, which the first process makes, and gives its name when all are done."""
+    with ExitStack() as first:
+        made = folders.working(directory, resume=resume, replace=replace, mark=DESCRIPTION, keep="step-*")
+        work = processes.first(lambda: first.enter_context(made))
+        if not work.is_dir():
+            raise ConfigurationError("is not there on every machine", place=str(work), remedy="train in a folder that they share")
+        yield work
+        processes.first(first.close)
+
+
 def _job(
-    documents: Documents, settings: Settings, recipe: Recipe, device: torch.device, work: Path, source: str | None, report: Report
+    documents: Documents,
+    settings: Settings,
+    recipe: Recipe,
+    device: torch.device,
+    work: Path,
+    source: str | None,
+    report: Report,
+    processes: Processes,
 ) -> Job:
     dtype = _dtype(recipe["dtype"].value, device)
-    tokenizer, documents = _tokenizer(settings, documents, work)
+    manifest = processes.first(lambda: _read(documents, settings, recipe, work, source, report))
+    tokenizer, _ = _tokenizer(settings, (), work)
     config = _configuration(settings, recipe, tokenizer)
     shape = pretrained.fingerprint(config)
-    context: int = config.max_position_embeddings
+    blocks = tokens.Blocks(work, manifest, config.max_position_embeddings, recipe["data_seed"].value)
+    made = plan(recipe, blocks.context, blocks.count)
+    if made.batch < processes.world:
+        fault = f"a batch of {made.batch} blocks is less than one for each of {processes.world} processes"
+        raise UsageError(fault, remedy="raise --batch-tokens")
+    return Job(work, recipe, made, manifest, blocks, config, shape, tokenizer, device, dtype, processes)
+
+
+def _read(documents: Documents, settings: Settings, recipe: Recipe, work: Path, source: str | None, report: Report) -> tokens.Manifest:
+    tokenizer, documents = _tokenizer(settings, documents, work)
+    context: int = _configuration(settings, recipe, tokenizer).max_position_embeddings
     manifest = _token_file(_watched(documents, context), tokenizer, work, source, report)
     if manifest.tokens < context:
         fault = f"{manifest.documents} documents hold {manifest.tokens} tokens, less than one block of {context}"
         raise DataError(fault, remedy="train on more, or take a model with a shorter context")
-    blocks = tokens.Blocks(work, manifest, context, recipe["data_seed"].value)
-    return Job(work, recipe, plan(recipe, context, blocks.count), manifest, blocks, config, shape, tokenizer, device, dtype)
+    return manifest
 
 
 def _device(name: str) -> torch.device:
@@ -209,7 +245,13 @@ def _run(job: Job) -> dict[str, Any]:
 
 
 def _machine(job: Job) -> dict[str, Any]:
-    return {"device": str(job.device), "threads": torch.get_num_threads(), "torch": torch.__version__, "prune_cli": __version__}
+    return {
+        "device": str(job.device),
+        "processes": job.processes.world,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "prune_cli": __version__,
+    }
 
 
 def _check_same_run(job: Job) -> None:
@@ -222,8 +264,8 @@ def _check_same_run(job: Job) -> None:
             fault = f"was begun with {name} {before['run'][name]}, not {value}"
             raise ConfigurationError(fault, place=str(job.work), remedy="resume it as it was begun, or start over with -f")
     for name, value in _machine(job).items():
-        if before["machine"][name] != value:
-            log.warning("begun with %s %s, resumed with %s: the last digits may differ", name, before["machine"][name], value)
+        if (begun := before["machine"].get(name)) != value:
+            log.warning("begun with %s %s, resumed with %s: the last digits may differ", name, begun, value)
 
 
 def _summary(job: Job, model: PreTrainedModel) -> Summary:
@@ -252,41 +294,49 @@ def _describe(job: Job, summary: Summary) -> None:
 
 def _learner(job: Job) -> Learner:
     """The model at its newest whole checkpoint, or new."""
-    folder = checkpoints.newest(job.work)
+    folder = job.processes.first(lambda: checkpoints.newest(job.work))
     model = pretrained.load_model(folder) if folder else pretrained.new_model(job.config, job.recipe["seed"].value)
     torch.nn.Module.to(model, job.device)  # transformers' own is typed for nobody
     if job.device.type == "cpu":
         keep_freed_memory()
         if job.dtype == torch.bfloat16:
             pretrained.use_blocked_attention(model)
-    learner = Learner(model, adamw(model), job.dtype, _rows(job, model))
+    checkpointed = "checkpoint_activations" in job.recipe
+    if checkpointed:
+        pretrained.checkpoint_activations(model)
+    rows = job.processes.least(_rows(job, model, checkpointed))
+    shared = job.processes.wrap(Loss(model), pretrained.layers(model), job.device) if job.processes.world > 1 else None
+    learner = Learner(model, adamw(model), job.dtype, rows, processes=job.processes, shared=shared)
     if folder:
         checkpoints.restore(learner, folder, job.device)
     return learner
 
 
-def _rows(job: Job, model: PreTrainedModel) -> int:
+def _rows(job: Job, model: PreTrainedModel, checkpointed: bool) -> int:
     """How many blocks fit through the model at once: on a CPU a fixed count of tokens, on a GPU what its memory has room for.
 
     A layer keeps about 34 numbers a position and unit of width for the backward pass (Korthikanti et al. 2022, without the
-    attention matrix); weights, gradients and moments take 16 bytes a parameter, and the copy in bfloat16 two more.
+    attention matrix), or its input alone, but for one layer at a time; weights, gradients and moments take 16 bytes a parameter,
+    and the copy in bfloat16 two more.
     """
     size = CPU_TOKENS
     if job.device.type == "cuda":
-        memory = 0.8 * torch.cuda.get_device_properties(job.device).total_memory - 18 * model.num_parameters()
-        a_token = 34 * 2 * job.dtype.itemsize * job.config.num_hidden_layers * job.config.hidden_size
-        size = min(GPU_TOKENS, int(memory / a_token))
-    return max(1, min(job.plan.batch, size // job.plan.context))
+        state = 18 * model.num_parameters() / (job.processes.world if job.processes.sharded else 1)
+        memory = 0.8 * torch.cuda.get_device_properties(job.device).total_memory - state
+        layers, width = job.config.num_hidden_layers, job.config.hidden_size
+        kept = 4 * layers + 34 * 2 * job.dtype.itemsize if checkpointed else 34 * 2 * job.dtype.itemsize * layers
+        size = min(GPU_TOKENS, int(memory / (kept * width)))
+    return max(1, min(job.processes.largest_share(job.plan.batch), size // job.plan.context))
 
 
 def _learn(job: Job, learner: Learner, report: Report, clock: Callable[[], float]) -> float:
     """Take the steps that are left, with a line of metrics.jsonl each; the last loss."""
     plan = job.plan
-    values = _cut_metrics(job.work / METRICS, learner.step)
-    with (job.work / METRICS).open("a") as metrics:
+    values = job.processes.first(lambda: _cut_metrics(job.work / METRICS, learner.step))
+    with (job.work / METRICS if job.processes.is_first else Path(os.devnull)).open("a") as metrics:
         while learner.step < plan.steps:
             start, rate = clock(), learning_rate(plan, learner.step)
-            loss, norm = learn(learner, _batch(job, learner.step), rate)
+            loss, norm = learn(learner, _batch(job, learner.step), rate, plan.batch)
             values = {
                 "step": learner.step,
                 "tokens": learner.step * plan.batch * plan.context,
@@ -300,12 +350,18 @@ def _learn(job: Job, learner: Learner, report: Report, clock: Callable[[], float
             metrics.flush()
             report(learner.step, values)
             if learner.step in plan.saves:
-                checkpoints.save(learner, job.tokenizer, tokens.document_hashes(job.work), job.work)
+                checkpoints.save(learner, job.tokenizer, _seen(job), job.work)
     return values["loss"]
 
 
 def _batch(job: Job, step: int) -> Tensor:
-    return torch.from_numpy(job.blocks.batch(step, job.plan.batch)).to(job.device)
+    """This process's share of the blocks of a step."""
+    return torch.from_numpy(job.blocks.batch(step, job.plan.batch, job.processes.share(job.plan.batch))).to(job.device)
+
+
+def _seen(job: Job) -> checkpoints.Hashes:
+    """The hashes of the documents, where they are written down."""
+    return tokens.document_hashes(job.work) if job.processes.is_first else np.empty(0, np.uint64)
 
 
 def _cut_metrics(path: Path, step: int) -> dict[str, float]:
@@ -318,8 +374,12 @@ def _cut_metrics(path: Path, step: int) -> dict[str, float]:
 
 def _finish(job: Job, learner: Learner) -> None:
     """Leave the model and its checkpoints, and nothing of what only a run needs."""
-    checkpoints.write(learner.model, job.tokenizer, tokens.document_hashes(job.work), job.work)
-    for folder in checkpoints.resumable(job.work):
+    checkpoints.write(learner, job.tokenizer, _seen(job), job.work)
+    job.processes.first(lambda: _clear(job.work))
+
+
+def _clear(work: Path) -> None:
+    for folder in checkpoints.resumable(work):
         checkpoints.forget(folder)
-    tokens.remove(job.work)
-    shutil.rmtree(job.work / TRAINED, ignore_errors=True)
+    tokens.remove(work)
+    shutil.rmtree(work / TRAINED, ignore_errors=True)
