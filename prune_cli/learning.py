@@ -41,6 +41,14 @@ class Loss(torch.nn.Module):
         return pretrained.loss(self.model, blocks, dtype, scale)
 
 
+def loss(learner: Learner, blocks: Tensor, scale: float) -> Tensor:
+    """As `pretrained.loss`, for the learner's model however it is divided; if it is, all processes have to ask."""
+    if learner.shared is None:
+        return pretrained.loss(learner.model, blocks, learner.dtype, scale)
+    found: Tensor = learner.shared(blocks, learner.dtype, scale)
+    return found
+
+
 def adamw(model: PreTrainedModel) -> torch.optim.Optimizer:
     """AdamW (Loshchilov & Hutter 2019), its decay on matrices alone."""
     parameters = list(model.parameters())
@@ -96,14 +104,10 @@ def _accumulate(learner: Learner, batch: Tensor, size: int) -> float:
     total = torch.zeros((), device=batch.device)
     pieces = _pieces(learner, batch, size)
     for number, (blocks, scale) in enumerate(pieces, 1):
-        if learner.shared is None:
-            loss = pretrained.loss(learner.model, blocks, learner.dtype, scale)
-            loss.backward()
-        else:
-            with learner.processes.unsummed(learner.shared, more=number < len(pieces)):
-                loss = learner.shared(blocks, learner.dtype, scale)
-                loss.backward()
-        total += loss.detach()
+        with learner.processes.unsummed(learner.shared, more=number < len(pieces)):
+            part = loss(learner, blocks, scale)
+            part.backward()
+        total += part.detach()
     return learner.processes.mean(total).item()
 
 

@@ -104,7 +104,7 @@ class Processes:
             fully_shard(module, mesh=mesh)
         return loss
 
-    def unsummed(self, wrapped: nn.Module, more: bool) -> AbstractContextManager[object]:
+    def unsummed(self, wrapped: nn.Module | None, more: bool) -> AbstractContextManager[object]:
         """Leave the gradients to each process while there is `more` to add. Sharded ones are summed each time: whole ones may not fit."""
         return wrapped.no_sync() if more and isinstance(wrapped, DistributedDataParallel) else nullcontext()
 

@@ -313,20 +313,25 @@ def _learner(job: Job) -> Learner:
 
 
 def _rows(job: Job, model: PreTrainedModel, checkpointed: bool) -> int:
-    """How many blocks fit through the model at once: on a CPU a fixed count of tokens, on a GPU what its memory has room for.
-
-    A layer keeps about 34 numbers a position and unit of width for the backward pass (Korthikanti et al. 2022, without the
-    attention matrix), or its input alone, but for one layer at a time; weights, gradients and moments take 16 bytes a parameter,
-    and the copy in bfloat16 two more.
-    """
+    """How many blocks go through the model at once: on a CPU a fixed count of tokens, on a GPU what its memory has room for."""
     size = CPU_TOKENS
     if job.device.type == "cuda":
-        state = 18 * model.num_parameters() / (job.processes.world if job.processes.sharded else 1)
-        memory = 0.8 * torch.cuda.get_device_properties(job.device).total_memory - state
-        layers, width = job.config.num_hidden_layers, job.config.hidden_size
-        kept = 4 * layers + 34 * 2 * job.dtype.itemsize if checkpointed else 34 * 2 * job.dtype.itemsize * layers
-        size = min(GPU_TOKENS, int(memory / (kept * width)))
+        parameters = model.num_parameters() // (job.processes.world if job.processes.sharded else 1)
+        memory = torch.cuda.get_device_properties(job.device).total_memory
+        size = fitting(memory, parameters, job.config.num_hidden_layers, job.config.hidden_size, job.dtype, checkpointed)
     return max(1, min(job.processes.largest_share(job.plan.batch), size // job.plan.context))
+
+
+def fitting(memory: int, parameters: int, layers: int, width: int, dtype: torch.dtype, checkpointed: bool) -> int:
+    """How many tokens fit through a model at once on a GPU with so many bytes of memory.
+
+    A layer keeps about 34 numbers a position and unit of width for the backward pass (Korthikanti et al. 2022, without the attention
+    matrix); one that is computed once more keeps its input, in float32, and the 34 are needed for one layer at a time. Weights,
+    gradients and moments take 16 bytes a parameter, and the copy in bfloat16 two more.
+    """
+    a_layer = 34 * 2 * dtype.itemsize
+    a_token = width * (4 * layers + a_layer if checkpointed else a_layer * layers)
+    return min(GPU_TOKENS, int((0.8 * memory - 18 * parameters) / a_token))
 
 
 def _learn(job: Job, learner: Learner, report: Report, clock: Callable[[], float]) -> float:
