@@ -56,6 +56,7 @@ def main() -> NoReturn:
         # How often a waiting thread looks before it sleeps; GNU's 300,000 take 2 to 8 times as long on a busy machine. Scoring 124M on
         # 2 cores, tokens/s alone and beside a busy process: 4,011 and 1,992 with this, 3,693 and 2,188 asleep at once.
         os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # it warns of lost connections with forty lines of addresses
     os.environ.setdefault("LRU_CACHE_CAPACITY", "32")  # torch keeps code for 1,024 shapes of matrices by default: a gigabyte
     status = run(sys.argv[1:])
     if status and os.environ.get("WORLD_SIZE", "1") != "1":

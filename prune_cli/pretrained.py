@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -287,7 +289,8 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, directory: 
     `weights` are the model's own by their names where it does not hold them whole.
     """
     logging.disable_progress_bar()
-    model.save_pretrained(directory, state_dict=weights)
+    with _writing(directory):
+        model.save_pretrained(directory, state_dict=weights)
     for path in directory.glob("*.safetensors"):
         shutil.copymode(directory / "config.json", path)  # safetensors lets the owner alone read
     save_tokenizer(tokenizer, directory, model.config.max_position_embeddings)
@@ -296,13 +299,26 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, directory: 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, directory: Path, context: int | None = None) -> None:
     if context:
         tokenizer.model_max_length = context
-    tokenizer.save_pretrained(directory)
+    with _writing(directory):
+        tokenizer.save_pretrained(directory)
     names = directory / "tokenizer_config.json"
     names.write_text(names.read_text().replace('"TokenizersBackend"', '"PreTrainedTokenizerFast"'))  # which transformers 4 knows, too
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    save_file(tensors, path)
+    with _writing(path):
+        save_file(tensors, path)
+
+
+@contextmanager
+def _writing(place: Path) -> Iterator[None]:
+    """Have a full disk be an OSError; safetensors and tokenizers, which are written in Rust, say it in words alone."""
+    try:
+        yield
+    except Exception as error:
+        if not (found := re.search(r"\(os error (\d+)\)", str(error))):
+            raise
+        raise OSError(int(found[1]), os.strerror(int(found[1])), str(place)) from error
 
 
 @contextmanager

@@ -5,6 +5,7 @@ starts nothing of torch.distributed.
 """
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from .errors import ConfigurationError, InputOutputError, OutOfMemoryError, PruneError, SaidElsewhere, TryAgainError, UsageError
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 A_STEP = timedelta(minutes=10)  # within which every process has to come to the same place while they compute
 A_READING = timedelta(days=7)  # for which the others wait while the first reads a corpus or writes a checkpoint
 
@@ -147,9 +149,11 @@ def started(device: str, *, sharded: bool = False) -> Iterator[Processes]:
     if world == 1:
         yield ALONE
         return
-    store = _meet(rank, world, "nccl" if _on_cards(device) else "gloo")
+    with _ended_by_signals():
+        store = _meet(rank, world, "nccl" if _on_cards(device) else "gloo")
     try:
-        yield Processes(rank, world, card, sharded, dist.new_group(timeout=A_READING, backend="gloo"))
+        with _ended_by_signals() if rank else nullcontext():  # the first has a folder to leave in order
+            yield Processes(rank, world, card, sharded, dist.new_group(timeout=A_READING, backend="gloo"))
     except SaidElsewhere:
         raise
     except Exception as error:
@@ -169,6 +173,18 @@ def _variable(name: str, default: int) -> int:
 
 def _on_cards(device: str) -> bool:
     return device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Have a signal end this process at once: while torch waits for another one, no handler written in Python would be called."""
+    numbers = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    handlers = [signal.signal(number, signal.SIG_DFL) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, handlers, strict=True):
+            signal.signal(number, handler)
 
 
 def _meet(rank: int, world: int, backend: str) -> Store:
