@@ -269,7 +269,9 @@ def layers(model: PreTrainedModel) -> list[torch.nn.Module]:
 
 def checkpoint_activations(model: PreTrainedModel) -> None:
     """Have each layer keep no more than what goes into it, and compute the rest once more in the backward pass."""
-    for layer in layers(model):
+    if not (known := layers(model)):
+        raise ConfigurationError(f"the layers of a {type(model).__name__} are not known", remedy="leave out --checkpoint-activations")
+    for layer in known:
         layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
 
 

@@ -316,22 +316,22 @@ def _rows(job: Job, model: PreTrainedModel, checkpointed: bool) -> int:
     """How many blocks go through the model at once: on a CPU a fixed count of tokens, on a GPU what its memory has room for."""
     size = CPU_TOKENS
     if job.device.type == "cuda":
-        parameters = model.num_parameters() // (job.processes.world if job.processes.sharded else 1)
         memory = torch.cuda.get_device_properties(job.device).total_memory
-        size = fitting(memory, parameters, job.config.num_hidden_layers, job.config.hidden_size, job.dtype, checkpointed)
+        parts = job.processes.world if job.processes.sharded else 1
+        size = fitting(memory, model.num_parameters(), parts, job.config, job.dtype, checkpointed)
     return max(1, min(job.processes.largest_share(job.plan.batch), size // job.plan.context))
 
 
-def fitting(memory: int, parameters: int, layers: int, width: int, dtype: torch.dtype, checkpointed: bool) -> int:
-    """How many tokens fit through a model at once on a GPU with so many bytes of memory.
+def fitting(memory: int, parameters: int, parts: int, config: PretrainedConfig, dtype: torch.dtype, checkpointed: bool) -> int:
+    """How many tokens fit through a model at once on a GPU with so many bytes of memory that holds one of its `parts`.
 
     A layer keeps about 34 numbers a position and unit of width for the backward pass (Korthikanti et al. 2022, without the attention
     matrix); one that is computed once more keeps its input, in float32, and the 34 are needed for one layer at a time. Weights,
-    gradients and moments take 16 bytes a parameter, and the copy in bfloat16 two more.
+    gradients and moments take 16 bytes a parameter, and the copy in bfloat16 two more, which are not divided.
     """
-    a_layer = 34 * 2 * dtype.itemsize
+    layers, width, a_layer = config.num_hidden_layers, config.hidden_size, 34 * 2 * dtype.itemsize
     a_token = width * (4 * layers + a_layer if checkpointed else a_layer * layers)
-    return min(GPU_TOKENS, int((0.8 * memory - 18 * parameters) / a_token))
+    return min(GPU_TOKENS, int((0.8 * memory - (16 / parts + 2) * parameters) / a_token))
 
 
 def _learn(job: Job, learner: Learner, report: Report, clock: Callable[[], float]) -> float:
