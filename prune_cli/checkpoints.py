@@ -6,36 +6,49 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from . import pretrained
 from .io import folders
 from .io.seen import SEEN
 from .learning import Learner
-from .pretrained import PreTrainedModel, PreTrainedTokenizerFast
+from .pretrained import PreTrainedTokenizerFast
+from .processes import part
 
 KEPT = 2  # to resume from: the newest, and the one before in case it is damaged
 OPTIMIZER, MOMENTS = "optimizer.safetensors", ("exp_avg", "exp_avg_sq")
 
 log = logging.getLogger(__name__)
 Hashes = NDArray[np.uint64]
+Tensors = dict[str, Tensor]
 
 
 def save(learner: Learner, tokenizer: PreTrainedTokenizerFast, documents: Hashes, work: Path) -> None:
-    """Leave `step-N` in `work`, whole or absent, and make of all but the last few no more than models."""
+    """Leave `step-N` in `work`, whole or absent, and make of all but the last few no more than models.
+
+    All processes take part; the files are the same for one and for many.
+    """
+    weights, moments = _weights(learner), learner.processes.whole(_moments(learner))
+    learner.processes.first(lambda: _save(learner, weights, moments, tokenizer, documents, work))
+
+
+def _save(learner: Learner, weights: Tensors, moments: Tensors, tokenizer: PreTrainedTokenizerFast, documents: Hashes, work: Path) -> None:
     with folders.whole(work / f"step-{learner.step}") as folder:
-        write(learner.model, tokenizer, documents, folder)
-        state = learner.optimizer.state
-        names = dict(learner.model.named_parameters())
-        moments = {f"{name}.{moment}": state[names[name]][moment] for name in names for moment in MOMENTS}
+        _write(learner, weights, tokenizer, documents, folder)
         pretrained.save_tensors(moments, folder / OPTIMIZER)
         folders.seal(folder, {"step": learner.step})
     for folder in resumable(work)[KEPT:]:
         forget(folder)
 
 
-def write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, documents: Hashes, folder: Path) -> None:
+def write(learner: Learner, tokenizer: PreTrainedTokenizerFast, documents: Hashes, folder: Path) -> None:
     """A Hugging Face directory, and the hashes of the documents that the model was trained on."""
-    pretrained.save(model, tokenizer, folder)
+    weights = _weights(learner)
+    learner.processes.first(lambda: _write(learner, weights, tokenizer, documents, folder))
+
+
+def _write(learner: Learner, weights: Tensors, tokenizer: PreTrainedTokenizerFast, documents: Hashes, folder: Path) -> None:
+    pretrained.save(learner.model, tokenizer, folder, weights)
     np.save(folder / SEEN, documents)
 
 
@@ -49,6 +62,15 @@ def thin(work: Path, lasting: frozenset[int], keep: int | None) -> None:
     passing = [folder for folder in work.glob("step-*") if _step(folder) not in lasting]
     for folder in sorted(passing, key=_step, reverse=True)[keep:] if keep is not None else ():
         folders.remove(folder)
+
+
+def _weights(learner: Learner) -> Tensors:
+    return learner.processes.whole(learner.model.state_dict(keep_vars=True))
+
+
+def _moments(learner: Learner) -> Tensors:
+    state = learner.optimizer.state
+    return {f"{name}.{moment}": state[each][moment] for name, each in learner.model.named_parameters() for moment in MOMENTS}
 
 
 def resumable(work: Path) -> list[Path]:
@@ -71,11 +93,12 @@ def newest(work: Path) -> Path | None:
 
 def restore(learner: Learner, folder: Path, device: torch.device) -> None:
     """Give a learner whose model was loaded from `folder` its optimizer's moments and its step."""
-    moments = pretrained.load_tensors(folder / OPTIMIZER, device)
     learner.step = _step(folder)
-    for name, parameter in learner.model.named_parameters():
-        step = torch.tensor(float(learner.step), device=device)
-        learner.optimizer.state[parameter] = {"step": step, **{moment: moments[f"{name}.{moment}"] for moment in MOMENTS}}
+    with pretrained.tensors(folder / OPTIMIZER, device) as read:
+        for name, parameter in learner.model.named_parameters():
+            step = torch.tensor(float(learner.step), device=device)
+            moments = {moment: part(read(f"{name}.{moment}"), parameter) for moment in MOMENTS}
+            learner.optimizer.state[parameter] = {"step": step, **moments}
 
 
 def forget(folder: Path) -> None:

@@ -12,7 +12,7 @@ from typer._click.exceptions import ClickException
 
 from . import __version__, terminal
 from .commands import eval, pack, rank, score, slice, stat, train
-from .errors import InputOutputError, Interrupted, OutOfMemoryError, PruneError, UsageError
+from .errors import InputOutputError, Interrupted, OutOfMemoryError, PruneError, SaidElsewhere, UsageError
 
 PIPELINE = """\b
 prune-cli score corpus/*.jsonl.zst | prune-cli rank --by tokens > ranked.jsonl.zst
@@ -56,8 +56,12 @@ def main() -> NoReturn:
         # How often a waiting thread looks before it sleeps; GNU's 300,000 take 2 to 8 times as long on a busy machine. Scoring 124M on
         # 2 cores, tokens/s alone and beside a busy process: 4,011 and 1,992 with this, 3,693 and 2,188 asleep at once.
         os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # it warns of lost connections with forty lines of addresses
     os.environ.setdefault("LRU_CACHE_CAPACITY", "32")  # torch keeps code for 1,024 shapes of matrices by default: a gigabyte
-    sys.exit(run(sys.argv[1:]))
+    status = run(sys.argv[1:])
+    if status and os.environ.get("WORLD_SIZE", "1") != "1":
+        os._exit(status)  # one of many that fails: to take torch's threads down in order may wait for a process that is no more
+    sys.exit(status)
 
 
 def run(arguments: list[str]) -> int:
@@ -66,6 +70,8 @@ def run(arguments: list[str]) -> int:
     terminal.configure(name)
     try:
         return _dispatch(arguments)
+    except SaidElsewhere as error:
+        return error.status
     except PruneError as error:
         if "--debug" in arguments:
             traceback.print_exc()

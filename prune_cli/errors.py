@@ -20,6 +20,14 @@ class Interrupted(BaseException):
     """A signal asked the run to stop; what is complete is kept, the rest removed on the way out."""
 
 
+class SaidElsewhere(PruneError):
+    """Another process of the same run has failed, and says why; this one ends with the same status."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__("another process of the run has failed")
+        self.status = status
+
+
 class CheckFailed(PruneError):
     """A check that was asked for said no."""
 

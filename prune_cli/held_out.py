@@ -3,16 +3,20 @@
 import numpy as np
 import torch
 
-from . import pretrained
 from .io import tokens
-from .learning import Learner
+from .learning import Learner, loss
 
 
 def mean_loss(learner: Learner, blocks: tokens.Blocks) -> float:
-    """Nats a token over every token of all blocks but the first of each, which nothing in its block predicts."""
-    device, total = next(learner.model.parameters()).device, 0.0
+    """Nats a token over every token of all blocks but the first of each, which nothing in its block predicts.
+
+    Of many processes each takes its share of the blocks, in as many pieces as every other (see `learning`).
+    """
+    processes, device = learner.processes, next(learner.model.parameters()).device
+    ours, total = range(blocks.count)[processes.share(blocks.count)], torch.zeros((), dtype=torch.float64, device=device)
     with torch.no_grad():
-        for start in range(0, blocks.count, learner.rows):
-            some = np.stack([blocks[index] for index in range(start, min(start + learner.rows, blocks.count))])
-            total += pretrained.loss(learner.model, torch.from_numpy(some).to(device), learner.dtype, 1.0).item()
-    return total / (blocks.count * (blocks.context - 1))
+        for start in range(0, processes.largest_share(blocks.count), learner.rows):
+            some = ours[start : start + learner.rows]
+            piece = torch.from_numpy(np.stack([blocks[index] for index in some or (0,)])).to(device)
+            total += loss(learner, piece, 1.0 if some else 0.0)
+    return processes.mean(total).item() * processes.world / (blocks.count * (blocks.context - 1))

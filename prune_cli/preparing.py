@@ -84,16 +84,15 @@ def watched(documents: Documents, context: int) -> Iterator[tokens.Document]:
         log.warning("%d blocks are no multiple of the model's %d tokens of context: they are joined and cut anew", unfit, context)
 
 
-def held_out_blocks(corpus: Corpus, trained_on: tokens.Blocks, tokenizer: PreTrainedTokenizerFast, work: Path) -> tokens.Blocks:
-    """What is held out, packed as the training data are, always in the same order; with a word on what is trained on all the same."""
+def held_out_file(corpus: Corpus, context: int, tokenizer: PreTrainedTokenizerFast, work: Path) -> tokens.Manifest:
+    """The token file of what is held out, with a word on what is trained on all the same."""
     (folder := work / HELD_OUT).mkdir(exist_ok=True)
-    context = trained_on.context
     manifest = token_file(corpus, tokenizer, folder, lambda step, values: None)
     if manifest.tokens < context:
         raise DataError(f"the held-out data are {manifest.tokens} tokens, less than one block of {context}", remedy="hold out more")
     if found := int(tokens.is_known(tokens.document_hashes(folder), tokens.document_hashes(work)).sum()):
         log.warning("%d of %d held-out documents are trained on: their loss says little", found, manifest.documents)
-    return tokens.Blocks(folder, manifest, context, seed=0)
+    return manifest
 
 
 def _texts(documents: Documents) -> Iterator[str]:

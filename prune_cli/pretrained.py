@@ -2,21 +2,27 @@
 
 import hashlib
 import json
+import os
+import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GPT2Config
 from transformers import PreTrainedTokenizerFast as PreTrainedTokenizerFast
 from transformers.configuration_utils import PretrainedConfig as PretrainedConfig
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import PreTrainedModel as PreTrainedModel
 from transformers.utils import logging
@@ -275,6 +281,19 @@ def _blocked(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: None,
     return causal_attention(query, key, value, more["scaling"]), None
 
 
+def layers(model: PreTrainedModel) -> list[torch.nn.Module]:
+    """The blocks that a model is a stack of."""
+    return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+
+
+def checkpoint_activations(model: PreTrainedModel) -> None:
+    """Have each layer keep no more than what goes into it, and compute the rest once more in the backward pass."""
+    if not (known := layers(model)):
+        raise ConfigurationError(f"the layers of a {type(model).__name__} are not known", remedy="leave out --checkpoint-activations")
+    for layer in known:
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
+
+
 def loss(model: PreTrainedModel, blocks: Tensor, dtype: torch.dtype, scale: float) -> Tensor:
     """`scale` times the summed cross-entropy of every token of `blocks` (B, T) but the first of each, computed in `dtype`."""
     with torch.autocast(blocks.device.type, dtype, enabled=dtype != torch.float32):
@@ -285,10 +304,14 @@ def loss(model: PreTrainedModel, blocks: Tensor, dtype: torch.dtype, scale: floa
 # Folders
 
 
-def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, directory: Path) -> None:
-    """Write config.json, generation_config.json, model.safetensors, tokenizer.json and tokenizer_config.json."""
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, directory: Path, weights: dict[str, Tensor] | None = None) -> None:
+    """Write config.json, generation_config.json, model.safetensors, tokenizer.json and tokenizer_config.json.
+
+    `weights` are the model's own by their names where it does not hold them whole.
+    """
     logging.disable_progress_bar()
-    model.save_pretrained(directory)
+    with _writing(directory):
+        model.save_pretrained(directory, state_dict=weights)
     for path in directory.glob("*.safetensors"):
         shutil.copymode(directory / "config.json", path)  # safetensors lets the owner alone read
     save_tokenizer(tokenizer, directory, model.config.max_position_embeddings)
@@ -297,17 +320,33 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, directory: 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, directory: Path, context: int | None = None) -> None:
     if context:
         tokenizer.model_max_length = context
-    tokenizer.save_pretrained(directory)
+    with _writing(directory):
+        tokenizer.save_pretrained(directory)
     names = directory / "tokenizer_config.json"
     names.write_text(names.read_text().replace('"TokenizersBackend"', '"PreTrainedTokenizerFast"'))  # which transformers 4 knows, too
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    save_file(tensors, path)
+    with _writing(path):
+        save_file(tensors, path)
 
 
-def load_tensors(path: Path, device: torch.device) -> dict[str, Tensor]:
-    return load_file(path, device=str(device))
+@contextmanager
+def _writing(place: Path) -> Iterator[None]:
+    """Have a full disk be an OSError; safetensors and tokenizers, which are written in Rust, say it in words alone."""
+    try:
+        yield
+    except Exception as error:
+        if not (found := re.search(r"\(os error (\d+)\)", str(error))):
+            raise
+        raise OSError(int(found[1]), os.strerror(int(found[1])), str(place)) from error
+
+
+@contextmanager
+def tensors(path: Path, device: torch.device) -> Iterator[Callable[[str], Tensor]]:
+    """A file's tensors by their names, each read when it is asked for."""
+    with safe_open(path, framework="pt", device=str(device)) as file:
+        yield file.get_tensor
 
 
 def _first_line(error: Exception) -> str:

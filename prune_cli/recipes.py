@@ -52,6 +52,7 @@ class Settings:
     keep: int | None = None
     eval_every: int | None = None
     protocol: str | None = None
+    checkpoint_activations: bool | None = None
     dtype: str | None = None
     device: str = "auto"
 

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "prune_cli"
 FLOORS = [
     "errors sizes terminal recipes __init__",
     "io",
-    "kernels head safety pieces pretrained layers encoding loading model preparing learning held_out checkpoints"
+    "kernels head safety pieces pretrained layers encoding loading model preparing processes learning held_out checkpoints"
     " hardware correlation cuts tally places",
     "metrics",
     "stages engines",
@@ -39,6 +39,7 @@ HOMES = {
         "layers",
         "loading",
         "model",
+        "processes",
         "learning",
         "held_out",
         "hardware",

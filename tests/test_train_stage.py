@@ -4,6 +4,7 @@ import json
 import math
 import os
 import random
+import resource
 import shutil
 import subprocess
 import sys
@@ -190,7 +191,7 @@ def test_rows_at_a_time_do_not_change_the_gradients(home, tmp_path):
     found = []
     for rows in (8, 3, 1):
         model = pretrained.load_model(home / "run")
-        loss = learning._gradients(learning.Learner(model, learning.adamw(model), torch.float32, rows), ids)
+        loss = learning._gradients(learning.Learner(model, learning.adamw(model), torch.float32, rows), ids, len(ids))
         found.append([torch.tensor(loss), *(parameter.grad for parameter in model.parameters())])
     for other in found[1:]:
         torch.testing.assert_close(found[0], other)
@@ -304,6 +305,16 @@ def test_a_failure_leaves_nothing_unless_there_is_a_checkpoint(home, tmp_path):
         stage.train(documents(), settings(home), run)
     stage.train(documents(), settings(home), run, replace=True)
     assert list(tmp_path.iterdir()) == [run]
+
+
+def test_a_file_that_cannot_be_written_is_the_systems_fault(tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            pretrained.save_tensors({"a": torch.zeros(1000)}, tmp_path / "a.safetensors")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_only_a_run_is_replaced(home, tmp_path):

@@ -1,6 +1,7 @@
 """prune-cli train"""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -46,6 +47,10 @@ class Run:
     keep: Annotated[int | None, option("--keep", metavar="N", help="Of those of --save-every, only the last N.")] = None
     eval_every: Annotated[int | None, option("--eval-every", metavar="N", help="Take the held-out loss every N steps, too.")] = None
     protocol: Annotated[str | None, option("--protocol", metavar="paper", help="The paper's own numbers for the preset.")] = None
+    checkpoint_activations: Annotated[
+        bool | None,
+        option("--checkpoint-activations", help="Compute each layer once more rather than keep it: less memory, a third more time."),
+    ] = None
 
 
 @expanded
@@ -60,6 +65,7 @@ def train(
     text_field: TextField = "text",
     device: Device = "auto",
     dtype: Dtype = Dtype.auto,
+    fsdp: Annotated[bool, option("--fsdp", help="Under torchrun, divide the model among the processes; else each has a copy.")] = False,
     run: Run = Run(),
     reading: Reading = Reading(),
 ) -> None:
@@ -70,29 +76,36 @@ def train(
     are packed in the same way. DIR/metrics.jsonl has a line for every step.
 
     Example: prune-cli train --preset tiny --train-tokenizer 4096 --steps 500 -o run/ shard.jsonl.zst
+
+    On many cards: torchrun --nproc-per-node 8 -m prune_cli train --preset 1.5b --fsdp ... (the same options, the same numbers).
     """
     if output is None:
         raise UsageError("no place for the run", remedy="name a directory with -o DIR")
     if eval_data == "-":
         raise UsageError("--eval-data is read from a file", remedy="name one")
+    from ..processes import started
     from ..recipes import Settings
     from ..stages import train as stage
 
     settings = Settings(**asdict(run), dtype=None if dtype is Dtype.auto else dtype.value, device=device)
-    kept = replace(reading, expect_records=None).source("train", [eval_data], bar=False) if eval_data else nullcontext()
-    with reading.source("train", files, bar=False) as source, kept as held_out, reading.bar("train", None, "steps") as bar:
-        corpus = _corpus(source, text_field, settings)
-        summary = stage.train(
-            corpus.documents,
-            settings,
-            output,
-            source=corpus.source,
-            held_out=_corpus(held_out, text_field, settings) if held_out else None,
-            resume=resume,
-            replace=force,
-            report=Shown(bar),
-            measured=reading.is_watched(),
-        )
+    with started(device, sharded=fsdp) as processes:
+        if not processes.is_first:  # who reads and speaks for all
+            files, eval_data, reading = [os.devnull], eval_data and os.devnull, replace(reading, quiet=True)
+        kept = replace(reading, expect_records=None).source("train", [eval_data], bar=False) if eval_data else nullcontext()
+        with reading.source("train", files, bar=False) as source, kept as held_out, reading.bar("train", None, "steps") as bar:
+            corpus = _corpus(source, text_field, settings)
+            summary = stage.train(
+                corpus.documents,
+                settings,
+                output,
+                source=corpus.source,
+                held_out=_corpus(held_out, text_field, settings) if held_out else None,
+                resume=resume,
+                replace=force,
+                report=Shown(bar),
+                processes=processes,
+                measured=reading.is_watched(),
+            )
     terminal.closing(f"{_words(summary)}: {output}", quiet=reading.quiet)
 
 

@@ -224,12 +224,13 @@ class Blocks:
         places: Integers = np.arange(start, end) + np.repeat(self.shifts[first : last + 1], counts)
         return places
 
-    def batch(self, step: int, size: int) -> Integers:
-        """Blocks (size, context) of a step, the first being 0: every block once a pass, each pass in an order of its own."""
-        return np.stack([self[index] for index in self._batch(step, size)])
+    def batch(self, step: int, size: int, rows: slice = slice(None)) -> Integers:
+        """Blocks (size, context) of a step, the first being 0, or some of its `rows`: every block once a pass, each pass in an order
+        of its own."""
+        return np.stack([self[index] for index in self._batch(step, size, rows)])
 
-    def _batch(self, step: int, size: int) -> Iterator[int]:
-        turns, places = np.divmod(np.arange(step * size, (step + 1) * size), self.count)
+    def _batch(self, step: int, size: int, rows: slice = slice(None)) -> Iterator[int]:
+        turns, places = np.divmod(np.arange(step * size, (step + 1) * size)[rows], self.count)
         for turn, place in zip(turns.tolist(), places.tolist(), strict=True):
             yield int(self._block_order(turn)[place])
 
@@ -238,7 +239,7 @@ class Blocks:
         if turn not in self._turns:
             path = self.directory / f"order-blocks-{self.context}-{self.seed}-{turn}.npy"
             self._turns = {turn: _kept(path, partial(_block_order, self.count, self.seed, turn))}
-            for other in set(self.directory.glob("order-blocks-*")) - {path}:
+            for other in set(self.directory.glob("order-blocks-*.npy")) - {path}:
                 other.unlink(missing_ok=True)
         return self._turns[turn]
 
@@ -252,10 +253,12 @@ class Blocks:
 
 def _kept(path: Path, make: Callable[[], Integers]) -> Integers:
     """What `make` gives, mapped from the file it is kept in from the first time on."""
-    if not path.exists():
-        _save(make(), beside := path.with_suffix(f".{os.getpid()}"))
+    try:
+        return np.asarray(np.load(path, mmap_mode="r"))
+    except FileNotFoundError:  # or another process of the run is past it
+        _save(found := make(), beside := path.with_suffix(f".{os.getpid()}"))
         beside.replace(path)
-    return np.asarray(np.load(path, mmap_mode="r"))
+        return found
 
 
 def _document_order(hashes: Hashes, seed: int) -> Integers:

@@ -11,13 +11,16 @@ import dataclasses
 import json
 import logging
 import math
+import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,9 +30,10 @@ from ..hardware import matrix_rate
 from ..held_out import mean_loss
 from ..io import folders, tokens
 from ..kernels import keep_freed_memory
-from ..learning import BETAS, CLIP, DECAY, EPSILON, Learner, adamw, learn
+from ..learning import BETAS, CLIP, DECAY, EPSILON, Learner, Loss, adamw, learn
 from ..preparing import Corpus, Documents
 from ..pretrained import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+from ..processes import ALONE, Processes
 from ..recipes import HARMLESS, Plan, Recipe, Settings, choose, learning_rate, plan
 
 MANY_PASSES = 4  # Muennighoff et al. 2023: up to here a repeated token is nearly as good as a fresh one
@@ -76,6 +80,7 @@ class Job:
     parent: str | None  # the hash of the checkpoint that it begins with
     device: torch.device
     dtype: torch.dtype
+    processes: Processes
 
 
 def train(
@@ -90,23 +95,25 @@ def train(
     measured: bool = False,
     report: Report = lambda step, values: None,
     clock: Callable[[], float] = time.perf_counter,
+    processes: Processes = ALONE,
 ) -> Summary:
     """Train on `documents`, texts or blocks of ids in any order, and leave a run in `directory`.
 
     `source` is what the caller knows the documents by: a resumed run reads them again unless it is the same, and compares their
     hashes. On `held_out` the loss is taken every `eval_every` steps and at the end. `report` is told of step 0 while the documents
     are encoded (documents, tokens) and once with the summary to be, then of every step with what also goes to metrics.jsonl. With
-    `measured` the summary has the limit of the device.
+    `measured` the summary has the limit of the device. Of many `processes` the first alone reads the documents and writes; all need
+    to see the directory.
     """
-    recipe, device = choose(settings), _device(settings.device)
+    recipe, device = choose(settings), _device(processes.device(settings.device))
     if settings.eval_every and not held_out:
         raise UsageError("--eval-every has nothing to evaluate on", remedy="name held-out documents with --eval-data")
-    with folders.working(directory, resume=resume, replace=replace, mark=DESCRIPTION, keep="step-*") as work:
-        job = _job(Corpus(documents, source), held_out, settings, recipe, device, work, report)
-        _check_same_run(job)
+    with _working(processes, directory, resume, replace) as work:
+        job = _job(Corpus(documents, source), held_out, settings, recipe, device, work, report, processes)
+        processes.first(lambda: _check_same_run(job))
         learner = _learner(job)
         summary = _summary(job, learner.model, matrix_rate(job.device, job.dtype) if measured else 0.0)
-        _describe(job, summary)
+        processes.first(lambda: _describe(job, summary))
         report(0, asdict(summary))
         last = _learn(job, learner, report, clock)
         _finish(job, learner)
@@ -116,22 +123,54 @@ def train(
 # Before the first step
 
 
+@contextmanager
+def _working(processes: Processes, directory: Path, resume: bool, replace: bool) -> Iterator[Path]:
+    """The folder to work in, which the first process makes, and gives its name when all are done."""
+    with ExitStack() as first:
+        made = folders.working(directory, resume=resume, replace=replace, mark=DESCRIPTION, keep="step-*")
+        work = processes.first(lambda: first.enter_context(made))
+        if not work.is_dir():
+            raise ConfigurationError("is not there on every machine", place=str(work), remedy="train in a folder that they share")
+        yield work
+        processes.first(first.close)
+
+
 def _job(
-    corpus: Corpus, held_out: Corpus | None, settings: Settings, recipe: Recipe, device: torch.device, work: Path, report: Report
+    corpus: Corpus,
+    held_out: Corpus | None,
+    settings: Settings,
+    recipe: Recipe,
+    device: torch.device,
+    work: Path,
+    report: Report,
+    processes: Processes,
 ) -> Job:
     dtype, parent = _dtype(recipe["dtype"].value, device), settings.init_from
-    tokenizer, documents = preparing.tokenizer(settings, corpus.documents, work, known=(work / DESCRIPTION).exists())
+    manifest, other = processes.first(lambda: _read(corpus, held_out, settings, recipe, work, report))
+    tokenizer, _ = preparing.tokenizer(settings, (), work, known=True)
     config = preparing.configuration(settings, recipe, tokenizer)
     shape = pretrained.fingerprint(config)
-    context: int = config.max_position_embeddings
+    blocks = tokens.Blocks(work, manifest, config.max_position_embeddings, recipe["data_seed"].value)
+    kept = tokens.Blocks(work / preparing.HELD_OUT, other, blocks.context, seed=0) if other else None
+    known = processes.first(lambda: safety.directory_hash(parent)) if parent else None
+    made = plan(recipe, blocks.context, blocks.count)
+    if made.batch < processes.world:
+        fault = f"a batch of {made.batch} blocks is less than one for each of {processes.world} processes"
+        raise UsageError(fault, remedy="raise --batch-tokens")
+    return Job(work, recipe, made, manifest, blocks, kept, config, shape, tokenizer, known, device, dtype, processes)
+
+
+def _read(
+    corpus: Corpus, held_out: Corpus | None, settings: Settings, recipe: Recipe, work: Path, report: Report
+) -> tuple[tokens.Manifest, tokens.Manifest | None]:
+    """Make the token files of what is trained on and of what is held out."""
+    tokenizer, documents = preparing.tokenizer(settings, corpus.documents, work, known=(work / DESCRIPTION).exists())
+    context: int = preparing.configuration(settings, recipe, tokenizer).max_position_embeddings
     manifest = preparing.token_file(Corpus(preparing.watched(documents, context), corpus.source), tokenizer, work, report)
     if manifest.tokens < context:
         fault = f"{manifest.documents} documents hold {manifest.tokens} tokens, less than one block of {context}"
         raise DataError(fault, remedy="train on more, or take a model with a shorter context")
-    blocks = tokens.Blocks(work, manifest, context, recipe["data_seed"].value)
-    kept = preparing.held_out_blocks(held_out, blocks, tokenizer, work) if held_out else None
-    known = safety.directory_hash(parent) if parent else None
-    return Job(work, recipe, plan(recipe, context, blocks.count), manifest, blocks, kept, config, shape, tokenizer, known, device, dtype)
+    return manifest, preparing.held_out_file(held_out, context, tokenizer, work) if held_out else None
 
 
 def _device(name: str) -> torch.device:
@@ -170,7 +209,13 @@ def _run(job: Job) -> dict[str, Any]:
 
 
 def _machine(job: Job) -> dict[str, Any]:
-    return {"device": str(job.device), "threads": torch.get_num_threads(), "torch": torch.__version__, "prune_cli": __version__}
+    return {
+        "device": str(job.device),
+        "processes": job.processes.world,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "prune_cli": __version__,
+    }
 
 
 def _check_same_run(job: Job) -> None:
@@ -183,8 +228,8 @@ def _check_same_run(job: Job) -> None:
             fault = f"was begun with {name} {before['run'].get(name)}, not {value}"
             raise ConfigurationError(fault, place=str(job.work), remedy="resume it as it was begun, or start over with -f")
     for name, value in _machine(job).items():
-        if before["machine"][name] != value:
-            log.warning("begun with %s %s, resumed with %s: the last digits may differ", name, before["machine"][name], value)
+        if (begun := before["machine"].get(name)) != value:
+            log.warning("begun with %s %s, resumed with %s: the last digits may differ", name, begun, value)
 
 
 def _summary(job: Job, model: PreTrainedModel, limit: float) -> Summary:
@@ -213,7 +258,7 @@ def _describe(job: Job, summary: Summary) -> None:
 
 def _learner(job: Job) -> Learner:
     """The model at its newest whole checkpoint, or as it begins."""
-    folder = checkpoints.newest(job.work)
+    folder = job.processes.first(lambda: checkpoints.newest(job.work))
     begins = folder or (job.recipe["init_from"].value if job.parent else None)
     model = pretrained.load_model(begins) if begins else pretrained.new_model(job.config, job.recipe["seed"].value)
     torch.nn.Module.to(model, job.device)  # transformers' own is typed for nobody
@@ -221,35 +266,49 @@ def _learner(job: Job) -> Learner:
         keep_freed_memory()
         if job.dtype == torch.bfloat16:
             pretrained.use_blocked_attention(model)
-    learner = Learner(model, adamw(model), job.dtype, _rows(job, model))
+    checkpointed = "checkpoint_activations" in job.recipe
+    if checkpointed:
+        pretrained.checkpoint_activations(model)
+    rows = job.processes.least(_rows(job, model, checkpointed))
+    shared = job.processes.wrap(Loss(model), pretrained.layers(model), job.device) if job.processes.world > 1 else None
+    learner = Learner(model, adamw(model), job.dtype, rows, processes=job.processes, shared=shared)
     if folder:
         checkpoints.restore(learner, folder, job.device)
     return learner
 
 
-def _rows(job: Job, model: PreTrainedModel) -> int:
-    """How many blocks fit through the model at once: on a CPU a fixed count of tokens, on a GPU what its memory has room for.
-
-    A layer keeps about 34 numbers a position and unit of width for the backward pass (Korthikanti et al. 2022, without the
-    attention matrix); weights, gradients and moments take 16 bytes a parameter, and the copy in bfloat16 two more.
-    """
+def _rows(job: Job, model: PreTrainedModel, checkpointed: bool) -> int:
+    """How many blocks go through the model at once: on a CPU a fixed count of tokens, on a GPU what its memory has room for."""
     size = CPU_TOKENS
     if job.device.type == "cuda":
-        memory = 0.8 * torch.cuda.get_device_properties(job.device).total_memory - 18 * model.num_parameters()
-        a_token = 34 * 2 * job.dtype.itemsize * job.config.num_hidden_layers * job.config.hidden_size
-        size = min(GPU_TOKENS, int(memory / a_token))
-    return max(1, min(job.plan.batch, size // job.plan.context))
+        memory = torch.cuda.get_device_properties(job.device).total_memory
+        parts = job.processes.world if job.processes.sharded else 1
+        size = fitting(memory, model.num_parameters(), parts, job.config, job.dtype, checkpointed)
+    return max(1, min(job.processes.largest_share(job.plan.batch), size // job.plan.context))
+
+
+def fitting(memory: int, parameters: int, parts: int, config: PretrainedConfig, dtype: torch.dtype, checkpointed: bool) -> int:
+    """How many tokens fit through a model at once on a GPU with so many bytes of memory that holds one of its `parts`.
+
+    A layer keeps about 34 numbers a position and unit of width for the backward pass (Korthikanti et al. 2022, without the attention
+    matrix); one that is computed once more keeps its input, in float32, and the 34 are needed for one layer at a time. Weights,
+    gradients and moments take 16 bytes a parameter, and the copy in bfloat16 two more, which are not divided.
+    """
+    layers, width, a_layer = config.num_hidden_layers, config.hidden_size, 34 * 2 * dtype.itemsize
+    a_token = width * (4 * layers + a_layer if checkpointed else a_layer * layers)
+    return min(GPU_TOKENS, int((0.8 * memory - (16 / parts + 2) * parameters) / a_token))
 
 
 def _learn(job: Job, learner: Learner, report: Report, clock: Callable[[], float]) -> dict[str, float]:
     """Take the steps that are left, with a line of metrics.jsonl each; the last line."""
     plan = job.plan
-    values = _cut_metrics(job.work / METRICS, learner.step)
-    with (job.work / METRICS).open("a") as metrics:
+    kept = None if plan.keep is None else max(plan.keep, checkpoints.KEPT)
+    values = job.processes.first(lambda: _cut_metrics(job.work / METRICS, learner.step))
+    with (job.work / METRICS if job.processes.is_first else Path(os.devnull)).open("a") as metrics:
         while learner.step < plan.steps:
             start, rate = clock(), learning_rate(plan, learner.step)
             try:
-                loss, norm = learn(learner, _batch(job, learner.step), rate)
+                loss, norm = learn(learner, _batch(job, learner.step), rate, plan.batch)
             except ConfigurationError as error:
                 raise ConfigurationError(f"{error.fault}; {_origin(job, learner.step)}", remedy=error.remedy) from None
             values = {
@@ -268,12 +327,13 @@ def _learn(job: Job, learner: Learner, report: Report, clock: Callable[[], float
             report(learner.step, values)
             if learner.step in plan.saves:
                 checkpoints.save(learner, job.tokenizer, _seen(job), job.work)
-                checkpoints.thin(job.work, plan.lasting, None if plan.keep is None else max(plan.keep, checkpoints.KEPT))
+                job.processes.first(lambda: checkpoints.thin(job.work, plan.lasting, kept))
     return values
 
 
 def _batch(job: Job, step: int) -> Tensor:
-    return torch.from_numpy(job.blocks.batch(step, job.plan.batch)).to(job.device)
+    """This process's share of the blocks of a step."""
+    return torch.from_numpy(job.blocks.batch(step, job.plan.batch, job.processes.share(job.plan.batch))).to(job.device)
 
 
 def _origin(job: Job, step: int) -> str:
@@ -285,7 +345,9 @@ def _origin(job: Job, step: int) -> str:
 
 
 def _seen(job: Job) -> checkpoints.Hashes:
-    """The hashes of the documents that the model was trained on, by its parent's run, too."""
+    """The hashes of the documents that the model was trained on, by its parent's run, too, where they are written down."""
+    if not job.processes.is_first:
+        return np.empty(0, np.uint64)
     ours = tokens.document_hashes(job.work)
     return checkpoints.with_parents(ours, job.recipe["init_from"].value) if job.parent else ours
 
@@ -300,7 +362,11 @@ def _cut_metrics(path: Path, step: int) -> dict[str, float]:
 
 def _finish(job: Job, learner: Learner) -> None:
     """Leave the model and its checkpoints, and nothing of what only a run needs."""
-    checkpoints.write(learner.model, job.tokenizer, _seen(job), job.work)
+    checkpoints.write(learner, job.tokenizer, _seen(job), job.work)
+    job.processes.first(lambda: _clear(job))
+
+
+def _clear(job: Job) -> None:
     checkpoints.thin(job.work, job.plan.lasting, job.plan.keep)
     for folder in checkpoints.resumable(job.work):
         checkpoints.forget(folder)

@@ -1,0 +1,195 @@
+"""train in several processes: the numbers of one, checkpoints that any number goes on from, and one end for all."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed._tools.mem_tracker import MemTracker
+from transformers import AutoModelForCausalLM, GPT2Config
+
+from prune_cli import learning, pretrained
+from prune_cli.errors import UsageError
+from prune_cli.processes import Processes
+from prune_cli.recipes import PRESETS, Settings
+from prune_cli.stages import train as stage
+
+from .conftest import ROOT, command, lines, scored, status_of
+
+SHAPE = "layers = 2\nwidth = 32\nheads = 2\ncontext = 32\nlr = 1e-3\nbatch_tokens = 288\n"  # nine blocks: they do not halve
+CARD = 79 << 30  # bytes of what is sold as 80 GB
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder with a corpus, a configuration, a tokenizer and the run of one process."""
+    home = tmp_path_factory.mktemp("processes")
+    (home / "shape.toml").write_text(SHAPE)
+    (home / "corpus.jsonl").write_bytes(lines(scored(200)))
+    texts = [record["text"] for record in scored(200)]
+    pretrained.save_tokenizer(pretrained.train_tokenizer(texts, 290), home / "tokenizer")
+    assert status_of(*arguments(home, home / "one")) == 0
+    return home
+
+
+def arguments(home, run, *more):
+    shape = ("--config", home / "shape.toml", "--tokenizer", home / "tokenizer", "--dtype", "float32")
+    return ("train", *shape, "--steps", 60, "--save-every", 10, "-o", run, *more, home / "corpus.jsonl")
+
+
+def begun(*given):
+    """Two processes that find each other by the variables which torchrun sets."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+    return [
+        subprocess.Popen(
+            command(*given), stderr=subprocess.PIPE, cwd=ROOT, env={**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        )
+        for rank in range(2)
+    ]
+
+
+def ended(processes):
+    """The exit status of each, and what it said."""
+    said = [process.communicate(timeout=100)[1].decode() for process in processes]
+    return [process.returncode for process in processes], said
+
+
+def numbers(run):
+    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in found], [line["norm"] for line in found]
+
+
+def assert_same(run, other):
+    """The losses and norms of two runs to 1e-5, and the same files left."""
+    for ours, theirs in zip(numbers(run), numbers(other), strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-5)
+    assert {path.name for path in run.iterdir()} == {path.name for path in other.iterdir()}
+
+
+class Stopped(BaseException):
+    pass
+
+
+def stop_at_25(step, values):
+    if step == 25:
+        raise Stopped
+
+
+def wait_for(path):
+    deadline = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert path.exists()
+
+
+def test_two_processes_give_the_numbers_of_one(home, tmp_path):
+    assert ended(begun(*arguments(home, tmp_path / "two"))) == ([0, 0], ["", ""])
+    assert_same(tmp_path / "two", home / "one")
+    assert json.loads((tmp_path / "two" / "train.json").read_text())["machine"]["processes"] == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"two"}
+
+
+def test_when_one_is_killed_the_other_ends_and_one_alone_goes_on_from_their_shards(home, tmp_path, here):
+    both = begun(*arguments(home, tmp_path / "run", "--fsdp"))
+    wait_for(tmp_path / "run.partial" / "step-10")
+    both[1].kill()
+    status, said = ended(both)
+    assert status == [75, -signal.SIGKILL]
+    assert said[0] == "prune-cli train: process 0: another process of the run has gone; --resume goes on from the last checkpoint\n"
+    went_on = here(*arguments(home, tmp_path / "run", "--resume"))
+    assert b"begun with processes 2, resumed with 1: the last digits may differ" in went_on.stderr
+    assert_same(tmp_path / "run", home / "one")
+
+
+def test_two_with_shards_go_on_where_one_was_stopped(home, tmp_path):
+    recipe = {"config": home / "shape.toml", "tokenizer": home / "tokenizer", "dtype": "float32", "steps": 60, "save_every": 10}
+    with pytest.raises(Stopped):
+        stage.train((record["text"] for record in scored(200)), Settings(**recipe), tmp_path / "run", report=stop_at_25)
+    status, said = ended(begun(*arguments(home, tmp_path / "run", "--resume", "--fsdp", "--checkpoint-activations")))
+    assert status == [0, 0], said
+    assert "begun with processes 1, resumed with 2" in said[0]
+    assert said[1] == ""
+    assert_same(tmp_path / "run", home / "one")
+
+
+def test_a_damaged_record_ends_all_with_one_message(home, tmp_path):
+    (tmp_path / "corpus.jsonl").write_bytes(lines(scored(20)) + b"oops\n")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "prune_cli"]
+    given = [*map(str, arguments(home, tmp_path / "run")[:-1]), str(tmp_path / "corpus.jsonl")]
+    done = subprocess.run([*launcher, *given], capture_output=True, text=True, timeout=100, cwd=ROOT)
+    assert done.returncode == 1
+    assert done.stderr.count("prune-cli train: ") == done.stderr.count("corpus.jsonl:21: not JSON") == 1
+    assert "exitcode  : 65" in done.stderr
+    assert not (tmp_path / "run.partial").exists()
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 8])
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_shares_are_the_batch_and_go_through_in_step(world, rows):
+    all_of_it = [Processes(rank, world) for rank in range(world)]
+    batch = torch.arange(10)[:, None].expand(-1, 5)
+    assert [row for each in all_of_it for row in batch[each.share(10), 0].tolist()] == list(range(10))
+    pieces = [
+        learning._pieces(learning.Learner(None, None, torch.float32, rows, processes=each), batch[each.share(10)], 10) for each in all_of_it
+    ]
+    assert len({len(some) for some in pieces}) == 1
+    assert sum(len(blocks) * 4 * scale for some in pieces for blocks, scale in some) / world == pytest.approx(1)
+
+
+def test_a_card_for_each():
+    assert Processes(1, 2, 1).device("cpu") == "cpu"
+    assert Processes(1, 2, 1).device("cuda") == "cuda:1"
+    assert Processes().device("cuda:3") == "cuda:3"
+    with pytest.raises(UsageError, match="cuda:3 is one card for 2 processes; take --device cuda"):
+        Processes(1, 2, 1).device("cuda:3")
+
+
+def test_layers_that_are_computed_once_more_give_the_same_gradients(home):
+    found = []
+    for checkpointed in (False, True):
+        model = pretrained.load_model(home / "one")
+        if checkpointed:
+            pretrained.checkpoint_activations(model)
+        pretrained.loss(model, torch.arange(64).view(2, 32), torch.float32, 1.0).backward()
+        found.append([parameter.grad for parameter in model.parameters()])
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
+
+
+def peak(layers, rows, checkpointed):
+    """Bytes that a step of the 1.5b preset with so many of its layers takes at most, moments included, by torch's own reckoning."""
+    shape = {name: int(value) for name, value in PRESETS["1.5b"].items()}
+    sizes = {"n_positions": shape["context"], "n_embd": shape["width"], "n_head": shape["heads"], "vocab_size": shape["vocabulary"]}
+    with FakeTensorMode():  # tensors without their numbers
+        model = AutoModelForCausalLM.from_config(GPT2Config(**sizes, n_layer=layers), dtype=torch.float32).eval()
+        if checkpointed:
+            pretrained.checkpoint_activations(model)
+        optimizer, tracker = learning.adamw(model), MemTracker()
+        tracker.track_external(model, optimizer)
+        with tracker:
+            for _ in range(2):  # there are no moments in the first step until it is over
+                tracker.reset_mod_stats()
+                pretrained.loss(model, torch.zeros(rows, shape["context"], dtype=torch.int64), torch.bfloat16, 1.0).backward()
+                optimizer.step()
+                optimizer.zero_grad()
+        return tracker.get_tracker_snapshot("peak")[torch.device("cpu")]["Total"]
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_the_largest_preset_fits_on_one_card(checkpointed):
+    """Reckoned, not run: a layer takes what the one before it takes, and two and four of them tell of 48 to an eighth.
+
+    All 48, reckoned so in a minute each: 29.1 GB with one block at a time, and 33.4 GB with 16 where layers are computed once more.
+    """
+    config = GPT2Config(n_layer=48, n_embd=1600)
+    rows = stage.fitting(CARD, 1_560_758_400, 1, config, torch.bfloat16, checkpointed) // 2048
+    assert rows >= 1
+    two, four = (peak(some, rows, checkpointed) for some in (2, 4))
+    assert two + (four - two) / 2 * 46 < 0.9 * CARD
