@@ -23,8 +23,8 @@ from torch import Tensor
 
 from .. import __version__, checkpoints, pretrained
 from ..errors import ConfigurationError, DataError, UsageError
+from ..fast_training import make_fast
 from ..io import folders, tokens
-from ..kernels import keep_freed_memory
 from ..learning import BETAS, CLIP, DECAY, EPSILON, Learner, adamw, learn
 from ..pretrained import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 from ..recipes import SHAPE, Plan, Recipe, Settings, choose, learning_rate, plan
@@ -255,10 +255,7 @@ def _learner(job: Job) -> Learner:
     folder = checkpoints.newest(job.work)
     model = pretrained.load_model(folder) if folder else pretrained.new_model(job.config, job.recipe["seed"].value)
     torch.nn.Module.to(model, job.device)  # transformers' own is typed for nobody
-    if job.device.type == "cpu":
-        keep_freed_memory()
-        if job.dtype == torch.bfloat16:
-            pretrained.use_blocked_attention(model)
+    make_fast(model, job.dtype)
     learner = Learner(model, adamw(model), job.dtype, _rows(job, model))
     if folder:
         checkpoints.restore(learner, folder, job.device)
