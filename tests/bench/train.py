@@ -6,7 +6,6 @@ in a process of its own, in turn. A rate is the median of a run's steps but for 
 
 import json
 import random
-import re
 import shutil
 import statistics
 import subprocess
@@ -20,7 +19,7 @@ import torch
 from prune_cli import pretrained
 
 from .score import limit
-from .timing import OURS
+from .timing import OURS, run
 
 THEIRS = Path(__file__).with_name("trainer.py")
 TYPES = ("bfloat16", "float32")
@@ -28,6 +27,7 @@ MEDIUM = {"n_layer": 8, "n_embd": 512, "n_head": 8, "n_positions": 512, "vocab_s
 WIDE = {**MEDIUM, "n_positions": 1024, "vocab_size": 50_257}
 PRESET = {"n_layer": 12, "n_embd": 768, "n_head": 12, "n_positions": 2048, "vocab_size": 51_200}  # 124m
 CARD_RATE = 989e12  # FLOPs a second of an H100 in bfloat16, dense
+Result = tuple[float, int]  # tokens a second, and the most resident memory of the process in bytes
 
 
 def main(python: str, scratch: Path, runs: int) -> None:
@@ -49,8 +49,8 @@ def speed(python: str, scratch: Path, dtype: str, runs: int) -> None:
     mine, other, best = [], [], 0.0
     for _ in range(runs):
         best = max(best, limit(dtype))
-        mine.append(rate_of(run_ours(scratch, 32 << 9, dtype)))
-        other.append(rate_of(run_theirs(python, scratch, 32, dtype)))
+        mine.append(run_ours(scratch, 32 << 9, dtype)[0])
+        other.append(run_theirs(python, scratch, 32, dtype)[0])
     rate, against, flops = statistics.median(mine), statistics.median(other), 6 * parameters(MEDIUM)
     print(f"{dtype:9} {rate:7,.0f} tokens/s, Trainer {against:7,.0f}: {rate / against:.2f} times as fast", end="; ")
     print(f"{rate * flops / best:.2f} of {best / 1e9:,.0f} GFLOP/s, Trainer {against * flops / best:.2f}", flush=True)
@@ -59,7 +59,7 @@ def speed(python: str, scratch: Path, dtype: str, runs: int) -> None:
 def memory(python: str, scratch: Path, dtype: str) -> None:
     """The most memory of the process at a batch of 8 × 1024 and a vocabulary of 50,257; its libraries alone take 300 MiB."""
     prepare(scratch, WIDE, 8)
-    mine, other = (peak_of(each) >> 20 for each in (run_ours(scratch, 8 << 10, dtype), run_theirs(python, scratch, 8, dtype)))
+    mine, other = run_ours(scratch, 8 << 10, dtype)[1] >> 20, run_theirs(python, scratch, 8, dtype)[1] >> 20
     print(f"{dtype:9} {mine:,} MiB at 8 × 1024, Trainer {other:,}: {mine / other:.2f} of it", flush=True)
 
 
@@ -82,7 +82,7 @@ def resuming(scratch: Path, blocks: int) -> None:
 def card(scratch: Path) -> None:
     """The 124m preset, compiled, as a share of what the card is sold as."""
     prepare(scratch, PRESET, 256)
-    rate = rate_of(run_ours(scratch, 512 << 10, "bfloat16", steps=10))
+    rate, _ = run_ours(scratch, 512 << 10, "bfloat16", steps=10)
     print(
         f"{torch.cuda.get_device_name()}: {rate:,.0f} tokens/s, {6 * parameters(PRESET) * rate / CARD_RATE:.2f} of {CARD_RATE:.3g} FLOP/s"
     )
@@ -93,8 +93,8 @@ def card(scratch: Path) -> None:
 
 def prepare(scratch: Path, shape: Mapping[str, int], blocks: int) -> None:
     """Leave config.json and blocks.jsonl in `scratch`."""
-    for run in (scratch / "run", scratch / "run.partial"):
-        shutil.rmtree(run, ignore_errors=True)
+    for name in ("run", "run.partial"):
+        shutil.rmtree(scratch / name, ignore_errors=True)
     dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
     config = {"model_type": "gpt2", "activation_function": "gelu_pytorch_tanh", "bos_token_id": 0, "eos_token_id": 0, **dropout, **shape}
     (scratch / "config.json").write_text(json.dumps(config))
@@ -109,32 +109,16 @@ def ours(scratch: Path, batch: int, dtype: str, steps: int) -> list[str]:
     return [str(each) for each in (*OURS, "train", "-q", *model, *budget, "-o", scratch / "run", scratch / "blocks.jsonl")]
 
 
-def run_ours(scratch: Path, batch: int, dtype: str, steps: int = 4) -> str:
-    run = scratch / "run"
-    shutil.rmtree(run, ignore_errors=True)
-    said = measured(ours(scratch, batch, dtype, steps))
-    rates = [json.loads(line)["tokens_per_second"] for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return f"{statistics.median(rates[1:])} tokens/s, {said}"
+def run_ours(scratch: Path, batch: int, dtype: str, steps: int = 4) -> Result:
+    shutil.rmtree(scratch / "run", ignore_errors=True)
+    _, resident = run(ours(scratch, batch, dtype, steps))
+    rates = [json.loads(line)["tokens_per_second"] for line in (scratch / "run" / "metrics.jsonl").read_text().splitlines()]
+    return statistics.median(rates[1:]), resident
 
 
-def run_theirs(python: str, scratch: Path, rows: int, dtype: str) -> str:
-    return measured([python, str(THEIRS), str(scratch), str(rows), dtype])
-
-
-def measured(command: list[str]) -> str:
-    """What a command prints, and its memory: a small process in between, since a child's memory starts out as its parent's."""
-    script = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True);"
-    script += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, 'KiB')"
-    done = subprocess.run([sys.executable, "-S", "-c", script, *command], capture_output=True, text=True, check=True)
-    return done.stdout
-
-
-def rate_of(said: str) -> float:
-    return float(re.findall(r"([\d.]+) tokens/s", said)[-1])
-
-
-def peak_of(said: str) -> int:
-    return int(re.findall(r"(\d+) KiB", said)[-1]) << 10
+def run_theirs(python: str, scratch: Path, rows: int, dtype: str) -> Result:
+    _, resident = run([python, str(THEIRS), str(scratch), str(rows), dtype])
+    return float((scratch / "theirs.txt").read_text()), resident
 
 
 def timed(run: Callable[[], object]) -> float:
