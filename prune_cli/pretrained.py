@@ -23,19 +23,17 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GPT2Co
 from transformers import PreTrainedTokenizerFast as PreTrainedTokenizerFast
 from transformers.configuration_utils import PretrainedConfig as PretrainedConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import PreTrainedModel as PreTrainedModel
 from transformers.utils import logging
 
 from .errors import ConfigurationError, NoInputError, UsageError
-from .kernels import causal_attention, head_loss
+from .kernels import head_loss
 from .pieces import PIECE, Cut, cutter
 from .safety import check_directory
 
 END = "<|endoftext|>"
 SMALLEST = 257  # entries of a byte-level vocabulary: the bytes, and the end of a document
 CHARACTERS = 1 << 20  # tokenized at a time: a token takes a hundred bytes until it is a number in an array
-BLOCKED = "prune-cli: blocked"  # the name by which transformers calls our attention
 
 Ids = NDArray[np.int32]
 NOTHING = np.empty(0, np.int32)
@@ -268,17 +266,6 @@ def head(model: PreTrainedModel) -> Tensor:
     """The matrix (V, D) from the trunk's last state to logits."""
     weight: Tensor = model.get_output_embeddings().weight
     return weight
-
-
-def use_blocked_attention(model: PreTrainedModel) -> None:
-    """Our own attention where it is known to be the same thing and faster: GPT-2, in bfloat16, on a CPU."""
-    if model.config.model_type == "gpt2":
-        ALL_ATTENTION_FUNCTIONS.register(BLOCKED, _blocked)
-        model.set_attn_implementation(BLOCKED)
-
-
-def _blocked(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: None, **more: Any) -> tuple[Tensor, None]:
-    return causal_attention(query, key, value, more["scaling"]), None
 
 
 def layers(model: PreTrainedModel) -> list[torch.nn.Module]:

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "prune_cli"
 FLOORS = [
     "errors sizes terminal recipes __init__",
     "io",
-    "kernels head safety pieces pretrained layers encoding loading model preparing processes learning held_out checkpoints"
+    "kernels head safety pieces pretrained layers fast_training encoding loading model preparing processes learning held_out checkpoints"
     " hardware correlation cuts tally places",
     "metrics",
     "stages engines",
@@ -28,7 +28,7 @@ HOMES = {
     "orjson": ("io",),
     "msgspec": ("io",),
     "zstandard": ("io",),
-    "transformers": ("loading", "layers", "pretrained"),
+    "transformers": ("loading", "layers", "fast_training", "pretrained"),
     "tokenizers": ("pretrained",),
     "safetensors": ("safety", "pretrained"),
     "huggingface_hub": ("loading",),
@@ -37,6 +37,7 @@ HOMES = {
         "head",
         "pretrained",
         "layers",
+        "fast_training",
         "loading",
         "model",
         "processes",

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
-from prune_cli import kernels, learning, pretrained
+from prune_cli import fast_training, kernels, learning, pretrained
 from prune_cli.errors import CannotCreateError, ConfigurationError, DataError, TryAgainError, UsageError
 from prune_cli.io import tokens
 from prune_cli.recipes import Plan, Settings, choose, learning_rate, plan
@@ -176,6 +176,41 @@ def test_attention_is_that_of_torch():
     slope = torch.randn_like(ours)
     torch.testing.assert_close(ours, theirs)
     torch.testing.assert_close(torch.autograd.grad(ours, parts, slope), torch.autograd.grad(theirs, parts, slope))
+
+
+def test_long_attention_is_made_anew_with_the_same_gradients(monkeypatch):
+    query, key, value = parts = torch.randn(3, 2, 2, 600, 16, requires_grad=True)
+    found = [torch.autograd.grad(kernels.causal_attention(query, key, value, 0.3).square().sum(), parts)]
+    monkeypatch.setattr(kernels, "KEPT", 512)
+    found += [torch.autograd.grad(kernels.causal_attention(query, key, value, 0.3).square().sum(), parts)]
+    torch.testing.assert_close(*found, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("widths", [(24, 40), (40, 24)])
+def test_products_are_those_of_torch_in_bfloat16(widths):
+    inputs, weight, bias = (torch.randn(shape, requires_grad=True) for shape in ((3, 200, widths[0]), widths, widths[1:]))
+    slope = torch.randn(3, 200, widths[1]).bfloat16()
+    ours = kernels.product(inputs, weight, bias)
+    with torch.autocast("cpu", torch.bfloat16):
+        theirs = F.linear(inputs, weight.T, bias)
+    torch.testing.assert_close(ours, theirs, rtol=1e-2, atol=0.05)
+    exactly = torch.autograd.grad(inputs.double() @ weight.double() + bias.double(), (inputs, weight, bias), slope.double())
+    for found, exact in zip(torch.autograd.grad(ours, (inputs, weight, bias), slope), exactly, strict=True):
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, exact, rtol=1e-2, atol=0.3)
+
+
+def test_a_compiled_model_is_the_same_model(home, tmp_path):
+    """As on a card, but for the code that is made: what is traced of the layers and of their gradients runs one by one."""
+    ids, found = batches(home, tmp_path, 1, 8)[0], []
+    for compiled in (False, True):
+        model = pretrained.load_model(home / "run")
+        if compiled:
+            fast_training.compile_layers(model, backend="aot_eager")
+        loss = learning._gradients(learning.Learner(model, learning.adamw(model), torch.float32, 3), ids, len(ids))
+        found.append([torch.tensor(loss), *(parameter.grad for parameter in model.parameters())])
+        assert list(model.state_dict()) == list(pretrained.load_model(home / "run").state_dict())
+    torch.testing.assert_close(*found)
 
 
 def test_the_loss_is_that_of_torch():

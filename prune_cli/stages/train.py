@@ -26,10 +26,10 @@ from torch import Tensor
 
 from .. import __version__, checkpoints, preparing, pretrained, safety
 from ..errors import ConfigurationError, DataError, UsageError
+from ..fast_training import make_fast
 from ..hardware import matrix_rate
 from ..held_out import mean_loss
 from ..io import folders, tokens
-from ..kernels import keep_freed_memory
 from ..learning import BETAS, CLIP, DECAY, EPSILON, Learner, Loss, adamw, learn
 from ..preparing import Corpus, Documents
 from ..pretrained import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
@@ -262,10 +262,7 @@ def _learner(job: Job) -> Learner:
     begins = folder or (job.recipe["init_from"].value if job.parent else None)
     model = pretrained.load_model(begins) if begins else pretrained.new_model(job.config, job.recipe["seed"].value)
     torch.nn.Module.to(model, job.device)  # transformers' own is typed for nobody
-    if job.device.type == "cpu":
-        keep_freed_memory()
-        if job.dtype == torch.bfloat16:
-            pretrained.use_blocked_attention(model)
+    make_fast(model, job.dtype, compiled=not job.processes.sharded)
     checkpointed = "checkpoint_activations" in job.recipe
     if checkpointed:
         pretrained.checkpoint_activations(model)

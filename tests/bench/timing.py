@@ -28,13 +28,13 @@ def compare(commands: Mapping[str, Sequence[object]], runs: int = 3) -> dict[str
     results = {name: Result() for name in commands}
     for _ in range(runs):
         for name, command in commands.items():
-            seconds, resident = _run([str(each) for each in command])
+            seconds, resident = run([str(each) for each in command])
             results[name].seconds.append(seconds)
             results[name].resident = max(results[name].resident, resident)
     return results
 
 
-def _run(command: list[str]) -> tuple[float, int]:
+def run(command: list[str]) -> tuple[float, int]:
     """Time and memory of one run; a small process in between, since a child's memory starts out as its parent's."""
     script = (
         "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True);"

@@ -1,0 +1,60 @@
+"""A model made fast to train, in place, each layer the same function as before: our own operations on a CPU, compiled on a card."""
+
+import logging
+import shutil
+from importlib.util import find_spec
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from .kernels import causal_attention, keep_freed_memory, product
+
+BLOCKED = "prune-cli: blocked"  # the name by which transformers calls our attention
+
+log = logging.getLogger(__name__)
+
+
+def make_fast(model: PreTrainedModel, dtype: torch.dtype, *, compiled: bool = True) -> None:
+    """Do what is known to pay on the model's device for products in `dtype`; to be called before the model is wrapped or trained.
+
+    On a card it is compiled, unless that is not wanted: whether the two go together where the model is sharded is not known.
+    """
+    if model.device.type == "cuda" and compiled:
+        if not has_compiler():
+            log.warning("the model is not compiled, which makes it slower: torch.compile needs Triton and a C compiler, such as gcc")
+        else:
+            compile_layers(model)
+    if model.device.type == "cpu":
+        keep_freed_memory()
+        if dtype == torch.bfloat16 and model.config.model_type == "gpt2":
+            _use_our_operations(model)
+
+
+def has_compiler() -> bool:
+    """Whether torch.compile can make code for a card: it fails in the first step where it cannot."""
+    return find_spec("triton") is not None and any(map(shutil.which, ("cc", "gcc", "clang")))
+
+
+def compile_layers(model: PreTrainedModel, backend: str = "inductor") -> None:
+    """Compile the trunk, for each of the shapes it will see (a whole piece of a batch, and a last shorter one); names stay as they are."""
+    model.base_model.compile(backend=backend, dynamic=False)
+
+
+def _use_our_operations(model: PreTrainedModel) -> None:
+    ALL_ATTENTION_FUNCTIONS.register(BLOCKED, _attention)
+    model.set_attn_implementation(BLOCKED)
+    for layer in model.modules():
+        if isinstance(layer, Conv1D):
+            layer.forward = MethodType(_product, layer)  # type: ignore[method-assign]
+
+
+def _attention(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: None, **more: Any) -> tuple[Tensor, None]:
+    return causal_attention(query, key, value, more["scaling"]), None
+
+
+def _product(layer: Conv1D, inputs: Tensor) -> Tensor:
+    return product(inputs, layer.weight, layer.bias)

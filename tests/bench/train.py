@@ -1,0 +1,147 @@
+"""train against transformers' Trainer and the machine: python -m tests.bench.train PYTHON SCRATCH [RUNS]
+
+PYTHON is an interpreter that has torch, transformers and accelerate. Both train the same model on the same blocks of random tokens, each
+in a process of its own, in turn. A rate is the median of a run's steps but for the first.
+"""
+
+import json
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+from prune_cli import pretrained
+
+from .score import limit
+from .timing import OURS, run
+
+THEIRS = Path(__file__).with_name("trainer.py")
+TYPES = ("bfloat16", "float32")
+MEDIUM = {"n_layer": 8, "n_embd": 512, "n_head": 8, "n_positions": 512, "vocab_size": 8192}  # 30 M parameters
+WIDE = {**MEDIUM, "n_positions": 1024, "vocab_size": 50_257}
+PRESET = {"n_layer": 12, "n_embd": 768, "n_head": 12, "n_positions": 2048, "vocab_size": 51_200}  # 124m
+CARD_RATE = 989e12  # FLOPs a second of an H100 in bfloat16, dense
+Result = tuple[float, int]  # tokens a second, and the most resident memory of the process in bytes
+
+
+def main(python: str, scratch: Path, runs: int) -> None:
+    scratch.mkdir(parents=True, exist_ok=True)
+    pretrained.save_tokenizer(pretrained.train_tokenizer(["some text"], 257), scratch / "tokenizer")
+    for dtype in TYPES:
+        speed(python, scratch, dtype, runs)
+    for dtype in TYPES:
+        memory(python, scratch, dtype)
+    for blocks in (64, 64 << 10):
+        resuming(scratch, blocks)
+    if torch.cuda.is_available():
+        card(scratch)
+
+
+def speed(python: str, scratch: Path, dtype: str, runs: int) -> None:
+    """Tokens a second beside Trainer's, and the share of the limit by 6 P FLOPs a token; a batch is 32 × 512."""
+    prepare(scratch, MEDIUM, 32)
+    mine, other, best = [], [], 0.0
+    for _ in range(runs):
+        best = max(best, limit(dtype))
+        mine.append(run_ours(scratch, 32 << 9, dtype)[0])
+        other.append(run_theirs(python, scratch, 32, dtype)[0])
+    rate, against, flops = statistics.median(mine), statistics.median(other), 6 * parameters(MEDIUM)
+    print(f"{dtype:9} {rate:7,.0f} tokens/s, Trainer {against:7,.0f}: {rate / against:.2f} times as fast", end="; ")
+    print(f"{rate * flops / best:.2f} of {best / 1e9:,.0f} GFLOP/s, Trainer {against * flops / best:.2f}", flush=True)
+
+
+def memory(python: str, scratch: Path, dtype: str) -> None:
+    """The most memory of the process at a batch of 8 × 1024 and a vocabulary of 50,257; its libraries alone take 300 MiB."""
+    prepare(scratch, WIDE, 8)
+    mine, other = run_ours(scratch, 8 << 10, dtype)[1] >> 20, run_theirs(python, scratch, 8, dtype)[1] >> 20
+    print(f"{dtype:9} {mine:,} MiB at 8 × 1024, Trainer {other:,}: {mine / other:.2f} of it", flush=True)
+
+
+def resuming(scratch: Path, blocks: int) -> None:
+    """From `--resume` to the first new step and with it, less what a process takes that imports all and loads the model."""
+    prepare(scratch, MEDIUM, blocks)
+    metrics = scratch / "run.partial" / "metrics.jsonl"
+    command = [*ours(scratch, 512, "float32", steps=1000), "--save-at", "1"]
+    until(command, lambda: metrics.exists() and metrics.read_bytes().count(b"\n") > 1)
+    metrics.write_bytes(metrics.read_bytes().splitlines(keepends=True)[0])
+    script = "import sys; from pathlib import Path; from prune_cli.stages import train; train.pretrained.load_model(Path(sys.argv[1]))"
+    loading = timed(
+        lambda: subprocess.run([sys.executable, "-c", script, metrics.parent / "step-1"], check=True, stderr=subprocess.DEVNULL)
+    )
+    seconds = timed(lambda: until([*command, "--resume"], lambda: metrics.read_bytes().count(b"\n") > 1))
+    print(f"resumed on {blocks << 9:,} tokens in {seconds - loading:.2f} s, past {loading:.2f} s to load", flush=True)
+    shutil.rmtree(metrics.parent)
+
+
+def card(scratch: Path) -> None:
+    """The 124m preset, compiled, as a share of what the card is sold as."""
+    prepare(scratch, PRESET, 256)
+    rate, _ = run_ours(scratch, 512 << 10, "bfloat16", steps=10)
+    print(
+        f"{torch.cuda.get_device_name()}: {rate:,.0f} tokens/s, {6 * parameters(PRESET) * rate / CARD_RATE:.2f} of {CARD_RATE:.3g} FLOP/s"
+    )
+
+
+# What is run
+
+
+def prepare(scratch: Path, shape: Mapping[str, int], blocks: int) -> None:
+    """Leave config.json and blocks.jsonl in `scratch`."""
+    for name in ("run", "run.partial"):
+        shutil.rmtree(scratch / name, ignore_errors=True)
+    dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+    config = {"model_type": "gpt2", "activation_function": "gelu_pytorch_tanh", "bos_token_id": 0, "eos_token_id": 0, **dropout, **shape}
+    (scratch / "config.json").write_text(json.dumps(config))
+    with (scratch / "blocks.jsonl").open("w") as file:
+        for _ in range(blocks):
+            file.write(json.dumps({"input_ids": list(random.randbytes(shape["n_positions"]))}) + "\n")
+
+
+def ours(scratch: Path, batch: int, dtype: str, steps: int) -> list[str]:
+    model = ("--config", scratch / "config.json", "--tokenizer", scratch / "tokenizer", "--dtype", dtype)
+    budget = ("--steps", steps, "--batch-tokens", batch)
+    return [str(each) for each in (*OURS, "train", "-q", *model, *budget, "-o", scratch / "run", scratch / "blocks.jsonl")]
+
+
+def run_ours(scratch: Path, batch: int, dtype: str, steps: int = 4) -> Result:
+    shutil.rmtree(scratch / "run", ignore_errors=True)
+    _, resident = run(ours(scratch, batch, dtype, steps))
+    rates = [json.loads(line)["tokens_per_second"] for line in (scratch / "run" / "metrics.jsonl").read_text().splitlines()]
+    return statistics.median(rates[1:]), resident
+
+
+def run_theirs(python: str, scratch: Path, rows: int, dtype: str) -> Result:
+    _, resident = run([python, str(THEIRS), str(scratch), str(rows), dtype])
+    return float((scratch / "theirs.txt").read_text()), resident
+
+
+def timed(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def until(command: list[str], done: Callable[[], bool]) -> None:
+    """Run a command until it has `done` something, and kill it."""
+    process = subprocess.Popen(command)
+    while not done():
+        assert process.poll() is None, command
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+
+
+def parameters(shape: Mapping[str, int]) -> int:
+    """Of a GPT-2 whose output layer is its embedding."""
+    width = shape["n_embd"]
+    return shape["n_layer"] * (12 * width + 13) * width + (shape["vocab_size"] + shape["n_positions"] + 2) * width
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), int((sys.argv[3:] or ["3"])[0]))
