@@ -31,7 +31,7 @@ HOMES = {
     "tokenizers": ("pretrained",),
     "safetensors": ("safety", "pretrained"),
     "huggingface_hub": ("loading",),
-    "torch": ("kernels", "head", "pretrained", "layers", "loading", "model", "metrics", "stages.train", "stages.eval"),
+    "torch": ("kernels", "head", "pretrained", "layers", "loading", "model", "metrics", "stages.train"),
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

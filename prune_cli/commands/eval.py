@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -162,11 +162,12 @@ def eval(
             known = {name: _runs(reading, name, sets, group_by, cluster) for name in kept}
             work = Work(loaded, sets, known, running, {"group_by": group_by, "cluster": cluster})
             arms = comparing.are_arms(work.count(ours), work.count(theirs))
-            bar = stack.enter_context(reading.bar("eval", len(loaded) * sum(len(one.items) for one in sets), "documents"))
-            with keeping.journal(work.tasks, inputs, force) as journal:
+            with keeping.journal(work.tasks, inputs, force) as journal, work.bar(reading) as bar:
                 sides = [work.runs(names, journal, bar.advance) for names in (ours, theirs)]
                 sampling = Sampling(seed, threads=processors())
                 found = _written(stage.evaluate(*sides, sampling, arms=arms, paired=comparing.paired_seeds), out)
+            if out.is_terminal():
+                _show(found)
         comparing.hold(found)
 
 
@@ -234,6 +235,11 @@ class Work:
         """How many models these operands stand for."""
         return sum(len({(run.model, run.provenance["model"]) for run in self.known[name]}) if name in self.known else 1 for name in names)
 
+    def bar(self, reading: Reading) -> AbstractContextManager[terminal.Progress]:
+        """Over the documents that models read."""
+        documents = len(self.models) * sum(len(one.items) for one in self.sets)
+        return reading.bar("eval", documents, "documents") if documents else terminal.progress("eval", None, wanted=False)
+
     def runs(self, names: Sequence[str], journal: "Journal", advance: "Callable[[int], object]") -> "Iterator[Run]":
         """Those of all models that the operands stand for, in turn."""
         for name in names:
@@ -276,7 +282,7 @@ def _load(model: str, running: Model) -> "LanguageModel":
 
 
 def _written(results: Iterator[Result], out: "Output") -> list[Result]:
-    """The results, each written as it comes; a terminal gets tables of them instead, at the end."""
+    """The results, each written as it comes, but to a terminal."""
     from ..io.documents import written
 
     found = []
@@ -284,42 +290,43 @@ def _written(results: Iterator[Result], out: "Output") -> list[Result]:
         found.append(result)
         if not out.is_terminal():
             out.write(written(result) + b"\n")
-    if out.is_terminal():
-        _show(found)
     return found
 
 
 def _show(results: Sequence[Result]) -> None:
+    """The results as tables; what does not fit into 80 columns is in the records."""
     likelihoods = [one for one in results if one["result"] == "likelihood"]
-    columns = ("model", "data", "group", "documents", "perplexity", "95 %", "bits per byte", "95 %")
-    terminal.table(
-        columns,
+    names = ["model", "data", *(["group"] if any(one["group"] is not None for one in likelihoods) else [])]
+    rows = [
         [
-            (
-                *(str(one[name]) if one[name] is not None else "" for name in ("model", "data", "group")),
-                f"{one['documents']:,}",
-                *(shown for name in ("perplexity", "bits_per_byte") for shown in _shown(one[name], one[f"{name}_interval"], "{:.4g}")),
-            )
-            for one in likelihoods
-        ],
-    )
+            *("" if one[name] is None else str(one[name]) for name in names),
+            f"{one['documents']:,}",
+            *_shown(one, "perplexity", "{:.5g}"),
+            *_shown(one, "bits_per_byte", "{:.4f}")[:1],
+        ]
+        for one in likelihoods
+    ]
+    terminal.table((*names, "documents", "perplexity", "95 %", "bits/byte"), rows)
     if comparisons := [one for one in results if one["result"] == "comparison"]:
-        terminal.table(
-            ("model", "against", "data", "effect", "95 %", "p", "improved"),
-            [
-                (
-                    *(_several(one[name]) for name in ("model", "against", "data")),
-                    *_shown(one["effect"], one["effect_interval"], "{:+.2%}"),
-                    "" if one["p"] is None else f"{one['p']:.4f}",
-                    "" if one["improved"] is None else f"{one['improved']:.1%}",
-                )
-                for one in comparisons
-            ],
-            caption="effect: on perplexity, by token or, of unlike tokenizers, by byte; below 0 is better than the baseline",
-        )
+        _show_comparisons(comparisons)
 
 
-def _shown(value: float | None, ends: Sequence[float] | None, form: str) -> tuple[str, str]:
+def _show_comparisons(comparisons: Sequence[Result]) -> None:
+    rows = [
+        [
+            *(_several(one[name]) for name in ("model", "against", "data")),
+            *_shown(one, "effect", "{:+.2%}"),
+            *("" if one[name] is None else form.format(one[name]) for name, form in (("p", "{:.4f}"), ("improved", "{:.1%}"))),
+        ]
+        for one in comparisons
+    ]
+    caption = "effect: on perplexity, by token or, of unlike tokenizers, by byte; below 0 is better than the baseline"
+    terminal.table(("model", "against", "data", "effect", "95 %", "p", "improved"), rows, caption)
+
+
+def _shown(result: Result, name: str, form: str) -> tuple[str, str]:
+    """A number and its interval."""
+    value, ends = result[name], result[f"{name}_interval"]
     return "" if value is None else form.format(value), "" if ends is None else " … ".join(map(form.format, ends))
 
 
