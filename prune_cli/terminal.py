@@ -119,7 +119,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str = 
     from rich.console import Console
     from rich.table import Table
 
-    shown = Table(box=SIMPLE, caption=caption or None, caption_justify="left")
+    shown = Table(box=SIMPLE, pad_edge=False, caption=caption or None, caption_justify="left")
     for column, cells in zip(columns, zip(*rows, strict=True), strict=True):
         is_number = all(not cell or cell[0] in "+-0123456789" for cell in cells)
         text = {} if is_number else {"min_width": min(8, max(map(len, cells), default=0))}

@@ -45,7 +45,7 @@ def test_nothing_to_draw_is_no_resample():
 
 
 def test_an_interval_is_the_middle_of_the_values():
-    assert interval(np.arange(1001.0)) == [25, 975]
+    assert interval(np.arange(1001.0)) == pytest.approx([25, 975])
 
 
 def test_clusters_are_sums():

@@ -17,6 +17,7 @@ from .options import Force, Model, OutputFile, Reading, TextField, expanded, opt
 if TYPE_CHECKING:
     from ..io.files import Input, Output
     from ..io.journal import Journal
+    from ..io.records import Source
     from ..io.results import Heldout, Run, Task
     from ..model import LanguageModel
 
@@ -93,7 +94,7 @@ class Keeping:
             files.check_target(path, inputs, force=force)
 
     @contextmanager
-    def journal(self, tasks: "Sequence[Task]", inputs: "Sequence[Input]", force: bool) -> "Iterator[Journal]":
+    def journal(self, tasks: "Sequence[Task]", inputs: "Sequence[Input]", force: bool, reading: Reading) -> "Iterator[Journal]":
         """What is known of the tasks; it goes to the file as it grows, if there is one."""
         from ..io import journal
 
@@ -101,8 +102,9 @@ class Keeping:
         if path is None:
             yield journal.Journal(tasks)
         elif self.resume and journal.is_finished(path) and not force:
-            with Reading().source("eval", [path], bar=False) as source:
-                yield journal.finished(source, tasks)
+            with _results(reading, path) as source:
+                found = journal.finished(source, tasks)
+            yield found
         else:
             with journal.kept(path, tasks, inputs, force=force, resume=self.resume, threads=processors()) as growing:
                 yield growing
@@ -162,7 +164,7 @@ def eval(
             known = {name: _runs(reading, name, sets, group_by, cluster) for name in kept}
             work = Work(loaded, sets, known, running, {"group_by": group_by, "cluster": cluster})
             arms = comparing.are_arms(work.count(ours), work.count(theirs))
-            with keeping.journal(work.tasks, inputs, force) as journal, work.bar(reading) as bar:
+            with keeping.journal(work.tasks, inputs, force, reading) as journal, work.bar(reading) as bar:
                 sides = [work.runs(names, journal, bar.advance) for names in (ours, theirs)]
                 sampling = Sampling(seed, threads=processors())
                 found = _written(stage.evaluate(*sides, sampling, arms=arms, paired=comparing.paired_seeds), out)
@@ -189,11 +191,16 @@ def _heldout(stack: ExitStack, reading: Reading, name: str, text_field: str, gro
     return heldout(name, stack.enter_context(reading.source("eval", [name], bar=False)), text_field, group_by, cluster)
 
 
+def _results(reading: Reading, name: str) -> "AbstractContextManager[Source]":
+    """The records of a result file, none of which may be missing."""
+    return replace(reading, skip_bad=False, expect_records=None).source("eval", [name], bar=False)
+
+
 def _runs(reading: Reading, name: str, sets: "Sequence[Heldout]", group_by: str | None, cluster: str | None) -> "list[Run]":
     """What a result file holds of the test sets, or of all there are."""
     from ..io import results
 
-    with replace(reading, skip_bad=False, expect_records=None).source("eval", [name], bar=False) as source:
+    with _results(reading, name) as source:
         runs = results.runs(source)
     if not sets:
         for run in runs:
@@ -327,7 +334,7 @@ def _show_comparisons(comparisons: Sequence[Result]) -> None:
 def _shown(result: Result, name: str, form: str) -> tuple[str, str]:
     """A number and its interval."""
     value, ends = result[name], result[f"{name}_interval"]
-    return "" if value is None else form.format(value), "" if ends is None else " … ".join(map(form.format, ends))
+    return "" if value is None else form.format(value), "" if ends is None else "…".join(map(form.format, ends))
 
 
 def _several(names: str | Sequence[str]) -> str:

@@ -58,9 +58,9 @@ class Journal:
         self.write([_kept(slot, numbers, splice(slot.line, members(numbers))) for numbers, slot in slots])
 
     def run(self, task: int) -> Run:
-        """A task with its results, once they are all there."""
-        one = self.tasks[task]
-        rows = np.array([[row[name] for name in NUMBERS] for row in self.found[task]], dtype=np.float64)  # None becomes NaN
+        """A task with its results, once they are all there; they are handed over, and kept no longer."""
+        one, found, self.found[task] = self.tasks[task], self.found[task], []
+        rows = np.array([[row[name] for name in NUMBERS] for row in found], dtype=np.float64)  # None becomes NaN
         return Run(one.model, one.data, one.provenance, one.items, rows.reshape(-1, len(NUMBERS)))
 
 
