@@ -133,6 +133,10 @@ def test_fail_if_worse_is_status_1_and_the_results_stay(home, test_set, here, tm
     assert json.loads((tmp_path / "r").read_bytes().splitlines()[-1])["effect_interval"][0] > 0
     here(*worse, "-f", "--fail-if-worse", 50)
     here("eval", home / "b0", "--against", home / "a0", "--data", test_set, "--fail-if-worse", 0)
+    assert (
+        b"nothing was compared"
+        in here("eval", *["--against", home / "a0"], home / "a0", *worse[4:6], "--fail-if-worse", 1, status=1).stderr
+    )
     assert b"nothing to compare with" in here("eval", home / "a0", "--data", test_set, "--fail-if-worse", 1, status=2).stderr
 
 
@@ -199,6 +203,11 @@ def test_results_of_other_documents_do_not_compare(by_document, model, here, tmp
     assert b"by-document.zst: holds no results on the documents of" in wrong
     assert b"no field `model`" in here("eval", tmp_path / "other.jsonl", status=65).stderr
     assert b"do not say the `id`" in here("eval", by_document[0], "--cluster", "id", status=2).stderr
+
+
+def test_a_test_set_named_twice_is_refused(model, test_set, here, tmp_path):
+    (tmp_path / "copy.jsonl").write_bytes(test_set.read_bytes())
+    assert b"hold the same documents" in here("eval", model, "--data", test_set, "--data", tmp_path / "copy.jsonl", status=2).stderr
 
 
 def test_damaged_result_files_are_refused(by_document, tmp_path):

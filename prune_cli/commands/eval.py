@@ -55,7 +55,10 @@ class Comparing:
         """Raise CheckFailed where a comparison says that a model is worse than is allowed, or cannot say."""
         if self.fail_if_worse is None:
             return
-        for one in (one for one in results if one["result"] == "comparison"):
+        comparisons = [one for one in results if one["result"] == "comparison"]
+        if not comparisons:
+            raise CheckFailed("nothing was compared", remedy="name a MODEL that is no baseline")
+        for one in comparisons:
             about = f"{_several(one['model'])} against {_several(one['against'])} on {one['data']}"
             if one["effect_interval"] is None:
                 raise CheckFailed(f"{about}: the difference cannot be told", remedy="take documents that both can score")
@@ -161,6 +164,7 @@ def eval(
             from ..stages import eval as stage
 
             sets = [_heldout(stack, reading, name, text_field, group_by, cluster) for name in dict.fromkeys(data or [])]
+            _check_distinct(sets)
             known = {name: _runs(reading, name, sets, group_by, cluster) for name in kept}
             work = Work(loaded, sets, known, running, {"group_by": group_by, "cluster": cluster})
             arms = comparing.are_arms(work.count(ours), work.count(theirs))
@@ -189,6 +193,14 @@ def _heldout(stack: ExitStack, reading: Reading, name: str, text_field: str, gro
     from ..io.results import heldout
 
     return heldout(name, stack.enter_context(reading.source("eval", [name], bar=False)), text_field, group_by, cluster)
+
+
+def _check_distinct(sets: "Sequence[Heldout]") -> None:
+    """Raise UsageError for test sets with the same documents: which is compared with which could not be told."""
+    names: dict[str, str] = {}
+    for one in sets:
+        if (other := names.setdefault(one.hash, one.name)) != one.name:
+            raise UsageError(f"{other} and {one.name} hold the same documents", remedy="name one of them")
 
 
 def _results(reading: Reading, name: str) -> "AbstractContextManager[Source]":
