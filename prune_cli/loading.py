@@ -55,13 +55,19 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A model in the Hugging Face layout, ready to run; `settings` has no `auto` left in it."""
+class Found:
+    """A model in the Hugging Face layout, but for its weights; `settings` has no `auto` left in it."""
 
     directory: Path
-    network: Any
     tokenizer: Any
     settings: Settings
+
+
+@dataclass(frozen=True)
+class Loaded(Found):
+    """A model that is ready to run."""
+
+    network: Any
     parameters: int  # that every token is multiplied with: all but an embedding that is only looked up
 
 
@@ -70,6 +76,15 @@ def load(name: str, settings: Settings = Settings()) -> Loaded:
 
     Raises ConfigurationError, UnavailableError (the hub did not answer), OutOfMemoryError.
     """
+    found = find(name, settings)
+    network = _load_network(found.directory, found.settings, name)
+    parameters = _parameters(network)
+    make_fast(network)
+    return Loaded(found.directory, found.tokenizer, found.settings, network, parameters)
+
+
+def find(name: str, settings: Settings = Settings()) -> Found:
+    """What can be known of a model before its weights are read; raises as `load`."""
     _silence()
     directory = Path(name) if is_local(name) else _fetch(name)
     check_directory(directory)
@@ -78,10 +93,7 @@ def load(name: str, settings: Settings = Settings()) -> Loaded:
         config = transformers.AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False).get_text_config()
     settings = _resolve(settings, config, name)
     _check_vocabulary(tokenizer, config.vocab_size, name)
-    network = _load_network(directory, settings, name)
-    parameters = _parameters(network)
-    make_fast(network)
-    return Loaded(directory, network, tokenizer, settings, parameters)
+    return Found(directory, tokenizer, settings)
 
 
 def versions() -> dict[str, str]:

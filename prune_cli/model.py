@@ -6,6 +6,7 @@ without a mask (causal attention never looks there), and of a batch only the sco
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import asdict
 from functools import cached_property, partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -39,6 +40,13 @@ Result = TypeVar("Result")
 def load(name: str, settings: Settings = Settings()) -> "LanguageModel":
     """A model and its tokenizer, ready to score; raises what `loading.load` raises."""
     return LanguageModel(name, loading.load(name, settings))
+
+
+def provenance(name: str, settings: Settings = Settings()) -> dict[str, Any]:
+    """What a model's numbers hang on, found out without loading its weights; raises what `loading.load` raises."""
+    found = loading.find(name, settings)
+    hashes = {"model": directory_hash(found.directory), "tokenizer": tokenizer_hash(found.tokenizer)}
+    return {**hashes, **asdict(found.settings), "versions": loading.versions()}
 
 
 class LanguageModel:

@@ -4,14 +4,20 @@ import gc
 import json
 import math
 import weakref
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+import transformers
+from scipy import stats
 
+from prune_cli.errors import DataError
+from prune_cli.io.journal import Journal
+from prune_cli.io.results import Item, Run, Task
+from prune_cli.resampling import Sampling
 from prune_cli.stages import eval as stage
 from prune_cli.stages import score
-from prune_cli.stages.eval import Item, evaluate
+from prune_cli.stages.eval import evaluate
 
 from .test_model import IDS, PROSE, TEXTS, load, tiny_gpt2
 
@@ -22,27 +28,21 @@ def likelihoods(items, model, **more):
     return score.score(items, score.Scoring((), [model]), **more)
 
 
-def found(nll, tokens, n_bytes=None, tokenizer="same"):
-    """A model as the stage sees it: a loader, and what scoring says of each document."""
-    model = SimpleNamespace(tokenizer_hash=tokenizer)
-    model.fields = [
-        {"nll_sum": float(total), "n_scored": count, "n_bytes": size}
-        for total, count, size in zip(nll, tokens, n_bytes or [2 * count for count in tokens], strict=True)
-    ]
-    return lambda: model
+def found(nll, tokens, n_bytes=None, words=None, *, tokenizer="same", name="model", data="held out", items=None, **made):
+    """What a result file says of a model: a number for each document."""
+    count = len(nll)
+    columns = [nll, tokens, n_bytes or [2 * each for each in tokens], words or [2] * count]
+    rows = np.array(columns, dtype=np.float64).T.reshape(count, 4)
+    made = {"model": name, "data": data, "tokenizer": tokenizer, **made}
+    return Run(name, data, made, items or [Item(at + 1) for at in range(count)], rows)
 
 
-def likelihoods_of(items, model, place):
-    yield [(at, model.fields[at]) for at, _ in items]
+def grouped(*labels, field="group"):
+    return [Item(at, **{field: label}) for at, label in enumerate(labels, 1)]
 
 
-def run(models, items, **more):
-    named = [(f"model {at}", loader) for at, loader in enumerate(models)]
-    return list(evaluate(named, [("held out", items)], likelihoods_of, resamples=more.pop("resamples", 500), **more))
-
-
-def texts(count, group=None):
-    return [Item(group, "two words") for _ in range(count)]
+def run(*runs, resamples=500, seed=0, **more):
+    return list(evaluate(runs, more.pop("against", ()), Sampling(seed, resamples), **more))
 
 
 # --- one model ----------------------------------------------------------------------------------------------------------------
@@ -50,7 +50,7 @@ def texts(count, group=None):
 
 def test_pooled_over_tokens_and_not_over_documents():
     """(4 + 6) nats over (1 + 4) tokens, 20 bytes and 4 words: e²; the documents' own are e⁴ and e¹·⁵."""
-    [result] = run([found([4, 6], [1, 4], [5, 15])], texts(2))
+    [result] = run(found([4, 6], [1, 4], [5, 15], [1, 3]))
     assert (result["documents"], result["tokens"], result["bytes"]) == (2, 5, 20)
     assert result["perplexity"] == pytest.approx(math.exp(10 / 5))
     assert result["bits_per_byte"] == pytest.approx(10 / math.log(2) / 20)
@@ -59,40 +59,19 @@ def test_pooled_over_tokens_and_not_over_documents():
 
 
 def test_equal_documents_leave_no_doubt():
-    [result] = run([found([3, 3, 3], [2, 2, 2])], texts(3))
+    [result] = run(found([3, 3, 3], [2, 2, 2]))
     assert result["perplexity_interval"] == pytest.approx([math.exp(1.5)] * 2)
-
-
-def test_intervals_hold_the_truth_about_as_often_as_they_say():
-    dice, held = np.random.default_rng(0), 0
-    for seed in range(100):
-        tokens = dice.integers(20, 200, 60)
-        nll = tokens * dice.normal(3, 0.5, 60)
-        [result] = run([found(nll, tokens.tolist())], texts(60), seed=seed, resamples=200)
-        low, high = result["perplexity_interval"]
-        held += low <= math.exp(3) <= high
-    assert 88 <= held <= 99
-
-
-def test_resampling_is_a_bootstrap_over_rows():
-    sums = stage.resampled_sums(np.array([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0]]), seed=1, resamples=4000)
-    assert sums.shape == (4000, 2)
-    assert np.array_equal(sums[:, 1], 10 * sums[:, 0]), "columns of a row stay together"
-    assert sums[:, 0].mean() == pytest.approx(6, abs=0.1)
-    assert sums[:, 0].var() == pytest.approx(2, abs=0.2)  # 3 draws of variance 2/3
-    assert set(sums[:, 0]) == {3, 4, 5, 6, 7, 8, 9}
 
 
 def test_the_same_seed_gives_the_same_numbers():
     dice = np.random.default_rng(1)
     model = found(dice.normal(30, 5, 20), [10] * 20)
-    assert run([model], texts(20), seed=3) == run([model], texts(20), seed=3)
-    assert run([model], texts(20), seed=3) != run([model], texts(20), seed=4)
+    assert run(model, seed=3) == run(model, seed=3)
+    assert run(model, seed=3) != run(model, seed=4)
 
 
 def test_groups_come_after_the_whole_in_order_of_appearance():
-    items = [Item("web", "x"), Item("books", "x"), Item("web", "x"), Item(None, "x")]
-    results = run([found([1, 20, 3, 4], [1, 10, 1, 1])], items)
+    results = run(found([1, 20, 3, 4], [1, 10, 1, 1], items=grouped("web", "books", "web", None)))
     assert [(result["group"], result["documents"], result["tokens"]) for result in results] == [
         (None, 4, 13),
         ("web", 2, 2),
@@ -102,36 +81,83 @@ def test_groups_come_after_the_whole_in_order_of_appearance():
 
 
 def test_documents_that_cannot_be_scored_are_left_out():
-    [result] = run([found([0, 4], [0, 2])], texts(2))
+    [result] = run(found([0, 4], [0, 2]))
     assert (result["documents"], result["perplexity"]) == (1, pytest.approx(math.exp(2)))
 
 
 def test_nothing_that_can_be_scored_is_no_number():
-    for results in (run([found([], [])], []), run([found([0], [0])], texts(1))):
+    for results in (run(found([], [])), run(found([0], [0]))):
         names = ("documents", "tokens", "perplexity", "perplexity_interval", "bits_per_byte")
         assert [results[0][name] for name in names] == [0, 0, None, None, None]
 
 
 def test_unknown_bytes_and_words_are_none_and_huge_numbers_too():
-    model = found([4, 4], [2, 2], [None, 3])
-    [result] = run([model], [Item(None, [1, 2, 3]), Item(None, "x")])
+    [result] = run(found([4, 4], [2, 2], [None, 3], [None, 2]))
     assert (result["bytes"], result["bits_per_byte"], result["bits_per_byte_interval"], result["word_perplexity"]) == (None,) * 4
-    [result] = run([found([2000], [1])], texts(1))
+    [result] = run(found([2000], [1]))
     assert (result["perplexity"], result["perplexity_interval"]) == (None, None)
+
+
+# --- clusters -----------------------------------------------------------------------------------------------------------------
+
+
+def test_documents_of_a_cluster_are_drawn_together():
+    """Ten books of 20 like chapters each: there are 10 things to draw, not 200, and the interval is that of the books' sums."""
+    dice = np.random.default_rng(5)
+    books = dice.normal(3, 0.5, 10)
+    chapters = found(np.repeat(books, 20) * 10, [10] * 200, items=grouped(*np.repeat(list(LETTERS), 20), field="cluster"))
+    [alone], [together] = run(found(np.repeat(books, 20) * 10, [10] * 200)), run(chapters)
+    [sums] = run(found(books * 200, [200] * 10, [400] * 10, [40] * 10))
+    assert (alone["documents"], alone["clusters"]) == (200, None)
+    assert (together["documents"], together["clusters"]) == (200, 10)
+    assert together["perplexity"] == pytest.approx(alone["perplexity"])
+    assert together["perplexity_interval"] == pytest.approx(sums["perplexity_interval"])
+    assert np.ptp(together["perplexity_interval"]) > 3 * np.ptp(alone["perplexity_interval"])
+
+
+def test_a_document_without_a_cluster_stands_for_itself():
+    [result] = run(found([1, 2, 3, 4], [1] * 4, items=grouped("a", None, "a", None, field="cluster")))
+    assert result["clusters"] == 3
+
+
+def test_clusters_are_counted_within_each_group():
+    items = [Item(at, group="xyz"[at % 3], cluster=at // 6) for at in range(1, 13)]
+    counts = [(one["group"], one["documents"], one["clusters"]) for one in run(found([3.0] * 12, [2] * 12, items=items))]
+    assert counts == [(None, 12, 3), ("y", 4, 2), ("z", 4, 2), ("x", 4, 3)]
+
+
+def test_few_clusters_are_warned_of_once(caplog):
+    few = grouped(*"aabbccdd", field="cluster")
+    run(found([3] * 8, [2] * 8, items=few), found([4] * 8, [2] * 8, items=few, name="other"))
+    assert [one.message for one in caplog.records] == ["held out: 4 clusters: intervals from fewer than 50 are too narrow"]
+    caplog.clear()
+    run(found([3.0] * 90, [2] * 90, items=grouped(*"ab" * 30, *"c" * 30)))
+    assert [one.message for one in caplog.records] == [
+        "held out: under 50 documents in a, b, c: intervals from so few are too narrow",
+    ]
+
+
+def test_whole_clusters_swap_sides_in_the_test():
+    """Two books whose chapters all differ by 1: of 4 ways to swap books, 2 reach as far."""
+    books = grouped(*"aaaaabbbbb", field="cluster")
+    ours, theirs = found([3] * 10, [1] * 10, items=books), found([4] * 10, [1] * 10, items=books, name="base")
+    result = run(ours, against=[theirs], resamples=20_000)[-1]
+    assert (result["clusters"], result["documents"]) == (2, 10)
+    assert result["p"] == pytest.approx(2 / 4, abs=0.02)
 
 
 # --- two models ---------------------------------------------------------------------------------------------------------------
 
 
-def compared(ours, theirs, count, **more):
-    [*_, result] = run([ours], texts(count), against=[("base", theirs)], **more)
-    assert (result["result"], result["model"], result["against"]) == ("comparison", "model 0", "base")
+def compared(ours, theirs, **more):
+    [*_, result] = run(ours, against=[theirs], **more)
+    assert (result["result"], result["model"], result["against"]) == ("comparison", ours.model, theirs.model)
     return result
 
 
 def test_a_model_against_itself_is_no_better():
     model = found([3, 4, 5], [1, 2, 3])
-    result = compared(model, model, 3)
+    result = compared(model, model)
     assert (result["delta"], result["delta_interval"], result["effect"], result["improved"], result["p"]) == (0, [0, 0], 0, 0, 1)
 
 
@@ -140,7 +166,7 @@ def test_a_constant_gain_is_certain_however_different_the_documents():
     tokens = [1, 10, 100, 1000, 5, 50, 500, 7, 70, 700, 3, 30]
     dear = [4 * count + at for at, count in enumerate(tokens)]
     cheap = [total - 0.1 * count for total, count in zip(dear, tokens, strict=True)]
-    result = compared(found(cheap, tokens), found(dear, tokens), 12, resamples=4000)
+    result = compared(found(cheap, tokens), found(dear, tokens), resamples=4000)
     assert result["unit"] == "nats per token"
     assert result["delta"] == pytest.approx(-0.1)
     assert result["delta_interval"] == pytest.approx([-0.1, -0.1])
@@ -153,43 +179,37 @@ def test_a_constant_gain_is_certain_however_different_the_documents():
 
 def test_p_is_the_share_of_sign_flips_that_do_as_much():
     """Differences 1, 1, 1: of 8 ways to flip signs, 2 reach ±3."""
-    left, right = np.array([[1.0, 1], [1, 1], [1, 1]]), np.array([[2.0, 1], [2, 1], [2, 1]])
-    assert stage.permutation_p(left, right, 0, 20_000) == pytest.approx(2 / 8, abs=0.01)
-    assert stage.permutation_p(left, left, 0, 100) == 1
+    result = compared(found([1, 1, 1], [1] * 3), found([2, 2, 2], [1] * 3), resamples=20_000)
+    assert result["p"] == pytest.approx(2 / 8, abs=0.01)
 
 
-def test_p_is_uniform_when_there_is_no_difference():
-    dice = np.random.default_rng(2)
-
-    def model() -> np.ndarray:
-        return np.stack([dice.normal(50, 9, 30), np.full(30, 10.0)], axis=1)
-
-    ps = [stage.permutation_p(model(), model(), seed, 200) for seed in range(200)]
-    assert np.mean(ps) == pytest.approx(0.5, abs=0.07)
-    assert min(ps) >= 1 / 201
+def test_p_is_that_of_scipy():
+    dice = np.random.default_rng(7)
+    ours, theirs = dice.normal(50, 9, 12), dice.normal(53, 9, 12)
+    exact = stats.permutation_test((ours, theirs), lambda a, b: np.mean(a - b), permutation_type="samples", n_resamples=np.inf)
+    found_p = compared(found(ours, [10] * 12), found(theirs, [10] * 12), resamples=40_000)["p"]
+    assert found_p == pytest.approx(exact.pvalue, abs=0.01)
 
 
 def test_unlike_tokenizers_are_compared_by_the_byte():
-    ours, theirs = found([10, 10], [5, 5], [20, 20], "ours"), found([12, 14], [9, 9], [20, 20], "theirs")
-    result = compared(ours, theirs, 2)
+    ours, theirs = found([10, 10], [5, 5], [20, 20], tokenizer="ours"), found([12, 14], [9, 9], [20, 20], tokenizer="theirs")
+    result = compared(ours, theirs)
     assert result["unit"] == "bits per byte"
     assert result["delta"] == pytest.approx((20 - 26) / math.log(2) / 40)
     assert result["effect"] == pytest.approx(math.expm1(-6 / 40))
 
 
 def test_only_documents_that_both_can_score_are_compared():
-    result = compared(found([0, 4, 6], [0, 2, 2]), found([9, 5, 0], [3, 2, 0]), 3)
+    result = compared(found([0, 4, 6], [0, 2, 2]), found([9, 5, 0], [3, 2, 0]))
     assert (result["documents"], result["delta"]) == (1, -0.5)
-    result = compared(found([0], [0]), found([0], [0]), 1)
+    result = compared(found([0], [0]), found([0], [0]))
     assert [result[name] for name in ("documents", "delta", "delta_interval", "improved", "p")] == [0, None, None, None, None]
 
 
 def test_baselines_are_reported_first_and_compared_with_every_model():
-    better, worse = found([1, 1], [1, 1]), found([2, 2], [1, 1])
-    named = [("a", better), ("b", worse)]
-    data = [("x", texts(2)), ("y", texts(2))]
-    results = list(evaluate(named, data, likelihoods_of, against=[("base", worse)], resamples=10))
-    assert [(result["model"], result.get("against"), result["data"]) for result in results] == [
+    ours = [found([1, 1], [1, 1], name=name, data=data) for name in "ab" for data in "xy"]
+    base = [found([2, 2], [1, 1], name="base", data=data) for data in "xy"]
+    assert [(result["model"], result.get("against"), result["data"]) for result in run(*ours, against=base)] == [
         ("base", None, "x"),
         ("base", None, "y"),
         ("a", None, "x"),
@@ -203,6 +223,126 @@ def test_baselines_are_reported_first_and_compared_with_every_model():
     ]
 
 
+def test_only_results_on_the_same_documents_are_compared():
+    ours, others = found([1, 1], [1, 1]), found([1, 1], [1, 1], data="other", name="base")
+    with pytest.raises(DataError, match="held out: there are no results of base on these documents"):
+        run(ours, against=[others])
+    web = found([1, 1], [1, 1], name="base", items=[Item(1), Item(3)])  # the same test set, but jq has chosen from it
+    with pytest.raises(DataError, match="not of the same documents"):
+        run(ours, against=[web])
+
+
+# --- several seeds a side -----------------------------------------------------------------------------------------------------
+
+
+def arm(name, per_token, noise=0.0, documents=400, seed=0):
+    """Runs of one recipe whose mean likelihoods a token are given, on documents that are as hard for all, `noise` aside."""
+    dice = np.random.default_rng(seed)
+    hardness = dice.normal(0, 1, documents)
+    runs = []
+    for at, level in enumerate(per_token):
+        own = np.random.default_rng([seed, at, *name.encode()]).normal(0, noise, documents) if noise else 0
+        values = 4 + level + hardness + own
+        runs.append(found(10 * (values - values.mean() + 4 + level), [10] * documents, name=f"{name}{at}", data="held out"))
+    return runs
+
+
+def test_arms_are_compared_by_welchs_formula():
+    """Documents that all runs find as hard add nothing: what is left is Welch's t test between the runs."""
+    ours, theirs = [0.02, 0.05, 0.03], [0.06, 0.10, 0.05, 0.09]
+    result = run(*arm("a", ours), against=arm("b", theirs), arms=True)[-1]
+    expected = stats.ttest_ind(ours, theirs, equal_var=False)
+    interval = expected.confidence_interval(0.95)
+    assert result["model"] == ["a0", "a1", "a2"]
+    assert result["against"] == ["b0", "b1", "b2", "b3"]
+    assert result["delta"] == pytest.approx(np.mean(ours) - np.mean(theirs))
+    assert result["delta_interval"] == pytest.approx([interval.low, interval.high], rel=1e-6)
+    assert result["effect_interval"] == pytest.approx(np.expm1([interval.low, interval.high]), rel=1e-6)
+    assert result["degrees_of_freedom"] == pytest.approx(expected.df, rel=1e-6)
+    assert result["p"] == pytest.approx(expected.pvalue, rel=1e-6)
+    assert result["includes_training_noise"] is True
+
+
+def test_the_documents_noise_is_added_to_that_of_training():
+    result = run(*arm("a", [0.02, 0.05], 0.4), against=arm("b", [0.06, 0.10], 0.4), arms=True, resamples=4000)[-1]
+    of_documents = math.sqrt(0.4**2 / 400)  # two runs a side, each with noise of its own: 4 · (0.4 / 2)² / 400
+    assert result["standard_errors"]["documents"] == pytest.approx(of_documents, rel=0.1)
+    assert result["standard_errors"]["runs"] == pytest.approx(math.sqrt(0.03**2 / 2 / 2 + 0.04**2 / 2 / 2))
+    variances = [0.03**2 / 4, 0.04**2 / 4, result["standard_errors"]["documents"] ** 2]
+    freedom = sum(variances) ** 2 / (variances[0] ** 2 + variances[1] ** 2 + variances[2] ** 2 / 399)
+    reach = stats.t.ppf(0.975, freedom) * math.sqrt(sum(variances))
+    assert result["degrees_of_freedom"] == pytest.approx(freedom)
+    assert result["delta_interval"] == pytest.approx([result["delta"] - reach, result["delta"] + reach])
+
+
+def test_paired_seeds_leave_only_the_differences_of_pairs():
+    ours, theirs = [0.02, 0.12, 0.33], [0.06, 0.15, 0.38]
+    result = run(*arm("a", ours), against=arm("b", theirs), arms=True, paired=True)[-1]
+    expected = stats.ttest_rel(ours, theirs)
+    interval = expected.confidence_interval(0.95)
+    assert result["delta_interval"] == pytest.approx([interval.low, interval.high], rel=1e-6)
+    assert (result["degrees_of_freedom"], result["p"]) == (pytest.approx(2), pytest.approx(expected.pvalue))
+
+
+def test_a_pair_of_runs_is_told_that_training_noise_is_left_out(caplog):
+    result = compared(found([1.0] * 60, [1] * 60), found([2.0] * 60, [1] * 60, name="base"))
+    assert result["includes_training_noise"] is False
+    assert [one.message for one in caplog.records] == ["one training run a side: the noise of training is not in the intervals"]
+
+
+# --- whether the numbers keep what they promise -------------------------------------------------------------------------------
+
+
+def corpus(dice, clusters, size):
+    """Documents of any length; those of a cluster have something in common. The pooled likelihood is 3 a token in the long run."""
+    tokens = dice.integers(20, 200, clusters * size)
+    level = 3 + np.repeat(dice.normal(0, 0.3, clusters), size) + dice.normal(0, 0.4, clusters * size)
+    return tokens, tokens * level, grouped(*np.repeat(np.arange(clusters), size).tolist(), field="cluster")
+
+
+@pytest.mark.parametrize(("clusters", "size"), [(300, 1), (150, 4)])
+def test_intervals_hold_the_truth_95_times_in_100(clusters, size):
+    dice, held = np.random.default_rng(clusters), []
+    for seed in range(1000):
+        tokens, nll, items = corpus(dice, clusters, size)
+        low, high = run(found(nll, tokens, items=items), seed=seed, resamples=400)[0]["perplexity_interval"]
+        held.append(low <= math.exp(3) <= high)
+    assert 0.93 <= np.mean(held) <= 0.97
+
+
+def test_a_true_null_is_rejected_5_times_in_100_at_the_5_percent_level():
+    dice, rejected, held = np.random.default_rng(11), [], []
+    for seed in range(1000):
+        tokens, nll, items = corpus(dice, 100, 2)
+        sides = [found(nll + tokens * dice.normal(0, 0.1, len(tokens)), tokens, items=items, name=name) for name in "ab"]
+        result = compared(*sides, seed=seed, resamples=400)
+        rejected.append(result["p"] <= 0.05)
+        held.append(result["delta_interval"][0] <= 0 <= result["delta_interval"][1])
+    assert 0.03 <= np.mean(rejected) <= 0.07
+    assert 0.93 <= np.mean(held) <= 0.97
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_arms_hold_the_truth_95_times_in_100(paired):
+    """Runs with noise of their seeds, of which pairs share a part, on documents with noise of their own for either recipe."""
+    dice, held, truth = np.random.default_rng(12), [], -0.02
+    for seed in range(600):
+        documents = 100
+        hardness, recipes = dice.normal(0, 0.5, documents), dice.normal(0, 0.1, (2, documents))
+        shared = dice.normal(0, 0.02, 3) if paired else np.zeros(3)
+        sides = [
+            [
+                found(10 * (4 + level + hardness + recipe + noise + dice.normal(0, 0.01)), [10] * documents, name=f"{level}{at}")
+                for at, noise in enumerate(shared)
+            ]
+            for level, recipe in zip((truth, 0), recipes, strict=True)
+        ]
+        result = run(*sides[0], against=sides[1], arms=True, paired=paired, seed=seed, resamples=100)[-1]
+        low, high = result["delta_interval"]
+        held.append(low <= truth <= high)
+    assert 0.93 <= np.mean(held) <= 0.97
+
+
 # --- real models --------------------------------------------------------------------------------------------------------------
 
 
@@ -211,16 +351,51 @@ def path(tmp_path_factory):
     return tiny_gpt2(tmp_path_factory.mktemp("gpt2"))
 
 
+def measured(path, contents, items=None, loader=None):
+    items = items or [Item(at + 1) for at in range(len(contents))]
+    journal = Journal([Task("tiny", "some", {"model": "m", "tokenizer": "t", "data": "d"}, items)])
+    return stage.measure(loader or (lambda: load(path)), [(0, contents)], journal, likelihoods)
+
+
 def test_real_likelihoods_are_those_of_score(path):
     contents = [*TEXTS, IDS]
-    items = [Item(LETTERS[at % 2], content) for at, content in enumerate(contents)]
-    results = list(evaluate([("tiny", lambda: load(path))], [("some", items)], likelihoods, resamples=50))
+    items = grouped(*(LETTERS[at % 2] for at in range(len(contents))))
+    results = run(*measured(path, contents, items), resamples=50)
     assert [result["group"] for result in results] == [None, "a", "b"]
     fields = [new for window in likelihoods(enumerate(contents), load(path)) for _, new in window]
     total, count = sum(new["nll_sum"] for new in fields), sum(new["n_scored"] for new in fields)
     assert results[0]["tokens"] == count
     assert results[0]["documents"] == len(contents) - 1
     assert results[0]["perplexity"] == pytest.approx(math.exp(total / count))
+
+
+def rolling(network, tokens, prefix, context):
+    """lm-evaluation-harness's rolling log-likelihood: windows of `context`, each token once, the last window aligned to the end."""
+    total, at = 0.0, 0
+    while at < len(tokens):
+        end = min(at + context, len(tokens))
+        fed = [prefix, *tokens][:end] if at == 0 else tokens[end - context - 1 : end - 1]
+        logits = network(input_ids=torch.tensor([fed])).logits[0].log_softmax(-1)
+        total += sum(float(logits[len(fed) - (end - place), tokens[place]]) for place in range(at, end))
+        at = end
+    return total
+
+
+@torch.inference_mode()
+def test_perplexity_is_that_of_lm_evaluation_harness(path):
+    """Its formula in float64, with its first token (BOS, else EOS) and its windows; word perplexity and bits per byte, too."""
+    texts = [PROSE, *TEXTS, "a b"]
+    network = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.float64).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+    prefix = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    total = sum(rolling(network, one, prefix, network.config.max_position_embeddings) for one in ids)
+    [result] = run(*measured(path, texts), resamples=50)
+    assert max(map(len, ids)) > 2 * network.config.max_position_embeddings
+    assert result["tokens"] == sum(map(len, ids))
+    assert result["perplexity"] == pytest.approx(math.exp(-total / sum(map(len, ids))), rel=1e-4)
+    assert result["word_perplexity"] == pytest.approx(math.exp(-total / sum(len(text.split()) for text in texts)), rel=1e-4)
+    assert result["bits_per_byte"] == pytest.approx(-total / math.log(2) / sum(len(text.encode()) for text in texts), rel=1e-4)
 
 
 def test_one_model_is_in_memory_at_a_time(path):
@@ -233,7 +408,7 @@ def test_one_model_is_in_memory_at_a_time(path):
         alive.append(weakref.ref(model))
         return model
 
-    items = [Item(None, PROSE), Item(None, "a b")]
-    results = list(evaluate([("a", loader), ("b", loader)], [("x", items)], likelihoods, against=[("base", loader)], resamples=10))
+    ours = (run for _ in "ab" for run in measured(path, [PROSE, "a b"], loader=loader))
+    results = list(evaluate(ours, measured(path, [PROSE, "a b"], loader=loader), Sampling(resamples=10)))
     assert len(alive) == 3
     assert [result["delta"] for result in results if result["result"] == "comparison"] == [0, 0]

@@ -14,7 +14,7 @@ FLOORS = [
     "errors sizes terminal recipes __init__",
     "io",
     "kernels head safety pieces pretrained layers fast_training encoding loading model preparing processes learning held_out checkpoints"
-    " hardware correlation cuts tally places",
+    " hardware correlation cuts tally places resampling fairness",
     "metrics",
     "stages engines",
     "commands",
@@ -47,7 +47,6 @@ HOMES = {
         "checkpoints",
         "metrics",
         "stages.train",
-        "stages.eval",
     ),
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -1,29 +1,130 @@
 """prune-cli eval"""
 
-from collections.abc import Iterable
-from contextlib import ExitStack
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import UsageError
-from .options import Force, Model, OutputFile, Reading, TextField, expanded, option
+from .. import terminal
+from ..errors import CheckFailed, DataError, UsageError
+from .options import Force, Model, OutputFile, Reading, TextField, expanded, option, processors
 
 if TYPE_CHECKING:
+    from ..io.files import Input, Output
+    from ..io.journal import Journal
     from ..io.records import Source
+    from ..io.results import Heldout, Run, Task
     from ..model import LanguageModel
-    from ..stages.eval import Item
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Comparing:
+    """What the models are held to."""
+
+    against: Annotated[
+        list[str] | None, option("--against", metavar="MODEL", help="A baseline, or its results; repeat for more seeds of its recipe.")
+    ] = None
+    paired_seeds: Annotated[
+        bool, option("--paired-seeds", help="The first MODEL and the first --against share their seeds, the second ones, and so on.")
+    ] = False
+    fail_if_worse: Annotated[
+        float | None,
+        option("--fail-if-worse", metavar="P", min=0, help="End with status 1 where even the interval's better end is P % worse."),
+    ] = None
+
+    def check(self) -> None:
+        """Raise UsageError for options that compare nothing."""
+        for name, asked in (("--fail-if-worse", self.fail_if_worse is not None), ("--paired-seeds", self.paired_seeds)):
+            if asked and not self.against:
+                raise UsageError(f"{name} says how models compare, and there is nothing to compare with", remedy="add --against MODEL")
+
+    def are_arms(self, ours: int, theirs: int) -> bool:
+        """Whether the models on either side, so many, are seeds of one recipe each. Raises UsageError for pairs that are none."""
+        if self.paired_seeds and not 1 < ours == theirs:
+            raise UsageError(f"{ours} models and {theirs} baselines are not pairs", remedy="name as many, and two or more of each")
+        return min(ours, theirs) > 1
+
+    def hold(self, results: Sequence[Result]) -> None:
+        """Raise CheckFailed where a comparison says that a model is worse than is allowed, or cannot say."""
+        if self.fail_if_worse is None:
+            return
+        comparisons = [one for one in results if one["result"] == "comparison"]
+        if not comparisons:
+            raise CheckFailed("nothing was compared", remedy="name a MODEL that is no baseline")
+        for one in comparisons:
+            about = f"{_several(one['model'])} against {_several(one['against'])} on {one['data']}"
+            if one["effect_interval"] is None:
+                raise CheckFailed(f"{about}: the difference cannot be told", remedy="take documents that both can score")
+            if (least := 100 * one["effect_interval"][0]) > self.fail_if_worse:
+                raise CheckFailed(f"{about}: {least:.2f} % worse at least, {self.fail_if_worse:g} % are allowed")
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """Where the results of single documents are kept."""
+
+    per_document: Annotated[
+        str | None,
+        option("--per-document", metavar="FILE", help="Write each document's results to FILE, which can stand for its models later."),
+    ] = None
+    resume: Annotated[
+        bool, option("--resume", help="Work in the --per-document FILE.partial, keep it when stopped, go on with the one there is.")
+    ] = False
+
+    def check(self, output: str | None) -> None:
+        """Raise UsageError for what makes no sense together."""
+        path = self.per_document
+        if self.resume and path in (None, "-"):
+            raise UsageError("--resume needs results that stay", remedy="name a file with --per-document FILE")
+        if self.resume and (path or "").endswith(".jsonl"):
+            raise UsageError("--resume goes on behind a whole frame, which plain output has not", remedy="name a FILE.jsonl.zst")
+        if path is not None and _place(path) == _place(output or "-"):
+            raise UsageError("the results and those of each document would go to one place", remedy="name another with -o FILE")
+
+    def check_target(self, inputs: "Sequence[Input]", force: bool) -> None:
+        """Raise CannotCreateError or PermissionDeniedError where the file can be known to be refused."""
+        from ..io import files, journal
+
+        path = self.per_document
+        if path not in (None, "-") and not files.is_special(path) and not (self.resume and journal.is_finished(path)):
+            files.check_target(path, inputs, force=force)
+
+    @contextmanager
+    def journal(self, tasks: "Sequence[Task]", inputs: "Sequence[Input]", force: bool, reading: Reading) -> "Iterator[Journal]":
+        """What is known of the tasks; it goes to the file as it grows, if there is one."""
+        from ..io import journal
+
+        path = self.per_document
+        if path is None:
+            yield journal.Journal(tasks)
+        elif self.resume and journal.is_finished(path) and not force:
+            with _results(reading, path) as source:
+                found = journal.finished(source, tasks)
+            yield found
+        else:
+            with journal.kept(path, tasks, inputs, force=force, resume=self.resume, threads=processors()) as growing:
+                yield growing
 
 
 @expanded
 def eval(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="The models to evaluate.")],
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="The models to evaluate, or files that --per-document wrote.")],
     data: Annotated[list[str] | None, option("--data", metavar="FILE", help="Held-out text; repeat for more test sets.")] = None,
-    against: Annotated[list[str] | None, option("--against", metavar="MODEL", help="Compare every MODEL with this one.")] = None,
     group_by: Annotated[str | None, option("--group-by", metavar="FIELD", help="Results for each value of this field, too.")] = None,
-    seed: Annotated[int, option("--seed", help="Of the resampling.")] = 0,
+    cluster: Annotated[
+        str | None, option("--cluster", metavar="FIELD", help="Documents with the same value, a book or site, hang together.")
+    ] = None,
+    seed: Annotated[int, option("--seed", min=0, help="Of the resampling.")] = 0,
     text_field: TextField = "text",
+    comparing: Comparing = Comparing(),
+    keeping: Keeping = Keeping(),
     output: OutputFile = None,
     force: Force = False,
     running: Model = Model(),
@@ -31,52 +132,222 @@ def eval(
 ) -> None:
     """Measure how well models predict held-out text: perplexity and bits per byte, with 95 % intervals.
 
-    Writes one JSON record per model and test set, and with --against one per comparison: the difference on the very same
-    documents, with a paired interval. Negative effects are better than the baseline.
+    Writes one JSON record per model, test set and group, or a table on a terminal. With --against it compares each MODEL with
+    that one: the difference on the very same documents, with a paired interval; negative effects are better than the baseline.
+
+    With two or more of both, the MODELs are seeds of one recipe and the --against those of another: one comparison of the two
+    recipes, whose interval holds the noise of training, too. With a single one on a side, each is compared with each.
 
     Example: prune-cli eval run/ base/ --against base/ --data test.jsonl.zst
+
+    Example: prune-cli eval a1/ a2/ a3/ --against b1/ --against b2/ --against b3/ --data test.jsonl.zst
     """
-    if not data:
+    comparing.check()
+    keeping.check(output)
+    reading.configure("eval")
+    theirs = list(dict.fromkeys(comparing.against or []))
+    ours = [model for model in dict.fromkeys(models) if model not in theirs]
+    kept = [name for name in (*theirs, *ours) if _is_file(name)]
+    loaded = [name for name in (*theirs, *ours) if name not in kept]
+    if loaded and not data:
         raise UsageError("nothing to evaluate on", remedy="name a test set with --data FILE")
     from .. import safety
     from ..io import files
-    from ..io.splicing import members
 
-    baselines = list(dict.fromkeys(against or []))
-    others = [model for model in dict.fromkeys(models) if model not in baselines]
-    for model in (*others, *baselines):
+    for model in loaded:
         safety.check(model)
-    with ExitStack() as stack, files.create(output, files.operands(data), force=force) as results:
+    inputs = files.operands([*kept, *dict.fromkeys(data or [])]) if kept or data else []
+    keeping.check_target(inputs, force)
+    with ExitStack() as stack:
+        with files.create(output, inputs, force=force) as out:
+            from ..resampling import Sampling
+            from ..stages import eval as stage
+
+            sets = [_heldout(stack, reading, name, text_field, group_by, cluster) for name in dict.fromkeys(data or [])]
+            _check_distinct(sets)
+            known = {name: _runs(reading, name, sets, group_by, cluster) for name in kept}
+            work = Work(loaded, sets, known, running, {"group_by": group_by, "cluster": cluster})
+            arms = comparing.are_arms(work.count(ours), work.count(theirs))
+            with keeping.journal(work.tasks, inputs, force, reading) as journal, work.bar(reading) as bar:
+                one, other = (work.runs(names, journal, bar.advance) for names in (ours, theirs))
+                sampling = Sampling(seed, threads=processors())
+                found = _written(stage.evaluate(one, other, sampling, arms=arms, paired=comparing.paired_seeds), out)
+            if out.is_terminal():
+                _show(found)
+        comparing.hold(found)
+
+
+# --- what is read -------------------------------------------------------------------------------------------------------------
+
+
+def _is_file(name: str) -> bool:
+    """Whether an operand is results, not a model."""
+    return name == "-" or (os.path.exists(name) and not os.path.isdir(name))
+
+
+def _place(path: str) -> str:
+    return path if path == "-" else os.path.realpath(path)
+
+
+def _heldout(stack: ExitStack, reading: Reading, name: str, text_field: str, group_by: str | None, cluster: str | None) -> "Heldout":
+    from ..io.results import heldout
+
+    return heldout(name, stack.enter_context(reading.source("eval", [name], bar=False)), text_field, group_by, cluster)
+
+
+def _check_distinct(sets: "Sequence[Heldout]") -> None:
+    """Raise UsageError for test sets with the same documents: which is compared with which could not be told."""
+    names: dict[str, str] = {}
+    for one in sets:
+        if (other := names.setdefault(one.hash, one.name)) != one.name:
+            raise UsageError(f"{other} and {one.name} hold the same documents", remedy="name one of them")
+
+
+def _results(reading: Reading, name: str) -> "AbstractContextManager[Source]":
+    """The records of a result file, none of which may be missing."""
+    return replace(reading, skip_bad=False, expect_records=None).source("eval", [name], bar=False)
+
+
+def _runs(reading: Reading, name: str, sets: "Sequence[Heldout]", group_by: str | None, cluster: str | None) -> "list[Run]":
+    """What a result file holds of the test sets, or of all there are."""
+    from ..io import results
+
+    with _results(reading, name) as source:
+        runs = results.runs(source)
+    if not sets:
+        for run in runs:
+            for wanted, had in ((group_by, "group_by"), (cluster, "cluster")):
+                if wanted and run.provenance.get(had) != wanted:
+                    fault = f"the results of {run.model} do not say the `{wanted}` of a document"
+                    raise UsageError(fault, place=name, remedy="name the test set with --data, too")
+        return runs
+    by_hash = {one.hash: one for one in sets}
+    found = [results.again(run, by_hash[run.provenance["data"]]) for run in runs if run.provenance["data"] in by_hash]
+    if missing := next((one.name for one in sets if one.name not in {run.data for run in found}), None):
+        raise DataError(f"holds no results on the documents of {missing}", place=name, remedy="evaluate the models on them, too")
+    return found
+
+
+# --- what is run --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Work:
+    """The models that are run, the test sets they are run on, and how; and the runs that are known from files."""
+
+    models: Sequence[str]
+    sets: "Sequence[Heldout]"
+    known: "dict[str, list[Run]]"
+    running: Model
+    fields: dict[str, str | None]
+    tasks: "list[Task]" = field(init=False)
+
+    def __post_init__(self) -> None:
+        from ..io.results import Task
+
+        self.tasks = []
+        for model in self.models:
+            made = _provenance(model, self.running, self.sets)
+            self.tasks += [Task(model, one.name, {**made, "data": one.hash, **self.fields}, one.items) for one in self.sets]
+
+    def count(self, names: Sequence[str]) -> int:
+        """How many models these operands stand for."""
+        return sum(len({(run.model, run.provenance["model"]) for run in self.known[name]}) if name in self.known else 1 for name in names)
+
+    def bar(self, reading: Reading) -> AbstractContextManager[terminal.Progress]:
+        """Over the documents that models read."""
+        documents = len(self.models) * sum(len(one.items) for one in self.sets)
+        return reading.bar("eval", documents, "documents") if documents else terminal.progress("eval", None, wanted=False)
+
+    def runs(self, names: Sequence[str], journal: "Journal", advance: "Callable[[int], object]") -> "Iterator[Run]":
+        """Those of all models that the operands stand for, in turn."""
+        for name in names:
+            yield from self.known[name] if name in self.known else self._measured(name, journal, advance)
+
+    def _measured(self, model: str, journal: "Journal", advance: "Callable[[int], object]") -> "Iterator[Run]":
         from ..stages import eval as stage
         from ..stages import score
 
-        sources = {name: stack.enter_context(reading.source("eval", [name], bar=False)) for name in dict.fromkeys(data)}
-        sets = [(name, _items(source, text_field, group_by)) for name, source in sources.items()]
-        loaders = {model: partial(_load, model, running, sources.values()) for model in (*others, *baselines)}
-        for result in stage.evaluate(
-            [(model, loaders[model]) for model in others],
-            sets,
-            lambda items, model, place: score.score(items, score.Scoring((), [model]), place=place),
-            against=[(model, loaders[model]) for model in baselines],
-            seed=seed,
-        ):
-            results.write(b"{" + members(result) + b"}\n")
+        first = self.models.index(model) * len(self.sets)
+        return stage.measure(
+            partial(_load, model, self.running),
+            [(number, one.contents) for number, one in enumerate(self.sets, first)],
+            journal,
+            lambda items, loaded, place: score.score(items, score.Scoring((), [loaded]), place=place),
+            advance,
+        )
 
 
-def _items(source: "Source", text_field: str, group_by: str | None) -> "list[Item]":
-    from ..io.documents import documents
-    from ..stages.eval import Item
-
-    found = documents(source, text_field, *([group_by] if group_by else []))
-    return [Item(one[group_by] if group_by else None, one.content) for one in found]
-
-
-def _load(model: str, running: Model, sources: "Iterable[Source]") -> "LanguageModel":
-    """A model whose tokenizer is the one that packed the blocks, where there are any."""
+def _provenance(model: str, running: Model, sets: "Sequence[Heldout]") -> dict[str, Any]:
+    """What a model's numbers hang on; refused where others packed the blocks."""
+    from .. import __version__, fairness
     from ..io.documents import check_tokenizer
+    from ..model import provenance
+
+    found = provenance(model, running.settings())
+    for one in sets:
+        check_tokenizer(one.heads, found["tokenizer"], one.name)
+    found["versions"] |= {"prune_cli": __version__}
+    return {**found, "training": fairness.training(Path(model))}
+
+
+def _load(model: str, running: Model) -> "LanguageModel":
     from ..model import load
 
-    loaded = load(model, running.settings())
-    for source in sources:
-        check_tokenizer(source.heads, loaded.tokenizer_hash, source.inputs[0].name)
-    return loaded
+    return load(model, running.settings())
+
+
+# --- what is said -------------------------------------------------------------------------------------------------------------
+
+
+def _written(results: Iterator[Result], out: "Output") -> list[Result]:
+    """The results, each written as it comes, but to a terminal."""
+    from ..io.documents import written
+
+    found = []
+    for result in results:
+        found.append(result)
+        if not out.is_terminal():
+            out.write(written(result) + b"\n")
+    return found
+
+
+def _show(results: Sequence[Result]) -> None:
+    """The results as tables; what does not fit into 80 columns is in the records."""
+    likelihoods = [one for one in results if one["result"] == "likelihood"]
+    names = ["model", "data", *(["group"] if any(one["group"] is not None for one in likelihoods) else [])]
+    rows = [
+        [
+            *("" if one[name] is None else str(one[name]) for name in names),
+            f"{one['documents']:,}",
+            *_shown(one, "perplexity", "{:.5g}"),
+            *_shown(one, "bits_per_byte", "{:.4f}")[:1],
+        ]
+        for one in likelihoods
+    ]
+    terminal.table((*names, "documents", "perplexity", "95 %", "bits/byte"), rows)
+    if comparisons := [one for one in results if one["result"] == "comparison"]:
+        _show_comparisons(comparisons)
+
+
+def _show_comparisons(comparisons: Sequence[Result]) -> None:
+    rows = [
+        [
+            *(_several(one[name]) for name in ("model", "against", "data")),
+            *_shown(one, "effect", "{:+.2%}"),
+            *("" if one[name] is None else form.format(one[name]) for name, form in (("p", "{:.4f}"), ("improved", "{:.1%}"))),
+        ]
+        for one in comparisons
+    ]
+    caption = "effect: on perplexity, by token or, of unlike tokenizers, by byte; below 0 is better than the baseline"
+    terminal.table(("model", "against", "data", "effect", "95 %", "p", "improved"), rows, caption)
+
+
+def _shown(result: Result, name: str, form: str) -> tuple[str, str]:
+    """A number and its interval."""
+    value, ends = result[name], result[f"{name}_interval"]
+    return "" if value is None else form.format(value), "" if ends is None else "…".join(map(form.format, ends))
+
+
+def _several(names: str | Sequence[str]) -> str:
+    return names if isinstance(names, str) else ", ".join(names)

@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from itertools import islice, zip_longest
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import CannotCreateError, ConfigurationError, DataError, Interrupted, PruneError, TryAgainError, UsageError
 from . import files, frames
-from .documents import Document
 from .files import Input, Output
 from .records import Record
 from .sink import Frames, Sink
@@ -22,7 +21,7 @@ from .sink import Frames, Sink
 log = logging.getLogger(__name__)
 
 GO_ON = "go on with the same input and options, or start over with -f and without --resume"
-ReadBack = Callable[[Document, bytes], Record | None]
+Made = TypeVar("Made")  # what a record is made from, a document for example; as a string, where it stands
 
 
 @contextmanager
@@ -57,7 +56,7 @@ def resume(path: str, inputs: Sequence[Input] = (), *, force: bool = False) -> I
                 files.remove(name)
 
 
-def take_up(output: Output, sink: Sink, documents: Iterator[Document], read_back: ReadBack) -> int:
+def take_up(output: Output, sink: Sink, documents: Iterator[Made], read_back: Callable[[Made, bytes], Record | None]) -> int:
     """Pass over the documents whose records the output holds already, have the sink count them, and say how many there are.
 
     `read_back` makes of a document and an output's line the record that was written; None where the line is not that document's.
@@ -73,7 +72,9 @@ def take_up(output: Output, sink: Sink, documents: Iterator[Document], read_back
     return sink.records
 
 
-def _taken_up(output: "Partial", number: int, line: bytes, document: Document | None, read_back: "ReadBack") -> Record:
+def _taken_up(
+    output: "Partial", number: int, line: bytes, document: Made | None, read_back: Callable[[Made, bytes], Record | None]
+) -> Record:
     if document is None:
         raise DataError(f"holds more than the {number - 1} records of the input", place=files.display(output.path), remedy=GO_ON)
     record = read_back(document, line)

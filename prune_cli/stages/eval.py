@@ -1,183 +1,298 @@
-"""Evaluate models on held-out text: likelihoods with intervals, and paired comparisons.
+"""Evaluate models on held-out text: likelihoods with intervals, and comparisons that say whether a difference is real.
 
-A document is what is sampled: the intervals are 95 % percentile bootstraps over documents (Efron & Tibshirani 1993), the p value
-is a permutation test that swaps the two models' results within a document.
+What is sampled is a document, or a cluster of documents that hang together: intervals are 95 % percentile bootstraps over them, the p
+value of two models is that of a permutation test which swaps their results. Where each recipe was trained with several seeds, the
+interval is Welch's: it holds the noise of training, too.
 """
 
+import logging
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..model import Content, LanguageModel
+from .. import fairness
+from ..errors import DataError
+from ..io.journal import Journal, Numbers
+from ..io.results import Run
+from ..resampling import (
+    Floats,
+    Sampling,
+    Spread,
+    clustered,
+    flipped,
+    interval,
+    number,
+    of_mean,
+    resampled,
+    share_as_far,
+    t_quantile,
+    t_tail,
+    together,
+)
 
-RESAMPLES = 10_000
-LEVEL = 95.0
+if TYPE_CHECKING:  # results that are read from files need no torch
+    from ..model import Content, LanguageModel
 
-Floats = NDArray[np.float64]
+FEW = 50  # clusters: from fewer a bootstrap makes intervals that are too narrow
+
+log = logging.getLogger(__name__)
+
 Result = dict[str, Any]
-Loader = Callable[[], LanguageModel]
 # stages/score.py's `score` of a single model and no metric, handed over by the command.
 Scorer = Callable[..., Iterator[list[tuple[int, dict[str, Any]]]]]
 
 
-class Item(NamedTuple):
-    """A held-out document and the value of its group field."""
+def measure(
+    load: "Callable[[], LanguageModel]",
+    tasks: "Sequence[tuple[int, Sequence[Content]]]",
+    journal: Journal,
+    score: Scorer,
+    advance: Callable[[int], object] = lambda documents: None,
+) -> Iterator[Run]:
+    """The runs of one model: of each of its tasks, by their numbers in the journal, what is not there yet is scored and added.
 
-    group: Hashable
-    content: Content
+    The model is loaded when the first is missing.
+    """
+    model = None
+    for task, contents in tasks:
+        done = len(journal.found[task])
+        advance(done)
+        if done < len(contents):
+            model = model or load()
+            name = journal.tasks[task].data
+            numbered = ((at, contents[at]) for at in range(done, len(contents)))
+            for window in score(numbered, model, place=lambda at, name=name: f"{name}: document {at + 1}"):
+                journal.add(task, [_numbers(new, contents[at]) for at, new in window])
+                advance(len(window))
+        yield journal.run(task)
 
 
-@dataclass(frozen=True)
-class Likelihoods:
-    """One model's results on one data set, a number a document, in its order; NaN bytes or words: not known."""
-
-    tokenizer: str
-    nll: Floats
-    tokens: Floats
-    bytes: Floats
-    words: Floats
+def _numbers(scored: dict[str, Any], content: "Content") -> Numbers:
+    """What is kept of a document; a block has no words that could be counted."""
+    return {**scored, "words": len(content.split()) if isinstance(content, str) else None}
 
 
 def evaluate(
-    models: Sequence[tuple[str, Loader]],
-    data: Sequence[tuple[str, Sequence[Item]]],
-    score: Scorer,
+    ours: Iterable[Run],
+    theirs: Iterable[Run] = (),
+    sampling: Sampling = Sampling(),
     *,
-    against: Sequence[tuple[str, Loader]] = (),
-    seed: int = 0,
-    resamples: int = RESAMPLES,
+    arms: bool = False,
+    paired: bool = False,
 ) -> Iterator[Result]:
-    """One result a model, data set and group (the whole first, its group None), then one a model, baseline and data set.
+    """One result a run and group (the whole first, its group None), the baselines' first, and comparisons with the baselines.
 
-    One model is in memory at a time. Documents in which nothing can be scored are left out.
+    Each of our models is compared with each of theirs on the same documents; with `arms` all of ours, seeds of one recipe, with all of
+    theirs, those of another, `paired` in their order. Documents in which nothing can be scored are left out. Raises DataError where a
+    baseline has no results on the documents of a run.
     """
-    baselines: dict[tuple[str, str], Likelihoods] = {}
-    for baseline, loader in against:
-        for name, items, found in _run(loader, data, score):
-            baselines[baseline, name] = found
-            yield from _results(baseline, name, items, found, seed, resamples)
-    for model, loader in models:
-        for name, items, found in _run(loader, data, score):
-            yield from _results(model, name, items, found, seed, resamples)
-            for baseline, _ in against:
-                yield _comparison((model, found), (baseline, baselines[baseline, name]), name, seed, resamples)
+    baselines, contenders, said = list[Run](), list[Run](), Said()
+    for run in theirs:
+        baselines.append(run)
+        yield from _likelihoods(run, sampling, said)
+    for run in ours:
+        contenders.append(run)
+        yield from _likelihoods(run, sampling, said)
+        for baseline in _on_data_of(run, baselines) if not arms else ():
+            yield _comparison([run], [baseline], sampling, said)
+    for first in contenders if arms else ():
+        side = _on_data_of(first, contenders)
+        if side[0] is first:
+            yield _comparison(side, _on_data_of(first, baselines), sampling, said, paired=paired)
 
 
-def _run(loader: Loader, data: Sequence[tuple[str, Sequence[Item]]], score: Scorer) -> Iterator[tuple[str, Sequence[Item], Likelihoods]]:
-    model = loader()
-    for name, items in data:
-        yield name, items, _likelihoods(model, name, items, score)
+def _on_data_of(run: Run, others: Sequence[Run]) -> list[Run]:
+    """The others' runs on the same documents, one a model."""
+    found = [other for other in others if other.provenance["data"] == run.provenance["data"]]
+    names = {other.model for other in found}
+    if missing := next((other.model for other in others if other.model not in names), None):
+        raise DataError(f"there are no results of {missing} on these documents", place=run.data, remedy="evaluate it on them, too")
+    return found
 
 
-def _likelihoods(model: LanguageModel, name: str, items: Sequence[Item], score: Scorer) -> Likelihoods:
-    numbered = ((index, item.content) for index, item in enumerate(items))
-    scored = score(numbered, model, place=lambda index: f"{name}: document {index + 1}")
-    fields = [new for window in scored for _, new in window]
+class Said(set[str]):
+    """Warnings, each said once."""
 
-    def column(field: str) -> Floats:
-        return np.array([new[field] for new in fields], dtype=np.float64)  # None becomes NaN
-
-    return Likelihoods(model.tokenizer_hash, column("nll_sum"), column("n_scored"), column("n_bytes"), _words(items))
-
-
-def _words(items: Iterable[Item]) -> Floats:
-    """Words between white space; a block has none that could be counted."""
-    return np.array([len(item.content.split()) if isinstance(item.content, str) else math.nan for item in items])
+    def warn(self, message: str) -> None:
+        if message not in self:
+            log.warning("%s", message)
+            self.add(message)
 
 
 # --- one model ----------------------------------------------------------------------------------------------------------------
 
 
-def _results(model: str, name: str, items: Sequence[Item], found: Likelihoods, seed: int, resamples: int) -> Iterator[Result]:
-    groups = list(dict.fromkeys(item.group for item in items))
+def _likelihoods(run: Run, sampling: Sampling, said: Said) -> Iterator[Result]:
+    clusters = _clusters([run])
+    groups: list[Hashable] = list(dict.fromkeys(item.group for item in run.items))
+    few = []
     for group in [None, *(group for group in groups if group is not None)]:
-        chosen = np.array([group is None or item.group == group for item in items], dtype=bool) & (found.tokens > 0)
-        yield {"result": "likelihood", "model": model, "data": name, "group": group, **_likelihood(found, chosen, seed, resamples)}
+        chosen = np.array([group is None or item.group == group for item in run.items], dtype=bool) & (run.tokens > 0)
+        rows = clustered(run.numbers[chosen], clusters[chosen])
+        counts = {"documents": int(chosen.sum()), "clusters": len(rows) if _is_clustered(run) else None}
+        about = {"result": "likelihood", "model": run.model, "data": run.data, "group": group, **counts}
+        yield {**about, **_likelihood(rows, sampling), "provenance": run.provenance}
+        few += [str(group)] if group is not None and len(rows) < FEW else []
+        if group is None:
+            _warn_of_few(rows, run, said)
+    if few:
+        some = ", ".join(few[:3]) + (f" and {len(few) - 3} more groups" if len(few) > 3 else "")
+        said.warn(f"{run.data}: under {FEW} {_noun(run)} in {some}: intervals from so few are too narrow")
 
 
-def _likelihood(found: Likelihoods, chosen: NDArray[np.bool_], seed: int, resamples: int) -> Result:
-    """Pooled over all tokens (bytes, words) of the chosen documents, not averaged over documents."""
-    columns = np.stack([found.nll, found.tokens, found.bytes, found.words], axis=1)[chosen]
-    nll, tokens, n_bytes, words = columns.sum(0)
-    resampled = resampled_sums(columns, seed, resamples)
-    return {
-        "documents": len(columns),
-        "tokens": int(tokens),
-        "bytes": None if math.isnan(n_bytes) else int(n_bytes),
-        "perplexity": _number(_exp(_ratio(nll, tokens))),
-        "perplexity_interval": _interval(_exp(_ratio(resampled[:, 0], resampled[:, 1]))),
-        "bits_per_byte": _number(_ratio(nll, n_bytes) / math.log(2)),
-        "bits_per_byte_interval": _interval(_ratio(resampled[:, 0], resampled[:, 2]) / math.log(2)),
-        "word_perplexity": _number(_exp(_ratio(nll, words))),
-        "resamples": resamples,
-        "seed": seed,
-    }
+def _warn_of_few(rows: Floats, run: Run, said: Said) -> None:
+    if len(rows) < FEW:
+        said.warn(f"{run.data}: {len(rows)} {_noun(run)}: intervals from fewer than {FEW} are too narrow")
 
 
-def resampled_sums(columns: Floats, seed: int, resamples: int) -> Floats:
-    """Column sums of `resamples` samples of the rows, drawn with replacement: (n, k) → (resamples, k), in memory for one sample."""
-    random = np.random.default_rng(seed)
-    n = len(columns)
-    draws = (np.bincount(random.integers(n, size=n), minlength=n) for _ in range(resamples if n else 0))
-    return np.array([counts @ columns for counts in draws]).reshape(-1, columns.shape[1])
+def _noun(run: Run) -> str:
+    return "clusters" if _is_clustered(run) else "documents"
 
 
-# --- two models ---------------------------------------------------------------------------------------------------------------
+def _is_clustered(run: Run) -> bool:
+    return any(item.cluster is not None for item in run.items)
 
 
-def _comparison(ours: tuple[str, Likelihoods], theirs: tuple[str, Likelihoods], name: str, seed: int, resamples: int) -> Result:
-    """The same documents, and the same resampled documents, for both; below 0 is better than the baseline.
+def _clusters(runs: Sequence[Run]) -> NDArray[np.int64]:
+    """A number for each document's cluster, by the first run that knows clusters; a document without one stands for itself."""
+    run = next(filter(_is_clustered, runs), runs[0])
+    codes: dict[Any, int] = {}
+    found = [codes.setdefault((at,) if item.cluster is None else item.cluster, len(codes)) for at, item in enumerate(run.items)]
+    return np.array(found, dtype=np.int64)
+
+
+def _likelihood(rows: Floats, sampling: Sampling) -> Result:
+    """Pooled over all tokens (bytes, words) of the rows, not averaged over documents."""
+    sums, some = rows.sum(0), resampled(rows, sampling)
+    found: Result = {"tokens": int(sums[1]), "bytes": None if math.isnan(sums[2]) else int(sums[2])}
+    for name, unit, of in (("perplexity", 1, _exp), ("bits_per_byte", 2, _bits), ("word_perplexity", 3, _exp)):
+        found[name] = number(of(_ratio(sums[0], sums[unit])))
+        found[f"{name}_interval"] = interval(of(_ratio(some[:, 0], some[:, unit])))
+    return {**found, "resamples": sampling.resamples, "seed": sampling.seed}
+
+
+# --- two models, or two arms of several seeds ---------------------------------------------------------------------------------
+
+
+def _comparison(ours: Sequence[Run], theirs: Sequence[Run], sampling: Sampling, said: Said, *, paired: bool = False) -> Result:
+    """The same documents, and the same resampled documents, for all; below 0 is better than the baseline.
 
     Per token where the tokenizers are the same, else per byte: tokens of unlike size do not compare.
     """
-    (model, a), (baseline, b) = ours, theirs
-    unit = "token" if a.tokenizer == b.tokenizer else "byte"
-    pair = [(each.nll, each.tokens if unit == "token" else each.bytes) for each in (a, b)]
-    chosen = (a.tokens > 0) & (b.tokens > 0) & ~np.isnan(pair[0][1] + pair[1][1])
-    left, right = (np.stack(columns, axis=1)[chosen] for columns in pair)
-    resampled = resampled_sums(np.hstack([left, right]), seed, resamples)
-    deltas = _delta(resampled[:, :2], resampled[:, 2:])
-    delta = _delta(left.sum(0), right.sum(0))
-    scale = 1.0 if unit == "token" else 1 / math.log(2)
-    return {
+    runs = [*ours, *theirs]
+    _check_same_documents(runs)
+    _warn(ours, theirs, paired, said)
+    per_token = len({run.provenance["tokenizer"] for run in runs}) == 1
+    pairs = np.stack([run.numbers[:, [0, 1 if per_token else 2]] for run in runs], axis=1)  # (documents, runs, nats and units)
+    chosen = np.all([run.tokens > 0 for run in runs], axis=0) & ~np.isnan(pairs).any((1, 2))
+    documents = pairs[chosen].reshape(-1, 2 * len(runs))
+    rows = clustered(documents, _clusters(runs)[chosen])
+    about = {
         "result": "comparison",
-        "model": model,
-        "against": baseline,
-        "data": name,
-        "documents": len(left),
-        "unit": "nats per token" if unit == "token" else "bits per byte",
-        "delta": _number(delta * scale),
-        "delta_interval": _interval(deltas * scale),
-        "effect": _number(_exp(delta) - 1),
-        "effect_interval": _interval(_exp(deltas) - 1),
-        "improved": float(np.mean(_ratio(left[:, 0], left[:, 1]) < _ratio(right[:, 0], right[:, 1]))) if len(left) else None,
-        "p": permutation_p(left, right, seed, resamples) if len(left) else None,
-        "includes_training_noise": False,  # one run of each: another seed of the same recipe would move delta, too
-        "resamples": resamples,
-        "seed": seed,
+        "model": ours[0].model if len(runs) == 2 else [run.model for run in ours],
+        "against": theirs[0].model if len(runs) == 2 else [run.model for run in theirs],
+        "data": ours[0].data,
+        "documents": len(documents),
+        "clusters": len(rows) if any(map(_is_clustered, runs)) else None,
+        "unit": "nats per token" if per_token else "bits per byte",
+    }
+    found = _of_pair(rows, sampling) if len(runs) == 2 else _of_arms(rows, len(ours), paired, sampling)
+    scale = 1.0 if per_token else 1 / math.log(2)
+    delta, ends = found.pop("delta"), found.pop("interval")
+    return {
+        **about,
+        "delta": number(delta * scale),
+        "delta_interval": ends and [end * scale for end in ends],
+        "effect": number(_exp(delta) - 1),
+        "effect_interval": ends and [float(_exp(end)) - 1 for end in ends],
+        "improved": float(np.mean(_delta(documents, len(ours)) < 0)) if len(documents) else None,
+        **found,
+        "resamples": sampling.resamples,
+        "seed": sampling.seed,
+        "provenance": {"model": [run.provenance for run in ours], "against": [run.provenance for run in theirs]},
     }
 
 
-def _delta(left: Floats, right: Floats) -> Any:
-    """Difference in nats a unit of sums whose last axis is (nats, units)."""
-    return _ratio(left[..., 0], left[..., 1]) - _ratio(right[..., 0], right[..., 1])
+def _check_same_documents(runs: Sequence[Run]) -> None:
+    numbers = [[item.document for item in run.items] for run in runs]
+    for run, others in zip(runs, numbers, strict=True):
+        if others != numbers[0]:
+            fault = f"the results of {run.model} are not of the same documents as those of {runs[0].model}"
+            raise DataError(fault, place=run.data, remedy="choose the same documents of both")
 
 
-def permutation_p(left: Floats, right: Floats, seed: int, resamples: int) -> float:
-    """Share of random swaps of the two models within documents that move delta as far from 0 as it is: (b + 1) / (B + 1).
+def _warn(ours: Sequence[Run], theirs: Sequence[Run], paired: bool, said: Said) -> None:
+    first, *others = [[(run.model, run.provenance) for run in side] for side in (ours, theirs)]
+    for doubt in fairness.doubts(first, others[0], paired):
+        said.warn(doubt)
+    tokenizers = {run.provenance["tokenizer"] for run in (*ours, *theirs)}
+    if len(tokenizers) > 1 and np.isnan(ours[0].numbers[:, 3]).any():
+        said.warn(f"{ours[0].data}: token ids mean other texts to another tokenizer: the models do not read the same documents")
+    if len(ours) == len(theirs) == 1:
+        said.warn("one training run a side: the noise of training is not in the intervals")
 
-    With the same units on both sides a swap flips the sign of a document's difference.
+
+def _of_pair(rows: Floats, sampling: Sampling) -> Result:
+    """Percentiles of resampled documents, and p: the share of random swaps of the two models within clusters that do as much.
+
+    With the same units on both sides a swap flips the sign of a cluster's difference.
     """
-    random = np.random.default_rng([seed, 1])
-    swap, total_left, total_right = right - left, left.sum(0), right.sum(0)
-    moved = np.array([random.integers(2, size=len(swap)) @ swap for _ in range(resamples)])
-    observed = abs(_delta(total_left, total_right)) * (1 - 1e-9)  # equal but for rounding is equal
-    as_far = int(np.count_nonzero(np.abs(_delta(total_left + moved, total_right - moved)) >= observed))
-    return (as_far + 1) / (resamples + 1)
+    known: Result = {"includes_training_noise": False}  # another seed of the same recipe would move delta, too
+    if not len(rows):
+        return {"delta": math.nan, "interval": None, "p": None, **known}
+    sums, swap = rows.sum(0), rows[:, 2:] - rows[:, :2]
+    moved = flipped(swap, sampling)
+    swapped = np.hstack([sums[:2] + moved, sums[2:] - moved])
+    delta = float(_delta(sums, 1))
+    return {
+        "delta": delta,
+        "interval": interval(_delta(resampled(rows, sampling), 1)),
+        "p": share_as_far(_delta(swapped, 1), delta),
+        **known,
+    }
+
+
+def _of_arms(rows: Floats, count: int, paired: bool, sampling: Sampling) -> Result:
+    """Student's interval, and p, with the variance between runs of the same recipe and that of the documents (Welch 1947).
+
+    `paired` runs have their seeds in common: then the differences within pairs vary, and the runs' own variances do not count.
+    """
+    known: Result = {"includes_training_noise": True, "paired_seeds": paired}
+    if not len(rows):
+        return {"delta": math.nan, "interval": None, "p": None, **known}
+    values = _pooled(rows.sum(0))
+    of_runs = [of_mean(values[:count] - values[count:])] if paired else [of_mean(values[:count]), of_mean(values[count:])]
+    of_documents = Spread(float(_delta(resampled(rows, sampling), count).var(ddof=1)), max(1, len(rows) - 1))
+    spread, delta = together(*of_runs, of_documents), float(values[:count].mean() - values[count:].mean())
+    error = math.sqrt(spread.variance)
+    reach = t_quantile(spread.freedom) * error if error else 0.0
+    errors = {"runs": math.sqrt(math.fsum(one.variance for one in of_runs)), "documents": math.sqrt(of_documents.variance)}
+    p = t_tail(delta / error, spread.freedom) if error else float(delta == 0)
+    return {
+        "delta": delta,
+        "interval": [delta - reach, delta + reach],
+        "p": p,
+        "standard_errors": errors,
+        "degrees_of_freedom": number(spread.freedom),
+        **known,
+    }
+
+
+def _pooled(sums: Floats) -> Floats:
+    """Nats a unit of each run: (..., nats and units of one run after the other) → (..., runs)."""
+    pairs = sums.reshape(*sums.shape[:-1], -1, 2)
+    found: Floats = _ratio(pairs[..., 0], pairs[..., 1])
+    return found
+
+
+def _delta(sums: Floats, count: int) -> Floats:
+    """How much more the first `count` runs take a unit, in the mean, than the others: (..., nats and units) → (...)."""
+    values = _pooled(sums)
+    found: Floats = values[..., :count].mean(-1) - values[..., count:].mean(-1)
+    return found
 
 
 # --- numbers ------------------------------------------------------------------------------------------------------------------
@@ -190,17 +305,10 @@ def _ratio(above: Any, below: Any) -> Any:
 
 
 def _exp(values: Any) -> Any:
-    """Infinity where the result is too large, which `_number` and `_interval` make None."""
+    """Infinity where the result is too large, which `number` and `interval` make None."""
     with np.errstate(over="ignore"):
         return np.exp(values)
 
 
-def _number(value: Any) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
-def _interval(values: Floats) -> list[float] | None:
-    if not len(values) or not np.isfinite(values).all():
-        return None
-    tail = (100 - LEVEL) / 2
-    return [float(end) for end in np.percentile(values, [tail, 100 - tail])]
+def _bits(nats: Any) -> Any:
+    return nats / math.log(2)

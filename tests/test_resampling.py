@@ -1,0 +1,73 @@
+"""Resamples are exact bootstraps and fair coins, the same for any number of threads; Student's t is SciPy's."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from prune_cli import resampling
+from prune_cli.resampling import Sampling, Spread, clustered, flipped, interval, resampled, share_as_far, t_quantile, t_tail, together
+
+ROWS = np.array([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0]])
+
+
+def test_resampling_is_a_bootstrap_over_rows():
+    sums = resampled(ROWS, Sampling(seed=1, resamples=4000))
+    assert sums.shape == (4000, 2)
+    assert np.array_equal(sums[:, 1], 10 * sums[:, 0]), "columns of a row stay together"
+    chances = {3: 1, 4: 3, 5: 6, 6: 7, 7: 6, 8: 3, 9: 1}  # of 27 ways to draw three
+    counts = [np.count_nonzero(sums[:, 0] == total) for total in chances]
+    assert stats.chisquare(counts, [4000 * ways / 27 for ways in chances.values()]).pvalue > 0.01
+
+
+def test_flips_are_fair_and_independent():
+    sums = flipped(np.diag(np.ones(9)), Sampling(seed=1, resamples=4000))
+    assert set(np.unique(sums)) == {0, 1}
+    assert np.abs(sums.mean(0) - 0.5).max() < 0.03
+    assert np.abs(np.corrcoef(sums.T) - np.eye(9)).max() < 0.06
+
+
+@pytest.mark.parametrize("draw", [resampled, flipped])
+def test_the_numbers_depend_on_the_seed_alone(draw, monkeypatch):
+    rows = np.random.default_rng(0).normal(5, 1, (1000, 3))
+    monkeypatch.setattr(resampling, "BATCH", 20_000)
+    one = draw(rows, Sampling(3, 300))
+    assert np.array_equal(one, draw(rows, Sampling(3, 300, threads=4)))
+    assert not np.array_equal(one, draw(rows, Sampling(4, 300)))
+    assert len(np.unique(one[:, 0])) == 300, "every batch has numbers of its own"
+
+
+def test_nothing_to_draw_is_no_resample():
+    assert resampled(np.empty((0, 2)), Sampling()).shape == (0, 2)
+    assert interval(np.empty(0)) is None
+    assert interval(np.array([1, np.nan])) is None
+
+
+def test_an_interval_is_the_middle_of_the_values():
+    assert interval(np.arange(1001.0)) == pytest.approx([25, 975])
+
+
+def test_clusters_are_sums():
+    assert clustered(ROWS, np.array([7, 2, 7])).tolist() == [[2, 20], [4, 40]]
+
+
+def test_p_counts_what_is_as_far_and_is_never_zero():
+    assert share_as_far(np.array([-3, 1, 3 - 1e-12, 2]), 3) == 3 / 5
+    assert share_as_far(np.zeros(99), 1) == 1 / 100
+
+
+@pytest.mark.parametrize("freedom", [1, 1.4, 2, 5.5, 30, 1e5])
+def test_student_is_that_of_scipy(freedom):
+    for t in (0, 0.1, -1, 2, 5, 40):
+        assert t_tail(t, freedom) == pytest.approx(2 * stats.t.sf(abs(t), freedom), abs=1e-9)
+    assert t_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom))
+
+
+def test_with_all_freedom_student_is_normal():
+    assert t_tail(1.959963984540054, math.inf) == pytest.approx(0.05)
+    assert together(Spread(0.0, 3)) == (0, math.inf)
+
+
+def test_variances_add_and_freedoms_follow_satterthwaite():
+    assert together(Spread(2.0, 4), Spread(1.0, 2)) == (3.0, pytest.approx(9 / (4 / 4 + 1 / 2)))
