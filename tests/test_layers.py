@@ -13,7 +13,7 @@ PACKAGE = ROOT / "prune_cli"
 FLOORS = [
     "errors sizes terminal recipes __init__",
     "io",
-    "kernels head safety pieces pretrained layers encoding loading model correlation cuts tally places",
+    "kernels head safety pieces pretrained layers encoding loading model correlation agreement classifier cuts tally places",
     "metrics",
     "stages engines",
     "commands",
@@ -31,7 +31,19 @@ HOMES = {
     "tokenizers": ("pretrained",),
     "safetensors": ("safety", "pretrained"),
     "huggingface_hub": ("loading",),
-    "torch": ("kernels", "head", "pretrained", "layers", "loading", "model", "metrics", "stages.train", "stages.eval"),
+    "torch": (
+        "kernels",
+        "head",
+        "pretrained",
+        "layers",
+        "loading",
+        "model",
+        "classifier",
+        "metrics",
+        "stages.train",
+        "stages.eval",
+        "stages.glue",
+    ),
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 
