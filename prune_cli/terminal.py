@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Protocol
@@ -111,6 +111,21 @@ def progress(verb: str, total: float | None, unit: str = "bytes", wanted: bool |
         return
     with _Bar(verb, total, unit) as bar:
         yield bar
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> None:
+    """A table on standard output, for a person; a model's name is broken over lines before a number is."""
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(box=SIMPLE, caption=caption or None, caption_justify="left")
+    for column, cells in zip(columns, zip(*rows, strict=True), strict=True):
+        is_number = all(not cell or cell[0] in "+-0123456789" for cell in cells)
+        shown.add_column(column, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold")
+    for row in rows:
+        shown.add_row(*row)
+    Console().print(shown)
 
 
 def closing(message: str, *, quiet: bool = False) -> None:

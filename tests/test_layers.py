@@ -20,7 +20,7 @@ FLOORS = [
     "cli __main__ manual",
 ]
 SIBLINGS = ("commands", "stages", "engines", "metrics")  # rooms whose files stand side by side
-SHARED_ROOMS = {"commands.options"}
+SHARED_ROOMS = {"commands.options", "commands.glue"}
 HOMES = {
     "typer": ("cli", "commands", "manual"),
     "rich": ("terminal",),

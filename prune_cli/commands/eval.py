@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import UsageError
+from .glue import Tuning
 from .options import Force, Model, OutputFile, Reading, TextField, expanded, option
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ def eval(
     group_by: Annotated[str | None, option("--group-by", metavar="FIELD", help="Results for each value of this field, too.")] = None,
     seed: Annotated[int, option("--seed", help="Of the resampling.")] = 0,
     text_field: TextField = "text",
+    tuning: Tuning = Tuning(),
+    resume: Annotated[
+        bool, option("--resume", help="With --glue: work in FILE.partial, keep it when stopped, go on with the one there is.")
+    ] = False,
     output: OutputFile = None,
     force: Force = False,
     running: Model = Model(),
@@ -35,7 +40,16 @@ def eval(
     documents, with a paired interval. Negative effects are better than the baseline.
 
     Example: prune-cli eval run/ base/ --against base/ --data test.jsonl.zst
+
+    With --glue it fine-tunes each model on GLUE's tasks, by the paper's protocol, and writes one record per task and seed, one per
+    task (mean and deviation, beside what the most common class and a blind guess would get) and the average over the tasks.
+
+    Example: prune-cli eval run/ --glue glue/ --tasks sst2,mrpc,rte -o glue.jsonl --resume
     """
+    tuning.check({"--data": data, "--against": against, "--group-by": group_by})
+    if tuning.glue:
+        tuning.run(models, running, reading, output, force=force, resume=resume)
+        return
     if not data:
         raise UsageError("nothing to evaluate on", remedy="name a test set with --data FILE")
     from .. import safety
