@@ -70,9 +70,10 @@ class Tuning:
             for result in stage.evaluate(loaders, tasks, self.seeds, protocol, known=known.find, report=report):
                 found.append(result)
                 known.add(result)
-                if not out.is_terminal():
+                if not out.is_terminal():  # which gets a table at the end
                     out.write(b"{" + members(result) + b"}\n")
-        if out.is_terminal():
+            watched = out.is_terminal()
+        if watched:
             _show(found)
         if skipped:
             log.warning("%d bad lines were skipped", skipped)
