@@ -72,8 +72,8 @@ class Tuning:
                 known.add(result)
                 if not out.is_terminal():  # which gets a table at the end
                     out.write(b"{" + members(result) + b"}\n")
-            watched = out.is_terminal()
-        if watched:
+            is_watched = out.is_terminal()
+        if is_watched:
             _show(found)
         if skipped:
             log.warning("%d bad lines were skipped", skipped)
