@@ -71,15 +71,19 @@ class Loaded(Found):
     parameters: int  # that every token is multiplied with: all but an embedding that is only looked up
 
 
-def load(name: str, settings: Settings = Settings()) -> Loaded:
+def load(name: str, settings: Settings = Settings(), *, trainable: bool = False) -> Loaded:
     """A model and its tokenizer. Nothing is fetched unless `name` is a hub's; only safetensors are read.
+
+    A `trainable` one has weights in float32, whatever it is to compute in, takes gradients, and is not made fast.
 
     Raises ConfigurationError, UnavailableError (the hub did not answer), OutOfMemoryError.
     """
     found = find(name, settings)
-    network = _load_network(found.directory, found.settings, name)
+    how = replace(found.settings, dtype="float32") if trainable else found.settings
+    network = _load_network(found.directory, how, name).requires_grad_(trainable)
     parameters = _parameters(network)
-    make_fast(network)
+    if not trainable:
+        make_fast(network)
     return Loaded(found.directory, found.tokenizer, found.settings, network, parameters)
 
 
@@ -190,7 +194,7 @@ def _load_network(directory: Path, settings: Settings, name: str) -> Any:
             output_loading_info=True,
         )
         network, report = loaded
-        network = network.eval().requires_grad_(False).to(settings.device)
+        network = network.eval().to(settings.device)
     if report["missing_keys"]:
         fault = f"the weights lack {_some(report['missing_keys'])}"
         raise ConfigurationError(fault, place=name, remedy="config.json is of another model, or this is no language model")

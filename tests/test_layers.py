@@ -14,14 +14,14 @@ FLOORS = [
     "errors sizes terminal recipes __init__",
     "io",
     "kernels head safety pieces pretrained layers fast_training encoding loading model preparing processes learning held_out checkpoints"
-    " hardware correlation cuts tally places resampling fairness",
+    " hardware correlation agreement classifier cuts tally places resampling fairness",
     "metrics",
     "stages engines",
     "commands",
     "cli __main__ manual",
 ]
 SIBLINGS = ("commands", "stages", "engines", "metrics")  # rooms whose files stand side by side
-SHARED_ROOMS = {"commands.options"}
+SHARED_ROOMS = {"commands.options", "commands.glue"}
 HOMES = {
     "typer": ("cli", "commands", "manual"),
     "rich": ("terminal",),
@@ -45,8 +45,10 @@ HOMES = {
         "held_out",
         "hardware",
         "checkpoints",
+        "classifier",
         "metrics",
         "stages.train",
+        "stages.glue",
     ),
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

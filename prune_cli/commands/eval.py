@@ -12,6 +12,7 @@ import typer
 
 from .. import terminal
 from ..errors import CheckFailed, DataError, UsageError
+from .glue import Tuning
 from .options import Force, Model, OutputFile, Reading, TextField, expanded, option, processors
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Keeping:
         option("--per-document", metavar="FILE", help="Write each document's results to FILE, which can stand for its models later."),
     ] = None
     resume: Annotated[
-        bool, option("--resume", help="Work in the --per-document FILE.partial, keep it when stopped, go on with the one there is.")
+        bool, option("--resume", help="Work in FILE.partial (of --per-document; with --glue of -o), keep it when stopped, go on with it.")
     ] = False
 
     def check(self, output: str | None) -> None:
@@ -125,6 +126,7 @@ def eval(
     text_field: TextField = "text",
     comparing: Comparing = Comparing(),
     keeping: Keeping = Keeping(),
+    tuning: Tuning = Tuning(),
     output: OutputFile = None,
     force: Force = False,
     running: Model = Model(),
@@ -141,7 +143,16 @@ def eval(
     Example: prune-cli eval run/ base/ --against base/ --data test.jsonl.zst
 
     Example: prune-cli eval a1/ a2/ a3/ --against b1/ --against b2/ --against b3/ --data test.jsonl.zst
+
+    With --glue it fine-tunes each model on GLUE's tasks, by the paper's protocol, and writes one record per task and seed, one per
+    task (mean and deviation, beside what the most common class and a blind guess would get) and the average over the tasks.
+
+    Example: prune-cli eval run/ --glue glue/ --tasks sst2,mrpc,rte -o glue.jsonl --resume
     """
+    tuning.check({"--data": data, "--against": comparing.against, "--group-by": group_by, "--per-document": keeping.per_document})
+    if tuning.glue:
+        tuning.run(models, running, reading, output, force=force, resume=keeping.resume)
+        return
     comparing.check()
     keeping.check(output)
     reading.configure("eval")
