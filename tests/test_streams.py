@@ -218,13 +218,16 @@ def test_heads_and_trailers_that_lie_are_errors():
         counts = frames.Counts()
         return START + b"".join(parts) + frames.seek_table(frames.frame_sizes(len(parts[0]), counts, len(parts[1])))
 
-    whole = frames.Counts().columns()
-    assert text(lying({"format": 1}, {"frames": whole})) == b""
+    counts = frames.Counts()
+    whole = {"frames": counts.columns(), "totals": counts.totals()}
+    assert text(lying({"format": 1}, whole)) == b""
     for head, trailer in (
-        ({"format": 2}, {"frames": whole}),
+        ({"format": 2}, whole),
         ([], {}),
         ({"format": 1}, {}),
-        ({"format": 1}, {"frames": {**whole, "crc": [1]}}),
+        ({"format": 1}, {"frames": whole["frames"]}),
+        ({"format": 1}, {**whole, "frames": {**whole["frames"], "crc": [1]}}),
+        ({"format": 1, "rank": {"key": 5}}, whole),
     ):
         with pytest.raises(DataError):
             text(lying(head, trailer))

@@ -26,6 +26,7 @@ import orjson
 import zstandard
 
 from ..errors import DataError
+from . import forms
 
 ZSTD = b"\x28\xb5\x2f\xfd"
 GZIP = b"\x1f\x8b"
@@ -327,6 +328,7 @@ def _ours(source: _Input, decompressor: zstandard.ZstdDecompressor, limits: Limi
     head, head_size = _skippable(source, HEAD, "head", HEAD_LIMIT, START)
     if head.get("format") != FORMAT:
         raise DataError(f"a prune-cli stream of format {head.get('format')}; this version reads {FORMAT}", remedy="upgrade prune-cli")
+    forms.check_head(head)
     yield Head(head)
     seen = Counts()
     while source.peek(4) == ZSTD:
@@ -337,9 +339,9 @@ def _ours(source: _Input, decompressor: zstandard.ZstdDecompressor, limits: Limi
         seen.size.append(frame.size)
         seen.text.append(frame.text)
         seen.crc.append(frame.crc)
-    trailer, trailer_size = _skippable(source, TRAILER, "trailer", HEAD_LIMIT + TRAILER_LIMIT_PER_FRAME * len(seen.size))
-    columns = trailer.get("frames")
-    if not isinstance(columns, dict) or any(columns.get(name) != list(getattr(seen, name)) for name in ("size", "text", "crc")):
+    trailer, trailer_size = _skippable(source, TRAILER, "trailer", trailer_limit(len(seen.size)))
+    forms.check_trailer(trailer, len(seen.size))
+    if any(trailer["frames"][name] != list(getattr(seen, name)) for name in ("size", "text", "crc")):
         raise _broken("the trailer and the frames before it disagree", source)
     table = seek_table(frame_sizes(head_size, seen, trailer_size))
     if source.take(len(table), "seek table") != table:
@@ -366,6 +368,11 @@ def whole_frames(raw: Raw, warn: Callable[[str], None]) -> Iterator[tuple[bytes,
 def unpacked(frame: bytes, magic: int, kind: str, before: bytes = b"") -> dict[str, Any]:
     """What a head or trailer says that is at hand as a whole frame. Raises DataError where it is damaged or something else."""
     return _skippable(_Input(BytesIO(frame)), magic, kind, len(frame), before)[0]
+
+
+def trailer_limit(frames: int) -> int:
+    """The most bytes that the trailer of so many frames is believed to have."""
+    return HEAD_LIMIT + TRAILER_LIMIT_PER_FRAME * frames
 
 
 def frame_sizes(head_size: int, counts: Counts, trailer_size: int) -> list[tuple[int, int]]:
