@@ -11,6 +11,8 @@ from typing import Any
 
 from ..errors import CannotCreateError
 from . import files
+from .failures import display
+from .locks import locked
 
 SEAL = "state.json"
 
@@ -25,7 +27,7 @@ def working(target: Path, *, resume: bool, replace: bool, mark: str, keep: str) 
     """
     target = Path(os.path.abspath(target))
     work, lock = target.with_name(f"{target.name}.partial"), Path(files.beside(str(target)))
-    with files.locked(str(lock), str(target)):
+    with locked(str(lock), str(target)):
         try:
             _check(target, replace, mark)
             if work.exists() and not resume:
@@ -44,15 +46,15 @@ def working(target: Path, *, resume: bool, replace: bool, mark: str, keep: str) 
 
 def _check(target: Path, replace: bool, mark: str) -> None:
     if os.path.lexists(target) and not replace:
-        raise CannotCreateError("exists", place=files.display(str(target)), remedy="-f replaces it")
+        raise CannotCreateError("exists", place=display(str(target)), remedy="-f replaces it")
     if os.path.lexists(target) and (target.is_symlink() or not (target / mark).is_file()):
-        raise CannotCreateError(f"is not a directory with {mark} in it", place=files.display(str(target)), remedy="remove it yourself")
+        raise CannotCreateError(f"is not a directory with {mark} in it", place=display(str(target)), remedy="remove it yourself")
 
 
 def _clear(work: Path, replace: bool, keep: str) -> None:
     if any(work.glob(keep)) and not replace:
         fault = "holds a run that was not finished"
-        raise CannotCreateError(fault, place=files.display(str(work)), remedy="--resume goes on with it, -f starts over")
+        raise CannotCreateError(fault, place=display(str(work)), remedy="--resume goes on with it, -f starts over")
     shutil.rmtree(work)
 
 

@@ -82,9 +82,12 @@ def check_head(content: dict[str, Any]) -> None:
 
 def check_trailer(content: dict[str, Any], frames: int) -> None:
     """Raise DataError where the trailer is none that we write for so many data frames."""
-    columns = _formed(content, Trailer, "trailer").frames
+    trailer: Trailer = _formed(content, Trailer, "trailer")
+    columns, totals = trailer.frames, trailer.totals
     if any(len(getattr(columns, name)) != frames for name in Columns.__struct_fields__):
         raise DataError("the trailer and the frames before it disagree", remedy="fetch or make it again")
+    if any(sum(getattr(columns, name)) != getattr(totals, name) for name in ("text", "records", "nulls", "tokens")):
+        raise DataError("the trailer's sums are not those of its frames", remedy="fetch or make it again")
 
 
 def _formed(content: dict[str, Any], form: Any, kind: str) -> Any:

@@ -22,7 +22,8 @@ import zstandard
 
 from ..errors import CannotCreateError, DataError, InputOutputError, PermissionDeniedError
 from ..sizes import human
-from .files import Output, display, failure
+from .failures import display, failure
+from .files import Output
 from .rows import ROW, Part, Text, cuts, joined
 
 ROW_BYTES = 128  # what a row takes beside its text, while it is held and while it is sorted

@@ -13,7 +13,8 @@ import zstandard
 
 from ..errors import DataError
 from . import forms, frames
-from .files import Input, failure
+from .failures import failure
+from .files import Input
 from .frames import FORMAT, HEAD, START, TABLE_END, TRAILER
 
 MOST_FRAMES = 1 << 22  # of a table that is looked at: 16 TiB of text; a file that claims more is read as if it had none
@@ -72,7 +73,7 @@ def find(file: Input) -> Table | None:
 
     What is wrong with it is for a reader of the whole to say.
     """
-    status = os.fstat(file.descriptor)
+    status = file.opened()
     if not stat.S_ISREG(status.st_mode) or file.start > 0:
         return None
     try:
