@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import CannotCreateError
 from . import files
-from .failures import display
+from .failures import display, failure
 from .locks import locked
 
 SEAL = "state.json"
@@ -34,7 +34,8 @@ def working(target: Path, *, resume: bool, replace: bool, mark: str, keep: str) 
                 _clear(work, replace, keep)
             work.mkdir(exist_ok=True)
             try:
-                yield work
+                with _naming(work):
+                    yield work
             except BaseException:
                 if not resume and not any(work.glob(keep)):
                     shutil.rmtree(work)
@@ -42,6 +43,15 @@ def working(target: Path, *, resume: bool, replace: bool, mark: str, keep: str) 
             _publish(work, target)
         finally:
             lock.unlink()
+
+
+@contextmanager
+def _naming(folder: Path) -> Iterator[None]:
+    """Have a failure to write a file, which does not say which, name the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise failure(error, str(error.filename or folder), "writing") from None
 
 
 def _check(target: Path, replace: bool, mark: str) -> None:

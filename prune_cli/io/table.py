@@ -2,6 +2,7 @@
 
 import os
 import stat
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -15,7 +16,7 @@ from ..errors import DataError
 from . import forms, frames
 from .failures import failure
 from .files import Input
-from .frames import FORMAT, HEAD, START, TABLE_END, TRAILER
+from .frames import FORMAT, HEAD, START, TABLE, TABLE_END, TRAILER
 
 MOST_FRAMES = 1 << 22  # of a table that is looked at: 16 TiB of text; a file that claims more is read as if it had none
 
@@ -89,10 +90,11 @@ def _find(file: Input, size: int) -> Table | None:
     if end[4:] != TABLE_END or not 3 <= count <= MOST_FRAMES or length > size:
         return None
     table = _pread(file, length, size - length)
-    sizes, texts = np.frombuffer(table, "<u4", 2 * count, 8).reshape(count, 2).T.tolist()
-    if frames.seek_table(list(zip(sizes, texts, strict=True))) != table or sum(sizes) + length != size or sizes[0] != len(START):
+    entries = np.frombuffer(table, "<u4", 2 * count, 8).reshape(count, 2)
+    if not table.startswith(struct.pack("<II", TABLE, length - 8)) or int(entries[:, 0].sum(dtype=np.int64)) + length != size:
         return None
-    if any(texts[:2] + texts[-1:]) or sizes[1] > frames.HEAD_LIMIT or sizes[-1] > frames.trailer_limit(count):
+    sizes, texts = entries.T.tolist()
+    if sizes[0] != len(START) or any(texts[:2] + texts[-1:]) or sizes[1] > frames.HEAD_LIMIT or sizes[-1] > frames.trailer_limit(count):
         return None
     offsets = list(accumulate(sizes, initial=0))
     start, head, trailer = (_pread(file, sizes[index], offsets[index]) for index in (0, 1, count - 1))

@@ -16,6 +16,7 @@ from ..conftest import ROOT, command, damaged, lines, prune, records, scored, zs
 
 CORPUS = scored(300)
 TEXT = lines(CORPUS)
+RANKED = prune("rank", "--plain", stdin=TEXT).stdout
 VERBS = {
     "rank": ["--overwrite"],
     "slice": ["--by", "records", "--keep", "top", "--frac", "0.5"],
@@ -27,20 +28,24 @@ CAP = 300 << 20  # bytes of resident memory that no input may make us pass
 
 @pytest.fixture
 def file(tmp_path) -> Path:
-    return tmp_path / "in.jsonl.zst"
+    return tmp_path / "records"
 
 
-def refused(file: Path, data: bytes, *words: str, verb: str = "rank", options: tuple[object, ...] = ()) -> str:
-    """The message of a run over these bytes: status 65, one line that names the file, no output and nothing else left."""
-    file.write_bytes(data)
-    target = file.parent / "out.zst"
-    said = prune(verb, *VERBS[verb], *options, file, "-o", target, status=65).stderr.decode()
-    assert said.startswith(f"prune-cli {verb}: {file}")
-    assert said.count("\n") == 1
-    assert all(word in said for word in words), said
-    assert file.read_bytes() == data
-    assert {path.name for path in file.parent.iterdir()} == {file.name}
-    return said
+@pytest.fixture
+def refused(here, file):
+    """The message of a run over some bytes: status 65, one line that names the file, no output and nothing else left."""
+
+    def run(data: bytes, *words: str, verb: str = "rank") -> str:
+        file.write_bytes(data)
+        said = here(verb, *VERBS[verb], file, "-o", file.parent / "out.zst", status=65).stderr.decode()
+        assert said.startswith(f"prune-cli {verb}: {file}")
+        assert said.count("\n") == 1
+        assert all(word in said for word in words), said
+        assert file.read_bytes() == data
+        assert {path.name for path in file.parent.iterdir()} == {file.name}
+        return said
+
+    return run
 
 
 def skippable(payload: bytes) -> bytes:
@@ -58,24 +63,24 @@ def peak(*arguments: object, stdin: bytes = b"") -> tuple[int, str, int]:
     return status, done.stderr.decode(), size
 
 
-@pytest.mark.parametrize("places", [8, SWEEP])
+@pytest.mark.parametrize("places", [7, SWEEP])
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("kind", ["one frame", "no size in its header", "gzip"])
-def test_01_cut_in_the_middle_of_a_frame(kind, verb, places, file):
-    piped = subprocess.run(["zstd", "-c"], input=TEXT, capture_output=True, check=True).stdout
-    data = {"one frame": zstd(TEXT), "no size in its header": piped, "gzip": gzip.compress(TEXT)}[kind]
+def test_01_cut_in_the_middle_of_a_frame(kind, verb, places, refused):
+    piped = subprocess.run(["zstd", "-c"], input=RANKED, capture_output=True, check=True).stdout
+    data = {"one frame": zstd(RANKED), "no size in its header": piped, "gzip": gzip.compress(RANKED)}[kind]
     dice = random.Random(places)
     for at in {1, 2, 3, 5, len(data) // 2, *(dice.randrange(1, len(data)) for _ in range(places - 5))}:
-        refused(file, data[:at], "truncated", f"at byte {at}", verb=verb)
+        refused(data[:at], "truncated", f"at byte {at}", verb=verb)
 
 
 @pytest.mark.parametrize("missing", [1, 2, 3, 4])
-def test_02_cut_inside_the_final_checksum_when_all_data_is_decoded(missing, file):
+def test_02_cut_inside_the_final_checksum_when_all_data_is_decoded(missing, refused):
     data = zstd(TEXT)
-    refused(file, data[:-missing], "truncated zstd frame", f"at byte {len(data) - missing}")
+    refused(data[:-missing], "truncated zstd frame", f"at byte {len(data) - missing}")
 
 
-def test_03_cut_exactly_between_two_frames(file):
+def test_03_cut_exactly_between_two_frames(file, refused):
     """Nothing shows it in a foreign file; ours say when they are whole."""
     foreign = zstd(TEXT, TEXT)
     assert len(records(prune("rank", stdin=foreign[: len(zstd(TEXT))]).stdout)) == 300
@@ -83,14 +88,14 @@ def test_03_cut_exactly_between_two_frames(file):
     [count] = struct.unpack("<I", whole[-9:-5])
     sizes = [size for size, _ in struct.iter_unpack("<II", whole[-9 - 8 * count : -9])]
     for frame in range(1, count + 1):
-        refused(file, whole[: sum(sizes[:frame])], "truncated")
+        refused(whole[: sum(sizes[:frame])], "truncated")
 
 
-@pytest.mark.parametrize("places", [24, SWEEP])
+@pytest.mark.parametrize("places", [40, SWEEP])
 @pytest.mark.parametrize("verb", VERBS)
-def test_04_cut_or_flipped_anywhere_a_stream_of_ours_is_refused(verb, places, file):
+def test_04_cut_or_flipped_anywhere_a_stream_of_ours_is_refused(verb, places, refused):
     for _, data in damaged(prune("rank", stdin=TEXT).stdout, places // 2, seed=places):
-        refused(file, data, verb=verb)
+        refused(data, verb=verb)
 
 
 def test_04_a_frame_without_a_checksum_is_warned_of_once(file):
@@ -104,23 +109,22 @@ def test_04_a_frame_without_a_checksum_is_warned_of_once(file):
 def test_05_frames_empty_frames_and_skippable_frames_anywhere_are_one_text(verb, file):
     parts = [TEXT[:5000], TEXT[5000:]]
     odd = (skippable(b"first"), zstd(parts[0]), zstd(b""), skippable(b""), zstd(parts[1]), skippable(bytes(70_000)))
-    ranked = prune("rank", "--plain", stdin=TEXT).stdout
-    for text, data in ((TEXT, b"".join(odd)), (ranked, skippable(b"x") + zstd(ranked[:9999], b"", ranked[9999:]))):
+    for text, data in ((TEXT, b"".join(odd)), (RANKED, skippable(b"x") + zstd(RANKED[:9999], b"", RANKED[9999:]))):
         assert subprocess.run(["zstd", "-dc"], input=data, capture_output=True, check=True).stdout == text
-        if verb != "slice" or text is ranked:
+        if verb != "slice" or text is RANKED:
             assert prune(verb, *VERBS[verb], stdin=data).stdout == prune(verb, *VERBS[verb], stdin=text).stdout
 
 
 @pytest.mark.parametrize("rubbish", [b"\0", bytes(512), b"garbage", TEXT[:100]])
-def test_06_what_follows_the_last_frame(rubbish, file):
+def test_06_what_follows_the_last_frame(rubbish, file, refused):
     for data in (zstd(TEXT), gzip.compress(TEXT), prune("rank", stdin=TEXT).stdout):
-        refused(file, data + rubbish, "trailing bytes that are no frame", "--ignore-trailing accepts them")
+        refused(data + rubbish, "trailing bytes that are no frame", "--ignore-trailing accepts them")
         assert prune("rank", "--overwrite", "--ignore-trailing", file).stdout == prune("rank", "--overwrite", stdin=data).stdout
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_07_no_bytes_at_all(verb, file):
-    refused(file, b"", "no bytes at all", "--allow-empty accepts this as no records", verb=verb)
+def test_07_no_bytes_at_all(verb, file, refused):
+    refused(b"", "no bytes at all", "--allow-empty accepts this as no records", verb=verb)
     prune(verb, *VERBS[verb], "--allow-empty", file)
 
 
@@ -145,8 +149,8 @@ def test_08_a_name_that_promises_another_format_is_noted_and_read_as_what_it_is(
 @pytest.mark.parametrize(
     ("start", "name"), [(b"PAR1", "Parquet"), (b"BZh91AY", "bzip2"), (b"\xfd7zXZ\0", "xz"), (b"PK\3\4", "zip"), (b"\1\2\3", "01 02 03")]
 )
-def test_08_other_formats_are_named(start, name, file):
-    refused(file, start + bytes(60), name)
+def test_08_other_formats_are_named(start, name, refused):
+    refused(start + bytes(60), name)
 
 
 def test_09_a_window_of_two_gibibytes_is_asked_for_and_takes_no_memory_before(file):
