@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from prune_cli.cuts import Cut, choose, fraction, gumbel
 from prune_cli.io import frames
+from prune_cli.io.forms import Counts
 
 from .conftest import command, lines, prune, records, status_of, zstd
 
@@ -424,7 +425,7 @@ def test_a_trailer_with_checksums_that_lies_is_an_error(here, ranked, tmp_path):
     for name, value in changes:
         broken = {**trailer, "frames": {**trailer["frames"], name: value}}
         packed = frames.skippable(frames.TRAILER, "trailer", broken)
-        counts = frames.Counts(size=trailer["frames"]["size"], text=trailer["frames"]["text"])
+        counts = Counts(size=trailer["frames"]["size"], text=trailer["frames"]["text"])
         head_size = data.index(frames.ZSTD, start) - start
         table = frames.seek_table(frames.frame_sizes(head_size, counts, len(packed)))
         (tmp_path / "lying").write_bytes(data[:at] + packed + table)

@@ -3,6 +3,8 @@
 Their checksums have said that they are what was written; the form says that it was written by nobody else.
 """
 
+from array import array
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -95,3 +97,31 @@ def _formed(content: dict[str, Any], form: Any, kind: str) -> Any:
         return msgspec.convert(content, form)
     except msgspec.ValidationError as error:
         raise DataError(f"its {kind} is none that prune-cli writes ({error})", remedy="fetch or make it again") from None
+
+
+@dataclass
+class Counts:
+    """What the trailer says of each data frame; rows are appended as frames are closed."""
+
+    size: "array[int]" = field(default_factory=lambda: array("Q"))
+    text: "array[int]" = field(default_factory=lambda: array("Q"))
+    crc: "array[int]" = field(default_factory=lambda: array("Q"))
+    records: "array[int]" = field(default_factory=lambda: array("Q"))
+    nulls: "array[int]" = field(default_factory=lambda: array("Q"))
+    tokens: "array[int]" = field(default_factory=lambda: array("Q"))
+    first: list[int | None] = field(default_factory=list)
+    last: list[int | None] = field(default_factory=list)
+    groups: list[dict[str, list[int]]] = field(default_factory=list)
+
+    def columns(self) -> dict[str, list[Any]]:
+        return {name: list(column) for name, column in vars(self).items()}
+
+    def totals(self) -> dict[str, Any]:
+        groups: dict[str, list[int]] = {}
+        for frame in self.groups:
+            for value, (records, tokens) in frame.items():
+                total = groups.setdefault(value, [0, 0])
+                total[0] += records
+                total[1] += tokens
+        sums = {name: sum(getattr(self, name)) for name in ("text", "records", "nulls", "tokens")}
+        return {**sums, "groups": dict(sorted(groups.items()))}

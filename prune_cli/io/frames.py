@@ -16,9 +16,8 @@ yields at most 128 KiB, so feeding a bounded number of blocks bounds the memory 
 
 import struct
 import zlib
-from array import array
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Protocol
 
@@ -27,6 +26,7 @@ import zstandard
 
 from ..errors import DataError
 from . import forms
+from .forms import Counts
 
 ZSTD = b"\x28\xb5\x2f\xfd"
 GZIP = b"\x1f\x8b"
@@ -38,6 +38,7 @@ FORMAT = 1
 
 STEP = 16  # blocks fed to the decompressor at once: at most 2 MiB come out
 BLOCK = 128 << 10  # the most text a zstd block may hold
+TINY = 64 << 10  # bytes of text that wait for the next frame's
 HEAD_LIMIT = 16 << 20
 TRAILER_LIMIT_PER_FRAME = 32 << 10
 SUFFIXES = {".zst": "zstd", ".zstd": "zstd", ".gz": "gzip", ".jsonl": "plain", ".json": "plain"}
@@ -140,9 +141,29 @@ def read(raw: Raw, limits: Limits = Limits(), warn: Callable[[str], None] = lamb
     if kind == "gzip":
         yield from _gzip(source, limits)
     elif kind == "zstd":
-        yield from _zstd(source, limits, warn)
+        yield from _gathered(_zstd(source, limits, warn), source)
     else:
         yield from _plain(source, start)
+
+
+def _gathered(events: Iterator[Event], source: _Input) -> Iterator[Event]:
+    """The texts of tiny frames together, as long as more is at hand: a million pieces of text cost more than a million frames."""
+    held = bytearray()
+    try:
+        for event in events:
+            if isinstance(event, bytes) and len(held) + len(event) < TINY and source.at < len(source.buffer):
+                held += event
+                continue
+            if held:
+                text, held = bytes(held), bytearray()
+                yield text
+            yield event
+    except DataError:
+        if held:
+            yield bytes(held)
+        raise
+    if held:
+        yield bytes(held)
 
 
 def _is_zstd(start: bytes) -> bool:
@@ -279,34 +300,6 @@ def _broken(fault: str, source: _Input) -> DataError:
 
 
 # Our own streams: START, head, data ..., trailer, table.
-
-
-@dataclass
-class Counts:
-    """What the trailer says of each data frame; rows are appended as frames are closed."""
-
-    size: "array[int]" = field(default_factory=lambda: array("Q"))
-    text: "array[int]" = field(default_factory=lambda: array("Q"))
-    crc: "array[int]" = field(default_factory=lambda: array("Q"))
-    records: "array[int]" = field(default_factory=lambda: array("Q"))
-    nulls: "array[int]" = field(default_factory=lambda: array("Q"))
-    tokens: "array[int]" = field(default_factory=lambda: array("Q"))
-    first: list[int | None] = field(default_factory=list)
-    last: list[int | None] = field(default_factory=list)
-    groups: list[dict[str, list[int]]] = field(default_factory=list)
-
-    def columns(self) -> dict[str, list[Any]]:
-        return {name: list(column) for name, column in vars(self).items()}
-
-    def totals(self) -> dict[str, Any]:
-        groups: dict[str, list[int]] = {}
-        for frame in self.groups:
-            for value, (records, tokens) in frame.items():
-                total = groups.setdefault(value, [0, 0])
-                total[0] += records
-                total[1] += tokens
-        sums = {name: sum(getattr(self, name)) for name in ("text", "records", "nulls", "tokens")}
-        return {**sums, "groups": dict(sorted(groups.items()))}
 
 
 def skippable(magic: int, kind: str, content: dict[str, Any], before: bytes = b"") -> bytes:

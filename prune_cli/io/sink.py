@@ -16,7 +16,8 @@ import zstandard
 from .. import __version__
 from ..errors import PruneError
 from .files import Output
-from .frames import FORMAT, HEAD, START, TRAILER, Counts, frame_sizes, seek_table, skippable
+from .forms import Counts
+from .frames import FORMAT, HEAD, START, TRAILER, frame_sizes, seek_table, skippable
 from .records import Record
 from .rows import Lines, Text
 from .table import Table
