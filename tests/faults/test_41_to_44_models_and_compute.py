@@ -71,14 +71,14 @@ def test_41_a_model_that_cannot_be_used_is_refused_before_anything_is_read(damag
 
 
 @traced
-@pytest.mark.parametrize("calls", [["fsync"], pytest.param(CALLS, marks=pytest.mark.sweep)])
-def test_29_30_killed_at_any_call_on_its_output_a_scoring_is_gone_on_with(calls, model, corpus, tmp_path):
+@pytest.mark.sweep
+def test_29_30_killed_at_any_call_on_its_output_a_scoring_is_gone_on_with(model, corpus, tmp_path):
     folder = tmp_path / "out"
     folder.mkdir()
     whole = prune("score", "--model", model, corpus).stdout
     target, arguments = folder / "out.zst", ("score", "--resume", "--model", model, corpus, "-o", folder / "out.zst")
     watched = [folder, target, folder / "out.zst.partial", folder / ".out.zst.prune-cli"]
-    for call in calls:
+    for call in CALLS:
         for number, ended in every_fault(call, "signal=KILL", watched, *arguments):
             assert ended.status == (-signal.SIGKILL if ended.met else 0), (call, number)
             if target.exists():

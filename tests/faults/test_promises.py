@@ -15,14 +15,14 @@ HERE = Path(__file__).parent
 LIST = (HERE / "README.md").read_text().split("## Where each fault is tried")[1]
 
 
-def tests_in(path: Path) -> set[str]:
+def names_in(path: Path) -> set[str]:
     return {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
 
 
 @pytest.mark.parametrize("test", PROMISES.values(), ids=lambda test: test.rsplit("::")[-1])
 def test_a_promise_names_a_test_that_is_there(test):
     path, name = test.split("::")
-    assert name in tests_in(ROOT / path)
+    assert name in names_in(ROOT / path)
 
 
 def test_there_are_ten_promises_of_one_line():
@@ -36,7 +36,7 @@ def test_every_fault_of_the_list_is_tried(number):
     named = re.findall(r"`([\w.]+)(?:::(\w+))?`", row)
     assert named
     for file, name in named:
-        found = tests_in((HERE if (HERE / file).exists() else HERE.parent) / file)
+        found = names_in((HERE if (HERE / file).exists() else HERE.parent) / file)
         assert name in found if name else any(re.match(rf"test_(\d\d_)*{number:02}_", each) for each in found)
 
 
