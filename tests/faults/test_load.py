@@ -22,10 +22,10 @@ def pipeline(*stages: list[str]) -> tuple[list[int], bytes, list[bytes]]:
         if len(running) > 1:
             running[-2].stdout.close()
     out, last = running[-1].communicate(timeout=600)
-    said = [stage.stderr.read() for stage in running[:-1]]
-    for stage in running[:-1]:
-        stage.stderr.close()
-    return [stage.wait() for stage in running], out, [*said, last]
+    said = [process.stderr.read() for process in running[:-1]]
+    for process in running[:-1]:
+        process.stderr.close()
+    return [process.wait() for process in running], out, [*said, last]
 
 
 @pytest.mark.parametrize("count", [200, pytest.param(10_000, marks=pytest.mark.sweep)])

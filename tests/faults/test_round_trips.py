@@ -109,7 +109,7 @@ def test_slice_and_its_rejects_are_the_input_each_in_its_order(tmp_path, lines, 
 def test_any_split_into_files_frames_and_formats_gives_the_same_output(tmp_path, lines, data):
     whole = run(tmp_path, "rank", written(tmp_path, lines), "--plain")
     borders = sorted(data.draw(st.lists(st.integers(0, len(lines)), max_size=4)))
-    paths = []
+    paths: list[Path] = []
     for at, end in zip([0, *borders], [*borders, len(lines)], strict=True):
         text = b"".join(line + b"\n" for line in lines[at:end])
         cut = data.draw(st.integers(0, len(text)))
