@@ -25,3 +25,9 @@ def failure(error: OSError, path: str, doing: str) -> PruneError:
     if error.errno in (errno.EACCES, errno.EPERM):
         return PermissionDeniedError(f"{doing} is not permitted", place=place)
     return InputOutputError(fault, place=place, remedy=REMEDIES.get(error.errno or 0, ""))
+
+
+def check_memory(error: Exception) -> None:
+    """Raise MemoryError where that is what a library could not do without."""
+    if "memory" in str(error):
+        raise MemoryError from None

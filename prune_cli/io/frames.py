@@ -26,6 +26,7 @@ import zstandard
 
 from ..errors import DataError
 from . import forms
+from .failures import check_memory
 from .forms import Counts
 
 ZSTD = b"\x28\xb5\x2f\xfd"
@@ -240,6 +241,7 @@ class _Frame:
             try:
                 text = stream.decompress(piece)
             except zstandard.ZstdError as error:
+                check_memory(error)
                 raise DataError(_fault(str(error), self.start), remedy="fetch or make it again") from None
             self.text += len(text)
             if text:

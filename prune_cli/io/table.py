@@ -14,7 +14,7 @@ import zstandard
 
 from ..errors import DataError
 from . import forms, frames
-from .failures import failure
+from .failures import check_memory, failure
 from .files import Input
 from .frames import FORMAT, HEAD, START, TABLE, TABLE_END, TRAILER
 
@@ -53,6 +53,7 @@ class Table:
             if zstandard.frame_content_size(frame) == self.columns["text"][index]:
                 return zstandard.ZstdDecompressor().decompress(frame)
         except zstandard.ZstdError as error:
+            check_memory(error)
             raise DataError(f"damaged zstd frame at byte {self.offsets[index]} ({error})", place=self.file.name) from None
         raise DataError(f"the trailer and the frame at byte {self.offsets[index]} disagree", place=self.file.name)
 
