@@ -21,6 +21,7 @@ prune-cli train --preset 124m --tokenizer gpt2/ --steps 8000 -o run/ shard.jsonl
 prune-cli eval run/ --against base/ --data test.jsonl.zst"""
 VERBS = (pack.pack, score.score, rank.rank, slice.slice, stat.stat, train.train, eval.eval)
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+OUT_OF_MEMORY = ("out of memory", "can't start new thread", "failed to map segment", "can't allocate memory")  # as libraries say it
 DEPTH = 20_000  # of nested JSON: msgspec counts its own depth against the interpreter's limit
 
 app = typer.Typer(
@@ -102,8 +103,10 @@ def _dispatch(arguments: list[str]) -> int:
         return end.exit_code
     except ClickException as error:
         raise UsageError(error.format_message().rstrip(".")) from None
-    except MemoryError:
-        raise OutOfMemoryError("out of memory", remedy="give it more, or lower --threads, -S or --batch-tokens") from None
+    except (MemoryError, RuntimeError, ImportError) as error:
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in OUT_OF_MEMORY):
+            raise
+        raise OutOfMemoryError("out of memory", remedy="give it more, or lower --threads, -S or --batch-tokens") from error
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from prune_cli.errors import DataError
 from prune_cli.io import frames
+from prune_cli.io.forms import Counts
 from prune_cli.io.frames import START, Head, Limits, Trailer
 
 from .conftest import command, damaged, lines, prune, records, scored, status_of, zstd
@@ -215,16 +216,19 @@ def test_heads_and_trailers_that_lie_are_errors():
     def lying(head: object, trailer: object) -> bytes:
         parts = [frames.skippable(kind, name, content, before) for kind, name, content, before in (
             (frames.HEAD, "head", head, START), (frames.TRAILER, "trailer", trailer, b""))]  # fmt: skip
-        counts = frames.Counts()
+        counts = Counts()
         return START + b"".join(parts) + frames.seek_table(frames.frame_sizes(len(parts[0]), counts, len(parts[1])))
 
-    whole = frames.Counts().columns()
-    assert text(lying({"format": 1}, {"frames": whole})) == b""
+    counts = Counts()
+    whole = {"frames": counts.columns(), "totals": counts.totals()}
+    assert text(lying({"format": 1}, whole)) == b""
     for head, trailer in (
-        ({"format": 2}, {"frames": whole}),
+        ({"format": 2}, whole),
         ([], {}),
         ({"format": 1}, {}),
-        ({"format": 1}, {"frames": {**whole, "crc": [1]}}),
+        ({"format": 1}, {"frames": whole["frames"]}),
+        ({"format": 1}, {**whole, "frames": {**whole["frames"], "crc": [1]}}),
+        ({"format": 1, "rank": {"key": 5}}, whole),
     ):
         with pytest.raises(DataError):
             text(lying(head, trailer))

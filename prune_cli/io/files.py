@@ -5,7 +5,6 @@ writer lives: a second run on the same output sees the lock and leaves at once, 
 """
 
 import errno
-import fcntl
 import hashlib
 import os
 import select
@@ -16,29 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO
 
-from ..errors import CannotCreateError, InputOutputError, NoInputError, PermissionDeniedError, PruneError, TryAgainError, UsageError
+from ..errors import CannotCreateError, InputOutputError, NoInputError, PermissionDeniedError, PruneError, UsageError
+from .failures import display, failure
+from .locks import close, locked, opened
 
 CHUNK = 1 << 20
-REMEDIES = {
-    errno.ENOSPC: "free some space, or write elsewhere",
-    errno.EDQUOT: "the quota is used up: free some space, or write elsewhere",
-    errno.EFBIG: "the limit on file sizes is reached (ulimit -f)",
-}
-
-
-def display(path: str) -> str:
-    """A file's name on one printable line, whatever bytes it is made of."""
-    return "".join(
-        c if c.isprintable() else c.encode("utf-8", "surrogateescape").decode("latin-1").encode("unicode_escape").decode() for c in path
-    )
-
-
-def failure(error: OSError, path: str, doing: str) -> PruneError:
-    """What the system refused, as the failure that a user is told of."""
-    place, fault = display(path), f"{doing} failed: {os.strerror(error.errno or 0)}"
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return PermissionDeniedError(f"{doing} is not permitted", place=place)
-    return InputOutputError(fault, place=place, remedy=REMEDIES.get(error.errno or 0, ""))
 
 
 # Inputs
@@ -63,14 +44,15 @@ class Input:
         return "(standard input)" if self.path == "-" else display(self.path)
 
     def status(self) -> os.stat_result:
-        return os.fstat(0) if self.path == "-" else os.stat(self.path)
+        """What the system says of it; the failures of `check` may come up later, too."""
+        try:
+            return os.fstat(0) if self.path == "-" else os.stat(self.path)
+        except OSError as error:
+            raise _unreadable(error, self) from None
 
     def check(self) -> None:
         """Raise NoInputError, PermissionDeniedError or UsageError where this can be known before anything is read."""
-        try:
-            status = self.status()
-        except OSError as error:
-            raise _unreadable(error, self) from None
+        status = self.status()
         if stat.S_ISDIR(status.st_mode):
             raise NoInputError("is a directory", place=self.name, remedy=f"name its files: {self.name.rstrip('/')}/*.jsonl.zst")
         if self.path == "-" and os.isatty(0):
@@ -98,13 +80,20 @@ class Input:
             elif self.path == "-" and stat.S_ISREG(before.st_mode):
                 self.start = os.lseek(0, self.start, os.SEEK_SET) if self.start >= 0 else os.lseek(0, 0, os.SEEK_CUR)
             yield self
-            after = os.fstat(self.descriptor)
+            after = self.opened()
             if stat.S_ISREG(before.st_mode) and (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
                 raise InputOutputError("changed while reading", place=self.name, remedy="run again when nothing writes to it")
         finally:
             if self.descriptor > 0:
                 os.close(self.descriptor)
             self.descriptor = -1
+
+    def opened(self) -> os.stat_result:
+        """What the system says of the file that is being read, whatever has its name by now."""
+        try:
+            return os.fstat(self.descriptor)
+        except OSError as error:
+            raise _unreadable(error, self) from None
 
     def read(self, size: int, /) -> bytes:
         try:
@@ -170,6 +159,13 @@ class Output:
             self.written += size
             rest = rest[size:]
 
+    def cut(self, size: int) -> None:
+        """Leave the first `size` bytes of a file."""
+        try:
+            os.ftruncate(self.descriptor, size)
+        except OSError as error:
+            raise failure(error, self.path, "cutting it off") from None
+
     def begin(self, start: bytes) -> None:
         self.write(start)
 
@@ -194,8 +190,9 @@ def create(path: str | None, inputs: Sequence[Input] = (), *, force: bool = Fals
     if path is None or path == "-":
         _not_an_input(1, "(standard output)", inputs)
         yield Output(1, "(standard output)")
+        close(os.dup(1), "(standard output)")
     elif is_special(path):
-        with _opened(path, os.O_WRONLY | os.O_CLOEXEC) as descriptor:
+        with opened(path, os.O_WRONLY | os.O_CLOEXEC) as descriptor:
             yield Output(descriptor, path)
     else:
         with _beside(path, inputs, force) as output:
@@ -223,20 +220,6 @@ def is_special(path: str) -> bool:
 
 
 @contextmanager
-def _opened(path: str, flags: int) -> Iterator[int]:
-    try:
-        descriptor = os.open(path, flags, 0o666)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EPERM):
-            raise PermissionDeniedError("writing is not permitted", place=display(path)) from None
-        raise CannotCreateError(f"cannot be made: {os.strerror(error.errno or 0).lower()}", place=display(path)) from None
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
 def _beside(path: str, inputs: Sequence[Input], force: bool) -> Iterator[Output]:
     check_target(path, inputs, force=force)
     target = os.path.realpath(path)
@@ -244,8 +227,8 @@ def _beside(path: str, inputs: Sequence[Input], force: bool) -> Iterator[Output]
     with locked(temporary, path) as descriptor:
         try:
             check_target(path, inputs, force=force)  # another run may have made it since we looked
-            os.ftruncate(descriptor, 0)
             output = Output(descriptor, path)
+            output.cut(0)
             yield output
             commit(descriptor, temporary, target, path, force)
         except BaseException:
@@ -276,36 +259,6 @@ def beside(target: str) -> str:
     if len(os.fsencode(hidden)) > 255:
         hidden = f".{hashlib.sha256(os.fsencode(name)).hexdigest()}.prune-cli"
     return os.path.join(folder, hidden)
-
-
-@contextmanager
-def locked(path: str, name: str) -> Iterator[int]:
-    """The file at `path`, which is to become `name`, open and locked for this process; TryAgainError at once where another holds it."""
-    while True:
-        with _opened(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC) as descriptor:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                    raise failure(error, path, "locking") from None
-                raise TryAgainError("another run is writing it", place=display(name), remedy="wait for it, or write elsewhere") from None
-            if os.fstat(descriptor).st_uid != os.geteuid():
-                raise CannotCreateError("belongs to another user", place=display(path), remedy="have its owner remove it")
-            if not _is_same(descriptor, path):
-                continue  # its last holder renamed or removed it while we waited
-            if _is_same(descriptor, os.path.realpath(name)):
-                os.unlink(path)  # its last holder was killed just after it gave the file its final name, and that is not written to
-                continue
-            yield descriptor
-            return
-
-
-def _is_same(descriptor: int, path: str) -> bool:
-    try:
-        found, ours = os.stat(path, follow_symlinks=False), os.fstat(descriptor)
-    except FileNotFoundError:
-        return False
-    return (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino)
 
 
 def commit(descriptor: int, temporary: str, target: str, name: str, force: bool) -> None:
@@ -339,7 +292,9 @@ def _rename_to_nothing(temporary: str, target: str) -> None:
 
 
 def sync_folder(folder: str) -> None:
-    """Make the names in a folder durable."""
+    """Make the names in a folder durable, if it may be read."""
+    if not os.access(folder or ".", os.R_OK):
+        return
     descriptor = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

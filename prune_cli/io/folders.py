@@ -11,6 +11,8 @@ from typing import Any
 
 from ..errors import CannotCreateError
 from . import files
+from .failures import display, failure
+from .locks import locked
 
 SEAL = "state.json"
 
@@ -25,14 +27,15 @@ def working(target: Path, *, resume: bool, replace: bool, mark: str, keep: str) 
     """
     target = Path(os.path.abspath(target))
     work, lock = target.with_name(f"{target.name}.partial"), Path(files.beside(str(target)))
-    with files.locked(str(lock), str(target)):
+    with locked(str(lock), str(target)):
         try:
             _check(target, replace, mark)
             if work.exists() and not resume:
                 _clear(work, replace, keep)
             work.mkdir(exist_ok=True)
             try:
-                yield work
+                with _naming(work):
+                    yield work
             except BaseException:
                 if not resume and not any(work.glob(keep)):
                     shutil.rmtree(work)
@@ -42,17 +45,26 @@ def working(target: Path, *, resume: bool, replace: bool, mark: str, keep: str) 
             lock.unlink()
 
 
+@contextmanager
+def _naming(folder: Path) -> Iterator[None]:
+    """Have a failure to write a file, which does not say which, name the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise failure(error, str(error.filename or folder), "writing") from None
+
+
 def _check(target: Path, replace: bool, mark: str) -> None:
     if os.path.lexists(target) and not replace:
-        raise CannotCreateError("exists", place=files.display(str(target)), remedy="-f replaces it")
+        raise CannotCreateError("exists", place=display(str(target)), remedy="-f replaces it")
     if os.path.lexists(target) and (target.is_symlink() or not (target / mark).is_file()):
-        raise CannotCreateError(f"is not a directory with {mark} in it", place=files.display(str(target)), remedy="remove it yourself")
+        raise CannotCreateError(f"is not a directory with {mark} in it", place=display(str(target)), remedy="remove it yourself")
 
 
 def _clear(work: Path, replace: bool, keep: str) -> None:
     if any(work.glob(keep)) and not replace:
         fault = "holds a run that was not finished"
-        raise CannotCreateError(fault, place=files.display(str(work)), remedy="--resume goes on with it, -f starts over")
+        raise CannotCreateError(fault, place=display(str(work)), remedy="--resume goes on with it, -f starts over")
     shutil.rmtree(work)
 
 

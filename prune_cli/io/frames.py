@@ -16,9 +16,8 @@ yields at most 128 KiB, so feeding a bounded number of blocks bounds the memory 
 
 import struct
 import zlib
-from array import array
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Protocol
 
@@ -26,6 +25,9 @@ import orjson
 import zstandard
 
 from ..errors import DataError
+from . import forms
+from .failures import check_memory
+from .forms import Counts
 
 ZSTD = b"\x28\xb5\x2f\xfd"
 GZIP = b"\x1f\x8b"
@@ -37,6 +39,7 @@ FORMAT = 1
 
 STEP = 16  # blocks fed to the decompressor at once: at most 2 MiB come out
 BLOCK = 128 << 10  # the most text a zstd block may hold
+TINY = 64 << 10  # bytes of text that wait for the next frame's
 HEAD_LIMIT = 16 << 20
 TRAILER_LIMIT_PER_FRAME = 32 << 10
 SUFFIXES = {".zst": "zstd", ".zstd": "zstd", ".gz": "gzip", ".jsonl": "plain", ".json": "plain"}
@@ -139,9 +142,29 @@ def read(raw: Raw, limits: Limits = Limits(), warn: Callable[[str], None] = lamb
     if kind == "gzip":
         yield from _gzip(source, limits)
     elif kind == "zstd":
-        yield from _zstd(source, limits, warn)
+        yield from _gathered(_zstd(source, limits, warn), source)
     else:
         yield from _plain(source, start)
+
+
+def _gathered(events: Iterator[Event], source: _Input) -> Iterator[Event]:
+    """The texts of tiny frames together, as long as more is at hand: a million pieces of text cost more than a million frames."""
+    held = bytearray()
+    try:
+        for event in events:
+            if isinstance(event, bytes) and len(held) + len(event) < TINY and source.at < len(source.buffer):
+                held += event
+                continue
+            if held:
+                text, held = bytes(held), bytearray()
+                yield text
+            yield event
+    except DataError:
+        if held:
+            yield bytes(held)
+        raise
+    if held:
+        yield bytes(held)
 
 
 def _is_zstd(start: bytes) -> bool:
@@ -218,6 +241,7 @@ class _Frame:
             try:
                 text = stream.decompress(piece)
             except zstandard.ZstdError as error:
+                check_memory(error)
                 raise DataError(_fault(str(error), self.start), remedy="fetch or make it again") from None
             self.text += len(text)
             if text:
@@ -280,34 +304,6 @@ def _broken(fault: str, source: _Input) -> DataError:
 # Our own streams: START, head, data ..., trailer, table.
 
 
-@dataclass
-class Counts:
-    """What the trailer says of each data frame; rows are appended as frames are closed."""
-
-    size: "array[int]" = field(default_factory=lambda: array("Q"))
-    text: "array[int]" = field(default_factory=lambda: array("Q"))
-    crc: "array[int]" = field(default_factory=lambda: array("Q"))
-    records: "array[int]" = field(default_factory=lambda: array("Q"))
-    nulls: "array[int]" = field(default_factory=lambda: array("Q"))
-    tokens: "array[int]" = field(default_factory=lambda: array("Q"))
-    first: list[int | None] = field(default_factory=list)
-    last: list[int | None] = field(default_factory=list)
-    groups: list[dict[str, list[int]]] = field(default_factory=list)
-
-    def columns(self) -> dict[str, list[Any]]:
-        return {name: list(column) for name, column in vars(self).items()}
-
-    def totals(self) -> dict[str, Any]:
-        groups: dict[str, list[int]] = {}
-        for frame in self.groups:
-            for value, (records, tokens) in frame.items():
-                total = groups.setdefault(value, [0, 0])
-                total[0] += records
-                total[1] += tokens
-        sums = {name: sum(getattr(self, name)) for name in ("text", "records", "nulls", "tokens")}
-        return {**sums, "groups": dict(sorted(groups.items()))}
-
-
 def skippable(magic: int, kind: str, content: dict[str, Any], before: bytes = b"") -> bytes:
     """A head or trailer as a skippable frame; its last four bytes are the CRC-32 of `before` and all the bytes of the frame until there."""
     payload = f"prune-cli {kind}\n".encode() + orjson.dumps(content) + b"\n"
@@ -327,6 +323,7 @@ def _ours(source: _Input, decompressor: zstandard.ZstdDecompressor, limits: Limi
     head, head_size = _skippable(source, HEAD, "head", HEAD_LIMIT, START)
     if head.get("format") != FORMAT:
         raise DataError(f"a prune-cli stream of format {head.get('format')}; this version reads {FORMAT}", remedy="upgrade prune-cli")
+    forms.check_head(head)
     yield Head(head)
     seen = Counts()
     while source.peek(4) == ZSTD:
@@ -337,9 +334,9 @@ def _ours(source: _Input, decompressor: zstandard.ZstdDecompressor, limits: Limi
         seen.size.append(frame.size)
         seen.text.append(frame.text)
         seen.crc.append(frame.crc)
-    trailer, trailer_size = _skippable(source, TRAILER, "trailer", HEAD_LIMIT + TRAILER_LIMIT_PER_FRAME * len(seen.size))
-    columns = trailer.get("frames")
-    if not isinstance(columns, dict) or any(columns.get(name) != list(getattr(seen, name)) for name in ("size", "text", "crc")):
+    trailer, trailer_size = _skippable(source, TRAILER, "trailer", trailer_limit(len(seen.size)))
+    forms.check_trailer(trailer, len(seen.size))
+    if any(trailer["frames"][name] != list(getattr(seen, name)) for name in ("size", "text", "crc")):
         raise _broken("the trailer and the frames before it disagree", source)
     table = seek_table(frame_sizes(head_size, seen, trailer_size))
     if source.take(len(table), "seek table") != table:
@@ -366,6 +363,11 @@ def whole_frames(raw: Raw, warn: Callable[[str], None]) -> Iterator[tuple[bytes,
 def unpacked(frame: bytes, magic: int, kind: str, before: bytes = b"") -> dict[str, Any]:
     """What a head or trailer says that is at hand as a whole frame. Raises DataError where it is damaged or something else."""
     return _skippable(_Input(BytesIO(frame)), magic, kind, len(frame), before)[0]
+
+
+def trailer_limit(frames: int) -> int:
+    """The most bytes that the trailer of so many frames is believed to have."""
+    return HEAD_LIMIT + TRAILER_LIMIT_PER_FRAME * frames
 
 
 def frame_sizes(head_size: int, counts: Counts, trailer_size: int) -> list[tuple[int, int]]:

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, NoInputError, UsageError
-from .files import CHUNK, Input, display
+from .failures import display
+from .files import CHUNK, Input
 
 BINARY = ("0", "1")
 ENTAILED = ("entailment", "not_entailment")

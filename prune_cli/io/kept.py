@@ -12,6 +12,8 @@ import orjson
 
 from ..errors import DataError, Interrupted, TryAgainError, UsageError
 from . import files
+from .failures import display
+from .locks import locked
 
 Result = dict[str, Any]
 
@@ -44,12 +46,12 @@ def kept(path: str | None) -> Iterator[Kept]:
         raise UsageError("--resume needs an output that stays", remedy="name a file with -o FILE")
     target = os.path.realpath(path)
     name = f"{target}.partial"
-    with files.locked(name, path) as descriptor:
+    with locked(name, path) as descriptor:
         try:
             yield Kept(files.Output(descriptor, name), [*_taken_up(descriptor, name), *_finished(target)])
             files.remove(name)
         except Interrupted:
-            raise TryAgainError("stopped early", place=files.display(name), remedy="the same command goes on from there") from None
+            raise TryAgainError("stopped early", place=display(name), remedy="the same command goes on from there") from None
         finally:
             if not os.fstat(descriptor).st_size:
                 files.remove(name)
@@ -65,7 +67,7 @@ def _taken_up(descriptor: int, name: str) -> list[Result]:
             raise ValueError
     except ValueError:
         fault = "holds something else than results that were kept"
-        raise DataError(fault, place=files.display(name), remedy="move it away, or write elsewhere") from None
+        raise DataError(fault, place=display(name), remedy="move it away, or write elsewhere") from None
     os.ftruncate(descriptor, end)
     os.lseek(descriptor, end, os.SEEK_SET)
     return found

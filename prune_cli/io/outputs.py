@@ -4,7 +4,8 @@ import os
 from collections.abc import Sequence
 
 from ..errors import CannotCreateError, UsageError
-from .files import Input, check_target, display, failure
+from .failures import display, failure
+from .files import Input, check_target
 
 COMPRESSED = (".zst", ".zstd", ".gz")
 

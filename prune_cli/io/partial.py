@@ -14,7 +14,9 @@ from typing import Any, TypeVar
 
 from ..errors import CannotCreateError, ConfigurationError, DataError, Interrupted, PruneError, TryAgainError, UsageError
 from . import files, frames
+from .failures import display, failure
 from .files import Input, Output
+from .locks import locked
 from .records import Record
 from .sink import Frames, Sink
 
@@ -40,7 +42,7 @@ def resume(path: str, inputs: Sequence[Input] = (), *, force: bool = False) -> I
     Raises TryAgainError when a signal stops the block, and at once where another run holds the output; else as `files.create`.
     """
     if files.is_special(path):
-        raise UsageError("is no file that could be gone on with", place=files.display(path), remedy="leave out --resume")
+        raise UsageError("is no file that could be gone on with", place=display(path), remedy="leave out --resume")
     files.check_target(path, inputs, force=force)
     target = os.path.realpath(path)
     name = _beside(target)
@@ -50,10 +52,7 @@ def resume(path: str, inputs: Sequence[Input] = (), *, force: bool = False) -> I
             yield Partial(descriptor, name)
             files.commit(descriptor, name, target, path, force)
         except Interrupted:
-            raise TryAgainError("stopped early", place=files.display(name), remedy="the same command goes on from there") from None
-        finally:
-            if not os.fstat(descriptor).st_size:
-                files.remove(name)
+            raise TryAgainError("stopped early", place=display(name), remedy="the same command goes on from there") from None
 
 
 def take_up(output: Output, sink: Sink, documents: Iterator[Made], read_back: Callable[[Made, bytes], Record | None]) -> int:
@@ -76,10 +75,10 @@ def _taken_up(
     output: "Partial", number: int, line: bytes, document: Made | None, read_back: Callable[[Made, bytes], Record | None]
 ) -> Record:
     if document is None:
-        raise DataError(f"holds more than the {number - 1} records of the input", place=files.display(output.path), remedy=GO_ON)
+        raise DataError(f"holds more than the {number - 1} records of the input", place=display(output.path), remedy=GO_ON)
     record = read_back(document, line)
     if record is None:
-        raise DataError(f"its record {number} is not made from {document}", place=files.display(output.path), remedy=GO_ON)
+        raise DataError(f"its record {number} is not made from {document}", place=display(output.path), remedy=GO_ON)
     return record
 
 
@@ -92,9 +91,9 @@ def _locked(target: str, path: str) -> Iterator[int]:
     """The partial file for this process alone. A run without --resume locks another one, so that is held until this one is."""
     other = files.beside(target)
     with ExitStack() as stack:
-        with files.locked(other, path):
+        with locked(other, path):
             try:
-                descriptor = stack.enter_context(files.locked(_beside(target), path))
+                descriptor = stack.enter_context(locked(_beside(target), path))
             finally:
                 files.remove(other)
         yield descriptor
@@ -104,13 +103,13 @@ def _start_over(path: str, force: bool) -> None:
     name = _beside(os.path.realpath(path))
     if not os.path.isfile(name):
         return
-    with files.locked(name, path) as descriptor:
+    with locked(name, path) as descriptor:
         found = os.pread(descriptor, len(frames.START), 0)
         if not frames.START.startswith(found):
             return  # nothing of ours, and not in our way
         if found == frames.START and not force:
             fault = "holds a run that was not finished"
-            raise CannotCreateError(fault, place=files.display(name), remedy="--resume goes on with it, -f starts over")
+            raise CannotCreateError(fault, place=display(name), remedy="--resume goes on with it, -f starts over")
         files.remove(name)
 
 
@@ -125,7 +124,7 @@ class Partial(Output):
         if found != start:
             if not start.startswith(found):  # else it was killed before it had written anything of use
                 raise self._another_run(start)
-            os.ftruncate(self.descriptor, 0)
+            self.cut(0)
             self.write(start)
         os.lseek(self.descriptor, len(start), os.SEEK_SET)
 
@@ -135,15 +134,15 @@ class Partial(Output):
             before, now = _settings(self), _settings(BytesIO(start))
         except DataError:
             fault = "is not the beginning of a prune-cli stream"
-            return DataError(fault, place=files.display(self.path), remedy="remove it, or start over with -f and without --resume")
+            return DataError(fault, place=display(self.path), remedy="remove it, or start over with -f and without --resume")
         changes = [f"{name} {before.get(name)!r}, not {now.get(name)!r}" for name in now | before if before.get(name) != now.get(name)]
-        return ConfigurationError(f"was begun with {', '.join(changes)}", place=files.display(self.path), remedy=GO_ON)
+        return ConfigurationError(f"was begun with {', '.join(changes)}", place=display(self.path), remedy=GO_ON)
 
     def read(self, size: int, /) -> bytes:
         try:
             return os.read(self.descriptor, size)
         except OSError as error:
-            raise files.failure(error, self.path, "reading") from None
+            raise failure(error, self.path, "reading") from None
 
     def whole_frames(self) -> Iterator[tuple[bytes, int, int]]:
         """Text, size and CRC-32 of every whole frame behind the beginning; at the end, what comes after the last of them is cut off."""
@@ -151,11 +150,11 @@ class Partial(Output):
         for text, size, crc in frames.whole_frames(self, self._warn):
             yield text, size, crc
             end += size
-        os.ftruncate(self.descriptor, end)
+        self.cut(end)
         os.lseek(self.descriptor, end, os.SEEK_SET)
 
     def _warn(self, fault: str) -> None:
-        log.warning("%s: %s; going on from there", files.display(self.path), fault)
+        log.warning("%s: %s; going on from there", display(self.path), fault)
 
 
 def _settings(raw: frames.Raw) -> dict[str, Any]:

@@ -314,7 +314,7 @@ class _Decoder:
             if values[name] is UNSET:
                 raise DataError(f"no field `{name}`; the record has {_keys(line)}")
         for name, literal in self.literals:
-            if (line.count(literal) > 1 or b"\\u" in line) and [key for key, _ in json.loads(line, object_pairs_hook=list)].count(name) > 1:
+            if (line.count(literal) > 1 or b"\\u" in line) and _members(line).count(name) > 1:
                 raise DataError(f"the field `{name}` stands twice", remedy="which one counts cannot be known: keep one")
         present = [name for name in self.wanted.fresh if values[name] is not UNSET]
         if present and not self.wanted.overwrite:
@@ -361,6 +361,15 @@ def _not_utf8(line: bytes) -> tuple[str]:
     except UnicodeDecodeError as error:
         return (f"invalid UTF-8 at byte {error.start} of the line",)
     return ("invalid UTF-8",)
+
+
+def _members(line: bytes) -> list[str]:
+    """The names of a valid record's members, each as often as it stands there; what is no UTF-8 may stand beside them."""
+    text = line.decode("utf-8", "surrogateescape")
+    try:
+        return [name for name, _ in json.loads(text, object_pairs_hook=list, parse_int=str)]  # Python's int() refuses 4,300 digits
+    except RecursionError:  # a few levels before the decoder says so
+        raise DataError("nested too deep") from None
 
 
 def _names(line: bytes) -> list[str]:

@@ -15,8 +15,10 @@ import zstandard
 
 from .. import __version__
 from ..errors import PruneError
+from .failures import check_memory
 from .files import Output
-from .frames import FORMAT, HEAD, START, TRAILER, Counts, frame_sizes, seek_table, skippable
+from .forms import Counts
+from .frames import FORMAT, HEAD, START, TRAILER, frame_sizes, seek_table, skippable
 from .lines import Text
 from .records import Record
 from .rows import Lines
@@ -291,7 +293,11 @@ class Frames(Sink):
         if not hasattr(self.workers, "compressor"):
             self.workers.compressor = zstandard.ZstdCompressor(level=self.writing.level, write_checksum=True, write_content_size=True)
         compressor: zstandard.ZstdCompressor = self.workers.compressor
-        frame = compressor.compress(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        try:
+            frame = compressor.compress(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        except zstandard.ZstdError as error:
+            check_memory(error)
+            raise
         return frame, crc32(frame)
 
     def _write_frame(self, frame: Text, crc: int) -> None:

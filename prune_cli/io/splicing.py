@@ -76,10 +76,18 @@ def _top_level(line: bytes) -> Iterator[tuple[str, bytes]]:
         elif token in (b"}", b"]"):
             depth -= 1
         elif depth == 1 and name is None and token[:1] == b'"':
-            name = orjson.loads(token)
+            name = _name(token)
         if name is not None and ((token == b"," and depth == 1) or depth == 0):
             yield name, line[start : min(match.start(), end)]
             start, name = match.end(), None
+
+
+def _name(key: bytes) -> str:
+    """The name that a key spells. One that is no UTF-8 keeps its quotes: no field that is asked for has them."""
+    try:
+        return str(orjson.loads(key))
+    except orjson.JSONDecodeError:
+        return key.decode("latin-1")
 
 
 def uniform(seed: Any, identity: Any, content: str | list[int] | None) -> int:

@@ -22,7 +22,8 @@ import zstandard
 
 from ..errors import CannotCreateError, DataError, InputOutputError, PermissionDeniedError
 from ..sizes import human
-from .files import Output, display, failure
+from .failures import check_memory, display, failure
+from .files import Output
 from .lines import Text
 from .rows import ROW, Part, cuts, joined
 
@@ -167,7 +168,11 @@ class Spool:
     def _compress(self, payload: bytes) -> tuple[bytes, int]:
         if not hasattr(self.workers, "compressor"):
             self.workers.compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
-        return self.workers.compressor.compress(payload), len(payload)
+        try:
+            return self.workers.compressor.compress(payload), len(payload)
+        except zstandard.ZstdError as error:
+            check_memory(error)
+            raise
 
     def _read(self, place: Place) -> Block:
         try:
@@ -176,6 +181,7 @@ class Spool:
         except OSError as error:
             raise failure(error, self.directories[0], "reading a temporary file") from None
         except zstandard.ZstdError as error:
+            check_memory(error)
             raise DataError(f"a temporary file is damaged ({error})", place=", ".join(map(display, self.directories))) from None
         count = int.from_bytes(payload[:8], "little")
         return np.frombuffer(payload, ROW, count, 8).copy(), payload

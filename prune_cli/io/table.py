@@ -2,9 +2,10 @@
 
 import os
 import stat
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain
+from itertools import accumulate
 from typing import Any
 from zlib import crc32
 
@@ -12,9 +13,12 @@ import numpy as np
 import zstandard
 
 from ..errors import DataError
-from . import frames
-from .files import Input, failure
-from .frames import FORMAT, HEAD, START, TABLE_END, TRAILER
+from . import forms, frames
+from .failures import check_memory, failure
+from .files import Input
+from .frames import FORMAT, HEAD, START, TABLE, TABLE_END, TRAILER
+
+MOST_FRAMES = 1 << 22  # of a table that is looked at: 16 TiB of text; a file that claims more is read as if it had none
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Table:
             if zstandard.frame_content_size(frame) == self.columns["text"][index]:
                 return zstandard.ZstdDecompressor().decompress(frame)
         except zstandard.ZstdError as error:
+            check_memory(error)
             raise DataError(f"damaged zstd frame at byte {self.offsets[index]} ({error})", place=self.file.name) from None
         raise DataError(f"the trailer and the frame at byte {self.offsets[index]} disagree", place=self.file.name)
 
@@ -70,42 +75,39 @@ def find(file: Input) -> Table | None:
 
     What is wrong with it is for a reader of the whole to say.
     """
-    status = os.fstat(file.descriptor)
+    status = file.opened()
     if not stat.S_ISREG(status.st_mode) or file.start > 0:
         return None
     try:
         return _find(file, status.st_size)
-    except (AttributeError, DataError, KeyError, TypeError, ValueError):
+    except DataError:
         return None
 
 
 def _find(file: Input, size: int) -> Table | None:
     end = _pread(file, 9, max(0, size - 9))
     count = int.from_bytes(end[:4], "little")
-    if end[4:] != TABLE_END or count < 3 or 8 * count + 17 > size:
+    length = 8 * count + 17
+    if end[4:] != TABLE_END or not 3 <= count <= MOST_FRAMES or length > size:
         return None
-    seek_table = _pread(file, 8 * count + 17, size - 8 * count - 17)
-    packed = np.frombuffer(seek_table, "<u4", 2 * count, 8)[::2].tolist()
-    if sum(packed) + len(seek_table) != size or packed[0] != len(START):
+    table = _pread(file, length, size - length)
+    entries = np.frombuffer(table, "<u4", 2 * count, 8).reshape(count, 2)
+    if not table.startswith(struct.pack("<II", TABLE, length - 8)) or int(entries[:, 0].sum(dtype=np.int64)) + length != size:
         return None
-    offsets = list(accumulate(packed, initial=0))
-    start, head, trailer = (_pread(file, packed[index], offsets[index]) for index in (0, 1, count - 1))
+    sizes, texts = entries.T.tolist()
+    if sizes[0] != len(START) or any(texts[:2] + texts[-1:]) or sizes[1] > frames.HEAD_LIMIT or sizes[-1] > frames.trailer_limit(count):
+        return None
+    offsets = list(accumulate(sizes, initial=0))
+    start, head, trailer = (_pread(file, sizes[index], offsets[index]) for index in (0, 1, count - 1))
     told = frames.unpacked(head, HEAD, "head", start), frames.unpacked(trailer, TRAILER, "trailer")
     if start != START or told[0].get("format") != FORMAT or told[1].get("head") != crc32(start + head):
         return None
+    forms.check_head(told[0])
+    forms.check_trailer(told[1], count - 3)
     columns, totals = told[1]["frames"], told[1]["totals"]
-    pairs = [(packed[0], 0), (packed[1], 0), *zip(columns["size"], columns["text"], strict=True), (packed[-1], 0)]
-    if frames.seek_table(pairs) != seek_table or not _is_sound(columns, count - 3):
+    if (columns["size"], columns["text"]) != (sizes[2:-1], texts[2:-1]):
         return None
     return Table(file, told[0], columns, totals, offsets[2:-2])
-
-
-def _is_sound(columns: dict[str, list[Any]], frames: int) -> bool:
-    """Whether the columns are what we write, a value a frame; the checksums have said that they are what was written."""
-    numbers = [columns[name] for name in ("size", "text", "crc", "records", "nulls", "tokens")]
-    counts = chain(*numbers, *(pair for groups in columns["groups"] for pair in groups.values()))
-    ranks = (rank for rank in chain(columns["first"], columns["last"]) if rank is not None)
-    return all(len(column) == frames for column in columns.values()) and all(type(one) is int and one >= 0 for one in chain(counts, ranks))
 
 
 def _pread(file: Input, size: int, offset: int) -> bytes:

@@ -1,0 +1,1 @@
+"""Every fault on the list, produced for real; README.md says how to run the long ones."""

@@ -1,0 +1,175 @@
+"""Faults 41 to 44 and 30: models that cannot be used, and scoring and training that is killed, stopped or out of room, and gone on with.
+
+What is refused of a model directory is in tests/test_model.py, halved batches too; checkpoints are in tests/test_train_stage.py.
+"""
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from ..conftest import ROOT, command, lines, prune, scored, status_of
+from .injection import every_fault, traced, with_fault
+
+torch = pytest.importorskip("torch")
+
+from ..test_model import tiny_gpt2  # noqa: E402
+
+SMALL = "layers = 1\nwidth = 16\nheads = 2\ncontext = 32\nlr = 1e-3\nbatch_tokens = 128\n"
+CALLS = ["openat", "flock", "ftruncate", "write", "fsync", "link", "unlink", "rename"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return tiny_gpt2(tmp_path_factory.mktemp("gpt2"))
+
+
+@pytest.fixture
+def corpus(tmp_path) -> Path:
+    path = tmp_path / "corpus.jsonl"
+    path.write_bytes(lines({"id": index, "text": f"a text {index}", "pad": "x" * 1_000_000} for index in range(20)))
+    return path
+
+
+@pytest.fixture
+def training(tmp_path) -> list[object]:
+    (tmp_path / "small.toml").write_text(SMALL)
+    (tmp_path / "data.jsonl").write_bytes(lines(scored(200)))
+    options = ["--config", tmp_path / "small.toml", "--train-tokenizer", 270, "--steps", 12, "--save-every", 3, "--resume"]
+    return ["train", *options, tmp_path / "data.jsonl", "-o"]
+
+
+def remains(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def weights(run: Path) -> bytes:
+    return (run / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "code"])
+def test_41_a_model_that_cannot_be_used_is_refused_before_anything_is_read(damage, tmp_path):
+    """Standard input is a pipe that nobody ever writes to or closes."""
+    model = tiny_gpt2(tmp_path / "model")
+    if damage == "cut":
+        os.truncate(model / "model.safetensors", 1000)
+    elif damage == "gone":
+        (model / "model.safetensors").unlink()
+    else:
+        (model / "config.json").write_text('{"model_type": "gpt2", "auto_map": {"AutoModelForCausalLM": "evil.Model"}}')
+    never, kept_open = os.pipe()
+    done = subprocess.run(command("score", "--model", model), stdin=never, capture_output=True, timeout=60, cwd=ROOT)
+    os.close(never)
+    os.close(kept_open)
+    assert done.returncode == 78
+    assert done.stderr.count(b"\n") == 1
+
+
+@traced
+@pytest.mark.sweep
+def test_29_30_killed_at_any_call_on_its_output_a_scoring_is_gone_on_with(model, corpus, tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    whole = prune("score", "--model", model, corpus).stdout
+    target, arguments = folder / "out.zst", ("score", "--resume", "--model", model, corpus, "-o", folder / "out.zst")
+    watched = [folder, target, folder / "out.zst.partial", folder / ".out.zst.prune-cli"]
+    for call in CALLS:
+        for number, ended in every_fault(call, "signal=KILL", watched, *arguments):
+            assert ended.status == (-signal.SIGKILL if ended.met else 0), (call, number)
+            if target.exists():
+                assert target.read_bytes() == whole, (call, number)
+            else:
+                assert status_of(*arguments) == 0, (call, number)
+                assert target.read_bytes() == whole, (call, number)
+            target.unlink()
+            if ended.met and (folder / "out.zst.partial").exists():  # both names, for a moment
+                (folder / "out.zst.partial").unlink()
+            assert remains(folder) <= {".out.zst.prune-cli"}, (call, number)
+
+
+@traced
+@pytest.mark.sweep
+@pytest.mark.parametrize("fault", ["error=ENOSPC", "error=EIO"])
+def test_26_27_whichever_write_of_a_scoring_fails_it_is_gone_on_with(fault, model, corpus, tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    whole = prune("score", "--model", model, corpus).stdout
+    arguments = ("score", "--resume", "--model", model, corpus, "-o", folder / "out.zst")
+    for call in ("write", "fsync", "link,linkat", "ftruncate"):
+        for number, ended in every_fault(call, fault, [folder, folder / "out.zst", folder / "out.zst.partial"], *arguments):
+            assert ended.status == (74 if ended.met else 0), (call, number, ended)
+            if not (folder / "out.zst").exists():
+                assert status_of(*arguments) == 0
+            assert (folder / "out.zst").read_bytes() == whole
+            (folder / "out.zst").unlink()
+
+
+@pytest.mark.parametrize("moments", [2, pytest.param(30, marks=pytest.mark.sweep)])
+def test_30_killed_at_any_moment_a_scoring_becomes_what_it_would_have_been(moments, model, corpus, tmp_path):
+    dice, began = random.Random(moments), time.monotonic()
+    whole = prune("score", "--model", model, corpus).stdout
+    took = time.monotonic() - began
+    for _ in range(moments):
+        arguments = command("score", "--resume", "--model", model, corpus, "-o", tmp_path / "out.zst")
+        with subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+            time.sleep(dice.uniform(0.6, 1) * took)
+            process.kill()
+        if not (tmp_path / "out.zst").exists():
+            assert status_of("score", "--resume", "--model", model, corpus, "-o", tmp_path / "out.zst") == 0
+        assert (tmp_path / "out.zst").read_bytes() == whole
+        (tmp_path / "out.zst").unlink()
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_30_44_stopped_at_any_moment_a_training_ends_with_the_same_weights(number, training, tmp_path):
+    assert status_of(*training, tmp_path / "whole") == 0
+    dice = random.Random(int(number))
+    for turn in range(15):
+        run = tmp_path / f"run-{turn}"
+        for _ in range(2):
+            with subprocess.Popen(command(*training, run), cwd=ROOT, stderr=subprocess.PIPE) as process:
+                time.sleep(dice.uniform(3, 9))
+                process.send_signal(number)
+                said = process.stderr.read()
+            assert process.returncode in (0, 73, -number, 75), said
+        if not run.exists():
+            assert status_of(*training, run) == 0
+        assert weights(run) == weights(tmp_path / "whole")
+
+
+def test_44_a_disk_that_is_full_when_a_checkpoint_is_written_costs_that_checkpoint(training, tmp_path, here):
+    here(*training, tmp_path / "whole")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = len(weights(tmp_path / "whole"))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 1000, limits[1]))  # the model fits, the optimizer's moments do not
+    try:
+        said = here(*training, tmp_path / "run", status=74).stderr.decode()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert said.count("\n") == 1
+    assert "ulimit -f" in said
+    here(*training, tmp_path / "run")
+    assert weights(tmp_path / "run") == weights(tmp_path / "whole")
+
+
+def test_44_score_in_a_cron_jobs_surroundings_says_nothing(model, tmp_path):
+    """No HOME, no locale, no terminal, a folder for caches that cannot be: the libraries' bars and warnings stay away, too."""
+    bare = {"PATH": "/usr/bin:/bin", "LANG": "C", "PYTHONPATH": str(ROOT), "HF_HOME": "/proc/nowhere", "TMPDIR": str(tmp_path)}
+    text = lines([{"text": "a text"}])
+    done = subprocess.run(
+        command("score", "--plain", "--model", model), env=bare, input=text, cwd="/", capture_output=True, start_new_session=True
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == prune("score", "--plain", "--model", model, stdin=text).stdout
+
+
+@traced
+def test_41_weights_that_cannot_be_read_once_they_are_wanted(model, tmp_path):
+    ended = with_fault("openat", "error=EIO", 1, [model / "model.safetensors"], "score", "--model", model)
+    assert (ended.status, ended.stderr.count("\n")) == (78, 1)
