@@ -11,7 +11,7 @@ import select
 import stat
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -20,6 +20,7 @@ from .failures import display, failure
 from .locks import close, locked, opened
 
 CHUNK = 1 << 20
+SENT = 32 << 20  # bytes after which a file that will be synced is sent on its way
 
 
 # Inputs
@@ -180,6 +181,21 @@ class Output:
             raise BrokenPipeError
 
 
+class _Synced(Output):
+    """A file that is synced at its end: what was written goes to the disk while more is made, so that the sync has little to wait for."""
+
+    def __init__(self, descriptor: int, path: str) -> None:
+        super().__init__(descriptor, path)
+        self.sent = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        super().write(data)
+        if self.written - self.sent >= SENT:  # what is not on the disk yet cannot leave memory; asked to, it is written
+            with suppress(OSError):  # a hint
+                os.posix_fadvise(self.descriptor, self.sent, self.written - self.sent, os.POSIX_FADV_DONTNEED)
+            self.sent = self.written
+
+
 @contextmanager
 def create(path: str | None, inputs: Sequence[Input] = (), *, force: bool = False) -> Iterator[Output]:
     """An output that takes its name only when the block ends well; None or `-` is standard output.
@@ -227,7 +243,7 @@ def _beside(path: str, inputs: Sequence[Input], force: bool) -> Iterator[Output]
     with locked(temporary, path) as descriptor:
         try:
             check_target(path, inputs, force=force)  # another run may have made it since we looked
-            output = Output(descriptor, path)
+            output = _Synced(descriptor, path)
             output.cut(0)
             yield output
             commit(descriptor, temporary, target, path, force)
