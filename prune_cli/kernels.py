@@ -121,7 +121,7 @@ class _Product(torch.autograd.Function):
         rows, matrix = inputs.flatten(0, -2).to(torch.bfloat16), weight.to(torch.bfloat16)
         context.save_for_backward(rows, matrix)
         context.types = inputs.dtype, weight.dtype, bias.dtype
-        result: Tensor = (rows @ matrix).add_(bias)
+        result: Tensor = (rows @ matrix).add_(bias.to(torch.bfloat16))  # of two types it would take ten times as long
         return result.view(*inputs.shape[:-1], -1)
 
     @staticmethod
@@ -131,7 +131,7 @@ class _Product(torch.autograd.Function):
         of_inputs = (slope @ matrix.T).unflatten(0, gradients[0].shape[:-1])
         narrow = rows.shape[1] <= slope.shape[1]
         of_weight = _transposed(rows) @ slope if narrow else _transposed(_transposed(slope) @ rows)
-        return of_inputs.to(types[0]), of_weight.to(types[1]), slope.sum(0, dtype=types[2])
+        return of_inputs.to(types[0]), of_weight.to(types[1]), slope.sum(0).to(types[2])
 
 
 def _transposed(matrix: Tensor) -> Tensor:

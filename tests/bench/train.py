@@ -44,13 +44,13 @@ def main(python: str, scratch: Path, runs: int) -> None:
 
 
 def speed(python: str, scratch: Path, dtype: str, runs: int) -> None:
-    """Tokens a second beside Trainer's, and the share of the limit by 6 P FLOPs a token; a batch is 32 × 512."""
+    """Tokens a second beside Trainer's, and the share of the limit by 6 P FLOPs a token; 32 × 512 a batch, 8 × 512 at a time for both."""
     prepare(scratch, MEDIUM, 32)
     mine, other, best = [], [], 0.0
     for _ in range(runs):
         best = max(best, limit(dtype))
         mine.append(run_ours(scratch, 32 << 9, dtype)[0])
-        other.append(run_theirs(python, scratch, 32, dtype)[0])
+        other.append(run_theirs(python, scratch, 32, 8, dtype)[0])
     rate, against, flops = statistics.median(mine), statistics.median(other), 6 * parameters(MEDIUM)
     print(f"{dtype:9} {rate:7,.0f} tokens/s, Trainer {against:7,.0f}: {rate / against:.2f} times as fast", end="; ")
     print(f"{rate * flops / best:.2f} of {best / 1e9:,.0f} GFLOP/s, Trainer {against * flops / best:.2f}", flush=True)
@@ -59,7 +59,7 @@ def speed(python: str, scratch: Path, dtype: str, runs: int) -> None:
 def memory(python: str, scratch: Path, dtype: str) -> None:
     """The most memory of the process at a batch of 8 × 1024 and a vocabulary of 50,257; its libraries alone take 300 MiB."""
     prepare(scratch, WIDE, 8)
-    mine, other = run_ours(scratch, 8 << 10, dtype)[1] >> 20, run_theirs(python, scratch, 8, dtype)[1] >> 20
+    mine, other = run_ours(scratch, 8 << 10, dtype)[1] >> 20, run_theirs(python, scratch, 8, 8, dtype)[1] >> 20
     print(f"{dtype:9} {mine:,} MiB at 8 × 1024, Trainer {other:,}: {mine / other:.2f} of it", flush=True)
 
 
@@ -116,8 +116,8 @@ def run_ours(scratch: Path, batch: int, dtype: str, steps: int = 4) -> Result:
     return statistics.median(rates[1:]), resident
 
 
-def run_theirs(python: str, scratch: Path, rows: int, dtype: str) -> Result:
-    _, resident = run([python, str(THEIRS), str(scratch), str(rows), dtype])
+def run_theirs(python: str, scratch: Path, batch: int, rows: int, dtype: str) -> Result:
+    _, resident = run([python, str(THEIRS), str(scratch), str(batch), str(rows), dtype])
     return float((scratch / "theirs.txt").read_text()), resident
 
 

@@ -1,6 +1,6 @@
 """transformers' Trainer on SCRATCH/blocks.jsonl and a model of SCRATCH/config.json, its tokens a second in SCRATCH/theirs.txt.
 
-python trainer.py SCRATCH ROWS DTYPE
+python trainer.py SCRATCH BATCH ROWS DTYPE, of a batch ROWS blocks at a time
 """
 
 import json
@@ -23,13 +23,14 @@ class Clock(TrainerCallback):
         self.times.append(time.perf_counter())
 
 
-def main(scratch: Path, rows: int, dtype: str) -> None:
+def main(scratch: Path, batch: int, rows: int, dtype: str) -> None:
     blocks = [json.loads(line)["input_ids"] for line in (scratch / "blocks.jsonl").read_text().splitlines()]
     values = json.loads((scratch / "config.json").read_text())
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(values.pop("model_type"), **values))
     settings = TrainingArguments(
         str(scratch / "theirs"),
         per_device_train_batch_size=rows,
+        gradient_accumulation_steps=batch // rows,
         max_steps=4,
         learning_rate=6e-4,
         adam_beta2=0.95,
@@ -44,8 +45,8 @@ def main(scratch: Path, rows: int, dtype: str) -> None:
     data, clock = [{"input_ids": ids, "labels": ids} for ids in blocks], Clock()
     Trainer(model, settings, train_dataset=data, callbacks=[clock]).train()
     seconds = [after - before for before, after in zip(clock.times[:-1], clock.times[1:], strict=True)]
-    (scratch / "theirs.txt").write_text(str(rows * len(blocks[0]) / statistics.median(seconds)))
+    (scratch / "theirs.txt").write_text(str(batch * len(blocks[0]) / statistics.median(seconds)))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
