@@ -9,6 +9,7 @@ import math
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def likelihoods(python: str, script: Path, path: Path, corpus: Path, texts: list
         fields = measured(model, texts)
         tokens = sum(one["n_scored"] for one in fields)
         theirs, ours = math.exp(-total / tokens), math.exp(math.fsum(one["nll_sum"] for one in fields) / tokens)
-        found = tokens / timed(lambda model=model: measured(model, texts))
+        found = tokens / timed(partial(measured, model, texts))
         print(f"{dtype:9} {tokens:,} tokens; perplexity {ours:.3f}, theirs {theirs:.3f}: {ours / theirs - 1:+.1e}; ", end="")
         print(f"{found:,.0f} tokens/s, theirs {rate:,.0f}: {found / rate:.1f} times as fast", flush=True)
 
