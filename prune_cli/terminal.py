@@ -122,8 +122,8 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str = 
     shown = Table(box=SIMPLE, pad_edge=False, caption=caption or None, caption_justify="left")
     for column, cells in zip(columns, zip(*rows, strict=True), strict=True):
         is_number = all(not cell or cell[0] in "+-0123456789" for cell in cells)
-        narrowest = None if is_number else min(8, max(map(len, cells), default=0))
-        shown.add_column(column, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold", min_width=narrowest)
+        width = None if is_number else min(8, max(map(len, cells), default=0))
+        shown.add_column(column, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold", min_width=width)
     for row in rows:
         shown.add_row(*row)
     Console().print(shown)

@@ -180,9 +180,9 @@ def eval(
             work = Work(loaded, sets, known, running, {"group_by": group_by, "cluster": cluster})
             arms = comparing.are_arms(work.count(ours), work.count(theirs))
             with keeping.journal(work.tasks, inputs, force, reading) as journal, work.bar(reading) as bar:
-                one, other = (work.runs(names, journal, bar.advance) for names in (ours, theirs))
+                of_ours, of_theirs = (work.runs(names, journal, bar.advance) for names in (ours, theirs))
                 sampling = Sampling(seed, threads=processors())
-                found = _written(stage.evaluate(one, other, sampling, arms=arms, paired=comparing.paired_seeds), out)
+                found = _written(stage.evaluate(of_ours, of_theirs, sampling, arms=arms, paired=comparing.paired_seeds), out)
             if out.is_terminal():
                 _show(found)
         comparing.hold(found)
