@@ -300,6 +300,7 @@ def test_bad_lines_are_refused_or_skipped_on_request(gpt2, tasks, here):
 
 def test_what_does_not_go_together_is_said(gpt2, tasks, tmp_path, here):
     assert b"has no use for --against" in here("eval", gpt2, "--glue", tasks, "--against", gpt2, status=2).stderr
+    assert b"has no use for --cluster" in here("eval", gpt2, "--glue", tasks, "--cluster", "source", status=2).stderr
     assert b"--glue DIR" in here("eval", gpt2, "--tasks", "rte", "--data", tasks, status=2).stderr
     assert b"boolq is no task of GLUE" in here("eval", gpt2, "--glue", tasks, "--tasks", "boolq", status=2).stderr
     assert b"has no folder of cola" in here("eval", gpt2, "--glue", tasks, "--tasks", "cola", status=66).stderr

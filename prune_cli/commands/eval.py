@@ -149,7 +149,8 @@ def eval(
 
     Example: prune-cli eval run/ --glue glue/ --tasks sst2,mrpc,rte -o glue.jsonl --resume
     """
-    tuning.check({"--data": data, "--against": comparing.against, "--group-by": group_by, "--per-document": keeping.per_document})
+    likelihoods = {"--data": data, "--against": comparing.against, "--group-by": group_by, "--cluster": cluster}
+    tuning.check({**likelihoods, "--per-document": keeping.per_document})
     if tuning.glue:
         tuning.run(models, running, reading, output, force=force, resume=keeping.resume)
         return
