@@ -8,6 +8,7 @@ import random
 import resource
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 
 from ..conftest import ROOT, command, lines, prune, scored, status_of
 from .injection import every_fault, traced, with_fault
+from .test_26_to_39_files_and_os import remains, small_disk
 
 torch = pytest.importorskip("torch")
 
@@ -44,10 +46,6 @@ def training(tmp_path) -> list[object]:
     return ["train", *options, tmp_path / "data.jsonl", "-o"]
 
 
-def remains(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
-
-
 def weights(run: Path) -> bytes:
     return (run / "model.safetensors").read_bytes()
 
@@ -68,6 +66,31 @@ def test_41_a_model_that_cannot_be_used_is_refused_before_anything_is_read(damag
     os.close(kept_open)
     assert done.returncode == 78
     assert done.stderr.count(b"\n") == 1
+
+
+def publishing(target: Path) -> list[str]:
+    """Replace the folder `target`, as training does."""
+    script = (
+        "import pathlib, sys; from prune_cli.io import folders; target = pathlib.Path(sys.argv[1])\n"
+        "with folders.working(target, resume=False, replace=True, mark='train.json', keep='step-*') as work:\n"
+        "    (work / 'train.json').write_text('new'); (work / 'step-1').mkdir()"
+    )
+    return [sys.executable, "-c", script, str(target)]
+
+
+@traced
+@pytest.mark.parametrize("call", ["rename,renameat2", "fsync", "unlink,unlinkat,rmdir"])
+def test_29_a_folder_that_is_replaced_is_there_at_every_moment_old_or_new(call, tmp_path):
+    target = tmp_path / "run"
+    target.mkdir()
+    for fault in ("signal=KILL", "error=EIO"):
+        (target / "train.json").write_text("old")
+        for step in every_fault(call, fault, [], target, program=publishing):
+            assert (target / "train.json").read_text() in ("old", "new"), (fault, step)
+            assert subprocess.run(publishing(target), cwd=ROOT).returncode == 0
+            assert (target / "train.json").read_text() == "new"
+            assert remains(tmp_path) == {"run"}, (fault, step)
+            (target / "train.json").write_text("old")
 
 
 @traced
@@ -141,6 +164,20 @@ def test_30_44_stopped_at_any_moment_a_training_ends_with_the_same_weights(numbe
         if not run.exists():
             assert status_of(*training, run) == 0
         assert weights(run) == weights(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("kilobytes", [16, 96, 160, *(pytest.param(size, marks=pytest.mark.sweep) for size in range(4, 320, 12))])
+def test_26_44_a_disk_that_fills_up_anywhere_in_a_training_costs_what_did_not_fit(kilobytes, training, tmp_path, here):
+    here(*training, tmp_path / "whole")
+    with small_disk(tmp_path / "disk", f"{kilobytes}k") as disk:
+        said = here(*training, disk / "run", status=74).stderr.decode()
+        assert said.startswith(f"prune-cli train: {disk}/"), said
+        assert "No space left on device; free some space" in said
+        assert said.count("\n") == 1
+        subprocess.run(["mount", "-o", "remount,size=10m", str(disk)], check=True)
+        here(*training, disk / "run")
+        assert weights(disk / "run") == weights(tmp_path / "whole")
+        assert remains(disk) == {"run"}
 
 
 def test_44_a_disk_that_is_full_when_a_checkpoint_is_written_costs_that_checkpoint(training, tmp_path, here):
