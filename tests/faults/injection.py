@@ -50,7 +50,7 @@ def with_fault(
         watched = [option for path in paths for option in ("-P", str(path))]
         tracing = ["strace", "-f", "-qq", "-o", str(trace), *watched, "-e", f"trace={call}", "-e", f"inject={call}:{fault}:when={number}"]
         done = subprocess.run(
-            [*tracing, *program(*arguments)], stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE, cwd=ROOT, timeout=120
+            [*tracing, *program(*arguments)], stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE, cwd=ROOT, timeout=600
         )
         met = "INJECTED" in trace.read_text() or done.returncode < 0
     return Ended(done.returncode, done.stderr.decode(), met)
