@@ -303,7 +303,7 @@ def corpus(dice, clusters, size):
 @pytest.mark.parametrize(("clusters", "size"), [(300, 1), (150, 4)])
 def test_intervals_hold_the_truth_95_times_in_100(clusters, size):
     dice, held = np.random.default_rng(clusters), []
-    for seed in range(1000):
+    for seed in range(500):
         tokens, nll, items = corpus(dice, clusters, size)
         low, high = run(found(nll, tokens, items=items), seed=seed, resamples=400)[0]["perplexity_interval"]
         held.append(low <= math.exp(3) <= high)
@@ -312,7 +312,7 @@ def test_intervals_hold_the_truth_95_times_in_100(clusters, size):
 
 def test_a_true_null_is_rejected_5_times_in_100_at_the_5_percent_level():
     dice, rejected, held = np.random.default_rng(11), [], []
-    for seed in range(1000):
+    for seed in range(500):
         tokens, nll, items = corpus(dice, 100, 2)
         sides = [found(nll + tokens * dice.normal(0, 0.1, len(tokens)), tokens, items=items, name=name) for name in "ab"]
         result = compared(*sides, seed=seed, resamples=400)
@@ -326,7 +326,7 @@ def test_a_true_null_is_rejected_5_times_in_100_at_the_5_percent_level():
 def test_arms_hold_the_truth_95_times_in_100(paired):
     """Runs with noise of their seeds, of which pairs share a part, on documents with noise of their own for either recipe."""
     dice, held, truth = np.random.default_rng(12), [], -0.02
-    for seed in range(600):
+    for seed in range(300):
         documents = 100
         hardness, recipes = dice.normal(0, 0.5, documents), dice.normal(0, 0.1, (2, documents))
         shared = dice.normal(0, 0.02, 3) if paired else np.zeros(3)

@@ -11,68 +11,68 @@ from prune_cli.io.files import Output
 from prune_cli.io.records import Record
 from prune_cli.io.sink import Writing, open_sink
 
-from .conftest import lines, prune, records, scored
+from .conftest import lines, records, scored
 
 
-def ranked(corpus, *options: object):
-    return records(prune("rank", *options, stdin=lines(corpus)).stdout)
+def ranked(here, corpus, *options: object):
+    return records(here("rank", *options, stdin=lines(corpus)).stdout)
 
 
-def test_the_order_is_that_of_gnu_sort_with_nulls_last():
+def test_the_order_is_that_of_gnu_sort_with_nulls_last(here):
     corpus = scored(500)
     text = lines(corpus)
     sorted_ids = subprocess.run(
         "jq -rc 'select(.perplexity != null) | [.perplexity, .id] | @tsv' | LC_ALL=C sort -g -s -k1,1 | cut -f2",
         shell=True, input=text, capture_output=True, check=True,
     ).stdout.decode().split()  # fmt: skip
-    out = ranked(corpus)
+    out = ranked(here, corpus)
     assert [record["id"] for record in out if record["rank"] is not None] == sorted_ids
     assert [record["id"] for record in out][len(sorted_ids) :] == [record["id"] for record in corpus if record["perplexity"] is None]
 
 
-def test_quantiles_by_records_are_the_middles_of_equal_shares():
-    out = ranked([{"perplexity": score} for score in (3, 1, None, 2, 4)])
+def test_quantiles_by_records_are_the_middles_of_equal_shares(here):
+    out = ranked(here, [{"perplexity": score} for score in (3, 1, None, 2, 4)])
     assert [(record["rank"], record["quantile"]) for record in out] == [(0, 0.125), (1, 0.375), (2, 0.625), (3, 0.875), (None, None)]
 
 
-def test_quantiles_by_tokens_are_the_middles_of_their_own_shares():
+def test_quantiles_by_tokens_are_the_middles_of_their_own_shares(here):
     out = ranked(
-        [{"perplexity": 2, "n_scored": 6}, {"perplexity": 1, "n_scored": 2}, {"perplexity": None, "n_scored": 9}], "--by", "tokens"
+        here, [{"perplexity": 2, "n_scored": 6}, {"perplexity": 1, "n_scored": 2}, {"perplexity": None, "n_scored": 9}], "--by", "tokens"
     )
     assert [(record["rank"], record["quantile"]) for record in out] == [(0, 0.125), (1, 0.625), (None, None)]
 
 
-def test_reverse_turns_the_file_and_not_the_ranks():
+def test_reverse_turns_the_file_and_not_the_ranks(here):
     corpus = scored(50)
-    forward, backward = ranked(corpus), ranked(corpus, "--reverse")
+    forward, backward = ranked(here, corpus), ranked(here, corpus, "--reverse")
     placed = [record for record in forward if record["rank"] is not None]
     assert [record for record in backward if record["rank"] is not None] == placed[::-1]
     assert backward[len(placed) :] == forward[len(placed) :]
 
 
-def test_the_key_is_found_when_there_is_one_and_asked_for_when_there_are_more():
-    assert ranked([{"bits_per_byte": 2}, {"bits_per_byte": 1}])[0]["bits_per_byte"] == 1
-    assert b"several scores" in prune("rank", stdin=lines([{"bits_per_byte": 2, "perplexity": 1}]), status=2).stderr
-    assert b"name one with -k" in prune("rank", stdin=lines([{"my_score": 2}]), status=2).stderr
-    assert ranked([{"my_score": 2}, {"my_score": 1}], "-k", "my_score")[0]["my_score"] == 1
+def test_the_key_is_found_when_there_is_one_and_asked_for_when_there_are_more(here):
+    assert ranked(here, [{"bits_per_byte": 2}, {"bits_per_byte": 1}])[0]["bits_per_byte"] == 1
+    assert b"several scores" in here("rank", stdin=lines([{"bits_per_byte": 2, "perplexity": 1}]), status=2).stderr
+    assert b"name one with -k" in here("rank", stdin=lines([{"my_score": 2}]), status=2).stderr
+    assert ranked(here, [{"my_score": 2}, {"my_score": 1}], "-k", "my_score")[0]["my_score"] == 1
 
 
-def test_tokens_that_are_missing_or_negative_are_errors_where_they_count():
-    assert b"no field `n_scored`" in prune("rank", "--by", "tokens", stdin=lines([{"perplexity": 1}]), status=65).stderr
-    assert b"`n_scored`" in prune("rank", "--by", "tokens", stdin=lines([{"perplexity": 1, "n_scored": -4}]), status=65).stderr
+def test_tokens_that_are_missing_or_negative_are_errors_where_they_count(here):
+    assert b"no field `n_scored`" in here("rank", "--by", "tokens", stdin=lines([{"perplexity": 1}]), status=65).stderr
+    assert b"`n_scored`" in here("rank", "--by", "tokens", stdin=lines([{"perplexity": 1, "n_scored": -4}]), status=65).stderr
     assert (
         b"no scored record has any tokens"
-        in prune("rank", "--by", "tokens", stdin=lines([{"perplexity": 1, "n_scored": 0}]), status=65).stderr
+        in here("rank", "--by", "tokens", stdin=lines([{"perplexity": 1, "n_scored": 0}]), status=65).stderr
     )
 
 
-def test_prefix_names_the_new_fields():
-    assert ranked([{"perplexity": 1, "rank": "gold"}], "--prefix", "ppl_")[0]["ppl_rank"] == 0
+def test_prefix_names_the_new_fields(here):
+    assert ranked(here, [{"perplexity": 1, "rank": "gold"}], "--prefix", "ppl_")[0]["ppl_rank"] == 0
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
-def test_tiny_inputs(count):
-    assert len(records(prune("rank", "--allow-empty", "-k", "perplexity", stdin=lines(scored(count))).stdout)) == count
+def test_tiny_inputs(count, here):
+    assert len(records(here("rank", "--allow-empty", "-k", "perplexity", stdin=lines(scored(count))).stdout)) == count
 
 
 # Larger than memory

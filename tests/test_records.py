@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 
 from prune_cli.io import splicing
 
-from .conftest import lines, prune, scored, zstd
+from .conftest import lines, scored, zstd
 
 GOOD = b'{"text": "a", "perplexity": 1.5}\n'
 
 
-def error(bad: bytes, *options: str, verb: str = "rank") -> str:
+def error(here, bad: bytes, *options: str, verb: str = "rank") -> str:
     """The message about one bad line among good ones; the status is 65."""
-    said = prune(verb, *options, stdin=GOOD + bad + GOOD, status=65).stderr.decode()
+    said = here(verb, *options, stdin=GOOD + bad + GOOD, status=65).stderr.decode()
     assert said.startswith(f"prune-cli {verb}: (standard input):2: ")
     assert said.count("\n") == 1
     return said.split(":2: ", 1)[1]
@@ -47,17 +47,17 @@ def error(bad: bytes, *options: str, verb: str = "rank") -> str:
         (b'{"perplexity": 1, "a": ' + b"[" * 50_000 + b"]" * 50_000 + b"}\n", "nested too deep"),
     ],
 )
-def test_a_bad_record_is_named_with_its_line_and_its_fault(bad, words):
-    assert words in error(bad)
+def test_a_bad_record_is_named_with_its_line_and_its_fault(bad, words, here):
+    assert words in error(here, bad)
 
 
-def test_a_second_key_inside_another_object_is_not_a_doubled_key():
-    prune("rank", stdin=b'{"perplexity": 1, "meta": {"perplexity": 2}, "tag": "perplexity"}\n')
+def test_a_second_key_inside_another_object_is_not_a_doubled_key(here):
+    here("rank", stdin=b'{"perplexity": 1, "meta": {"perplexity": 2}, "tag": "perplexity"}\n')
 
 
-def test_two_records_on_one_line_are_not_taken_for_two_lines():
+def test_two_records_on_one_line_are_not_taken_for_two_lines(here):
     """msgspec reads values, not lines: as many values as lines must not be enough."""
-    assert "not JSON" in prune("rank", stdin=b'{"perplexity": 1}{"perplexity": 2}\n{"perplexity":\n3}\n', status=65).stderr.decode()
+    assert "not JSON" in here("rank", stdin=b'{"perplexity": 1}{"perplexity": 2}\n{"perplexity":\n3}\n', status=65).stderr.decode()
 
 
 @pytest.mark.parametrize(
@@ -67,54 +67,53 @@ def test_two_records_on_one_line_are_not_taken_for_two_lines():
         b'  { "perplexity" : 1 , "text":"\\u00e9\\/ \\u0000 \xc3\xa9" }  ',
         b'{"perplexity":1}\r',
         b'{"perplexity":1,"not utf-8":"\xff\xfe"}',
-        b'{"perplexity":1,"a":' + b"[" * 2000 + b"]" * 2000 + b"}",
         b'{"b":{},"perplexity":1,"a":{"}":"{"}}',
         b'{"perplexity":null}',
     ],
 )
-def test_every_other_byte_of_a_record_stays_what_it_was(record):
-    out = prune("rank", "--plain", stdin=record + b"\n").stdout
+def test_every_other_byte_of_a_record_stays_what_it_was(record, here):
+    out = here("rank", "--plain", stdin=record + b"\n").stdout
     end = record.rindex(b"}")
     assert out.startswith(record[:end] + b',"rank":')
     assert out.endswith(b"}" + record[end + 1 :] + b"\n")
 
 
-def test_the_last_line_needs_no_line_end_and_blank_lines_are_passed_over():
-    out = prune("rank", "--plain", stdin=b'\n  \n{"perplexity":2}\r\n\r\n{"perplexity":1}').stdout
+def test_the_last_line_needs_no_line_end_and_blank_lines_are_passed_over(here):
+    out = here("rank", "--plain", stdin=b'\n  \n{"perplexity":2}\r\n\r\n{"perplexity":1}').stdout
     assert out == b'{"perplexity":1,"rank":0,"quantile":0.25}\n{"perplexity":2,"rank":1,"quantile":0.75}\r\n'
 
 
-def test_a_byte_order_mark_is_taken_out_on_request():
-    out = prune("rank", "--plain", "--strip-bom", stdin=b'\xef\xbb\xbf{"perplexity":2}\n\xef\xbb\xbf{"perplexity":1}\n').stdout
+def test_a_byte_order_mark_is_taken_out_on_request(here):
+    out = here("rank", "--plain", "--strip-bom", stdin=b'\xef\xbb\xbf{"perplexity":2}\n\xef\xbb\xbf{"perplexity":1}\n').stdout
     assert out.startswith(b'{"perplexity":1,')
 
 
-def test_a_line_over_the_limit_is_an_error_and_memory_stays_bounded(tmp_path):
+def test_a_line_over_the_limit_is_an_error_and_memory_stays_bounded(tmp_path, here):
     path = tmp_path / "bomb.zst"
-    path.write_bytes(zstd(b'{"perplexity":1,"text":"' + b"a" * (1 << 30) + b'"}\n'))
-    said = prune("rank", path, status=65, preexec_fn=None).stderr.decode()
+    path.write_bytes(zstd(b'{"perplexity":1,"text":"' + b"a" * (1 << 27) + b'"}\n'))
+    said = here("rank", path, status=65).stderr.decode()
     assert "longer than --max-line (64 MiB)" in said
     assert (
         "longer than"
-        in prune("rank", "--max-line", "1K", stdin=b'{"perplexity":1,"text":"' + b"a" * 2000 + b'"}\n', status=65).stderr.decode()
+        in here("rank", "--max-line", "1K", stdin=b'{"perplexity":1,"text":"' + b"a" * 2000 + b'"}\n', status=65).stderr.decode()
     )
 
 
-def test_skip_bad_skips_counts_and_says_so_with_status_3():
-    done = prune("rank", "--plain", "--skip-bad", stdin=GOOD + b"oops\n" + GOOD, status=3)
+def test_skip_bad_skips_counts_and_says_so_with_status_3(here):
+    done = here("rank", "--plain", "--skip-bad", stdin=GOOD + b"oops\n" + GOOD, status=3)
     assert len(done.stdout.splitlines()) == 2
     assert b"(standard input):2: not JSON" in done.stderr
     assert b"1 bad records were skipped" in done.stderr
 
 
-def test_expect_records_notices_a_part_that_is_missing_whole():
-    prune("rank", "--expect-records", 2, stdin=GOOD * 2)
-    assert b"1 records came, 2 were expected" in prune("rank", "--expect-records", 2, stdin=GOOD, status=65).stderr
+def test_expect_records_notices_a_part_that_is_missing_whole(here):
+    here("rank", "--expect-records", 2, stdin=GOOD * 2)
+    assert b"1 records came, 2 were expected" in here("rank", "--expect-records", 2, stdin=GOOD, status=65).stderr
 
 
-def test_overwrite_replaces_the_field_and_nothing_else():
+def test_overwrite_replaces_the_field_and_nothing_else(here):
     record = b'{ "rank":7,"a":{"rank":1} ,"perplexity":1.0,"quantile" : "x" }\n'
-    out = prune("rank", "--plain", "--overwrite", stdin=record).stdout
+    out = here("rank", "--plain", "--overwrite", stdin=record).stdout
     assert out == b'{"a":{"rank":1} ,"perplexity":1.0,"rank":0,"quantile":0.5}\n'
 
 
@@ -166,14 +165,14 @@ def test_a_record_is_not_taken_for_one_that_it_was_not_made_from(base):
 
 
 @pytest.mark.parametrize("split", [1, 7, 50])
-def test_any_split_into_files_and_frames_gives_the_same_output(split, tmp_path):
+def test_any_split_into_files_and_frames_gives_the_same_output(split, tmp_path, here):
     corpus = scored(100)
-    whole = prune("rank", "--plain", stdin=lines(corpus)).stdout
+    whole = here("rank", "--plain", stdin=lines(corpus)).stdout
     paths = []
     for at in range(0, 100, split):
         paths.append(tmp_path / f"{at:03}.zst")
         paths[-1].write_bytes(zstd(*(lines([record]) for record in corpus[at : at + split])))
-    assert prune("rank", "--plain", *paths).stdout == whole
+    assert here("rank", "--plain", *paths).stdout == whole
 
 
 @pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "\udcff"])

@@ -22,7 +22,7 @@ import pytest
 from prune_cli.io import records as reading
 from prune_cli.stages import score as stage
 
-from .conftest import ROOT, command, lines, prune, records, status_of, zstd
+from .conftest import ROOT, command, lines, records, status_of, zstd
 
 torch = pytest.importorskip("torch")
 
@@ -248,15 +248,15 @@ def wait_for(path: Path, size: int) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_run_is_stopped_by_a_signal_and_gone_on_with(number, model, tmp_path):
-    whole = prune("score", "--model", model, stdin=lines(LONG)).stdout
+def test_a_run_is_stopped_by_a_signal_and_gone_on_with(number, model, tmp_path, here):
+    whole = here("score", "--model", model, stdin=lines(LONG)).stdout
     partial = tmp_path / "out.zst.partial"
     with started(model, Path("-"), tmp_path / "out.zst", "--resume") as process:
         process.stdin.write(lines(LONG[:20]))
         process.stdin.flush()
         wait_for(partial, borders(whole)[3])
-        assert b"another run is writing it" in prune("score", "--model", model, "-o", tmp_path / "out.zst", "--resume", status=75).stderr
-        assert b"another run is writing it" in prune("score", "--model", model, "-o", tmp_path / "out.zst", status=75).stderr
+        assert b"another run is writing it" in here("score", "--model", model, "-o", tmp_path / "out.zst", "--resume", status=75).stderr
+        assert b"another run is writing it" in here("score", "--model", model, "-o", tmp_path / "out.zst", status=75).stderr
         process.send_signal(number)
         said = process.stderr.read()
         assert process.wait(timeout=60) == (75 if number == signal.SIGTERM else -number)
@@ -264,17 +264,17 @@ def test_a_run_is_stopped_by_a_signal_and_gone_on_with(number, model, tmp_path):
     assert (b"out.zst.partial: stopped early; the same command goes on from there" in said) == (number == signal.SIGTERM)
     assert left(tmp_path) == {"out.zst.partial"}
     assert partial.read_bytes() == whole[: partial.stat().st_size]
-    prune("score", "--resume", "--model", model, "-o", tmp_path / "out.zst", stdin=lines(LONG))
+    here("score", "--resume", "--model", model, "-o", tmp_path / "out.zst", stdin=lines(LONG))
     assert (tmp_path / "out.zst").read_bytes() == whole
     assert left(tmp_path) == {"out.zst"}
 
 
-def test_without_resume_a_signal_leaves_nothing(model, tmp_path):
+def test_without_resume_a_signal_leaves_nothing(model, tmp_path, here):
     with started(model, Path("-"), tmp_path / "out.zst") as process:
         process.stdin.write(lines(LONG[:20]))
         process.stdin.flush()
         wait_for(tmp_path / ".out.zst.prune-cli", 1000)
-        assert b"another run is writing it" in prune("score", "--model", model, "-o", tmp_path / "out.zst", "--resume", status=75).stderr
+        assert b"another run is writing it" in here("score", "--model", model, "-o", tmp_path / "out.zst", "--resume", status=75).stderr
         process.terminate()
         assert process.wait(timeout=60) == -signal.SIGTERM
     assert left(tmp_path) == set()

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prune_cli.cuts import Cut, choose, fraction, gumbel
-from prune_cli.io import frames
+from prune_cli.io import frames, sink
 from prune_cli.io.forms import Counts
 
-from .conftest import command, lines, prune, records, status_of, zstd
+from .conftest import command, lines, records, status_of, zstd
 
 N = 191  # scored records of the `ranked` fixture
 
@@ -24,8 +24,8 @@ def ids(data: bytes) -> list[str]:
     return [record["id"] for record in records(data)]
 
 
-def cut(path, *options: object, **more):
-    return prune("slice", *options, path, **more).stdout
+def cut(here, path, *options: object, **more):
+    return here("slice", *options, path, **more).stdout
 
 
 def test_the_fixture_is_what_the_counts_below_take_it_for(ranked):
@@ -33,8 +33,8 @@ def test_the_fixture_is_what_the_counts_below_take_it_for(ranked):
 
 
 @pytest.mark.parametrize(("keep", "expected"), [("bottom", range(96)), ("middle", range(47, 143)), ("top", range(95, 191))])
-def test_half_of_the_scored_records_exactly(keep, expected, ranked):
-    kept = records(cut(ranked, "--keep", keep, "--frac", "0.5"))
+def test_half_of_the_scored_records_exactly(keep, expected, ranked, here):
+    kept = records(cut(here, ranked, "--keep", keep, "--frac", "0.5"))
     assert [record["rank"] for record in kept] == list(expected)
 
 
@@ -48,83 +48,86 @@ def test_the_bounds_follow_the_contract(n, share):
     assert Cut("range", Decimal(0), share).ranks(n) == (0, k)
 
 
-def test_jq_keeps_the_same_records(ranked):
-    kept = cut(ranked, "--range", "0.25:0.75")
+def test_jq_keeps_the_same_records(ranked, here):
+    kept = cut(here, ranked, "--range", "0.25:0.75")
     low, high = int(0.25 * N + 0.5), int(0.75 * N + 0.5)
     program = f"zstd -dc '{ranked}' | jq -r 'select(.rank != null and .rank >= {low} and .rank < {high}) | .id'"
     assert subprocess.run(program, shell=True, capture_output=True, check=True).stdout.decode().split() == ids(kept)
 
 
-def test_by_tokens_the_kept_records_are_those_whose_quantile_lies_inside(corpus, tmp_path):
-    prune("rank", "--by", "tokens", corpus, "-o", tmp_path / "r")
+def test_by_tokens_the_kept_records_are_those_whose_quantile_lies_inside(corpus, tmp_path, here):
+    here("rank", "--by", "tokens", corpus, "-o", tmp_path / "r")
     everything = [record for record in records((tmp_path / "r").read_bytes()) if record["rank"] is not None]
     for keep, low, high in (("bottom", 0, 0.3), ("middle", 0.35, 0.65), ("top", 0.7, 1)):
         expected = [record["id"] for record in everything if low <= record["quantile"] < high]
-        assert ids(cut(tmp_path / "r", "--keep", keep, "--frac", "0.3")) == expected
+        assert ids(cut(here, tmp_path / "r", "--keep", keep, "--frac", "0.3")) == expected
         tokens = sum(record["n_scored"] for record in everything if record["id"] in expected)
         assert abs(tokens / sum(record["n_scored"] for record in everything) - 0.3) < 0.02
 
 
-def test_slices_of_one_ranking_nest_and_slicing_twice_changes_nothing(ranked, tmp_path):
-    prune("slice", "--keep", "middle", "--frac", "0.5", ranked, "-o", tmp_path / "half")
-    assert cut(tmp_path / "half", "--plain", "--keep", "middle", "--frac", "0.5") == cut(
-        ranked, "--plain", "--keep", "middle", "--frac", "0.5"
+def test_slices_of_one_ranking_nest_and_slicing_twice_changes_nothing(ranked, tmp_path, here):
+    here("slice", "--keep", "middle", "--frac", "0.5", ranked, "-o", tmp_path / "half")
+    assert cut(here, tmp_path / "half", "--plain", "--keep", "middle", "--frac", "0.5") == cut(
+        here, ranked, "--plain", "--keep", "middle", "--frac", "0.5"
     )
-    assert cut(tmp_path / "half", "--plain", "--keep", "middle", "--frac", "0.3") == cut(
-        ranked, "--plain", "--keep", "middle", "--frac", "0.3"
+    assert cut(here, tmp_path / "half", "--plain", "--keep", "middle", "--frac", "0.3") == cut(
+        here, ranked, "--plain", "--keep", "middle", "--frac", "0.3"
     )
 
 
-def test_unscored_records_are_kept_only_when_asked_for(ranked):
-    assert len(ids(cut(ranked, "--keep", "bottom", "--frac", "1"))) == N
-    assert len(ids(cut(ranked, "--keep", "bottom", "--frac", "1", "--keep-unscored"))) == 200
+def test_unscored_records_are_kept_only_when_asked_for(ranked, here):
+    assert len(ids(cut(here, ranked, "--keep", "bottom", "--frac", "1"))) == N
+    assert len(ids(cut(here, ranked, "--keep", "bottom", "--frac", "1", "--keep-unscored"))) == 200
 
 
-def test_a_stream_without_its_head_is_sliced_by_its_fields_when_told_the_unit(ranked):
+def test_a_stream_without_its_head_is_sliced_by_its_fields_when_told_the_unit(ranked, here):
     plain = subprocess.run(["zstd", "-dc", str(ranked)], capture_output=True, check=True).stdout
-    assert b"--by records|tokens" in prune("slice", "--keep", "top", "--frac", "0.1", stdin=plain, status=2).stderr
-    assert prune("slice", "--plain", "--by", "records", "--keep", "top", "--frac", "0.1", stdin=plain).stdout == cut(
-        ranked, "--plain", "--keep", "top", "--frac", "0.1"
+    assert b"--by records|tokens" in here("slice", "--keep", "top", "--frac", "0.1", stdin=plain, status=2).stderr
+    assert here("slice", "--plain", "--by", "records", "--keep", "top", "--frac", "0.1", stdin=plain).stdout == cut(
+        here, ranked, "--plain", "--keep", "top", "--frac", "0.1"
     )
 
 
-def test_a_stream_that_is_not_one_ranking_is_an_error(ranked):
+def test_a_stream_that_is_not_one_ranking_is_an_error(ranked, here):
     both = ranked.read_bytes() * 2
-    assert b"rank the whole again" in prune("slice", "--keep", "top", "--frac", "0.1", stdin=both, status=65).stderr
+    assert b"rank the whole again" in here("slice", "--keep", "top", "--frac", "0.1", stdin=both, status=65).stderr
     plain = subprocess.run(["zstd", "-dc"], input=both, capture_output=True, check=True).stdout
-    assert b"out of order" in prune("slice", "--by", "records", "--keep", "top", "--frac", "0.1", stdin=plain, status=65).stderr
+    assert b"out of order" in here("slice", "--by", "records", "--keep", "top", "--frac", "0.1", stdin=plain, status=65).stderr
     other = b'{"rank":0,"quantile":0.25}\n{"rank":1,"quantile":0.5}\n'
-    assert b"another N" in prune("slice", "--by", "records", "--keep", "top", "--frac", "0.1", stdin=other, status=65).stderr
-    assert b"was ranked by records" in prune("slice", "--by", "tokens", "--keep", "top", "--frac", "0.1", ranked, status=2).stderr
+    assert b"another N" in here("slice", "--by", "records", "--keep", "top", "--frac", "0.1", stdin=other, status=65).stderr
+    assert b"was ranked by records" in here("slice", "--by", "tokens", "--keep", "top", "--frac", "0.1", ranked, status=2).stderr
 
 
-def test_a_reversed_ranking_is_sliced_alike(corpus, ranked, tmp_path):
-    prune("rank", "-r", corpus, "-o", tmp_path / "r")
-    assert ids(cut(tmp_path / "r", "--keep", "bottom", "--frac", "0.25")) == ids(cut(ranked, "--keep", "bottom", "--frac", "0.25"))[::-1]
+def test_a_reversed_ranking_is_sliced_alike(corpus, ranked, tmp_path, here):
+    here("rank", "-r", corpus, "-o", tmp_path / "r")
+    assert (
+        ids(cut(here, tmp_path / "r", "--keep", "bottom", "--frac", "0.25"))
+        == ids(cut(here, ranked, "--keep", "bottom", "--frac", "0.25"))[::-1]
+    )
 
 
 @pytest.mark.parametrize("keep", ["bottom", "middle", "top"])
 @pytest.mark.parametrize("by", ["records", "tokens"])
-def test_an_unranked_stream_is_sliced_by_its_score_in_input_order(keep, by, corpus, tmp_path):
-    prune("rank", "--by", by, corpus, "-o", tmp_path / "r")
-    expected = set(ids(cut(tmp_path / "r", "--keep", keep, "--frac", "0.3")))
-    kept = ids(cut(corpus, "-k", "perplexity", "--by", by, "--keep", keep, "--frac", "0.3"))
+def test_an_unranked_stream_is_sliced_by_its_score_in_input_order(keep, by, corpus, tmp_path, here):
+    here("rank", "--by", by, corpus, "-o", tmp_path / "r")
+    expected = set(ids(cut(here, tmp_path / "r", "--keep", keep, "--frac", "0.3")))
+    kept = ids(cut(here, corpus, "-k", "perplexity", "--by", by, "--keep", keep, "--frac", "0.3"))
     assert set(kept) == expected
     assert kept == [one for one in ids(corpus.read_bytes()) if one in expected]
 
 
-def test_a_random_share_is_exact_nested_and_does_not_depend_on_the_order(ranked, corpus):
-    third, half = (cut(ranked, "--keep", "random", "--frac", share) for share in ("0.3", "0.5"))
+def test_a_random_share_is_exact_nested_and_does_not_depend_on_the_order(ranked, corpus, here):
+    third, half = (cut(here, ranked, "--keep", "random", "--frac", share) for share in ("0.3", "0.5"))
     assert (len(ids(third)), len(ids(half))) == (57, 96)
     assert set(ids(third)) < set(ids(half))
     scored_only = lines([{**record} for record in records(corpus.read_bytes()) if record["perplexity"] is not None])
-    assert set(ids(prune("slice", "--keep", "random", "--frac", "0.3", stdin=scored_only).stdout)) == set(ids(third))
-    assert set(ids(cut(ranked, "--keep", "random", "--frac", "0.3", "--seed", "1"))) != set(ids(third))
+    assert set(ids(here("slice", "--keep", "random", "--frac", "0.3", stdin=scored_only).stdout)) == set(ids(third))
+    assert set(ids(cut(here, ranked, "--keep", "random", "--frac", "0.3", "--seed", "1"))) != set(ids(third))
 
 
-def test_the_input_of_two_passes_may_be_a_pipe_or_a_redirected_file(corpus):
-    expected = cut(corpus, "-k", "perplexity", "--keep", "middle", "--frac", "0.5")
-    assert prune("slice", "-k", "perplexity", "--keep", "middle", "--frac", "0.5", stdin=corpus.read_bytes()).stdout == expected
+def test_the_input_of_two_passes_may_be_a_pipe_or_a_redirected_file(corpus, here):
+    expected = cut(here, corpus, "-k", "perplexity", "--keep", "middle", "--frac", "0.5")
+    assert here("slice", "-k", "perplexity", "--keep", "middle", "--frac", "0.5", stdin=corpus.read_bytes()).stdout == expected
     with corpus.open("rb") as file:
         redirected = subprocess.run(
             command("slice", "-k", "perplexity", "--keep", "middle", "--frac", "0.5"), stdin=file, capture_output=True
@@ -132,16 +135,16 @@ def test_the_input_of_two_passes_may_be_a_pipe_or_a_redirected_file(corpus):
     assert redirected.stdout == expected
 
 
-def test_half_of_nothing_is_nothing_and_no_error():
-    assert records(prune("slice", "--keep", "middle", "--frac", "0.5", stdin=zstd(b"")).stdout) == []
-    empty = prune("rank", stdin=zstd(b"")).stdout
-    assert records(prune("slice", "--keep", "middle", "--frac", "0.5", stdin=empty).stdout) == []
+def test_half_of_nothing_is_nothing_and_no_error(here):
+    assert records(here("slice", "--keep", "middle", "--frac", "0.5", stdin=zstd(b"")).stdout) == []
+    empty = here("rank", stdin=zstd(b"")).stdout
+    assert records(here("slice", "--keep", "middle", "--frac", "0.5", stdin=empty).stdout) == []
 
 
 @pytest.mark.parametrize("tied", [1, 7])
-def test_ties_break_by_input_order(tied):
+def test_ties_break_by_input_order(tied, here):
     corpus = lines({"id": str(index), "perplexity": index // tied} for index in range(21))
-    assert ids(prune("slice", "-k", "perplexity", "--keep", "bottom", "--frac", "0.5", stdin=corpus).stdout) == [
+    assert ids(here("slice", "-k", "perplexity", "--keep", "bottom", "--frac", "0.5", stdin=corpus).stdout) == [
         str(index) for index in range(11)
     ]
 
@@ -162,11 +165,19 @@ def test_ties_break_by_input_order(tied):
         ["--range", "0:1", "--frac", "1"],
     ],
 )
-def test_cuts_that_make_no_sense_are_usage_errors(options, ranked):
-    prune("slice", *options, ranked, status=2)
+def test_cuts_that_make_no_sense_are_usage_errors(options, ranked, here):
+    here("slice", *options, ranked, status=2)
 
 
 # Whole frames
+
+
+SMALL = 1 << 17  # bytes of text in a frame
+
+
+@pytest.fixture
+def small_frames(monkeypatch):
+    monkeypatch.setattr(sink, "FRAME", SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +187,7 @@ def frames_file(tmp_path_factory):
     corpus = [
         {
             "id": f"doc-{index}",
-            "text": dice.choice("abcdef") * 160_000,
+            "text": dice.choice("abcdef") * 5000,
             "source": dice.choice("ab"),
             "perplexity": None if index % 4 == 3 else index // 3,
             "n_scored": dice.randint(1, 300),
@@ -185,8 +196,10 @@ def frames_file(tmp_path_factory):
     ]
     dice.shuffle(corpus)
     (folder / "in.jsonl").write_bytes(lines(corpus))
-    for name, options in (("records", []), ("tokens", ["--by", "tokens"]), ("reversed", ["-r"])):
-        assert status_of("rank", *options, folder / "in.jsonl", "-o", folder / name) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sink, "FRAME", SMALL)
+        for name, options in (("records", []), ("tokens", ["--by", "tokens"]), ("reversed", ["-r"])):
+            assert status_of("rank", *options, folder / "in.jsonl", "-o", folder / name) == 0
     return folder
 
 
@@ -206,7 +219,7 @@ CUTS = [
 
 @pytest.mark.parametrize("file", ["records", "tokens", "reversed"])
 @pytest.mark.parametrize("options", CUTS, ids=" ".join)
-def test_copying_frames_gives_what_reading_everything_gives(file, options, here, frames_file, tmp_path):
+def test_copying_frames_gives_what_reading_everything_gives(file, options, here, frames_file, tmp_path, small_frames):
     """Another level has every frame decoded; as text, in the counts and in the rejects both ways are one."""
     found = []
     for name, more in (("copied", []), ("decoded", ["--level", "4"])):
@@ -222,7 +235,7 @@ def test_copying_frames_gives_what_reading_everything_gives(file, options, here,
     assert (summary["kept"]["records"], summary["in"]) == (told["records"], 240)
 
 
-def test_frames_inside_the_cut_are_the_very_bytes_of_the_input(here, frames_file):
+def test_frames_inside_the_cut_are_the_very_bytes_of_the_input(here, frames_file, small_frames):
     def frames(data: bytes) -> list[int]:
         return json.loads(data[data.index(b"prune-cli trailer\n") + 18 :].splitlines()[0])["frames"]["crc"]
 
@@ -233,7 +246,7 @@ def test_frames_inside_the_cut_are_the_very_bytes_of_the_input(here, frames_file
     subprocess.run(["zstd", "-tq"], input=kept, check=True)
 
 
-def test_what_is_copied_is_checked_and_what_is_skipped_is_not_read(here, frames_file, tmp_path):
+def test_what_is_copied_is_checked_and_what_is_skipped_is_not_read(here, frames_file, tmp_path, small_frames):
     data = (frames_file / "records").read_bytes()
     sizes = json.loads(data[data.index(b"prune-cli trailer\n") + 18 :].splitlines()[0])["frames"]["size"]
     first = data.index(b"\n", data.index(b"prune-cli head\n") + 15) + 5
@@ -251,7 +264,7 @@ def test_what_is_copied_is_checked_and_what_is_skipped_is_not_read(here, frames_
 
 def test_a_table_that_lies_is_never_believed(here, ranked, tmp_path):
     data = ranked.read_bytes()
-    expected = cut(ranked, "--plain", *CUTS[0])
+    expected = cut(here, ranked, "--plain", *CUTS[0])
     start = data.rindex(b"\x5e\x2a\x4d\x18")
     for at in range(start, len(data)):
         (tmp_path / "damaged").write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
@@ -302,7 +315,7 @@ def test_the_middle_grows_by_a_budget_as_it_does_by_a_share(n):
 
 def test_easy_and_hard_are_the_ends_that_the_metric_declares(here, ranked, corpus):
     for keep, end in (("easy", "bottom"), ("hard", "top")):
-        expected = cut(ranked, "--plain", "--keep", end, "--frac", "0.3")
+        expected = cut(here, ranked, "--plain", "--keep", end, "--frac", "0.3")
         assert here("slice", "--plain", "--keep", keep, "--frac", "0.3", ranked).stdout == expected
     assert b"known to be the easy one" in here("slice", "-k", "n_scored", "--keep", "easy", "--frac", "0.3", corpus, status=2).stderr
 

@@ -122,7 +122,8 @@ def slice(
 
     Counts are exact, ties are broken by input order, records pass through byte for byte. A ranked stream is read once in
     constant memory; of a ranked file whole frames are copied as they stand, and what is skipped is not read. -k, --within,
-    --tokens, --sample and --keep random read twice (a pipe is kept in a temporary file meanwhile) and hold 20 bytes a record.
+    --tokens, --sample and --keep random read twice (a pipe is kept in a temporary file meanwhile) and take some 40 bytes of memory
+    a record, 70 where tokens are counted.
 
     Example: prune-cli slice --keep middle --frac 0.5 ranked.jsonl.zst -o shard.jsonl.zst
     """

@@ -6,6 +6,7 @@ import os
 from ..errors import InputOutputError, PermissionDeniedError, PruneError
 
 REMEDIES = {
+    0: "is the disk full?",  # numpy, for one, says how much it could not write, and not why
     errno.ENOSPC: "free some space, or write elsewhere",
     errno.EDQUOT: "the quota is used up: free some space, or write elsewhere",
     errno.EFBIG: "the limit on file sizes is reached (ulimit -f)",
@@ -21,7 +22,7 @@ def display(path: str) -> str:
 
 def failure(error: OSError, path: str, doing: str) -> PruneError:
     """What the system refused, as the failure that a user is told of."""
-    place, fault = display(path), f"{doing} failed: {os.strerror(error.errno or 0)}"
+    place, fault = display(path), f"{doing} failed: {os.strerror(error.errno) if error.errno else error}"
     if error.errno in (errno.EACCES, errno.EPERM):
         return PermissionDeniedError(f"{doing} is not permitted", place=place)
     return InputOutputError(fault, place=place, remedy=REMEDIES.get(error.errno or 0, ""))

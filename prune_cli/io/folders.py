@@ -1,5 +1,6 @@
 """Output directories that are whole or absent: written beside, synced, renamed; and sealed, so that damage is seen."""
 
+import ctypes
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from .failures import display, failure
 from .locks import locked
 
 SEAL = "state.json"
+HERE, EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of renameat2(2)
 
 
 @contextmanager
@@ -73,10 +75,26 @@ def _publish(work: Path, target: Path) -> None:
     old = work.with_name(f"{work.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
-        target.rename(old)
-    work.rename(target)
+        _replace(work, target, old)
+    else:
+        work.rename(target)
     files.sync_folder(str(target.parent))
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _replace(work: Path, target: Path, old: Path) -> None:
+    """Put one folder in another's place, which becomes `old`; where the system can do that, there is no moment without either."""
+    if _exchange(work, target):
+        work.rename(old)
+    else:
+        target.rename(old)
+        work.rename(target)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two names in one step; False where that cannot be done, on NFS for example."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    return rename is not None and rename(HERE, os.fsencode(one), HERE, os.fsencode(other), EXCHANGE) == 0
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -42,24 +42,27 @@ def with_fault(
     paths: list[Path],
     *arguments: object,
     stdout: Path | str = "/dev/null",
+    program: Callable[..., list[str]] = command,
 ) -> Ended:
-    """Run the command with the `number`-th of the system calls `call` on one of `paths` failing: `error=EIO`, or `signal=KILL`."""
+    """Run a command with the `number`-th of the system calls `call` on one of `paths` failing: `error=EIO`, or `signal=KILL`."""
     with TemporaryDirectory() as folder, open(stdout, "wb") as out:
         trace = Path(folder) / "trace"
         watched = [option for path in paths for option in ("-P", str(path))]
         tracing = ["strace", "-f", "-qq", "-o", str(trace), *watched, "-e", f"trace={call}", "-e", f"inject={call}:{fault}:when={number}"]
         done = subprocess.run(
-            [*tracing, *command(*arguments)], stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE, cwd=ROOT, timeout=120
+            [*tracing, *program(*arguments)], stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE, cwd=ROOT, timeout=600
         )
         met = "INJECTED" in trace.read_text() or done.returncode < 0
     return Ended(done.returncode, done.stderr.decode(), met)
 
 
-def every_fault(call: str, fault: str, paths: list[Path], *arguments: object) -> Iterator[tuple[int, Ended]]:
+def every_fault(
+    call: str, fault: str, paths: list[Path], *arguments: object, program: Callable[..., list[str]] = command
+) -> Iterator[tuple[int, Ended]]:
     """The same with the 1st, 2nd, 3rd … call, until the run meets no fault; each time it is to be looked at what is left."""
     number, met = 1, True
     while met:
-        ended = with_fault(call, fault, number, paths, *arguments)
+        ended = with_fault(call, fault, number, paths, *arguments, program=program)
         met = ended.met
         yield number, ended
         number += 1

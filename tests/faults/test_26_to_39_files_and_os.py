@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ..conftest import ROOT, command, lines, prune, records, scored
+from ..conftest import ROOT, command, lines, prune, records, scored, status_of
 from .injection import OUTPUT, TEMPORARY, every_fault, traced, with_fault
 
 
@@ -180,7 +180,7 @@ def test_29_killed_at_any_call_of_the_commit_the_target_is_old_or_new_and_the_ne
         assert ended.status == (-signal.SIGKILL if ended.met else 0)
         content = target.read_bytes() if target.exists() else None
         assert content in (whole, b"old" if old else None), number
-        prune("rank", corpus, "-f", "-o", target)
+        assert status_of("rank", corpus, "-f", "-o", target) == 0
         assert target.read_bytes() == whole
         assert remains(target.parent) == {OUTPUT}, number
         begin_again(target, old)

@@ -3,11 +3,14 @@
 What is refused of a model directory is in tests/test_model.py, halved batches too; checkpoints are in tests/test_train_stage.py.
 """
 
+import gc
 import os
 import random
+import re
 import resource
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,6 +18,7 @@ import pytest
 
 from ..conftest import ROOT, command, lines, prune, scored, status_of
 from .injection import every_fault, traced, with_fault
+from .test_26_to_39_files_and_os import remains, small_disk
 
 torch = pytest.importorskip("torch")
 
@@ -44,10 +48,6 @@ def training(tmp_path) -> list[object]:
     return ["train", *options, tmp_path / "data.jsonl", "-o"]
 
 
-def remains(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
-
-
 def weights(run: Path) -> bytes:
     return (run / "model.safetensors").read_bytes()
 
@@ -68,6 +68,31 @@ def test_41_a_model_that_cannot_be_used_is_refused_before_anything_is_read(damag
     os.close(kept_open)
     assert done.returncode == 78
     assert done.stderr.count(b"\n") == 1
+
+
+def publishing(target: Path) -> list[str]:
+    """Replace the folder `target`, as training does."""
+    script = (
+        "import pathlib, sys; from prune_cli.io import folders; target = pathlib.Path(sys.argv[1])\n"
+        "with folders.working(target, resume=False, replace=True, mark='train.json', keep='step-*') as work:\n"
+        "    (work / 'train.json').write_text('new'); (work / 'step-1').mkdir()"
+    )
+    return [sys.executable, "-c", script, str(target)]
+
+
+@traced
+@pytest.mark.parametrize("call", ["rename,renameat2", "fsync", "unlink,unlinkat,rmdir"])
+def test_29_a_folder_that_is_replaced_is_there_at_every_moment_old_or_new(call, tmp_path):
+    target = tmp_path / "run"
+    target.mkdir()
+    for fault in ("signal=KILL", "error=EIO"):
+        (target / "train.json").write_text("old")
+        for step in every_fault(call, fault, [], target, program=publishing):
+            assert (target / "train.json").read_text() in ("old", "new"), (fault, step)
+            assert subprocess.run(publishing(target), cwd=ROOT).returncode == 0
+            assert (target / "train.json").read_text() == "new"
+            assert remains(tmp_path) == {"run"}, (fault, step)
+            (target / "train.json").write_text("old")
 
 
 @traced
@@ -109,12 +134,12 @@ def test_26_27_whichever_write_of_a_scoring_fails_it_is_gone_on_with(fault, mode
             (folder / "out.zst").unlink()
 
 
-@pytest.mark.parametrize("moments", [2, pytest.param(30, marks=pytest.mark.sweep)])
-def test_30_killed_at_any_moment_a_scoring_becomes_what_it_would_have_been(moments, model, corpus, tmp_path):
-    dice, began = random.Random(moments), time.monotonic()
+@pytest.mark.sweep
+def test_30_killed_at_any_moment_a_scoring_becomes_what_it_would_have_been(model, corpus, tmp_path):
+    dice, began = random.Random(0), time.monotonic()
     whole = prune("score", "--model", model, corpus).stdout
     took = time.monotonic() - began
-    for _ in range(moments):
+    for _ in range(20):
         arguments = command("score", "--resume", "--model", model, corpus, "-o", tmp_path / "out.zst")
         with subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
             time.sleep(dice.uniform(0.6, 1) * took)
@@ -128,19 +153,34 @@ def test_30_killed_at_any_moment_a_scoring_becomes_what_it_would_have_been(momen
 @pytest.mark.sweep
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_30_44_stopped_at_any_moment_a_training_ends_with_the_same_weights(number, training, tmp_path):
-    assert status_of(*training, tmp_path / "whole") == 0
-    dice = random.Random(int(number))
-    for turn in range(15):
+    dice, began = random.Random(int(number)), time.monotonic()
+    prune(*training, tmp_path / "whole")
+    took = time.monotonic() - began
+    for turn in range(8):
         run = tmp_path / f"run-{turn}"
         for _ in range(2):
             with subprocess.Popen(command(*training, run), cwd=ROOT, stderr=subprocess.PIPE) as process:
-                time.sleep(dice.uniform(3, 9))
+                time.sleep(dice.uniform(0.5, 1) * took)
                 process.send_signal(number)
                 said = process.stderr.read()
             assert process.returncode in (0, 73, -number, 75), said
         if not run.exists():
             assert status_of(*training, run) == 0
         assert weights(run) == weights(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("sizes", [[16, 76, 100, 160], pytest.param(range(4, 260, 6), marks=pytest.mark.sweep)], ids=["some", "all"])
+def test_26_44_a_disk_that_fills_up_anywhere_in_a_training_costs_what_did_not_fit(sizes, training, tmp_path, here):
+    here(*training, tmp_path / "whole")
+    for kilobytes in sizes:
+        with small_disk(tmp_path / "disk", f"{kilobytes}k") as disk:
+            said = here(*training, disk / "run", status=74).stderr.decode()
+            assert re.fullmatch(rf"prune-cli train: {disk}/run\.partial\S*: .*(No space left on device|disk full).*\n", said), kilobytes
+            subprocess.run(["mount", "-o", "remount,size=10m", str(disk)], check=True)
+            here(*training, disk / "run")
+            assert weights(disk / "run") == weights(tmp_path / "whole")
+            assert remains(disk) == {"run"}
+            gc.collect()  # what the failed run has mapped would keep the disk mounted
 
 
 def test_44_a_disk_that_is_full_when_a_checkpoint_is_written_costs_that_checkpoint(training, tmp_path, here):
@@ -158,7 +198,7 @@ def test_44_a_disk_that_is_full_when_a_checkpoint_is_written_costs_that_checkpoi
     assert weights(tmp_path / "run") == weights(tmp_path / "whole")
 
 
-def test_44_score_in_a_cron_jobs_surroundings_says_nothing(model, tmp_path):
+def test_44_score_in_a_cron_jobs_surroundings_says_nothing(model, tmp_path, here):
     """No HOME, no locale, no terminal, a folder for caches that cannot be: the libraries' bars and warnings stay away, too."""
     bare = {"PATH": "/usr/bin:/bin", "LANG": "C", "PYTHONPATH": str(ROOT), "HF_HOME": "/proc/nowhere", "TMPDIR": str(tmp_path)}
     text = lines([{"text": "a text"}])
@@ -166,7 +206,7 @@ def test_44_score_in_a_cron_jobs_surroundings_says_nothing(model, tmp_path):
         command("score", "--plain", "--model", model), env=bare, input=text, cwd="/", capture_output=True, start_new_session=True
     )
     assert (done.returncode, done.stderr) == (0, b"")
-    assert done.stdout == prune("score", "--plain", "--model", model, stdin=text).stdout
+    assert done.stdout == here("score", "--plain", "--model", model, stdin=text).stdout
 
 
 @traced
