@@ -191,7 +191,7 @@ class _Synced(Output):
     def write(self, data: bytes | memoryview) -> None:
         super().write(data)
         if self.written - self.sent >= SENT:  # what is not on the disk yet cannot leave memory; asked to, it is written
-            with suppress(OSError):  # a hint
+            with suppress(OSError, AttributeError):  # a hint, which not every system takes
                 os.posix_fadvise(self.descriptor, self.sent, self.written - self.sent, os.POSIX_FADV_DONTNEED)
             self.sent = self.written
 
