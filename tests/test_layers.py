@@ -11,7 +11,7 @@ from .conftest import ROOT
 
 PACKAGE = ROOT / "prune_cli"
 FLOORS = [
-    "errors sizes terminal recipes __init__",
+    "errors sizes terminal recipes reference __init__",
     "io",
     "kernels head safety pieces pretrained layers encoding loading model correlation cuts tally places",
     "metrics",

@@ -37,11 +37,16 @@ class Document:
 def main(clean: Path, directory: Path) -> None:
     """Write both streams and say what is in them."""
     directory.mkdir(parents=True, exist_ok=True)
+    training, heldout = streams(clean)
+    _write(directory / "training.jsonl", [document for document in training for _ in range(COPIES[document.source])])
+    _write(directory / "heldout.jsonl", heldout)
+
+
+def streams(clean: Path) -> tuple[list[Document], list[Document]]:
+    """What is trained on, each document once, and what is held out."""
     documents = [part for document in whole(read(clean)) for part in parts(document)]
     held = held_out(documents)
-    copies = [document for document in documents if document.work not in held for _ in range(COPIES[document.source])]
-    _write(directory / "training.jsonl", copies)
-    _write(directory / "heldout.jsonl", [document for document in documents if document.work in held])
+    return [one for one in documents if one.work not in held], [one for one in documents if one.work in held]
 
 
 def read(clean: Path) -> Iterator[Document]:
