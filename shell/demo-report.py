@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Say what the demo did: `demo-report.py DIRECTORY`, the ranked pool as plain JSON Lines on standard input.
 
-It prints what each cut kept, how the scores lie and where they were cut, and what the models reach on both tests.
+It prints what each cut kept, how the scores lie and where they were cut, how far the shipped reference model agrees, and what the
+models reach on both tests.
 """
 
 import json
@@ -9,12 +10,14 @@ import math
 import sys
 from collections import Counter
 from pathlib import Path
+from statistics import correlation, median
 from typing import Any
 
 ARMS = ("all", "random", "bottom", "middle", "top")
 SOURCES = ("topics", "docstrings", "comments", "licences", "code", "tables")
 PROSE = SOURCES[:3]
 TESTS = ("mixed", "prose")
+SCORES = {"ours": "perplexity", "shipped": "shipped_perplexity"}
 ROWS = 24
 WIDTH = 50
 CLOSING = """\
@@ -32,7 +35,8 @@ def main() -> None:
     kept = {arm: pool if arm == "all" else records(read(directory / f"{arm}.jsonl")) for arm in ARMS}
     passes = {arm: json.loads(read(directory / f"run-{arm}" / "train.json"))["summary"]["passes"] for arm in ARMS}
     results = records(read(directory / "results.jsonl"))
-    print("\n".join([*cuts(kept, passes), "", *histogram(pool, kept["middle"]), "", *outcome(results), "", CLOSING]))
+    parts = [cuts(kept, passes), histogram(pool, kept["middle"]), agreement(pool), outcome(results), [CLOSING]]
+    print("\n\n".join("\n".join(part) for part in parts))
 
 
 def read(path: Path) -> str:
@@ -106,6 +110,28 @@ def quantile(scored: list[tuple[float, int, bool]], share: float) -> float:
 def bin_of(score: float, low: float, high: float) -> int:
     """The row of a score; what lies outside goes to the first or the last."""
     return min(ROWS - 1, max(0, int((score - low) / (high - low) * ROWS)))
+
+
+def agreement(pool: list[Record]) -> list[str]:
+    """Where each source lies for our reference model and for the shipped one, and the correlation of their rankings."""
+    scored = [record for record in pool if record["perplexity"] is not None and record["shipped_perplexity"] is not None]
+    found = {name: ranks([record[field] for record in scored]) for name, field in SCORES.items()}
+    lines = [
+        "Where each source lies for the model trained above and for the shipped one: median rank, 0 the lowest perplexity, 1 the highest"
+    ]
+    lines += [f"{'model':8}" + "".join(f"{source:>11}" for source in SOURCES)]
+    for name, places in found.items():
+        of_source = {source: [place for place, r in zip(places, scored, strict=True) if r["source"] == source] for source in SOURCES}
+        lines.append(f"{name:8}" + "".join(f"{median(of_source[one]):11.2f}" if of_source[one] else f"{'-':>11}" for one in SOURCES))
+    return [*lines, f"Spearman's correlation of the two rankings is {correlation(found['ours'], found['shipped']):.2f}."]
+
+
+def ranks(scores: list[float]) -> list[float]:
+    """Each score's place among all, between 0 and 1."""
+    places = [0.0] * len(scores)
+    for place, index in enumerate(sorted(range(len(scores)), key=scores.__getitem__)):
+        places[index] = (place + 0.5) / len(scores)
+    return places
 
 
 def outcome(results: list[Record]) -> list[str]:

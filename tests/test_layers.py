@@ -11,7 +11,7 @@ from .conftest import ROOT
 
 PACKAGE = ROOT / "prune_cli"
 FLOORS = [
-    "errors sizes terminal recipes reliability __init__",
+    "errors sizes terminal recipes reliability reference __init__",
     "io",
     "kernels head safety pieces pretrained layers fast_training encoding loading model preparing processes learning held_out checkpoints"
     " hardware correlation agreement classifier cuts tally places resampling fairness",

@@ -13,7 +13,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Annotated, Any
 from zlib import crc32
 
-from .. import metrics, terminal
+from .. import metrics, reference, terminal
 from ..errors import UsageError
 from . import options
 from .options import Files, GroupBy, Model, Overwrite, Prefix, Streams, TextField, expanded, option
@@ -166,7 +166,13 @@ class Models:
 
     model: Annotated[
         list[str] | None,
-        option("--model", metavar="PATH|HUB_ID", envvar="PRUNE_CLI_MODEL", help="The language model that scores; repeat for an ensemble."),
+        option(
+            "--model",
+            metavar="PATH|HUB_ID",
+            envvar="PRUNE_CLI_MODEL",
+            help="The language model that scores; repeat for an ensemble.",
+            show_default="a small one of our own",
+        ),
     ] = None
     against: Annotated[str | None, option("--against", metavar="PATH|HUB_ID", help="The second model of a two-model score.")] = None
     per_model: Annotated[bool, option("--per-model", help="Write each model's own score, too: perplexity_1, perplexity_2, ...")] = False
@@ -183,9 +189,7 @@ class Models:
             raise UsageError("no metric uses --against", remedy="for example -m excess_loss")
         if not any(metric.needs_model for metric in chosen):
             return []
-        if not self.model:
-            raise UsageError("no model to score with", remedy="name one with --model PATH")
-        return [*self.model, *([self.against] if self.against else [])]
+        return [*(self.model or [str(reference.DIRECTORY)]), *([self.against] if self.against else [])]
 
 
 @dataclass(frozen=True)
@@ -260,8 +264,9 @@ def score(
     Adds one field per metric and `nll_sum`, `n_scored`, `n_bytes`. Order is kept; results are written as they come, a few
     hundred records at a time. With --resume a run that was stopped, however it was, is gone on with by the same command, and
     its output becomes what it would have been. The outputs of --shard 1/N to N/N put after one another (`cat`) are a stream.
+    Without --model a small one scores that comes with the package, for trying out and triage.
 
-    Example: prune-cli score --model ./reference corpus.jsonl.zst -o scored.jsonl.zst --resume
+    Example: prune-cli score --model ./gpt2 corpus.jsonl.zst -o scored.jsonl.zst --resume
     """
     from ..io.scores import Layout, counts, names
     from ..io.seen import Seen
