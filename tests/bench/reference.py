@@ -28,7 +28,7 @@ from .reference_data import Document, streams
 from .timing import OURS, compare
 
 ORDER = 5  # bytes that the character model looks back
-MOST = 500  # records of a source of the web corpus
+MOST = 100  # records of a source of the web corpus
 TRIVIAL: dict[str, Callable[[str], float]] = {
     "length": len,
     "share of letters": lambda text: sum(map(str.isalpha, text)) / len(text),
