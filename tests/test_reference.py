@@ -47,11 +47,11 @@ def test_it_scores_where_no_model_is_named(here):
 
 
 def test_an_option_or_the_environment_names_another(here, tmp_path, monkeypatch):
-    other = tmp_path / "another"
+    other = tmp_path / "another one"
     shutil.copytree(reference.DIRECTORY, other)
-    assert head(here("score", "--model", other, stdin=lines([{"text": PROSE}])).stdout)["names"] == ["another"]
+    assert head(here("score", "--model", other, stdin=lines([{"text": PROSE}])).stdout)["names"] == ["another one"]
     monkeypatch.setenv("PRUNE_CLI_MODEL", str(other))
-    assert head(here("score", stdin=lines([{"text": PROSE}])).stdout)["names"] == ["another"]
+    assert head(here("score", stdin=lines([{"text": PROSE}])).stdout)["names"] == ["another one"]
 
 
 def test_it_needs_no_network_and_no_home():

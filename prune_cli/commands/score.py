@@ -169,9 +169,8 @@ class Models:
         option(
             "--model",
             metavar="PATH|HUB_ID",
-            envvar="PRUNE_CLI_MODEL",
             help="The language model that scores; repeat for an ensemble.",
-            show_default="a small one of our own",
+            show_default="PRUNE_CLI_MODEL, or a small one of our own",
         ),
     ] = None
     against: Annotated[str | None, option("--against", metavar="PATH|HUB_ID", help="The second model of a two-model score.")] = None
@@ -189,7 +188,8 @@ class Models:
             raise UsageError("no metric uses --against", remedy="for example -m excess_loss")
         if not any(metric.needs_model for metric in chosen):
             return []
-        return [*(self.model or [str(reference.DIRECTORY)]), *([self.against] if self.against else [])]
+        models = self.model or [os.environ.get("PRUNE_CLI_MODEL") or str(reference.DIRECTORY)]
+        return [*models, *([self.against] if self.against else [])]
 
 
 @dataclass(frozen=True)
@@ -302,8 +302,7 @@ def score(
     if tally.finished:
         log.info("%d outputs were finished before", tally.finished)
     if tally.seen:
-        fault = "%s of %s documents were in the training data of %s: their scores are lower than those of documents it has not seen"
-        log.warning(fault, f"{tally.seen:,}", f"{tally.records:,}", corpus.seen.names)
+        log.warning(corpus.seen.words(tally.seen, tally.records))
     terminal.closing(tally.closing(), quiet=streams.quiet)
     streams.account(*sources)
 

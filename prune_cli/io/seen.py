@@ -25,6 +25,11 @@ class Seen:
         ours = np.fromiter(map(content_hash, contents), np.uint64, len(contents))
         return int(np.count_nonzero(np.any([is_known(ours, theirs) for theirs in self._hashes], axis=0)))
 
+    def words(self, found: int, records: int) -> str:
+        """What there is to say where so many of the records were seen."""
+        known = f"{found:,} of {records:,} documents were in the training data of {self.names}"
+        return f"{known}: their scores are lower than those of documents it has not seen"
+
 
 def _hashes(path: Path) -> Hashes:
     try:
