@@ -184,7 +184,7 @@ def speed(path: Path, shared: Path) -> None:
     results = compare(commands, runs=5)
     beyond = results["first score"].median - results["imports"].median
     print(
-        f"first score: {results['first score'].median:.2f} s, {beyond:.2f} s beyond importing torch and what transformers has of such a model",
+        f"first score: {results['first score'].median:.2f} s, {beyond:.2f} s beyond its imports",
         flush=True,
     )
 
