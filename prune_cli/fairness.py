@@ -7,8 +7,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-DESCRIPTION = "train.json"
+from .recipes import DESCRIPTION
+
 TESTED = ("documents",)  # what a comparison is about
+BESIDE = ("held_out", "train_tokenizer")  # what was only watched, and how a tokenizer came about, whose hash is there, too
 SEEDS = ("seed", "data_seed")
 PROTOCOL = ("bos", "context", "stride", "dtype")
 SHOWN = 12  # characters of a hash
@@ -52,7 +54,7 @@ def _unlike(one: Named, another: Named, seeds: bool) -> Iterator[str]:
         yield f"{name} and {other} were evaluated in unlike ways: {protocol}"
     run, other_run = made.get("training"), other_made.get("training")
     if run and other_run:
-        passed_over = (*TESTED, *(() if seeds else SEEDS))
+        passed_over = (*TESTED, *BESIDE, *(() if seeds else SEEDS))
         if trained := _differences(run, other_run, [key for key in run | other_run if key not in passed_over]):
             yield f"{name} and {other} differ in more than their data: {trained}"
 

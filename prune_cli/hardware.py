@@ -1,6 +1,7 @@
-"""How fast a device multiplies matrices: what the speed of a model is held against."""
+"""What a device multiplies matrices in, and how fast: what the speed of a model is held against."""
 
 import time
+from typing import Any
 
 import torch
 
@@ -21,6 +22,14 @@ CARDS = {
     "RTX 3090": 71e12,
 }
 SIDE, SECONDS = 1024, 0.15  # of the matrices that a processor multiplies, and for how long
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether it is native: emulated it is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older torch cannot tell
+    return any(present for name, present in capabilities.items() if name.endswith("bf16"))
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:

@@ -23,19 +23,21 @@ def head_loss(hidden: Tensor, weight: Tensor, targets: Tensor, scale: float) -> 
     The products run in the type of `hidden`, the softmax and the sum in float32. The gradients are made in the forward pass,
     while the logits are there: computing them again would cost a quarter of the head's work, keeping them N × V numbers.
     """
-    return _HeadLoss.apply(hidden, weight, targets, scale)  # type: ignore[no-any-return, no-untyped-call]
+    return _HeadLoss.apply(hidden, weight, targets, scale, torch.is_grad_enabled())  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _HeadLoss(torch.autograd.Function):
     @staticmethod
-    def forward(context: Any, hidden: Tensor, weight: Tensor, targets: Tensor, scale: float) -> Tensor:
+    def forward(context: Any, hidden: Tensor, weight: Tensor, targets: Tensor, scale: float, learning: bool) -> Tensor:
         matrix = weight.to(hidden.dtype)
-        of_hidden, of_weight = torch.empty_like(hidden), torch.zeros_like(weight)
+        of_hidden, of_weight = (torch.empty_like(hidden), torch.zeros_like(weight)) if learning else (hidden, weight)
         total = torch.zeros((), device=hidden.device)
         for start in range(0, len(hidden), ROWS):
             rows, wanted = hidden[start : start + ROWS], targets[start : start + ROWS, None]
             logs = torch.log_softmax(rows @ matrix.T, -1, dtype=torch.float32)
             total -= logs.gather(1, wanted).sum()
+            if not learning:
+                continue
             slope = logs.exp_().scatter_add_(1, wanted, torch.full_like(wanted, -1, dtype=logs.dtype))
             slope = slope.to(hidden.dtype)
             of_hidden[start : start + ROWS] = slope @ matrix
@@ -45,10 +47,10 @@ class _HeadLoss(torch.autograd.Function):
         return total * scale
 
     @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         of_hidden, of_weight = context.saved_tensors
         factor = gradients[0] * context.scale
-        return of_hidden * factor, of_weight * factor, None, None
+        return of_hidden * factor, of_weight * factor, None, None, None
 
 
 def causal_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:

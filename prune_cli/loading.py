@@ -19,6 +19,7 @@ from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from .errors import ConfigurationError, OutOfMemoryError, UnavailableError, UsageError
+from .hardware import has_bfloat16
 from .layers import make_fast
 from .safety import check_directory, is_local
 
@@ -162,17 +163,9 @@ def _resolve(settings: Settings, config: Any, name: str) -> Settings:
     stride = settings.stride or context
     if stride > context:
         raise UsageError(f"a stride of {stride} passes over tokens: the context is {context}", place="--stride")
-    dtype = settings.dtype if settings.dtype != "auto" else "bfloat16" if _has_bfloat16(device) else "float32"
+    dtype = settings.dtype if settings.dtype != "auto" else "bfloat16" if has_bfloat16(torch.device(device)) else "float32"
     batch_tokens = settings.batch_tokens or BATCH_TOKENS[torch.device(device).type]
     return replace(settings, device=device, dtype=dtype, context=context, stride=stride, batch_tokens=batch_tokens)
-
-
-def _has_bfloat16(device: str) -> bool:
-    """Whether it is native: emulated it is slower than float32."""
-    if device != "cpu":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older torch cannot tell
-    return any(present for name, present in capabilities.items() if name.endswith("bf16"))
 
 
 def _check_vocabulary(tokenizer: Any, size: int, name: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from .errors import ConfigurationError, NoInputError, UsageError
 
+DESCRIPTION = "train.json"  # in a run: what it was trained with
 SHAPE = ("layers", "width", "heads", "context")
 PRESETS: Mapping[str, Mapping[str, float]] = {
     "tiny": {"layers": 4, "width": 256, "heads": 4, "context": 512, "lr": 2e-3, "batch_tokens": 16 << 10},

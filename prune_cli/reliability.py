@@ -28,7 +28,7 @@ PROMISES = {
     "The same records give the same output, however they are cut into files and frames, with any memory and any number of threads.": (
         "tests/faults/test_round_trips.py::test_any_split_into_files_frames_and_formats_gives_the_same_output"
     ),
-    "No input, however hostile, takes more memory than a limit that an option names.": (
+    "No line, window, frame or table, however hostile, takes more memory than a limit that an option names.": (
         "tests/faults/test_01_to_10_compressed_stream.py::test_10_ten_gigabytes_of_one_line_from_less_than_a_megabyte"
     ),
 }

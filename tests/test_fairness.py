@@ -32,6 +32,10 @@ def test_runs_that_differ_in_their_documents_alone_are_compared_without_a_word()
     assert found([made("a", documents="x")], [made("b", documents="y")]) == []
 
 
+def test_what_was_only_watched_and_how_a_tokenizer_came_about_are_no_differences():
+    assert found([made("a", held_out="h", train_tokenizer=None)], [made("b", held_out=None, train_tokenizer=400)]) == []
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("tokenizer", "u"), ("model", "n"), ("seed", 1), ("data_seed", 1), ("batch", 4), ("steps", 99), ("schedule", "linear")],

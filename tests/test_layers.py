@@ -14,7 +14,7 @@ FLOORS = [
     "errors sizes terminal recipes reliability reference __init__",
     "io",
     "kernels head safety pieces pretrained layers fast_training encoding loading model preparing processes learning held_out checkpoints"
-    " hardware correlation agreement classifier cuts tally places resampling fairness",
+    " hardware correlation agreement throughput classifier cuts tally places resampling fairness",
     "metrics",
     "stages engines",
     "commands",

@@ -54,6 +54,11 @@ def test_an_option_or_the_environment_names_another(here, tmp_path, monkeypatch)
     assert head(here("score", stdin=lines([{"text": PROSE}])).stdout)["names"] == ["another one"]
 
 
+def test_per_model_counts_it_too(here):
+    [record] = records(here("score", "--per-model", stdin=lines([{"text": PROSE}])).stdout)
+    assert record["perplexity_1"] == record["perplexity"]
+
+
 def test_it_needs_no_network_and_no_home():
     out = prune("score", stdin=lines([{"text": PROSE}]), env={"PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1"}).stdout
     assert records(out)[0]["perplexity"] > 1

@@ -4,10 +4,9 @@ import json
 import logging
 import os
 import re
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,13 +14,14 @@ from zlib import crc32
 
 from .. import metrics, reference, terminal
 from ..errors import UsageError
+from ..throughput import Throughput
 from . import options
 from .options import Files, GroupBy, Model, Overwrite, Prefix, Streams, TextField, expanded, option
 
 if TYPE_CHECKING:
     from ..io.documents import Document
     from ..io.files import Input, Output
-    from ..io.records import Record, Source
+    from ..io.records import Source
     from ..io.scores import Layout
     from ..io.seen import Seen
     from ..io.sink import Sink
@@ -108,56 +108,6 @@ class Work:
         if self.summary:
             with files.create(self.summary, force=force) as output:
                 output.write(json.dumps(content).encode() + b"\n")
-
-
-@dataclass
-class Tally:
-    """What this run has done so far; `resumed` records and `finished` outputs were there before it."""
-
-    records: int = 0
-    nulls: int = 0
-    tokens: int = 0
-    bytes: int = 0
-    resumed: int = 0
-    outputs: int = 0
-    finished: int = 0
-    seen: int = 0  # records that a model was trained on
-    flops: float = 0.0
-    self_check: float | None = None  # the largest relative difference that was found
-    scoring: float = 0.0  # seconds
-    started: float = field(default_factory=time.perf_counter)
-
-    def begin(self) -> None:
-        """Scoring begins: what was loaded and passed over until now took another kind of time."""
-        self.since = time.perf_counter()
-
-    def add(self, records: "list[Record]", fields: "list[dict[str, Any]]", spent: "Callable[[dict[str, int]], float]") -> None:
-        now = time.perf_counter()
-        self.scoring, self.since = self.scoring + now - self.since, now
-        nulls, tokens = sum(record.null for record in records), sum(new.get("n_scored", 0) for new in fields)
-        self.flops += spent({"records": len(records), "nulls": nulls, "tokens": tokens})
-        self.records += len(records)
-        self.nulls += nulls
-        self.tokens += tokens
-        self.bytes += sum(new.get("n_bytes") or 0 for new in fields)
-
-    @property
-    def rate(self) -> float:
-        """Tokens a second."""
-        return self.tokens / self.scoring if self.scoring else 0.0
-
-    def progress(self) -> str:
-        return f"{self.records:,} records  {self.rate:,.0f} tokens/s"
-
-    def closing(self) -> str:
-        checked = f"; self-check: {self.self_check:.1e} at most" if self.self_check is not None else ""
-        resumed = f"; {self.resumed:,} were there before" if self.resumed else ""
-        finished = f"; {self.finished} of {self.finished + self.outputs} outputs were finished before" if self.finished else ""
-        return f"scored {self.records:,} records, {self.tokens:,} tokens ({self.rate:,.0f} a second){checked}{resumed}{finished}"
-
-    def summary(self) -> dict[str, Any]:
-        counts = {name: value for name, value in vars(self).items() if name not in ("scoring", "started", "since")}
-        return counts | {"seconds": time.perf_counter() - self.started, "tokens_per_second": self.rate}
 
 
 @dataclass(frozen=True)
@@ -274,10 +224,10 @@ def score(
     chosen = [metrics.load(name) for name in dict.fromkeys(metric or ["perplexity"])]
     wanted = models.named(chosen)
     rehearsal.check(bool(wanted), work)
-    fields = names([(one.name, one.needs_model) for one in chosen], len(models.model or []) if models.per_model else 0)
+    fields = names([(one.name, one.needs_model) for one in chosen], len(wanted) - bool(models.against) if models.per_model else 0)
     layout = Layout(fields, counts(bool(wanted), models.against is not None), prefix, group_by, work.fields)
     corpus = Corpus(text_field, group_by, overwrite, layout, Seen(wanted))
-    scorer, tally, sources, how = cache(partial(_load, models, chosen, wanted, running)), Tally(), list["Source"](), dict[str, Any]()
+    scorer, tally, sources, how = cache(partial(_load, models, chosen, wanted, running)), Throughput(), list["Source"](), dict[str, Any]()
     with ExitStack() as closed, streams.inputs("score", files) as (inputs, bar):
         work.check(inputs, streams)
         if rehearsal.dry_run:
@@ -330,7 +280,7 @@ def _score(
     output: "Output",
     sink: "Sink",
     scoring: "Scoring",
-    tally: Tally,
+    tally: Throughput,
     bar: terminal.Progress,
     self_check: int | None,
 ) -> None:

@@ -266,7 +266,8 @@ class _Decoder:
             return None
         if (block.ends - starts > self.reading.max_line).any():
             return None
-        if any(bytes(block.text).count(literal) > count for literal in self.searched):
+        searchable = bytes(block.text) if self.searched else b""  # a view is not
+        if any(searchable.count(literal) > count for literal in self.searched):
             return None
         self.came = 0
         try:

@@ -27,19 +27,19 @@ from torch import Tensor
 from .. import __version__, checkpoints, preparing, pretrained, safety
 from ..errors import ConfigurationError, DataError, UsageError
 from ..fast_training import make_fast
-from ..hardware import matrix_rate
+from ..hardware import has_bfloat16, matrix_rate
 from ..held_out import mean_loss
 from ..io import folders, tokens
 from ..learning import BETAS, CLIP, DECAY, EPSILON, Learner, Loss, adamw, learn
 from ..preparing import Corpus, Documents
 from ..pretrained import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 from ..processes import ALONE, Processes
-from ..recipes import HARMLESS, Plan, Recipe, Settings, choose, learning_rate, plan
+from ..recipes import DESCRIPTION, HARMLESS, Plan, Recipe, Settings, choose, learning_rate, plan
 
 MANY_PASSES = 4  # Muennighoff et al. 2023: up to here a repeated token is nearly as good as a fresh one
 CPU_TOKENS = 4096  # through the model at a time: from 2,048 to 16,384 the speed is the same, the memory is not
 GPU_TOKENS = 64 << 10
-DESCRIPTION, METRICS = "train.json", "metrics.jsonl"
+METRICS = "metrics.jsonl"
 RESULTS = ("limit", "loss", "held_out_loss")  # of a summary: what is not known before
 NAMED = 20  # documents of a batch that an error lists
 
@@ -187,11 +187,7 @@ def _dtype(name: str, device: torch.device) -> torch.dtype:
     """What products are computed in; bfloat16 by itself only where the processor multiplies it."""
     if name != "auto":
         return torch.bfloat16 if name == "bfloat16" else torch.float32
-    if device.type == "cuda":
-        has = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        has = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if has else torch.float32
+    return torch.bfloat16 if has_bfloat16(device) else torch.float32
 
 
 def _run(job: Job) -> dict[str, Any]:

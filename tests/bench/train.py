@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from prune_cli import pretrained
+from prune_cli.hardware import matrix_rate
 
 from .score import limit
 from .timing import OURS, run
@@ -26,7 +27,6 @@ TYPES = ("bfloat16", "float32")
 MEDIUM = {"n_layer": 8, "n_embd": 512, "n_head": 8, "n_positions": 512, "vocab_size": 8192}  # 30 M parameters
 WIDE = {**MEDIUM, "n_positions": 1024, "vocab_size": 50_257}
 PRESET = {"n_layer": 12, "n_embd": 768, "n_head": 12, "n_positions": 2048, "vocab_size": 51_200}  # 124m
-CARD_RATE = 989e12  # FLOPs a second of an H100 in bfloat16, dense
 Result = tuple[float, int]  # tokens a second, and the most resident memory of the process in bytes
 
 
@@ -83,9 +83,8 @@ def card(scratch: Path) -> None:
     """The 124m preset, compiled, as a share of what the card is sold as."""
     prepare(scratch, PRESET, 256)
     rate, _ = run_ours(scratch, 512 << 10, "bfloat16", steps=10)
-    print(
-        f"{torch.cuda.get_device_name()}: {rate:,.0f} tokens/s, {6 * parameters(PRESET) * rate / CARD_RATE:.2f} of {CARD_RATE:.3g} FLOP/s"
-    )
+    flops, sold = 6 * parameters(PRESET) * rate, matrix_rate(torch.device("cuda"), torch.bfloat16)
+    print(f"{torch.cuda.get_device_name()}: {rate:,.0f} tokens/s, {flops:.3g} of {sold:.3g} FLOP/s")
 
 
 # What is run
