@@ -9,6 +9,7 @@ from torch import Tensor
 
 from . import pretrained, processes
 from .errors import ConfigurationError, OutOfMemoryError
+from .loading import is_out_of_memory
 from .pretrained import PreTrainedModel
 from .processes import ALONE, Processes
 
@@ -49,14 +50,14 @@ def loss(learner: Learner, blocks: Tensor, scale: float) -> Tensor:
     return found
 
 
-def adamw(model: PreTrainedModel) -> torch.optim.Optimizer:
+def adamw(model: torch.nn.Module, betas: tuple[float, float] = BETAS, decay: float = DECAY) -> torch.optim.Optimizer:
     """AdamW (Loshchilov & Hutter 2019), its decay on matrices alone."""
     parameters = list(model.parameters())
     groups = [
-        {"params": [each for each in parameters if each.ndim >= 2], "weight_decay": DECAY},
+        {"params": [each for each in parameters if each.ndim >= 2], "weight_decay": decay},
         {"params": [each for each in parameters if each.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, betas=BETAS, eps=EPSILON, fused=True)
+    return torch.optim.AdamW(groups, betas=betas, eps=EPSILON, fused=True)
 
 
 def learn(learner: Learner, batch: Tensor, rate: float, size: int | None = None) -> tuple[float, float]:
@@ -88,8 +89,8 @@ def _gradients(learner: Learner, batch: Tensor, size: int) -> float:
     while True:
         try:
             return _accumulate(learner, batch, size)
-        except (RuntimeError, MemoryError) as error:  # torch's own is a RuntimeError, and on a CPU nothing more
-            if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and "allocate memory" not in str(error):
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
                 raise
             if learner.rows == 1 or learner.shared:
                 fault = f"{learner.rows} blocks at a time do not fit in memory"

@@ -96,3 +96,7 @@ def test_damaged_streams_are_refused(options, tmp_path, here):
         victim.write_bytes(broken)
         assert status_of("train", *options, "-o", tmp_path / "run", victim) == 65, what
         assert not (tmp_path / "run").exists()
+
+
+def test_a_single_process_has_nothing_to_divide_a_model_among(options, tmp_path, here):
+    assert b"--fsdp divides a model among the processes" in here("train", *options, "--fsdp", "-o", tmp_path / "run", stdin=CORPUS).stderr

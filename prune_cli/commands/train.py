@@ -1,6 +1,7 @@
 """prune-cli train"""
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from ..preparing import Corpus
     from ..recipes import Settings
     from ..stages.train import Summary
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,8 @@ def train(
 
     settings = Settings(**asdict(run), dtype=None if dtype is Dtype.auto else dtype.value, device=device)
     with started(device, sharded=fsdp) as processes:
+        if fsdp and processes.world == 1:
+            log.warning("--fsdp divides a model among the processes that torchrun starts: this is one, and has all of it")
         if not processes.is_first:  # who reads and speaks for all
             files, eval_data, reading = [os.devnull], eval_data and os.devnull, replace(reading, quiet=True)
         kept = replace(reading, expect_records=None).source("train", [eval_data], bar=False) if eval_data else nullcontext()

@@ -12,7 +12,6 @@ from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from ..classifier import Classifier, Floats, Ids, rows
 from ..errors import ConfigurationError
 from ..io.glue import TASKS, Data
 from ..kernels import keep_freed_memory
+from ..learning import EPSILON, adamw
 from ..loading import Loaded, versions
 from ..safety import directory_hash
 
@@ -32,7 +32,7 @@ METRICS: Mapping[str, tuple[str, ...]] = {  # GLUE's own; accuracy for the tasks
     "stsb": ("pearson", "spearman"),
     "qqp": ("accuracy", "f1"),
 }
-BETAS, EPSILON = (0.9, 0.999), 1e-8
+BETAS = (0.9, 0.999)
 
 Result = dict[str, Any]
 Known = Callable[[Result], Result | None]
@@ -150,7 +150,7 @@ def _run(job: Job, seed: int, report: Report) -> dict[str, Floats]:
     """Fine-tune, and predict the labels of each held-out part."""
     job.subject.loaded.network.load_state_dict(job.subject.start)
     model = Classifier(job.subject.loaded, len(TASKS[job.task].labels) or 1, job.protocol.deviation, seed)
-    optimizer = _optimizer(model, job.protocol)
+    optimizer = adamw(model, BETAS, job.protocol.decay)
     ids, labels = job.rows["train"], job.data.train.labels
     steps = job.protocol.steps(len(ids))
     for step, batch in enumerate(batches(len(ids), job.protocol, seed)):
@@ -163,15 +163,6 @@ def _run(job: Job, seed: int, report: Report) -> dict[str, Floats]:
         optimizer.zero_grad()
         report(1, f"{job.task}, seed {seed}: loss {loss:.3f}")
     return {part: model.predictions(job.rows[part]) for part in job.data.held_out}
-
-
-def _optimizer(model: Classifier, protocol: Protocol) -> torch.optim.Optimizer:
-    parameters = list(model.parameters())
-    groups = [
-        {"params": [each for each in parameters if each.ndim >= 2], "weight_decay": protocol.decay},
-        {"params": [each for each in parameters if each.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, betas=BETAS, eps=EPSILON, fused=True)
 
 
 def batches(examples: int, protocol: Protocol, seed: int) -> Iterator[NDArray[np.int64]]:
