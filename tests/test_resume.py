@@ -10,7 +10,6 @@ import resource
 import signal
 import struct
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -495,36 +494,3 @@ def test_on_a_terminal_there_is_progress_and_one_closing_line(model, corpus, tmp
     assert process.returncode == 0
     assert re.search(rb"120 records +[\d,]+ tokens/s", said)
     assert re.search(rb"scored 120 records, 1,090 tokens \([\d,]+ a second\)\s*$", said)
-
-
-# --- the recipe ---------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def every_gpu(tmp_path):
-    """Run the recipe with two processes on the processor, in an environment whose `prune-cli` is this checkout."""
-    installed = tmp_path / "bin" / "prune-cli"
-    installed.parent.mkdir()
-    installed.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m prune_cli "$@"\n')
-    installed.chmod(0o755)
-    environment = {**os.environ, "PATH": f"{installed.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "PROCESSES": "2"}
-
-    def run(*arguments: object, status: int = 0) -> bytes:
-        recipe = [str(ROOT / "shell" / "score-on-every-gpu"), *map(str, arguments)]
-        done = subprocess.run(recipe, env=environment, capture_output=True, timeout=120)
-        assert done.returncode == status, done.stderr.decode()
-        return done.stderr
-
-    return run
-
-
-def test_the_recipe_scores_shards_side_by_side_and_fails_if_one_fails(every_gpu, model, folder, tmp_path):
-    assert every_gpu(tmp_path / "new", "--model", model, *folder) == b""
-    assert left(tmp_path / "new") == {f"{name}.{part}-of-2.jsonl.zst" for name in "abc" for part in "12"}
-    found = [record["id"] for path in (tmp_path / "new").iterdir() for record in records(path.read_bytes())]
-    assert sorted(found) == sorted(record["id"] for record in CORPUS)
-    folder[0].write_bytes(b"oops\n")
-    (tmp_path / "new" / "a.1-of-2.jsonl.zst").unlink()
-    (tmp_path / "new" / "a.2-of-2.jsonl.zst").unlink()
-    assert b"a.jsonl.zst:1: not JSON" in every_gpu(tmp_path / "new", "--model", model, *folder, status=65)
-    assert b"usage: " in every_gpu(status=2)

@@ -1,0 +1,246 @@
+"""The recipes in shell/ run as they stand: cron, systemd, Slurm, one process a GPU, torchrun, GNU parallel, Parquet."""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+from .conftest import ROOT, lines, records, zstd
+
+SHELL = ROOT / "shell"
+SCRIPTS = sorted(
+    path for path in (*SHELL.iterdir(), ROOT / ".ci" / "run") if path.is_file() and path.read_bytes().startswith(b"#!/usr/bin/env bash")
+)
+CORPUS = [{"id": f"doc-{number}", "text": "lorem ipsum " * (number % 7 + 1)} for number in range(30)]
+RANDOM = ("-m", "random")  # numbers that want no model
+COMMANDS = {"prune-cli": "-m prune_cli", "torchrun": "-m torch.distributed.run", "python3": ""}
+SLURM = {  # runs the tasks of an array one after another, and then what waits for them
+    "srun": 'exec "$@"',
+    "sbatch": """
+        echo "$@" >>"$QUEUE"
+        if [ "$3" = --wrap ]; then sh -c "$4"; exit; fi
+        echo "17;cluster"
+        shift
+        parts=${1#--array=1-}
+        shift
+        for number in $(seq "$parts"); do
+            SLURM_ARRAY_JOB_ID=17 SLURM_ARRAY_TASK_ID=$number SLURM_ARRAY_TASK_COUNT=$parts "$@" >&2
+        done
+    """,
+}
+
+
+def needs(tool):
+    return pytest.mark.skipif(shutil.which(tool) is None, reason=f"{tool} is not installed")
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A folder with `prune-cli` where pip would put it for one user, and three files of a corpus."""
+    for name, module in COMMANDS.items():
+        install(tmp_path, name, f'exec "{sys.executable}" {module} "$@"')
+    (tmp_path / "corpus").mkdir()
+    for number, name in enumerate("abc"):
+        (tmp_path / "corpus" / f"{name}.jsonl.zst").write_bytes(zstd(lines(CORPUS[number * 10 : number * 10 + 10])))
+    return tmp_path
+
+
+def install(home, name, script):
+    path = home / ".local" / "bin" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def environment(home):
+    return {**os.environ, "PATH": f"{home}/.local/bin:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture
+def recipe(home, environment):
+    """Run a recipe, hold it to its exit status and return what it said, on either stream."""
+
+    def run(name, *arguments, status=0, **settings):
+        done = subprocess.run(
+            [SHELL / name, *map(str, arguments)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=120,
+            cwd=home,
+            env=environment | settings,
+        )
+        assert done.returncode == status, done.stdout.decode()
+        return done.stdout.decode()
+
+    return run
+
+
+def read(*paths):
+    return [record for path in paths for record in records(path.read_bytes())]
+
+
+def identities(*paths):
+    return sorted((record["id"] for record in read(*paths)), key=lambda name: int(name.removeprefix("doc-")))
+
+
+ALL = [record["id"] for record in CORPUS]
+
+
+@needs("shellcheck")
+def test_every_script_is_shellcheck_clean():
+    done = subprocess.run(["shellcheck", *SCRIPTS], capture_output=True, text=True)
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "name", ["score-nightly", "score-array.slurm", "score-on-every-gpu", "score-in-parallel", "score-parquet", "train-on-every-gpu"]
+)
+def test_a_recipe_without_arguments_says_its_usage(name, recipe):
+    assert recipe(name, status=2).startswith(f"usage: {name} ")
+
+
+def test_a_night_that_goes_well_says_nothing_and_the_next_scores_what_is_new(home, recipe):
+    assert recipe("score-nightly", "scored", *RANDOM, *home.glob("corpus/[ab].*")) == ""
+    first = (home / "scored" / "a.jsonl.zst").stat().st_ino
+    assert recipe("score-nightly", "scored", *RANDOM, *home.glob("corpus/*")) == ""
+    assert identities(*home.glob("scored/*.zst")) == ALL
+    assert (home / "scored" / "a.jsonl.zst").stat().st_ino == first
+
+
+def test_a_night_that_fails_says_why(home, recipe):
+    (home / "corpus" / "d.jsonl").write_text("oops\n")
+    assert "corpus/d.jsonl:1: not JSON" in recipe("score-nightly", "scored", *RANDOM, "corpus/a.jsonl.zst", "corpus/d.jsonl", status=65)
+    assert identities(home / "scored" / "a.jsonl.zst") == ALL[:10]
+
+
+def test_warnings_of_a_good_night_are_kept_and_not_mailed(home, recipe):
+    (home / "corpus" / "d.jsonl.zst").write_bytes(zstd(lines(CORPUS), write_checksum=False))
+    assert recipe("score-nightly", "scored", *RANDOM, "corpus/d.jsonl.zst") == ""
+    assert "warning: " in (home / "scored" / "score-nightly.log").read_text()
+
+
+def test_a_night_that_finds_the_last_one_at_work_leaves_silently(home, environment, recipe):
+    os.mkfifo(home / "slow.jsonl")
+    command = [SHELL / "score-nightly", "scored", *RANDOM, "slow.jsonl"]
+    with (
+        open(os.open(home / "slow.jsonl", os.O_RDWR), "wb") as slow,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=home, env=environment) as night,
+    ):
+        wait_for(home / "scored" / "slow.jsonl.zst.partial")
+        assert recipe("score-nightly", "scored", *RANDOM, "corpus/a.jsonl.zst", status=75) == ""
+        slow.write(lines(CORPUS))
+        slow.close()
+        assert night.communicate(timeout=60) == (b"", None)
+    assert night.returncode == 0
+    assert identities(*home.glob("scored/*.zst")) == ALL
+
+
+def wait_for(path):
+    deadline = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert path.exists()
+
+
+UNITS = [SHELL / "score-nightly.service", SHELL / "score-nightly.timer"]
+
+
+@needs("systemd-analyze")
+def test_systemd_understands_the_units(tmp_path):
+    verify = ["systemd-analyze", "verify", "--user", "--man=no", *UNITS]
+    done = subprocess.run(verify, capture_output=True, text=True, env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)})
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_the_unit_starts_scores_with_the_model_of_the_package(home):
+    [start] = [line.removeprefix("ExecStart=") for line in UNITS[0].read_text().splitlines() if line.startswith("ExecStart=")]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PRUNE_CLI_")}
+    done = subprocess.run(
+        shlex.split(start.replace("%h", str(home))), capture_output=True, timeout=120, env=environment | {"PYTHONPATH": str(ROOT)}
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert identities(*home.glob("scored/*.zst")) == ALL
+    assert all(record["perplexity"] > 1 for record in read(home / "scored" / "a.jsonl.zst"))
+
+
+def test_a_slurm_array_scores_parts_and_a_job_behind_it_ranks_them(home, recipe):
+    for name, script in SLURM.items():
+        install(home, name, script)
+    assert recipe("score-array.slurm", "a folder", *RANDOM, *home.glob("corpus/*"), PARTS="3", QUEUE=str(home / "queue")) == ""
+    array, ranking = (home / "queue").read_text().splitlines()
+    assert array.startswith("--parsable --array=1-3 ")
+    assert ranking.startswith("--dependency=afterok:17 ")
+    assert len(list(home.glob("a folder/*-of-3.jsonl.zst"))) == 9
+    ranked = read(home / "a folder" / "ranked.jsonl.zst")
+    assert [record["rank"] for record in ranked] == list(range(30))
+    assert {record["id"] for record in ranked} == set(ALL)
+
+
+def test_a_slurm_task_that_was_stopped_goes_into_the_queue_again(home, recipe):
+    install(home, "srun", "exit 75")
+    install(home, "scontrol", 'echo "$@"')
+    task = {"SLURM_ARRAY_JOB_ID": "17", "SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_TASK_COUNT": "3"}
+    assert recipe("score-array.slurm", "scored", *RANDOM, "corpus/a.jsonl.zst", status=75, **task) == "requeue 17_2\n"
+
+
+def test_one_process_a_gpu_scores_shards_and_fails_if_one_fails(home, recipe):
+    assert recipe("score-on-every-gpu", "scored", *RANDOM, *home.glob("corpus/*"), PROCESSES="2") == ""
+    assert {path.name for path in home.glob("scored/*")} == {f"{name}.{part}-of-2.jsonl.zst" for name in "abc" for part in "12"}
+    assert identities(*home.glob("scored/*")) == ALL
+    (home / "bad.jsonl").write_bytes(b"oops\n")
+    assert "bad.jsonl:1: not JSON" in recipe("score-on-every-gpu", "scored", *RANDOM, "bad.jsonl", PROCESSES="2", status=65)
+
+
+def test_torchrun_trains_in_two_processes(home, recipe):
+    (home / "shape.toml").write_text("layers = 1\nwidth = 16\nheads = 2\ncontext = 32\nbatch_tokens = 64\n")
+    options = ("--config", "shape.toml", "--train-tokenizer", 260, "--steps", 4, "--quiet")
+    assert recipe("train-on-every-gpu", "-o", "run", *options, *home.glob("corpus/*"), PROCESSES="2") == ""
+    assert json.loads((home / "run" / "train.json").read_text())["machine"]["processes"] == 2
+
+
+@pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="this machine has a GPU")
+@pytest.mark.parametrize("name", ["score-on-every-gpu", "train-on-every-gpu"])
+def test_without_a_gpu_the_processor_is_offered(name, recipe):
+    assert f"{name}: no GPU found; PROCESSES=N " in recipe(name, "-o", "run", "corpus/a.jsonl.zst", status=78)
+
+
+@needs("parallel")
+def test_gnu_parallel_scores_files_and_a_bad_one_keeps_none_from_it(home, recipe):
+    (home / "corpus" / "b b.jsonl").write_bytes(b"oops\n")
+    said = recipe("score-in-parallel", "a folder", *RANDOM, ":::", *sorted(home.glob("corpus/*")), status=1, PROCESSES="2")
+    assert "b b.jsonl:1: not JSON" in said
+    assert identities(*home.glob("a folder/*.zst")) == ALL
+
+
+@pytest.fixture
+def parquet(home):
+    """Two files of thirty rows."""
+    duckdb = pytest.importorskip("duckdb")
+    for name, numbers in {"a 1": "range(10)", "b": "range(10, 30)"}.items():
+        duckdb.sql(f"COPY (SELECT 'doc-' || i AS id, 'text' AS content, i / 4 AS n FROM {numbers} t(i)) TO '{home}/{name}.parquet'")
+    return ("*.parquet", *RANDOM, "--text-field", "content", "--resume", "-o", "scored.jsonl.zst")
+
+
+def test_parquet_is_scored_in_its_order(parquet, home, recipe):
+    recipe("score-parquet", *parquet)
+    scored = read(home / "scored.jsonl.zst")
+    assert [(record["id"], record["n"]) for record in scored] == [(f"doc-{number}", number / 4) for number in range(30)]
+
+
+def test_parquet_that_is_read_in_part_is_an_error(parquet, home, recipe):
+    install(home, "python3", f'"{sys.executable}" "$@" | head -n 20')
+    assert "20 records" in recipe("score-parquet", *parquet, status=65)
+    assert not (home / "scored.jsonl.zst").exists()
+
+
+def test_parquet_that_is_not_there_and_a_field_that_is_not_are_told_in_a_line(parquet, recipe):
+    [said] = recipe("score-parquet", *parquet, "--text-field", "x", status=65).splitlines()
+    assert "no field `x`" in said
+    assert 'No files found that match the pattern "no.parquet"' in recipe("score-parquet", "no.parquet", *parquet[1:], status=1)
