@@ -10,15 +10,10 @@ from typing import Annotated, NoReturn
 import typer
 from typer._click.exceptions import ClickException
 
-from . import __version__, terminal
+from . import __version__, screens, terminal
 from .commands import eval, pack, rank, score, slice, stat, train
 from .errors import InputOutputError, Interrupted, OutOfMemoryError, PruneError, SaidElsewhere, UsageError
 
-PIPELINE = """\b
-prune-cli score corpus/*.jsonl.zst | prune-cli rank --by tokens > ranked.jsonl.zst
-prune-cli slice --keep middle --frac 0.5 ranked.jsonl.zst > shard.jsonl.zst
-prune-cli train --preset 124m --tokenizer gpt2/ --steps 8000 -o run/ shard.jsonl.zst
-prune-cli eval run/ --against base/ --data test.jsonl.zst"""
 VERBS = (pack.pack, score.score, rank.rank, slice.slice, stat.stat, train.train, eval.eval)
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 OUT_OF_MEMORY = ("out of memory", "can't start new thread", "failed to map segment", "can't allocate memory")  # as libraries say it
@@ -26,13 +21,14 @@ DEPTH = 20_000  # of nested JSON: msgspec counts its own depth against the inter
 
 app = typer.Typer(
     name="prune-cli",
+    cls=screens.Group,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for verb in VERBS:
-    app.command(verb.__name__)(verb)
+    app.command(verb.__name__, cls=screens.Command)(verb)
 
 
 def _version(wanted: bool) -> None:
@@ -41,7 +37,7 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(help=f"Prune pretraining corpora for language models.\n\n{PIPELINE}")
+@app.callback()
 def options(
     version: Annotated[bool, typer.Option("--version", "-V", is_eager=True, callback=_version, help="Print the version and exit.")] = False,
 ) -> None:
@@ -68,7 +64,8 @@ def main() -> NoReturn:
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit status; a signal or a reader that left ends the process as such."""
-    name = next((argument for argument in arguments if not argument.startswith("-")), "")
+    first = next((argument for argument in arguments if not argument.startswith("-")), "")
+    name = first if first in {verb.__name__ for verb in VERBS} else ""
     terminal.configure(name)
     try:
         return _dispatch(arguments)
@@ -95,6 +92,8 @@ def _dispatch(arguments: list[str]) -> int:
     if not arguments:
         terminal.say(verbs.get_help(verbs.context_class(verbs, info_name="prune-cli")))
         return 2
+    if arguments[0] == "help":  # as git has it
+        arguments = [*arguments[1:2], "--help"]
     try:
         with verbs.make_context("prune-cli", list(arguments)) as context:  # its own main() would turn a broken pipe into status 1
             verbs.invoke(context)

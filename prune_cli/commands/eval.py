@@ -6,14 +6,14 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
 from .. import terminal
 from ..errors import CheckFailed, DataError, UsageError
 from .glue import Tuning
-from .options import Force, Model, OutputFile, Reading, TextField, expanded, option, processors
+from .options import RESULT, Force, Model, OutputFile, Reading, TextField, expanded, option, processors
 
 if TYPE_CHECKING:
     from ..io.files import Input, Output
@@ -22,6 +22,27 @@ if TYPE_CHECKING:
     from ..io.results import Heldout, Run, Task
     from ..model import LanguageModel
 
+COST = (
+    "Each model reads each test set once; numbers of each document stay in memory (some 160 bytes), the texts do not. Results come when "
+    "all is read. --glue fine-tunes, which takes minutes to hours a task."
+)
+EXAMPLES = (
+    ("Is a model better than another?", "prune-cli eval run/ base/ --against base/ --data test.jsonl.zst"),
+    (
+        "Is a recipe better than another? Three seeds of each:",
+        "prune-cli eval a1/ a2/ a3/ --against b1/ --against b2/ --against b3/ --data test.jsonl.zst",
+    ),
+    (
+        "Keep the numbers of each document, and compare them later without a model:",
+        "prune-cli eval run/ --data test.jsonl.zst --per-document run.jsonl.zst --resume",
+    ),
+    (
+        "Fail in a script where a model became worse by half a per cent:",
+        "prune-cli eval run/ --against base/ --data test.jsonl.zst --fail-if-worse 0.5 -o results.jsonl",
+    ),
+    ("Fine-tune on three tasks of GLUE:", "prune-cli eval run/ --glue glue/ --tasks sst2,mrpc,rte -o glue.jsonl --resume"),
+)
+
 Result = dict[str, Any]
 
 
@@ -29,15 +50,25 @@ Result = dict[str, Any]
 class Comparing:
     """What the models are held to."""
 
+    GROUP: ClassVar[str] = "Comparison"
     against: Annotated[
-        list[str] | None, option("--against", metavar="MODEL", help="A baseline, or its results; repeat for more seeds of its recipe.")
+        list[str] | None, option("--against", metavar="MODEL", help="A baseline, or its results. Repeat for more seeds of its recipe.")
     ] = None
     paired_seeds: Annotated[
-        bool, option("--paired-seeds", help="The first MODEL and the first --against share their seeds, the second ones, and so on.")
+        bool,
+        option(
+            "--paired-seeds",
+            help="MODELs and baselines share seeds, in turn. The first MODEL and the first --against, the second ones, and so on.",
+        ),
     ] = False
     fail_if_worse: Annotated[
         float | None,
-        option("--fail-if-worse", metavar="P", min=0, help="End with status 1 where even the interval's better end is P % worse."),
+        option(
+            "--fail-if-worse",
+            metavar="P",
+            min=0,
+            help="Status 1 where one is P % worse. That is, where even the better end of the interval is.",
+        ),
     ] = None
 
     def check(self) -> None:
@@ -71,12 +102,17 @@ class Comparing:
 class Keeping:
     """Where the results of single documents are kept."""
 
+    GROUP: ClassVar[str] = RESULT
     per_document: Annotated[
         str | None,
-        option("--per-document", metavar="FILE", help="Write each document's results to FILE, which can stand for its models later."),
+        option("--per-document", metavar="FILE", help="Write each document's results to FILE. It can stand for its models later."),
     ] = None
     resume: Annotated[
-        bool, option("--resume", help="Work in FILE.partial (of --per-document; with --glue of -o), keep it when stopped, go on with it.")
+        bool,
+        option(
+            "--resume",
+            help="Go on with what a stopped run left. It works in FILE.partial: of --per-document, or with --glue of -o.",
+        ),
     ] = False
 
     def check(self, output: str | None) -> None:
@@ -117,12 +153,13 @@ class Keeping:
 @expanded
 def eval(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="The models to evaluate, or files that --per-document wrote.")],
-    data: Annotated[list[str] | None, option("--data", metavar="FILE", help="Held-out text; repeat for more test sets.")] = None,
+    data: Annotated[list[str] | None, option("--data", metavar="FILE", help="Held-out text. Repeat for more test sets.")] = None,
     group_by: Annotated[str | None, option("--group-by", metavar="FIELD", help="Results for each value of this field, too.")] = None,
     cluster: Annotated[
-        str | None, option("--cluster", metavar="FIELD", help="Documents with the same value, a book or site, hang together.")
+        str | None,
+        option("--cluster", metavar="FIELD", help="Resample whole books, or sites. Documents with the same value of FIELD hang together."),
     ] = None,
-    seed: Annotated[int, option("--seed", min=0, help="Of the resampling.")] = 0,
+    seed: Annotated[int, option("--seed", metavar="N", min=0, help="Of the resampling.")] = 0,
     text_field: TextField = "text",
     comparing: Comparing = Comparing(),
     keeping: Keeping = Keeping(),
@@ -132,22 +169,17 @@ def eval(
     running: Model = Model(),
     reading: Reading = Reading(),
 ) -> None:
-    """Measure how well models predict held-out text: perplexity and bits per byte, with 95 % intervals.
+    """Measure how well models predict held-out text, with 95 % intervals.
 
-    Writes one JSON record per model, test set and group, or a table on a terminal. With --against it compares each MODEL with
-    that one: the difference on the very same documents, with a paired interval; negative effects are better than the baseline.
+    Writes perplexity and bits per byte, one JSON record per model, test set and group, or a table on a terminal. With --against it
+    compares each MODEL with that one: the difference on the very same documents, with a paired interval; negative effects are better
+    than the baseline.
 
     With two or more of both, the MODELs are seeds of one recipe and the --against those of another: one comparison of the two
     recipes, whose interval holds the noise of training, too. With a single one on a side, each is compared with each.
 
-    Example: prune-cli eval run/ base/ --against base/ --data test.jsonl.zst
-
-    Example: prune-cli eval a1/ a2/ a3/ --against b1/ --against b2/ --against b3/ --data test.jsonl.zst
-
     With --glue it fine-tunes each model on GLUE's tasks, by the paper's protocol, and writes one record per task and seed, one per
     task (mean and deviation, beside what the most common class and a blind guess would get) and the average over the tasks.
-
-    Example: prune-cli eval run/ --glue glue/ --tasks sst2,mrpc,rte -o glue.jsonl --resume
     """
     likelihoods = {"--data": data, "--against": comparing.against, "--group-by": group_by, "--cluster": cluster}
     tuning.check({**likelihoods, "--per-document": keeping.per_document})

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
@@ -30,16 +30,16 @@ Result = dict[str, Any]
 class Tuning:
     """Where GLUE's tasks lie, and how models are fine-tuned on them."""
 
+    GROUP: ClassVar[str] = "GLUE"
     glue: Annotated[
-        str | None, option("--glue", metavar="DIR", help="Fine-tune each MODEL on GLUE's tasks, a folder of DIR for each, instead.")
+        str | None,
+        option("--glue", metavar="DIR", help="Fine-tune on the tasks in DIR instead. A folder for each, as GLUE is distributed."),
     ] = None
-    tasks: Annotated[str | None, option("--tasks", metavar="NAME,...", help="Of GLUE, these: sst2,mrpc,...; by default what DIR has.")] = (
-        None
-    )
-    seeds: Annotated[int, option("--seeds", metavar="N", min=1, help="Of GLUE: runs of each task.")] = 5
-    epochs: Annotated[int, option("--epochs", metavar="N", min=1, help="Of GLUE: passes over a task's examples.")] = 3
-    lr: Annotated[float, option("--lr", metavar="X", min=0, help="Of GLUE: the highest learning rate.")] = 1e-5
-    batch: Annotated[int, option("--batch", metavar="N", min=1, help="Of GLUE: examples a step.")] = 32
+    tasks: Annotated[str | None, option("--tasks", metavar="NAME,...", help="These alone, as in sst2,mrpc.")] = None
+    seeds: Annotated[int, option("--seeds", metavar="N", min=1, help="Runs of each task.")] = 5
+    epochs: Annotated[int, option("--epochs", metavar="N", min=1, help="Passes over a task's examples.")] = 3
+    lr: Annotated[float, option("--lr", metavar="X", min=0, help="The highest learning rate.")] = 1e-5
+    batch: Annotated[int, option("--batch", metavar="N", min=1, help="Examples a step.")] = 32
 
     def run(self, models: Sequence[str], running: Model, reading: Reading, output: str | None, *, force: bool, resume: bool) -> None:
         """Write a result for each model, task and seed, one for each task and one for all of them."""

@@ -5,10 +5,11 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from copy import copy
 from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
 from functools import wraps
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args
 
 import typer
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 option = typer.Option
+COMMON = (INPUT, FORM, MESSAGES) = ("Input", "Output", "Messages")  # groups of options that are the same in every verb
+FIELDS, RESULT, COMPUTING = "Fields", "Result", "Computing"
 
 
 class Bos(StrEnum):
@@ -51,15 +54,41 @@ class Unit(StrEnum):
 Files = Annotated[
     list[str] | None, typer.Argument(metavar="[FILE]...", help="Records to read; - or none is standard input.", show_default=False)
 ]
-GroupBy = Annotated[str, option("--group-by", metavar="FIELD", help="Count the records by this field, too.")]
-TextField = Annotated[str, option("--text-field", metavar="FIELD", help="The field that holds the text.")]
-Prefix = Annotated[str, option("--prefix", metavar="STR", help="Put STR before the names of the new fields.")]
-Overwrite = Annotated[bool, option("--overwrite", help="Replace fields that are already there.")]
+GroupBy = Annotated[str, option("--group-by", metavar="FIELD", rich_help_panel=FIELDS, help="Count records by this field, too.")]
+TextField = Annotated[str, option("--text-field", metavar="FIELD", rich_help_panel=FIELDS, help="What holds the text.")]
+TokensField = Annotated[str, option("--tokens-field", metavar="FIELD", rich_help_panel=FIELDS, help="What holds the count of tokens.")]
+Prefix = Annotated[str, option("--prefix", metavar="STR", rich_help_panel=FIELDS, help="Put STR before the names of the new fields.")]
+Overwrite = Annotated[bool, option("--overwrite", rich_help_panel=FIELDS, help="Replace fields that are already there.")]
 OutputFile = Annotated[
-    str | None, option("--output", "-o", metavar="FILE", help="Write FILE, whole or not at all; by default standard output.")
+    str | None,
+    option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        rich_help_panel=RESULT,
+        help="Write FILE, whole or not at all. Without it the output is standard output, which a command that fails leaves unfinished.",
+    ),
 ]
-Force = Annotated[bool, option("--force", "-f", help="Replace the output if it exists.")]
-Device = Annotated[str, option("--device", metavar="auto|cpu|cuda[:N]", envvar="PRUNE_CLI_DEVICE", help="Where to compute.")]
+Force = Annotated[bool, option("--force", "-f", rich_help_panel=RESULT, help="Replace the output if it exists.")]
+Device = Annotated[
+    str,
+    option(
+        "--device",
+        metavar="DEVICE",
+        envvar="PRUNE_CLI_DEVICE",
+        rich_help_panel=COMPUTING,
+        help="cpu, cuda, cuda:1; auto is a GPU if there is one.",
+    ),
+]
+Type = Annotated[
+    Dtype,
+    option(
+        "--dtype",
+        metavar="TYPE",
+        rich_help_panel=COMPUTING,
+        help="auto, float32 or bfloat16. auto is bfloat16 where the machine has it: faster, and a perplexity is off by some per cent.",
+    ),
+]
 
 
 def processors() -> int:
@@ -71,6 +100,7 @@ def processors() -> int:
 class Talk:
     """How much is said on standard error."""
 
+    GROUP: ClassVar[str] = MESSAGES
     quiet: Annotated[bool, option("--quiet", "-q", help="No warnings, no progress.")] = False
     verbose: Annotated[bool, option("--verbose", "-v", help="Say more.")] = False
     progress: Annotated[
@@ -93,6 +123,7 @@ class Talk:
 class Reading(Talk):
     """What is accepted of the input."""
 
+    GROUP: ClassVar[str] = INPUT
     allow_empty: Annotated[bool, option("--allow-empty", help="Accept no bytes at all as no records.")] = False
     skip_bad: Annotated[bool, option("--skip-bad", help="Skip bad records, say how many, end with status 3.")] = False
     expect_records: Annotated[int | None, option("--expect-records", metavar="N", min=0, help="Fail unless N records came.")] = None
@@ -145,15 +176,17 @@ class Reading(Talk):
 class Streams(Reading):
     """Records in, records out."""
 
+    GROUP: ClassVar[str] = FORM
     output: OutputFile = None
     force: Force = False
     plain: Annotated[bool, option("--plain", help="Write JSON Lines uncompressed, as to a terminal or a *.jsonl.")] = False
     single_frame: Annotated[
         bool, option("--single-frame", help="Write one ordinary zstd frame, for readers that stop after the first.")
     ] = False
-    level: Annotated[int, option("--level", min=1, max=22, envvar="ZSTD_CLEVEL", help="zstd compression level.")] = 3
+    level: Annotated[int, option("--level", metavar="N", min=1, max=22, envvar="ZSTD_CLEVEL", help="zstd compression level.")] = 3
     threads: Annotated[
-        int | None, option("--threads", min=1, envvar="ZSTD_NBTHREADS", help="Threads that compress; by default one a processor.")
+        int | None,
+        option("--threads", metavar="N", min=1, envvar="ZSTD_NBTHREADS", help="Threads that compress; by default one a processor."),
     ] = None
 
     @contextmanager
@@ -196,18 +229,20 @@ class Streams(Reading):
 class Model:
     """How a model is run."""
 
+    GROUP: ClassVar[str] = COMPUTING
     device: Device = "auto"
-    dtype: Annotated[
-        Dtype, option("--dtype", help="auto is bfloat16 where the machine has it: faster, and a perplexity is off by some per cent.")
-    ] = Dtype.auto
+    dtype: Type = Dtype.auto
     context: Annotated[
-        int | None, option("--context", metavar="N", min=1, help="Tokens a window holds; by default as many as the model allows.")
+        int | None, option("--context", metavar="N", min=1, help="Tokens in a window. By default as many as the model allows.")
     ] = None
-    stride: Annotated[int | None, option("--stride", metavar="N", min=1, help="Tokens a later window scores; by default the context.")] = (
-        None
-    )
-    bos: Annotated[Bos, option("--bos", help="A first token in front: auto gives documents one, and blocks none.")] = Bos.auto
-    batch_tokens: Annotated[int | None, option("--batch-tokens", metavar="N", min=1, help="Tokens in a batch; fewer take less memory.")] = (
+    stride: Annotated[
+        int | None,
+        option("--stride", metavar="N", min=1, help="Tokens that a later window scores. By default the context: windows do not overlap."),
+    ] = None
+    bos: Annotated[
+        Bos, option("--bos", metavar="WHEN", help="A token in front: auto, always or never. auto gives documents one, and blocks none.")
+    ] = Bos.auto
+    batch_tokens: Annotated[int | None, option("--batch-tokens", metavar="N", min=1, help="Tokens in a batch. Fewer take less memory.")] = (
         None
     )
 
@@ -223,14 +258,7 @@ def expanded(command: Callable[..., None]) -> Callable[..., None]:
     groups: dict[str, Any] = {name: one.annotation for name, one in signature.parameters.items() if is_dataclass(one.annotation)}
     ordered = []
     for name, one in signature.parameters.items():
-        members = fields(groups[name]) if name in groups else ()
-        ordered += (
-            [one.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
-            if name not in groups
-            else [
-                inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=each.default, annotation=each.type) for each in members
-            ]
-        )
+        ordered += _members(groups[name]) if name in groups else [one.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
 
     @wraps(command)
     def run(**values: Any) -> None:
@@ -241,6 +269,20 @@ def expanded(command: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = signature.replace(parameters=ordered)  # type: ignore[attr-defined]
     run.__annotations__ = {one.name: one.annotation for one in ordered}
     return run
+
+
+def _members(kind: Any) -> list[inspect.Parameter]:
+    """The fields of a dataclass as parameters; an option that names no group of its own is in that of the class that declares it."""
+    found = []
+    for each in fields(kind):
+        declared = next(one for one in kind.__mro__ if each.name in vars(one).get("__annotations__", ()))
+        annotation, info = get_args(each.type)
+        info = copy(info)
+        info.rich_help_panel = info.rich_help_panel or declared.GROUP
+        found.append(
+            inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=each.default, annotation=Annotated[annotation, info])
+        )
+    return found
 
 
 def the_score(source: "Source") -> str:

@@ -9,6 +9,18 @@ from ..errors import ConfigurationError, UsageError
 from . import options
 from .options import Files, GroupBy, Streams, TextField, expanded, option
 
+COST = "One pass; a few megabytes of documents in memory; blocks are written as they fill."
+EXAMPLES = (
+    (
+        "Make blocks of 2,048 tokens that know their source, and score them:",
+        "prune-cli pack --tokenizer gpt2/ --carry source corpus.jsonl.zst | prune-cli score --model gpt2/ > scored.jsonl.zst",
+    ),
+    (
+        "Shorter ones, the last of which may be short, too:",
+        "prune-cli pack --tokenizer gpt2/ --context 512 --last keep corpus.jsonl.zst -o blocks.jsonl.zst",
+    ),
+)
+
 if TYPE_CHECKING:
     from ..pretrained import PreTrainedTokenizerFast
 
@@ -23,13 +35,20 @@ class Last(StrEnum):
 @expanded
 def pack(
     files: Files = None,
-    tokenizer: Annotated[Path | None, option("--tokenizer", metavar="PATH", help="The directory of the model or its tokenizer.")] = None,
-    context: Annotated[int, option("--context", metavar="N", min=2, help="Tokens in a block; the paper's has 2048.")] = 2048,
-    eod: Annotated[
-        str, option("--eod", metavar="auto|ID", help="The end-of-document token; auto is the tokenizer's end of text.")
-    ] = "auto",
-    last: Annotated[Last, option("--last", help="Drop the last block if it is short, or keep it so.")] = Last.drop,
-    carry: Annotated[str, option("--carry", metavar="FIELD,...", help="Fields of the documents that spans and blocks get, too.")] = "",
+    tokenizer: Annotated[
+        Path | None, option("--tokenizer", metavar="PATH", help="A directory with a tokenizer, a model's or its own.")
+    ] = None,
+    context: Annotated[int, option("--context", metavar="N", min=2, help="Tokens in a block.")] = 2048,
+    eod: Annotated[str, option("--eod", metavar="auto|ID", help="End-of-document token. auto is the tokenizer's end of text.")] = "auto",
+    last: Annotated[Last, option("--last", metavar="drop|keep", help="What becomes of a short last block.")] = Last.drop,
+    carry: Annotated[
+        str,
+        option(
+            "--carry",
+            metavar="FIELD,...",
+            help="Fields that blocks take from documents. A span has its document's value, a block that of most of its tokens.",
+        ),
+    ] = "",
     text_field: TextField = "text",
     group_by: GroupBy = "source",
     streams: Streams = Streams(),
@@ -38,9 +57,7 @@ def pack(
 
     Documents are tokenized, an end-of-document token after each, put one after the other and cut into blocks, never padded. A
     block has `id`, `input_ids`, `n_tokens` and `spans`, which say what came from where: the number of the document (and its id),
-    the start in it, the place in the block, the tokens. A carried field of a block is that of most of its tokens.
-
-    Example: prune-cli pack --tokenizer gpt2/ --carry source corpus.jsonl.zst | prune-cli score --model gpt2/
+    the start in it, the place in the block, the tokens.
     """
     if tokenizer is None:
         raise UsageError("no tokenizer to pack with", remedy="name its directory with --tokenizer PATH")

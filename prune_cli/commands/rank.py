@@ -7,13 +7,26 @@ from typing import TYPE_CHECKING, Annotated
 from .. import sizes
 from ..errors import DataError, UsageError
 from . import options
-from .options import Files, GroupBy, Overwrite, Prefix, Streams, Unit, expanded, option
+from .options import Files, GroupBy, Overwrite, Prefix, Streams, TokensField, Unit, expanded, option
 
 if TYPE_CHECKING:
     from ..io.records import Source
     from ..io.spool import Spool
     from ..stages.rank import Ranked, Ranking
 
+COST = (
+    "Everything is read before anything is written (--merge reads and writes side by side). Memory is what -S says and 110 MiB; a "
+    "record takes 128 bytes beside its text. What does not fit is sorted in -T, once over, compressed."
+)
+EXAMPLES = (
+    ("Rank a scored corpus by its perplexity:", "prune-cli rank -k perplexity scored.jsonl.zst -o ranked.jsonl.zst"),
+    (
+        "Rank each source for itself, by tokens, with two disks to sort on:",
+        "prune-cli rank --by tokens --within source -S 2G -T /tmp -T /var/tmp scored.jsonl.zst > ranked.jsonl.zst",
+    ),
+    ("Make one ranking of the rankings that several machines made:", "prune-cli rank --merge part-*.jsonl.zst -o ranked.jsonl.zst"),
+    ("Ask whether a file is in order:", "prune-cli rank --check ranked.jsonl.zst"),
+)
 SIDE_BY_SIDE = 16 << 20  # bytes of memory that an input of --merge takes
 
 
@@ -21,35 +34,50 @@ SIDE_BY_SIDE = 16 << 20  # bytes of memory that an input of --merge takes
 def rank(
     files: Files = None,
     key: Annotated[
-        str | None, option("--key", "-k", metavar="FIELD", help="The score to rank by; by default the only one there is.")
+        str | None, option("--key", "-k", metavar="FIELD", help="The score to rank by. By default the only one there is.")
     ] = None,
-    reverse: Annotated[bool, option("--reverse", "-r", help="Write the highest score first; rank 0 stays the lowest.")] = False,
-    by: Annotated[Unit, option("--by", help="What a quantile is a share of.")] = Unit.records,
+    reverse: Annotated[bool, option("--reverse", "-r", help="Write the highest score first. Rank 0 stays the lowest.")] = False,
+    by: Annotated[Unit, option("--by", metavar="UNIT", help="Quantiles are shares of records or of tokens.")] = Unit.records,
     within: Annotated[
-        str | None, option("--within", metavar="FIELD", help="Rank the records of each value of FIELD among themselves.")
+        str | None,
+        option(
+            "--within",
+            metavar="FIELD",
+            help="Rank each value of FIELD for itself. The order of the file stays that of all records together.",
+        ),
     ] = None,
-    check: Annotated[bool, option("--check", "-c", help="Write nothing; end with status 1 where the input is out of order.")] = False,
-    merge: Annotated[bool, option("--merge", help="Make one ranking of files that are rankings already.")] = False,
-    mixed: Annotated[bool, option("--mixed", help="Rank scores that were made unlike (their heads say how) all the same.")] = False,
-    tokens_field: Annotated[str, option("--tokens-field", metavar="FIELD", help="The count of tokens.")] = "n_scored",
+    check: Annotated[
+        bool, option("--check", "-c", help="Only ask if it is in order. Writes nothing, and ends with status 1 where it is not.")
+    ] = False,
+    merge: Annotated[bool, option("--merge", help="Make one ranking of several.")] = False,
+    mixed: Annotated[
+        bool,
+        option(
+            "--mixed",
+            help="Rank scores that were made unlike all the same. How they were made, by which model and metric, their heads say.",
+        ),
+    ] = False,
+    tokens_field: TokensField = "n_scored",
     prefix: Prefix = "",
     overwrite: Overwrite = False,
     group_by: GroupBy = "source",
-    buffer_size: Annotated[
-        str, option("--buffer-size", "-S", metavar="SIZE", help="Memory for records; what does not fit is sorted on disk.")
-    ] = "25%",
+    buffer_size: Annotated[str, option("--buffer-size", "-S", metavar="SIZE", help="Memory. What does not fit is sorted on disk.")] = "25%",
     temporary_directory: Annotated[
         list[str] | None,
-        option("--temporary-directory", "-T", metavar="DIR", help="Where; repeat for more, used in turn.", show_default="TMPDIR, or /tmp"),
+        option(
+            "--temporary-directory",
+            "-T",
+            metavar="DIR",
+            help="Where to sort on disk. Repeat for more, which are used in turn.",
+            show_default="TMPDIR",
+        ),
     ] = None,
     streams: Streams = Streams(),
 ) -> None:
     """Order records by a score and add `rank` and `quantile`.
 
-    Ties keep their input order; records whose score is null come last, unranked. Everything is read before anything is written
-    (--merge reads and writes side by side). A record takes 128 bytes of -S beside its text.
-
-    Example: prune-cli rank -k perplexity scored.jsonl.zst -o ranked.jsonl.zst
+    Rank 0 is the lowest score. A quantile is the share of the records, or of the tokens, that lie below the middle of a record:
+    (rank + 1/2) / N. Ties keep their input order; records whose score is null come last, unranked.
     """
     memory, directories = sizes.parse(buffer_size), temporary_directory or [tempfile.gettempdir()]
     if check and merge:

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from zlib import crc32
 
 from .. import metrics, reference, terminal
@@ -29,6 +29,28 @@ if TYPE_CHECKING:
     from ..model import Content
     from ..stages.score import Scoring
 
+COST = (
+    "One pass; records come out a window of a few hundred at a time, each a frame of its own. Memory is that of the model and of a "
+    "batch (--batch-tokens); logits of a whole batch never exist. Time is the model's: --dry-run says how much."
+)
+EXAMPLES = (
+    (
+        "Score with a model of one's own; the same command goes on with a run that was stopped:",
+        "prune-cli score --model ./gpt2 corpus.jsonl.zst -o scored.jsonl.zst --resume",
+    ),
+    ("Try it with the small model that comes with the package:", "prune-cli score corpus.jsonl.zst | prune-cli rank > ranked.jsonl.zst"),
+    (
+        "Three metrics from one pass, and only the scores:",
+        "prune-cli score -m perplexity -m el2n -m entropy --only id,perplexity,el2n,entropy,n_scored corpus.jsonl.zst > scores.jsonl.zst",
+    ),
+    ("What a corpus would take:", "prune-cli score --model ./gpt2 --dry-run corpus/*.jsonl.zst"),
+    ("The second of four machines:", "prune-cli score --model ./gpt2 --shard 2/4 -O scored/ corpus/*.jsonl.zst"),
+    (
+        "How much better one model knows a text than another:",
+        "prune-cli score -m excess_loss --model ./gpt2 --against ./base corpus.jsonl.zst > excess.jsonl.zst",
+    ),
+)
+
 log = logging.getLogger(__name__)
 
 
@@ -36,15 +58,18 @@ log = logging.getLogger(__name__)
 class Work:
     """Which part of a corpus is scored, what is written of it and where, and how a run that was stopped is gone on with."""
 
+    GROUP: ClassVar[str] = options.RESULT
     output_directory: Annotated[
         str | None,
-        option("--output-directory", "-O", metavar="DIR", help="Write one output for each FILE into DIR; pass over what is done."),
+        option("--output-directory", "-O", metavar="DIR", help="Write one output for each FILE into DIR. What is done is passed over."),
     ] = None
-    resume: Annotated[bool, option("--resume", help="Work in FILE.partial, keep it when stopped, go on with the one there is.")] = False
+    resume: Annotated[
+        bool, option("--resume", help="Go on with what a stopped run left. It works in FILE.partial, and keeps that when it is stopped.")
+    ] = False
     shard: Annotated[
-        str | None, option("--shard", metavar="I/N", help="Score the I-th of N parts (runs of 4,096 records, dealt in turn).")
+        str | None, option("--shard", metavar="I/N", help="Score the I-th of N parts. They are runs of 4,096 records, dealt in turn.")
     ] = None
-    only: Annotated[str | None, option("--only", metavar="FIELD,...", help="Write these fields alone, for example id,perplexity.")] = None
+    only: Annotated[str | None, option("--only", metavar="FIELD,...", help="Write these alone, as in id,perplexity.")] = None
     summary: Annotated[str | None, option("--summary", metavar="FILE", help="Write what the run did to FILE, as JSON.")] = None
 
     def check(self, inputs: "list[Input]", streams: Streams) -> None:
@@ -114,20 +139,20 @@ class Work:
 class Models:
     """Which models score, and how what they say becomes one number."""
 
+    GROUP: ClassVar[str] = "What is computed"
     model: Annotated[
         list[str] | None,
         option(
             "--model",
             metavar="PATH|HUB_ID",
-            help="The language model that scores; repeat for an ensemble.",
-            show_default="PRUNE_CLI_MODEL, or a small one of our own",
+            help="The model that scores. Repeat for an ensemble; by default PRUNE_CLI_MODEL, or a small one of our own.",
         ),
     ] = None
-    against: Annotated[str | None, option("--against", metavar="PATH|HUB_ID", help="The second model of a two-model score.")] = None
-    per_model: Annotated[bool, option("--per-model", help="Write each model's own score, too: perplexity_1, perplexity_2, ...")] = False
-    min_tokens: Annotated[int, option("--min-tokens", metavar="N", min=1, help="Records with fewer scored tokens get null.")] = 1
-    top_k: Annotated[int, option("--top-k", metavar="K", min=1, help="Of top_k_accuracy: how many count as a hit.")] = 5
-    seed: Annotated[int, option("--seed", help="Of -m random.")] = 0
+    against: Annotated[str | None, option("--against", metavar="PATH|HUB_ID", help="The second model of excess_loss and its kin.")] = None
+    per_model: Annotated[bool, option("--per-model", help="Write each model's own score, too. As perplexity_1, perplexity_2, ...")] = False
+    min_tokens: Annotated[int, option("--min-tokens", metavar="N", min=1, help="Records with fewer tokens get null.")] = 1
+    top_k: Annotated[int, option("--top-k", metavar="K", min=1, help="Of top_k_accuracy: so many are a hit.")] = 5
+    seed: Annotated[int, option("--seed", metavar="N", help="Of -m random.")] = 0
 
     def named(self, chosen: "list[Metric]") -> list[str]:
         """The models to load, that of `against` last. Raises UsageError where the metrics want others than those that were named."""
@@ -146,12 +171,11 @@ class Models:
 class Rehearsal:
     """What is found out on a sample before the work begins."""
 
-    dry_run: Annotated[bool, option("--dry-run", help="Write nothing but what it would take, as JSON: tokens, FLOPs, hours, bytes.")] = (
-        False
-    )
+    GROUP: ClassVar[str] = "Beforehand"
+    dry_run: Annotated[bool, option("--dry-run", help="Only say what it would take. As JSON: tokens, FLOPs, hours, bytes.")] = False
     self_check: Annotated[
         int | None,
-        option("--self-check", metavar="N", min=1, help="First score N records again, each alone, in float32; status 1 if they differ."),
+        option("--self-check", metavar="N", min=1, help="Hold the first N scores to float32. Each record alone; status 1 if they differ."),
     ] = None
 
     def check(self, with_models: bool, work: Work) -> None:
@@ -197,7 +221,14 @@ def score(
     files: Files = None,
     metric: Annotated[
         list[str] | None,
-        option("--metric", "-m", metavar="NAME", help=f"Repeat for more: {', '.join(metrics.names())}.", show_default="perplexity"),
+        option(
+            "--metric",
+            "-m",
+            metavar="NAME",
+            rich_help_panel=Models.GROUP,
+            help=f"{', '.join(metrics.names())}. Repeat for more.",
+            show_default="perplexity",
+        ),
     ] = None,
     text_field: TextField = "text",
     prefix: Prefix = "",
@@ -211,12 +242,10 @@ def score(
 ) -> None:
     """Score records with a causal language model.
 
-    Adds one field per metric and `nll_sum`, `n_scored`, `n_bytes`. Order is kept; results are written as they come, a few
-    hundred records at a time. With --resume a run that was stopped, however it was, is gone on with by the same command, and
-    its output becomes what it would have been. The outputs of --shard 1/N to N/N put after one another (`cat`) are a stream.
-    Without --model a small one scores that comes with the package, for trying out and triage.
-
-    Example: prune-cli score --model ./gpt2 corpus.jsonl.zst -o scored.jsonl.zst --resume
+    Adds one field per metric and `nll_sum` (nats over the scored tokens), `n_scored` (their number) and `n_bytes` (of UTF-8).
+    Order is kept. With --resume a run that was stopped, however it was, is gone on with by the same command, and its output becomes
+    what it would have been. The outputs of --shard 1/N to N/N put after one another (`cat`) are a stream. Without --model a small
+    one scores that comes with the package, for trying out and triage.
     """
     from ..io.scores import Layout, counts, names
     from ..io.seen import Seen

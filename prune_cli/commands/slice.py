@@ -8,12 +8,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from .. import terminal
 from ..errors import DataError, UsageError
 from . import options
-from .options import Files, GroupBy, Streams, TextField, Unit, expanded, option
+from .options import Files, GroupBy, Streams, TextField, TokensField, Unit, expanded, option
 
 if TYPE_CHECKING:
     from ..cuts import Cut
@@ -21,6 +21,25 @@ if TYPE_CHECKING:
     from ..io.sink import Sink
     from ..io.table import Table
     from ..stages.slice import Findings, Parted, Slicing, Whole
+
+COST = (
+    "A ranked stream is read once, in constant memory; of a ranked file whole frames are copied as they stand, and what is skipped is "
+    "not read. -k, --within, --tokens, --sample and --keep random read twice (a pipe is kept in a temporary file meanwhile) and take "
+    "some 40 bytes of memory a record, 70 where tokens are counted."
+)
+EXAMPLES = (
+    ("Keep the middle half of a ranking:", "prune-cli slice --keep middle --frac 0.5 ranked.jsonl.zst -o shard.jsonl.zst"),
+    ("Read what lies at the median:", "prune-cli slice --range 0.49:0.51 --plain ranked.jsonl.zst | jq -r .text"),
+    (
+        "Keep the easier half of a corpus that was scored but not ranked, in its order, and the rest beside it:",
+        "prune-cli slice -k perplexity --keep easy --frac 0.5 --rejects hard.jsonl.zst scored.jsonl.zst -o easy.jsonl.zst",
+    ),
+    (
+        "Take 100,000 tokens from the middle outwards, and say what was kept of each source:",
+        "prune-cli slice --keep middle --tokens 100000 --summary kept.json ranked.jsonl.zst -o shard.jsonl.zst",
+    ),
+    ("A random half as a baseline:", "prune-cli slice --keep random --frac 0.5 --seed 1 ranked.jsonl.zst -o random.jsonl.zst"),
+)
 
 log = logging.getLogger(__name__)
 Head = dict[str, Any]
@@ -39,18 +58,41 @@ class Keep(StrEnum):
 class Wish:
     """What is to be kept, in the words of the command line."""
 
-    keep: Annotated[Keep | None, option("--keep", help="Which part to keep; easy and hard are the ends that the metric declares.")] = None
-    frac: Annotated[str | None, option("--frac", metavar="F", help="How much of it, between 0 and 1.")] = None
-    tokens: Annotated[int | None, option("--tokens", metavar="N", min=0, help="How many tokens of it instead, at most.")] = None
-    range_: Annotated[str | None, option("--range", metavar="LO:HI", help="Keep what lies between two quantiles instead.")] = None
-    least: Annotated[float | None, option("--min", metavar="SCORE", help="Keep scores from this one on.")] = None
-    most: Annotated[float | None, option("--max", metavar="SCORE", help="Keep scores up to this one.")] = None
+    GROUP: ClassVar[str] = "What to keep"
+    keep: Annotated[
+        Keep | None,
+        option(
+            "--keep",
+            metavar="PART",
+            help="bottom, middle, top, random, easy or hard. The ends that are easy and hard are declared by the metric.",
+        ),
+    ] = None
+    frac: Annotated[
+        str | None, option("--frac", metavar="F", help="How much of it, from 0 to 1. Of the unit that the stream was ranked by.")
+    ] = None
+    tokens: Annotated[
+        int | None,
+        option(
+            "--tokens",
+            metavar="N",
+            min=0,
+            help="So many tokens of it instead, at most. From the bottom or top, or from the median outwards.",
+        ),
+    ] = None
+    range_: Annotated[str | None, option("--range", metavar="LO:HI", help="What lies between two quantiles instead.")] = None
+    least: Annotated[float | None, option("--min", metavar="SCORE", help="Scores from this one on.")] = None
+    most: Annotated[float | None, option("--max", metavar="SCORE", help="Scores up to this one.")] = None
     sample: Annotated[
-        float | None, option("--sample", metavar="TEMPERATURE", help="Draw at random in proportion to exp(score/TEMPERATURE).")
+        float | None,
+        option(
+            "--sample",
+            metavar="TEMPERATURE",
+            help="Draw in proportion to exp(score/TEMPERATURE). Without replacement; with --frac or --tokens.",
+        ),
     ] = None
     invert: Annotated[bool, option("--invert", help="Keep the other scored records.")] = False
     keep_unscored: Annotated[bool, option("--keep-unscored", help="Keep records whose score is null, too.")] = False
-    seed: Annotated[int, option("--seed", help="Which random records.")] = 0
+    seed: Annotated[int, option("--seed", metavar="N", help="Which random records.")] = 0
 
     @property
     def draws(self) -> bool:
@@ -102,30 +144,44 @@ class Wish:
 def slice(
     files: Files = None,
     wish: Wish = Wish(),
-    key: Annotated[str | None, option("--key", "-k", metavar="FIELD", help="Slice an unranked stream by this score, order kept.")] = None,
-    scores: Annotated[
-        str | None, option("--scores", metavar="FILE", help="Take scores (and n_scored) from FILE, one a record, in order.")
+    key: Annotated[
+        str | None, option("--key", "-k", metavar="FIELD", help="Slice by this score, the order kept. The stream need not be ranked.")
     ] = None,
-    by: Annotated[Unit | None, option("--by", help="What F is a share of; a ranked stream knows.")] = None,
-    within: Annotated[str | None, option("--within", metavar="FIELD", help="Cut the records of each value of FIELD on their own.")] = None,
-    tokens_field: Annotated[str, option("--tokens-field", metavar="FIELD", help="The count of tokens.")] = "n_scored",
+    scores: Annotated[
+        str | None,
+        option(
+            "--scores",
+            metavar="FILE",
+            help="Take the scores from FILE, one a record. In its order, as written by `score --only`; ids are checked.",
+        ),
+    ] = None,
+    by: Annotated[
+        Unit | None, option("--by", metavar="UNIT", help="F is a share of records or of tokens. A ranked stream knows of which.")
+    ] = None,
+    within: Annotated[str | None, option("--within", metavar="FIELD", help="Cut each value of FIELD for itself.")] = None,
+    tokens_field: TokensField = "n_scored",
     text_field: TextField = "text",
     prefix: Annotated[
-        str | None, option("--prefix", metavar="STR", help="What stands before `rank` and `quantile`.", show_default=False)
+        str | None,
+        option(
+            "--prefix", metavar="STR", help="What stands before `rank` and `quantile`.", rich_help_panel=options.FIELDS, show_default=False
+        ),
     ] = None,
-    rejects: Annotated[str | None, option("--rejects", metavar="FILE", help="Write what is not kept to FILE.")] = None,
-    summary: Annotated[str | None, option("--summary", metavar="FILE", help="Write what was kept and cut to FILE, as JSON.")] = None,
+    rejects: Annotated[
+        str | None, option("--rejects", metavar="FILE", help="Write what is not kept to FILE.", rich_help_panel=options.RESULT)
+    ] = None,
+    summary: Annotated[
+        str | None,
+        option("--summary", metavar="FILE", help="Write what was kept and cut to FILE, as JSON.", rich_help_panel=options.RESULT),
+    ] = None,
     group_by: GroupBy = "source",
     streams: Streams = Streams(),
 ) -> None:
     """Keep a part of the distribution of a score.
 
-    Counts are exact, ties are broken by input order, records pass through byte for byte. A ranked stream is read once in
-    constant memory; of a ranked file whole frames are copied as they stand, and what is skipped is not read. -k, --within,
-    --tokens, --sample and --keep random read twice (a pipe is kept in a temporary file meanwhile) and take some 40 bytes of memory
-    a record, 70 where tokens are counted.
-
-    Example: prune-cli slice --keep middle --frac 0.5 ranked.jsonl.zst -o shard.jsonl.zst
+    Counts are exact, ties are broken by input order, records pass through byte for byte. A slice keeps the quantiles of its
+    ranking, so that slicing it again refers to the whole; slices of one ranking nest. Records whose score is null are kept only by
+    --keep-unscored.
     """
     from ..io import files as outputs
     from ..stages.slice import Findings, Slicing

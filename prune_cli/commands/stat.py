@@ -4,35 +4,39 @@ import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 from . import options
-from .options import Files, Force, GroupBy, OutputFile, Reading, TextField, expanded, option
+from .options import Files, Force, GroupBy, OutputFile, Reading, TextField, TokensField, expanded, option
 
 if TYPE_CHECKING:
     from ..io.files import Input
     from ..io.records import Source
     from ..stages.stat import Wish
 
+COST = "A file of ours says it at once, from its trailer; everything else, and --verify, reads all of it, 8 bytes a record and score."
+EXAMPLES = (
+    ("Look at the thresholds of a ranking:", "prune-cli stat ranked.jsonl.zst | jq .scores"),
+    ("Check every byte of a file, and count its duplicates:", "prune-cli stat --verify --duplicates corpus.jsonl.zst"),
+)
+
 
 @expanded
 def stat(
     files: Files = None,
     key: Annotated[
-        list[str] | None, option("--key", "-k", metavar="FIELD", help="A score to look at; repeat for more. By default all known ones.")
+        list[str] | None, option("--key", "-k", metavar="FIELD", help="A score to look at. Repeat for more; by default all known ones.")
     ] = None,
-    verify: Annotated[bool, option("--verify", help="Read everything, and hold it to what the trailer says.")] = False,
+    verify: Annotated[bool, option("--verify", help="Read all, and hold it to the trailer.")] = False,
     duplicates: Annotated[bool, option("--duplicates", help="Count exact duplicates of the text, too.")] = False,
-    tokens_field: Annotated[str, option("--tokens-field", metavar="FIELD", help="The count of tokens.")] = "n_scored",
+    tokens_field: TokensField = "n_scored",
     text_field: TextField = "text",
     group_by: GroupBy = "source",
     output: OutputFile = None,
     force: Force = False,
     reading: Reading = Reading(),
 ) -> None:
-    """Say what streams hold: records, tokens, thresholds of the scores, by group; one JSON object a file.
+    """Say what streams hold: records, tokens and the thresholds of scores, by source.
 
-    A file of ours says it at once, from its trailer, a ranked one with its thresholds; everything else is read, and then the
-    thresholds are told by group, too. A threshold at 0.25 is the lowest score that `slice --range 0.25:1` keeps.
-
-    Example: prune-cli stat ranked.jsonl.zst | jq .scores
+    One JSON object a file. Of a ranked file of ours the trailer knows the thresholds of the whole; what is read tells them by
+    group, too. A threshold at 0.25 is the lowest score that `slice --range 0.25:1` keeps.
     """
     from ..io import files as outputs
     from ..stages.stat import Wish

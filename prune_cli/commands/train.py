@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass, replace
 from math import isnan
 from pathlib import Path
 from stat import S_ISREG
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from .. import terminal
 from ..errors import UsageError
-from .options import Device, Dtype, Files, Force, Reading, TextField, expanded, option
+from .options import COMPUTING, RESULT, Device, Dtype, Files, Force, Reading, TextField, Type, expanded, option
 
 if TYPE_CHECKING:
     from ..io.files import Input
@@ -22,6 +22,29 @@ if TYPE_CHECKING:
     from ..recipes import Settings
     from ..stages.train import Summary
 
+COST = (
+    "Everything is read and tokenized once, into a file beside the run (2 or 4 bytes a token), before the first step; --resume does not "
+    "read it again. Memory is four numbers a parameter and the activations of what is computed at a time."
+)
+EXAMPLES = (
+    (
+        "A small model, with a tokenizer of its own, on a slice:",
+        "prune-cli train --preset tiny --train-tokenizer 4096 --steps 500 -o run/ shard.jsonl.zst",
+    ),
+    (
+        "The paper's 124M for equal steps; the same command goes on with a run that was stopped:",
+        "prune-cli train --preset 124m --tokenizer gpt2/ --steps 8000 --resume -o run/ shard.jsonl.zst",
+    ),
+    (
+        "A reference model at the paper's early checkpoints, with a held-out loss:",
+        "prune-cli train --preset 124m --tokenizer gpt2/ --epochs 1 --save-at 14%,55% --eval-data test.jsonl.zst -o run/ corpus.jsonl.zst",
+    ),
+    (
+        "Eight cards, the model divided among them:",
+        "torchrun --nproc-per-node 8 -m prune_cli train --preset 1.5b --fsdp --tokenizer gpt2/ --steps 14568 -o run/ shard.jsonl.zst",
+    ),
+)
+
 log = logging.getLogger(__name__)
 
 
@@ -29,58 +52,99 @@ log = logging.getLogger(__name__)
 class Run:
     """What is trained, on how much, and how; what is not given comes from the protocol, the preset or the defaults."""
 
-    preset: Annotated[str | None, option("--preset", metavar="tiny|124m|1.5b", help="A GPT of this size.")] = None
-    config: Annotated[Path | None, option("--config", metavar="FILE", help="A model's config.json, or our keys in TOML.")] = None
-    init_from: Annotated[Path | None, option("--init-from", metavar="DIR", help="Go on from this model and its tokenizer.")] = None
+    GROUP: ClassVar[str] = "Training"
+    preset: Annotated[str | None, option("--preset", metavar="SIZE", help="A GPT of this size: tiny, 124m or 1.5b.")] = None
+    config: Annotated[
+        Path | None,
+        option(
+            "--config",
+            metavar="FILE",
+            help="Or a model's config.json, or keys in TOML. The keys are those of the presets: layers, width, heads, "
+            "context, lr, batch_tokens.",
+        ),
+    ] = None
+    init_from: Annotated[Path | None, option("--init-from", metavar="DIR", help="Or this model and its tokenizer, trained on.")] = None
     tokenizer: Annotated[Path | None, option("--tokenizer", metavar="DIR", help="The tokenizer in this directory.")] = None
-    train_tokenizer: Annotated[int | None, option("--train-tokenizer", metavar="VOCAB", help="A new one of VOCAB entries.")] = None
+    train_tokenizer: Annotated[
+        int | None,
+        option("--train-tokenizer", metavar="VOCAB", help="Or a new one of so many entries. Byte-level BPE, trained on the stream."),
+    ] = None
     steps: Annotated[int | None, option("--steps", metavar="N", help="Budget: optimizer steps.")] = None
-    tokens: Annotated[int | None, option("--tokens", metavar="N", help="Budget: tokens.")] = None
-    epochs: Annotated[float | None, option("--epochs", metavar="X", help="Budget: passes over the data.")] = None
-    batch_tokens: Annotated[int | None, option("--batch-tokens", metavar="N", help="Tokens a step.")] = None
+    tokens: Annotated[int | None, option("--tokens", metavar="N", help="Or tokens.")] = None
+    epochs: Annotated[float | None, option("--epochs", metavar="X", help="Or passes over the data.")] = None
+    batch_tokens: Annotated[int | None, option("--batch-tokens", metavar="N", help="Tokens a step, whatever fits in memory.")] = None
     lr: Annotated[float | None, option("--lr", metavar="X", help="The highest learning rate.")] = None
     schedule: Annotated[
-        str | None, option("--schedule", metavar="cosine|linear|constant|wsd", help="How the rate falls; wsd: in the last fifth.")
+        str | None,
+        option(
+            "--schedule",
+            metavar="SHAPE",
+            help="cosine, linear, constant or wsd. How the rate falls: to a tenth, or (wsd, to 0) in the last fifth of the steps alone.",
+        ),
     ] = None
-    warmup: Annotated[int | None, option("--warmup", metavar="N", help="Steps in which it rises; 5 % of them, at most 2,000.")] = None
-    seed: Annotated[int | None, option("--seed", help="Of the first weights.")] = None
-    data_seed: Annotated[int | None, option("--data-seed", help="Of the order of documents and blocks.")] = None
-    save_at: Annotated[str | None, option("--save-at", metavar="250,0.55ep,50%", help="Keep DIR/step-N at these points.")] = None
+    warmup: Annotated[
+        int | None, option("--warmup", metavar="N", help="Steps in which the rate rises. By default 5 % of them, at most 2,000.")
+    ] = None
+    seed: Annotated[int | None, option("--seed", metavar="N", help="Of the first weights.")] = None
+    data_seed: Annotated[int | None, option("--data-seed", metavar="N", help="Of the order of documents and blocks.")] = None
+    save_at: Annotated[
+        str | None,
+        option(
+            "--save-at",
+            metavar="POINT,...",
+            help="Keep DIR/step-N there, as in 250,0.55ep,50%. That is after steps, passes over the data, or a share of the run.",
+        ),
+    ] = None
     save_every: Annotated[int | None, option("--save-every", metavar="N", help="Keep one every N steps.")] = None
-    keep: Annotated[int | None, option("--keep", metavar="N", help="Of those of --save-every, only the last N.")] = None
+    keep: Annotated[int | None, option("--keep", metavar="N", help="Of those of --save-every only the last N.")] = None
     eval_every: Annotated[int | None, option("--eval-every", metavar="N", help="Take the held-out loss every N steps, too.")] = None
     protocol: Annotated[str | None, option("--protocol", metavar="paper", help="The paper's own numbers for the preset.")] = None
     checkpoint_activations: Annotated[
         bool | None,
-        option("--checkpoint-activations", help="Compute each layer once more rather than keep it: less memory, a third more time."),
+        option("--checkpoint-activations", help="Less memory, a third more time. Each layer is computed once more rather than kept."),
     ] = None
 
 
 @expanded
 def train(
     files: Files = None,
+    run: Run = Run(),
     output: Annotated[
-        Path | None, option("--output", "-o", metavar="DIR", help="The run: a Hugging Face directory, whole or absent.")
+        Path | None,
+        option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            rich_help_panel=RESULT,
+            help="The run: a Hugging Face directory. Whole or absent; made in DIR.partial.",
+        ),
     ] = None,
     force: Force = False,
-    resume: Annotated[bool, option("--resume", help="Go on with DIR.partial from its newest checkpoint.")] = False,
-    eval_data: Annotated[str | None, option("--eval-data", metavar="FILE", help="Records to take a held-out loss on.")] = None,
+    resume: Annotated[
+        bool,
+        option("--resume", rich_help_panel=RESULT, help="Go on from the newest checkpoint in DIR.partial. With the very same numbers."),
+    ] = False,
+    eval_data: Annotated[
+        str | None, option("--eval-data", metavar="FILE", rich_help_panel=Run.GROUP, help="Records to take a held-out loss on.")
+    ] = None,
     text_field: TextField = "text",
     device: Device = "auto",
-    dtype: Dtype = Dtype.auto,
-    fsdp: Annotated[bool, option("--fsdp", help="Under torchrun, divide the model among the processes; else each has a copy.")] = False,
-    run: Run = Run(),
+    dtype: Type = Dtype.auto,
+    fsdp: Annotated[
+        bool,
+        option(
+            "--fsdp",
+            rich_help_panel=COMPUTING,
+            help="Divide the model among processes. They are started by torchrun; without this each has a copy.",
+        ),
+    ] = False,
     reading: Reading = Reading(),
 ) -> None:
     """Train a causal language model on documents or packed blocks.
 
     Documents may come in any order: they are permuted by the data seed, packed into blocks, and the blocks are permuted anew
-    each pass. Everything is read and tokenized once before the first step. The held-out loss is in nats a token, on blocks that
-    are packed in the same way. DIR/metrics.jsonl has a line for every step.
-
-    Example: prune-cli train --preset tiny --train-tokenizer 4096 --steps 500 -o run/ shard.jsonl.zst
-
-    On many cards: torchrun --nproc-per-node 8 -m prune_cli train --preset 1.5b --fsdp ... (the same options, the same numbers).
+    each pass. The held-out loss is in nats a token, on blocks that are packed in the same way. DIR/metrics.jsonl has a line for
+    every step. Under torchrun many processes train one model, with the numbers of one.
     """
     if output is None:
         raise UsageError("no place for the run", remedy="name a directory with -o DIR")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from queue import SimpleQueue
-from threading import Semaphore, Thread
+from threading import Semaphore, Thread, current_thread
 from typing import Any, TypeVar
 
 import numpy as np
@@ -131,4 +131,5 @@ def ahead(items: Iterator[Item], depth: int = AHEAD) -> Iterator[Item]:
     finally:
         left = True
         room.release()
-        thread.join(0.2)  # its file is closed next
+        if thread is not current_thread():  # where the collector of cycles closes this may be any thread
+            thread.join(0.2)  # its file is closed next
