@@ -1,11 +1,11 @@
-"""Write man/ and the README's table of verbs from what is declared: `python -m prune_cli.manual`; `--check` only compares."""
+"""Write man/, shell/completions/ and the README's table from what is declared: `python -m prune_cli.manual`; `--check` compares."""
 
 import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from . import __version__, metrics, overview
+from . import __version__, completions, metrics, overview
 from .cli import app
 from .declarations import Option, Verb, verbs
 from .reliability import PROMISES
@@ -23,9 +23,11 @@ def documents() -> dict[Path, str]:
     known = verbs(app)
     pages = {f"prune-cli-{verb.name}.1": page(verb, known) for verb in known} | {"prune-cli.1": overview_page(known)}
     readme = ROOT / "README.md"
-    return {ROOT / "man" / name: text for name, text in pages.items()} | {
-        readme: TABLE.sub(lambda _: table(known), readme.read_text(encoding="utf-8"))
-    }
+    return (
+        {ROOT / "man" / name: text for name, text in pages.items()}
+        | {ROOT / "shell" / "completions" / name: text for name, text in completions.scripts(known).items()}
+        | {readme: TABLE.sub(lambda _: table(known), readme.read_text(encoding="utf-8"))}
+    )
 
 
 def main(arguments: list[str]) -> int:

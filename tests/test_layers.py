@@ -18,7 +18,7 @@ FLOORS = [
     "metrics",
     "stages engines",
     "commands",
-    "declarations overview screens",
+    "declarations overview screens completions",
     "cli __main__ manual",
 ]
 SIBLINGS = ("commands", "stages", "engines", "metrics")  # rooms whose files stand side by side

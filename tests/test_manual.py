@@ -105,10 +105,12 @@ def test_every_promise_names_a_test_that_is_there():
         assert f"def {name}(" in (ROOT / path).read_text()
 
 
-def test_the_wheel_puts_the_pages_where_man_looks(tmp_path: Path):
+def test_the_wheel_puts_pages_and_completions_where_man_and_the_shells_look(tmp_path: Path):
     copy = tmp_path / "source"
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "demo", "tests", "__pycache__", "build", "*.egg-info"))
     build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, copy]
     subprocess.run(build, check=True, capture_output=True)
     names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
     assert {page.name for page in PAGES} == {Path(name).name for name in names if "/share/man/man1/" in name}
+    for path in ("bash-completion/completions/prune-cli.bash", "zsh/site-functions/_prune-cli", "fish/vendor_completions.d/prune-cli.fish"):
+        assert any(name.endswith(f".data/data/share/{path}") for name in names)

@@ -13,9 +13,8 @@ import pytest
 from .conftest import ROOT, lines, records, zstd
 
 SHELL = ROOT / "shell"
-SCRIPTS = sorted(
-    path for path in (*SHELL.iterdir(), ROOT / ".ci" / "run") if path.is_file() and path.read_bytes().startswith(b"#!/usr/bin/env bash")
-)
+STARTS = (b"#!/usr/bin/env bash", b"# shellcheck shell=bash")
+SCRIPTS = sorted(path for path in (*SHELL.rglob("*"), ROOT / ".ci" / "run") if path.is_file() and path.read_bytes().startswith(STARTS))
 CORPUS = [{"id": f"doc-{number}", "text": "lorem ipsum " * (number % 7 + 1)} for number in range(30)]
 RANDOM = ("-m", "random")  # numbers that want no model
 COMMANDS = {"prune-cli": "-m prune_cli", "torchrun": "-m torch.distributed.run", "python3": ""}
