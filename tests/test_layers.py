@@ -11,10 +11,10 @@ from .conftest import ROOT
 
 PACKAGE = ROOT / "prune_cli"
 FLOORS = [
-    "errors sizes terminal recipes reliability reference __init__",
+    "errors sizes terminal pictures recipes reliability reference __init__",
     "io",
     "kernels head safety pieces pretrained layers fast_training encoding loading model preparing processes learning held_out checkpoints"
-    " hardware correlation agreement throughput classifier cuts tally places resampling fairness",
+    " hardware correlation agreement throughput classifier cuts tally places resampling fairness shape",
     "metrics",
     "stages engines",
     "commands",
