@@ -1,3 +1,17 @@
-"""prune-cli: Unix-style commands that prune pretraining corpora for language models."""
+"""prune-cli: Unix-style commands that prune pretraining corpora for language models, and the same verbs as functions."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .api import eval, pack, rank, read, score, slice, stat, train, write
 
 __version__ = "0.1.0"
+__all__ = ["eval", "pack", "rank", "read", "score", "slice", "stat", "train", "write"]
+
+
+def __getattr__(name: str) -> Any:
+    """The functions, loaded when one of them is used: the command does without them."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(".api", __name__), name)

@@ -68,7 +68,7 @@ def run(arguments: list[str]) -> int:
     name = first if first in {verb.__name__ for verb in VERBS} else ""
     terminal.configure(name)
     try:
-        return _dispatch(arguments)
+        return perform(arguments)
     except SaidElsewhere as error:
         return error.status
     except PruneError as error:
@@ -86,8 +86,8 @@ def run(arguments: list[str]) -> int:
         return 70
 
 
-def _dispatch(arguments: list[str]) -> int:
-    """The app itself, with the failures of the libraries put in our words."""
+def perform(arguments: list[str]) -> int:
+    """The app itself, with the failures of the libraries put in our words: raises PruneError, BrokenPipeError where a reader left."""
     verbs = typer.main.get_command(app)
     if not arguments:
         terminal.say(verbs.get_help(verbs.context_class(verbs, info_name="prune-cli")))

@@ -130,6 +130,6 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str = 
 
 
 def closing(message: str, *, quiet: bool = False) -> None:
-    """The one line that ends a run on a terminal."""
-    if is_interactive() and not quiet:
+    """The line, or the picture, that ends a run on a terminal."""
+    if message and is_interactive() and not quiet:
         say(message)

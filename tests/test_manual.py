@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from prune_cli import manual
+from prune_cli import manual, metrics
 from prune_cli.cli import app
 from prune_cli.declarations import verbs
 from prune_cli.reliability import PROMISES
@@ -95,7 +95,7 @@ def test_options_are_decided_upon():
 
 def test_a_metric_is_in_the_manual_as_it_describes_itself():
     page = (ROOT / "man/prune-cli-score.1").read_text()
-    for name in manual.metrics.names():
+    for name in metrics.names():
         assert f"\\fB{name}\\fP\n" in page
 
 

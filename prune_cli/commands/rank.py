@@ -4,7 +4,7 @@ import tempfile
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
-from .. import sizes
+from .. import pictures, sizes, terminal
 from ..errors import DataError, UsageError
 from . import options
 from .options import Files, GroupBy, Overwrite, Prefix, Streams, TokensField, Unit, expanded, option
@@ -99,6 +99,9 @@ def rank(
                 for lines in ranked.records:
                     sink.write_lines(lines)
                 sink.facts |= ranked.facts
+    terminal.closing(f"ranked {ranked.head['n']:,} records; {ranked.head['nulls']:,} unscored", quiet=streams.quiet)
+    if shape := ranked.facts.get("shape"):
+        terminal.closing("\n".join(pictures.histogram(score, shape)), quiet=streams.quiet)
 
 
 def _check(files: list[str] | None, key: str | None, reverse: bool, prefix: str, streams: Streams) -> None:

@@ -211,20 +211,24 @@ def slice(
             _write(plan, kept, rejected)
             if findings.length_correlation is not None:
                 kept.facts["length_correlation"] = findings.length_correlation = round(findings.length_correlation, 6)
+            if findings.shape is not None:
+                kept.facts["shape"] = findings.shape
         findings.tally.check(plan.records())
         if told:
             told.write(json.dumps({**head["slice"], **_summary(findings)}, indent=2).encode() + b"\n")
     _tell(findings, streams)
+    _draw(plan.key, cut, findings, wish, streams)
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """How a slice is made: the parts to come, the head of what is read, its table if frames are copied, the count of its records."""
+    """How a slice is made: the parts to come, the head, the score and the count of what is read, its table if frames are copied."""
 
     parts: "Iterator[Parted | Whole]"
     head: Head
     table: "Table | None"
     records: Callable[[], int]
+    key: str
 
 
 def _plan(
@@ -238,17 +242,23 @@ def _plan(
     if table := _table(source, wish, slicing, streams):
         opened.enter_context(table.file.open())
         settled = replace(slicing, cut=wish.settled(lambda: str(ranking_of(table.head)["key"])).cut())
-        return _Plan(stage.copied(table, source, settled, findings), table.head, table, lambda: table.totals["records"])
+        return _Plan(
+            stage.copied(table, source, settled, findings),
+            table.head,
+            table,
+            lambda: table.totals["records"],
+            ranking_of(table.head)["key"],
+        )
     head = source.peek()[0] or {}
     known = ranking_of(head)
     slicing = replace(slicing, cut=wish.settled(lambda: slicing.key or known.get("key") or options.the_score(source)).cut())
     needs_order = wish.draws or slicing.cut.tokens is not None or slicing.within not in (None, known.get("within"))
     if slicing.key is None and not needs_order:
-        return _Plan(stage.ranked(source, slicing, findings), head, None, lambda: source.records)
+        return _Plan(stage.ranked(source, slicing, findings), head, None, lambda: source.records, known.get("key") or "score")
     slicing = replace(slicing, prefix=known.get("prefix") if slicing.prefix is None else slicing.prefix)
     slicing = replace(slicing, key=_key(source, wish, slicing, known), by=slicing.by or known.get("unit"))
     again = source.again()
-    return _Plan(stage.scored(source, again, slicing, findings), head, None, lambda: again.records)
+    return _Plan(stage.scored(source, again, slicing, findings), head, None, lambda: again.records, slicing.key or "score")
 
 
 def _plan_joined(
@@ -259,7 +269,7 @@ def _plan_joined(
     theirs = opened.enter_context(replace(streams, expect_records=None).source("slice", [scores], replay=True, bar=False))
     key = slicing.key or options.the_score(theirs)
     slicing = replace(slicing, key=key, cut=wish.settled(lambda: key).cut())
-    return _Plan(stage.joined(theirs, theirs.again(), source, slicing, findings), theirs.peek()[0] or {}, None, lambda: source.records)
+    return _Plan(stage.joined(theirs, theirs.again(), source, slicing, findings), theirs.peek()[0] or {}, None, lambda: source.records, key)
 
 
 def _table(source: "Source", wish: Wish, slicing: "Slicing", streams: Streams) -> "Table | None":
@@ -339,6 +349,24 @@ def _tell(findings: "Findings", streams: Streams) -> None:
     if found["length_correlation"] is not None:
         parts.append(f"rank correlation of score with length {found['length_correlation']:.2f}")
     terminal.closing("; ".join(parts), quiet=streams.quiet)
+
+
+def _draw(key: str, cut: "Cut", findings: "Findings", wish: Wish, streams: Streams) -> None:
+    """How the scores are distributed, and which of them were kept, for who is watching."""
+    from .. import pictures
+
+    shape = findings.shape
+    if shape is None or wish.sample is not None:
+        return
+    if wish.keep is Keep.random:
+        kept, cut_off = (findings.tally.records(fate) for fate in (0, 1))
+        share = pictures.evenly(kept / max(kept + cut_off, 1))
+    else:
+        found = findings.between
+        if found is None:
+            found = pictures.quantiles(shape, cut.least, cut.most) if cut.keep == "scores" else (float(cut.low), float(cut.high))
+        share = pictures.between(*found, invert=wish.invert)
+    terminal.closing("\n".join(pictures.histogram(key, shape, share)), quiet=streams.quiet)
 
 
 def _range(text: str) -> tuple[Decimal, Decimal]:

@@ -176,6 +176,8 @@ def train(
                 measured=reading.is_watched(),
             )
     terminal.closing(f"{_words(summary)}: {output}", quiet=reading.quiet)
+    if terminal.is_interactive():
+        terminal.closing(_curve(output), quiet=reading.quiet)
 
 
 def _corpus(source: "Source", text_field: str, settings: "Settings") -> "Corpus":
@@ -229,6 +231,14 @@ class Shown:
         rate = values["tokens_per_second"]
         share = f" ({self.share * rate:.0%} of the limit)" if self.share else ""
         self.bar.describe(f"loss {values['loss']:.3f}{self.held_out}  lr {values['lr']:.1e}  {rate:,.0f} tokens/s{share}")
+
+
+def _curve(run: Path) -> str:
+    """How the loss of a run fell."""
+    from .. import pictures
+
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_bytes().splitlines()]
+    return "\n".join(pictures.curve("loss", [line["loss"] for line in lines], [line["step"] for line in lines]))
 
 
 def _words(summary: "Summary") -> str:

@@ -67,6 +67,7 @@ class Totals(msgspec.Struct):
     groups: Groups
     unscored_tokens: Whole = 0
     length_correlation: float | None = None
+    shape: list[float] | None = None
 
 
 class Trailer(msgspec.Struct):

@@ -13,6 +13,7 @@ from ..io import spool
 from ..io.records import MISSING, Anything, Batch, Count, Label, Number, Source, Wanted
 from ..io.rows import Labels, Lines, Part, counts, numbers, spliced, table
 from ..io.sink import GROUPS
+from ..shape import Shape
 
 ADDED = ("rank", "quantile")
 # What a head says about scores that decides no number: where and how fast they were computed, and what they are called.
@@ -257,7 +258,7 @@ def _before(values: np.ndarray, amounts: np.ndarray, seen: np.ndarray) -> np.nda
 
 def _written(parts: Iterator[Part], ranking: Ranking, shares: _Shares, names: list[str], facts: dict[str, Any]) -> Iterator[Lines]:
     """The lines in order with their new fields, and the rows' own numbers for the trailer."""
-    correlation = LengthCorrelation()
+    correlation, shape = LengthCorrelation(), Shape(ranking.reverse)
     for rows, blocks in parts:
         nulls = np.isnan(rows["key"])
         if nulls.any():
@@ -266,10 +267,13 @@ def _written(parts: Iterator[Part], ranking: Ranking, shares: _Shares, names: li
             ranks, quantiles = shares.next(rows["within"], rows["tokens"])
             shown = [numbers(ranks), numbers(quantiles)]
             correlation.add(rows["key"], rows["tokens"])
+            if not ranking.within:  # else quantiles do not rise with the scores
+                shape.add(rows["key"], quantiles)
         text, sizes = spliced(rows, blocks, dict(zip(ranking.fresh, shown, strict=True)))
         yield Lines(text, sizes, rows["tokens"], nulls, ranks, rows["group"], names)
     if shares.n_before.sum() != shares.n.sum():
         raise DataError(f"{shares.n.sum()} scored records were counted, {shares.n_before.sum()} came", remedy="rank without --merge")
+    facts["shape"] = shape.value()
     found = correlation.value()
     if found is not None:
         facts["length_correlation"] = round(-found if ranking.reverse else found, 6)

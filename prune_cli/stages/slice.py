@@ -18,6 +18,7 @@ from ..io.sink import GROUPS
 from ..io.splicing import uniform
 from ..io.table import Table
 from ..places import Places, not_ranked, ranking_of
+from ..shape import shape_of
 from ..tally import CUT, KEPT, UNSCORED, Tally, Ties
 
 AT_ONCE = 1 << 18  # records of which something is found out: it takes five times what a score takes
@@ -49,6 +50,8 @@ class Findings:
     ties: Ties = field(default_factory=Ties)
     lengths: LengthCorrelation = field(default_factory=LengthCorrelation)
     length_correlation: float | None = None
+    shape: list[float] | None = None  # of all scores, as shape.py has it
+    between: tuple[float, float] | None = None  # the quantiles of the cut, where they are known only when all is read
 
     def ordered(self, scores: np.ndarray, tokens: np.ndarray, inside: np.ndarray) -> None:
         """Take records in the order of their scores."""
@@ -118,6 +121,7 @@ def _ranked(source: Source, places: Places, slicing: Slicing, findings: Findings
         yield _placed(batch, places, parter, findings)
     found = findings.lengths.value()
     findings.length_correlation = -found if found is not None and places.reverse else found
+    findings.shape = source.trailers[0]["totals"].get("shape") if source.trailers else None
 
 
 def _places(slicing: Slicing, known: dict[str, Any], unit: str) -> Places:
@@ -177,7 +181,7 @@ def copied(table: Table, source: Source, slicing: Slicing, findings: Findings) -
         kept = fate == KEPT or (fate == UNSCORED and slicing.keep_unscored)
         findings.tally.add_frame(KEPT if kept else fate, columns["records"][at], columns["tokens"][at], columns["groups"][at])
         yield Whole(at, kept)
-    findings.length_correlation = table.totals.get("length_correlation")
+    findings.length_correlation, findings.shape = table.totals.get("length_correlation"), table.totals.get("shape")
 
 
 class _Decoded:
@@ -279,8 +283,16 @@ def _select(source: Source, slicing: Slicing, findings: Findings) -> _Selection:
             findings.lengths.add(scores[rows], tokens[rows])
             if not drawn:
                 findings.ties.add(scores[rows], inside[rows])
+        if not slicing.key.endswith("rank"):  # ranks are spread evenly, whatever the scores are
+            findings.shape, findings.between = shape_of(scores, order), None if drawn else _ends(inside[order])
     findings.length_correlation = findings.lengths.value()
     return _Selection(inside, eligible, tokens)
+
+
+def _ends(inside: np.ndarray) -> tuple[float, float] | None:
+    """The quantiles between which the records inside lie."""
+    n = len(inside)
+    return (int(inside.argmax()) / n, 1 - int(inside[::-1].argmax()) / n) if inside.any() else None
 
 
 def _read(source: Source, slicing: Slicing) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:

@@ -1,0 +1,85 @@
+"""The verbs as functions over iterators say what the commands say, and fail as they do."""
+
+import subprocess
+import sys
+from itertools import islice
+
+import pytest
+
+import prune_cli
+from prune_cli.errors import CannotCreateError, DataError, UsageError
+
+from .conftest import ROOT, lines, records, scored
+
+CORPUS = scored(300)
+
+
+def test_rank_and_slice_are_those_of_the_commands(here):
+    ranked = list(prune_cli.rank(CORPUS, key="perplexity"))
+    assert ranked == records(here("rank", "-k", "perplexity", stdin=lines(CORPUS)).stdout)
+    kept = list(prune_cli.slice(ranked, by="records", keep="middle", frac=0.5))
+    told = here("slice", "--by", "records", "--keep", "middle", "--frac", 0.5, stdin=lines(ranked)).stdout
+    assert kept == records(told)
+
+
+def test_score_takes_several_metrics_and_adds_its_fields():
+    (found,) = prune_cli.score([{"text": "a small text"}], metric=["perplexity", "el2n"], device="cpu")
+    assert {"perplexity", "el2n", "nll_sum", "n_scored", "n_bytes"} < found.keys()
+
+
+def test_a_model_is_trained_and_evaluated(tmp_path):
+    told = prune_cli.train(CORPUS, tmp_path / "run", preset="tiny", train_tokenizer=300, steps=1, batch_tokens=512, device="cpu")
+    assert told["summary"]["steps"] == 1
+    (result,) = prune_cli.eval([tmp_path / "run"], CORPUS[:60], device="cpu")
+    assert (result["result"], result["documents"]) == ("likelihood", 60)
+
+
+def test_blocks_are_packed(tmp_path):
+    tokenizer = ROOT / "prune_cli/reference"
+    assert {len(block["input_ids"]) for block in prune_cli.pack(CORPUS, tokenizer=tokenizer, context=64)} == {64}
+
+
+def test_stat_counts():
+    assert prune_cli.stat(CORPUS, duplicates=True)["records"] == 300
+
+
+def test_what_is_written_is_read_again(tmp_path):
+    path = tmp_path / "corpus.jsonl.zst"
+    prune_cli.write(iter(CORPUS), path)
+    assert list(prune_cli.read(path)) == CORPUS == records(path.read_bytes())
+    with pytest.raises(CannotCreateError):
+        prune_cli.write(CORPUS, path)
+
+
+def test_a_cut_file_is_an_error(tmp_path):
+    path = tmp_path / "corpus.jsonl.zst"
+    prune_cli.write(CORPUS, path)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(DataError):
+        list(prune_cli.read(path))
+
+
+def test_failures_are_those_of_the_command():
+    with pytest.raises(UsageError, match="--kye"):
+        list(prune_cli.rank(CORPUS, kye="perplexity"))
+    with pytest.raises(DataError, match="no field `nothing`"):
+        list(prune_cli.rank(CORPUS, key="nothing"))
+
+
+def test_the_failure_of_an_iterator_is_what_is_raised():
+    def broken():
+        yield from CORPUS
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        list(prune_cli.slice(prune_cli.rank(broken(), key="perplexity"), by="records", keep="top", frac=0.5))
+
+
+def test_who_wants_no_more_need_not_take_everything():
+    endless = ({"text": f"document {number}"} for number in range(10**9))
+    assert len(list(islice(prune_cli.score(endless, metric="random"), 3))) == 3
+
+
+def test_importing_it_loads_nothing():
+    script = "import sys, prune_cli; print([name for name in ('torch', 'numpy', 'typer') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT).stdout == "[]\n"

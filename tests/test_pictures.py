@@ -1,0 +1,83 @@
+"""Small pictures close a run on a terminal, and never off one."""
+
+import os
+import pty
+import subprocess
+
+import numpy as np
+import pytest
+
+from prune_cli.pictures import between, curve, evenly, histogram
+from prune_cli.shape import STEPS, Shape, shape_of
+
+from .conftest import ROOT, command, prune
+
+EVEN = [100.0 + step for step in range(STEPS + 1)]  # spread evenly
+
+
+def test_a_histogram_of_what_is_kept():
+    drawn = histogram("el2n", EVEN, between(0.25, 0.75))
+    assert drawn[0].split() == ["el2n", "█", "kept", "░", "cut"]
+    bars = [line.partition("│")[2] for line in drawn[1:]]
+    assert len(bars) == 10
+    kept, cut = (sum(bar.count(mark) for bar in bars) for mark in "█░")
+    assert kept == pytest.approx(cut, abs=4)
+    assert set(bars[0]) == set(bars[-1]) == {"░"}
+    assert set(bars[4]) == set(bars[5]) == {"█"}
+
+
+def test_a_random_half_is_a_half_of_every_bar():
+    for line in histogram("el2n", EVEN, evenly(0.5))[1:]:
+        bar = line.partition("│")[2]
+        assert bar.count("█") == pytest.approx(bar.count("░"), abs=1)
+
+
+def test_equal_scores_are_not_drawn():
+    assert histogram("el2n", [1.0] * (STEPS + 1)) == []
+
+
+def test_a_loss_curve_falls():
+    drawn = curve("loss", [5.0, 4.0, 3.0, 2.5], [1, 2, 3, 4])
+    columns = [line.partition("│")[2].find("•") for line in drawn if "•" in line]
+    assert columns == sorted(columns)
+    assert drawn[-1].split() == ["1", "4", "steps"]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_shape_is_that_of_the_quantiles(reverse):
+    scores = np.sort(np.random.default_rng(0).lognormal(size=1000))
+    quantiles = (np.arange(1000) + 0.5) / 1000
+    shape = Shape(reverse)
+    for part in np.split(np.arange(1000), [3, 400, 990]):
+        rows = 999 - part if reverse else part
+        shape.add(scores[rows], quantiles[rows])
+    expected = np.quantile(scores, np.arange(STEPS + 1) / STEPS, method="inverted_cdf")
+    assert np.searchsorted(scores, shape.value()) == pytest.approx(np.searchsorted(scores, expected), abs=2)
+    assert shape_of(scores, np.arange(1000)) == pytest.approx(expected, rel=0.05)
+
+
+def on_a_terminal(*arguments: object) -> str:
+    """What a command says to who watches it."""
+    outer, inner = pty.openpty()
+    with subprocess.Popen(command(*arguments), stderr=inner, stdout=subprocess.DEVNULL, cwd=ROOT, env=os.environ | {"TERM": "xterm"}):
+        os.close(inner)
+        said = b""
+        while piece := _read(outer):
+            said += piece
+    os.close(outer)
+    return said.decode()
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 1 << 16)
+    except OSError:  # a terminal has no end but the death of the other side
+        return b""
+
+
+def test_rank_and_slice_close_with_a_picture_on_a_terminal_and_say_nothing_off_it(corpus, tmp_path):
+    ranked = tmp_path / "on-a-terminal.zst"
+    assert "perplexity  records" in on_a_terminal("rank", corpus, "-o", ranked)
+    assert "█ kept  ░ cut" in on_a_terminal("slice", "--keep", "middle", "--frac", 0.5, ranked, "-o", tmp_path / "half.zst")
+    assert "█" not in on_a_terminal("rank", "-q", corpus, "-f", "-o", ranked)
+    assert prune("slice", "--keep", "middle", "--frac", 0.5, ranked).stderr.count("█".encode()) == 0
