@@ -17,7 +17,7 @@ def f1(truth: Numbers, found: Numbers) -> float:
     """The harmonic mean of precision and recall of class 1; 0 where it is neither true nor predicted."""
     both = np.count_nonzero((truth == 1) & (found == 1))
     either = np.count_nonzero(truth == 1) + np.count_nonzero(found == 1)
-    return 2 * both / either if either else 0.0
+    return float(2 * both / either) if either else 0.0
 
 
 def matthews(truth: Numbers, found: Numbers) -> float:

@@ -1,0 +1,114 @@
+"""Every example of --help, the manual pages and the README is run as it stands, but smaller where it would take hours."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from prune_cli.cli import app
+from prune_cli.declarations import verbs
+from prune_cli.screens import PIPELINE
+
+from .conftest import ROOT, lines, scored, status_of, zstd
+from .test_glue_files import lay
+from .test_model import tiny_gpt2
+
+SMALLER = {
+    "--preset 124m": "--config small.toml",
+    "--preset 1.5b": "--config small.toml",
+    "--preset tiny": "--config small.toml",
+    "--steps 14568": "--steps 2",
+    "--steps 8000": "--steps 2",
+    "--steps 500": "--steps 2",
+    "--nproc-per-node 8": "--nproc-per-node 1",
+}
+SMALL = "layers = 1\nwidth = 32\nheads = 2\ncontext = 64\nbatch_tokens = 128\nlr = 1e-3\nvocabulary = 512\n"
+MODELS = ("gpt2", "base", "a1", "a2", "a3", "b1", "b2", "b3")
+EXAMPLES = {f"{verb.name}: {told}": command for verb in verbs(app) for told, command in verb.examples}
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the examples name: corpora, scored and ranked ones, models, GLUE."""
+    place = tmp_path_factory.mktemp("stock")
+    tiny_gpt2(place, n_positions=2048)
+    model = place / "model"
+    model.mkdir()
+    for file in [one for one in place.iterdir() if one.is_file()]:
+        file.rename(model / file.name)
+    for name in MODELS:
+        (place / name).symlink_to(model)
+    texts = scored(160, seed=3)
+    fields = ("id", "text", "source")
+    corpus = [{name: record[name] for name in fields} for record in texts]
+    (place / "corpus").mkdir()
+    for name, records in {"corpus": corpus, "test": corpus[:60], "scored": texts, "corpus/a": corpus[:80], "corpus/b": corpus[80:]}.items():
+        (place / f"{name}.jsonl.zst").write_bytes(zstd(lines(records)))
+    for number in (1, 2):
+        (place / f"half-{number}.jsonl.zst").write_bytes(zstd(lines(texts[number::2])))
+        assert status_of("rank", place / f"half-{number}.jsonl.zst", "-o", place / f"part-{number}.jsonl.zst") == 0
+    assert status_of("rank", "--by", "tokens", place / "scored.jsonl.zst", "-o", place / "ranked.jsonl.zst") == 0
+    assert status_of("slice", "--keep", "middle", "--frac", 0.5, place / "ranked.jsonl.zst", "-o", place / "shard.jsonl.zst") == 0
+    (place / "small.toml").write_text(SMALL)
+    (place / "glue").mkdir()
+    lay(place / "glue/SST-2", "sentence\tlabel", *["it 's charming \t1", "it is dull \t0"] * 8)
+    lay(place / "glue/MRPC", "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String", *["1\t0\t1\ta b\ta b", "0\t0\t1\ta b\tc d"] * 8)
+    lay(place / "glue/RTE", "index\tsentence1\tsentence2\tlabel", *["0\tA.\tB.\tnot_entailment", "1\tA.\tA.\tentailment"] * 8)
+    return place
+
+
+@pytest.fixture
+def place(stock: Path, tmp_path: Path) -> Path:
+    """A copy of it, where only the example's own output is missing."""
+    copy = tmp_path / "place"
+    shutil.copytree(stock, copy, symlinks=True)
+    return copy
+
+
+def run(script: str, place: Path) -> str:
+    """Run a script as a shell does; what it writes is replaced if it is there, as it is in `place` and not with a reader."""
+    for large, small in SMALLER.items():
+        script = script.replace(large, small)
+    for output in re.findall(r"(?:-o |-O |> |--summary |--rejects |--per-document )([\w./-]+)", script):
+        if output not in ("run/", "scored/"):
+            (place / output).unlink(missing_ok=True)
+    shell = ["bash", "-euo", "pipefail", "-c", script]
+    done = subprocess.run(shell, cwd=place, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_example_of_a_verb_runs(example, place):
+    if EXAMPLES[example].startswith("prune-cli eval run/"):
+        (place / "run").symlink_to(place / "gpt2")
+    run(EXAMPLES[example], place)
+
+
+def test_the_pipeline_runs(place):
+    run(PIPELINE, place)
+    assert (place / "run/model.safetensors").exists()
+
+
+@pytest.mark.parametrize("script", re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE))
+def test_a_script_of_the_readme_runs(script, place):
+    run(script, place)
+
+
+@pytest.mark.parametrize("session", re.findall(r"^```console\n(.*?)^```", README, re.DOTALL | re.MULTILINE))
+def test_a_session_of_the_readme_says_what_is_shown(session, place):
+    """The same fields and the same counts of lines; the numbers are those of other data."""
+    for command, shown in re.findall(r"^\$ (.*?)\n((?:(?!\$ ).*\n)*)", session, re.MULTILINE):
+        said = run(command, place)
+        assert [re.findall(r'"(\w+)":', line) for line in said.splitlines()] == [re.findall(r'"(\w+)":', one) for one in shown.splitlines()]
+
+
+@pytest.mark.parametrize("script", re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE))
+def test_the_python_of_the_readme_runs(script, place):
+    for large, small in {'preset="tiny"': 'config="small.toml"', "steps=500": "steps=2"}.items():
+        script = script.replace(large, small)
+    subprocess.run([sys.executable, "-c", script], cwd=place, check=True, timeout=300)
