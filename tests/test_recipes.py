@@ -16,6 +16,7 @@ SHELL = ROOT / "shell"
 STARTS = (b"#!/usr/bin/env bash", b"# shellcheck shell=bash")
 SCRIPTS = sorted(path for path in (*SHELL.rglob("*"), ROOT / ".ci" / "run") if path.is_file() and path.read_bytes().startswith(STARTS))
 CORPUS = [{"id": f"doc-{number}", "text": "lorem ipsum " * (number % 7 + 1)} for number in range(30)]
+ALL = [record["id"] for record in CORPUS]
 RANDOM = ("-m", "random")  # numbers that want no model
 COMMANDS = {"prune-cli": "-m prune_cli", "torchrun": "-m torch.distributed.run", "python3": ""}
 SLURM = {  # runs the tasks of an array one after another, and then what waits for them
@@ -87,9 +88,6 @@ def read(*paths):
 
 def identities(*paths):
     return sorted((record["id"] for record in read(*paths)), key=lambda name: int(name.removeprefix("doc-")))
-
-
-ALL = [record["id"] for record in CORPUS]
 
 
 @needs("shellcheck")
