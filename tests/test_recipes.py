@@ -16,6 +16,7 @@ SHELL = ROOT / "shell"
 STARTS = (b"#!/usr/bin/env bash", b"# shellcheck shell=bash")
 SCRIPTS = sorted(path for path in (*SHELL.rglob("*"), ROOT / ".ci" / "run") if path.is_file() and path.read_bytes().startswith(STARTS))
 CORPUS = [{"id": f"doc-{number}", "text": "lorem ipsum " * (number % 7 + 1)} for number in range(30)]
+ALL = [record["id"] for record in CORPUS]
 RANDOM = ("-m", "random")  # numbers that want no model
 COMMANDS = {"prune-cli": "-m prune_cli", "torchrun": "-m torch.distributed.run", "python3": ""}
 SLURM = {  # runs the tasks of an array one after another, and then what waits for them
@@ -87,9 +88,6 @@ def read(*paths):
 
 def identities(*paths):
     return sorted((record["id"] for record in read(*paths)), key=lambda name: int(name.removeprefix("doc-")))
-
-
-ALL = [record["id"] for record in CORPUS]
 
 
 @needs("shellcheck")
@@ -204,9 +202,21 @@ def test_torchrun_trains_in_two_processes(home, recipe):
     assert json.loads((home / "run" / "train.json").read_text())["machine"]["processes"] == 2
 
 
-@pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="this machine has a GPU")
+def test_every_gpu_gets_a_process(home, recipe):
+    install(home, "nvidia-smi", "printf '%s\\n' 0 1")
+    install(home, "prune-cli", 'echo "$CUDA_VISIBLE_DEVICES $@"')
+    install(home, "torchrun", 'echo "$@"')
+    assert sorted(recipe("score-on-every-gpu", "scored", "x").splitlines()) == [
+        "0 score --shard 1/2 --resume -O scored x",
+        "1 score --shard 2/2 --resume -O scored x",
+    ]
+    assert recipe("score-on-every-gpu", "scored", "x", CUDA_VISIBLE_DEVICES="3") == "3 score --shard 1/1 --resume -O scored x\n"
+    assert recipe("train-on-every-gpu", "-o", "run", "x") == "--standalone --nproc-per-node gpu -m prune_cli train --resume -o run x\n"
+
+
 @pytest.mark.parametrize("name", ["score-on-every-gpu", "train-on-every-gpu"])
-def test_without_a_gpu_the_processor_is_offered(name, recipe):
+def test_without_a_gpu_the_processor_is_offered(name, home, recipe):
+    install(home, "nvidia-smi", "exit 9")
     assert f"{name}: no GPU found; PROCESSES=N " in recipe(name, "-o", "run", "corpus/a.jsonl.zst", status=78)
 
 
