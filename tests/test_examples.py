@@ -53,6 +53,7 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert status_of("rank", place / f"half-{number}.jsonl.zst", "-o", place / f"part-{number}.jsonl.zst") == 0
     assert status_of("rank", "--by", "tokens", place / "scored.jsonl.zst", "-o", place / "ranked.jsonl.zst") == 0
     assert status_of("slice", "--keep", "middle", "--frac", 0.5, place / "ranked.jsonl.zst", "-o", place / "shard.jsonl.zst") == 0
+    (place / "pool.jsonl").write_bytes(lines(corpus))
     (place / "small.toml").write_text(SMALL)
     (place / "glue").mkdir()
     lay(place / "glue/SST-2", "sentence\tlabel", *["it 's charming \t1", "it is dull \t0"] * 8)
@@ -92,11 +93,6 @@ def test_an_example_of_a_verb_runs(example, place):
 def test_the_pipeline_runs(place):
     run(PIPELINE, place)
     assert (place / "run/model.safetensors").exists()
-
-
-@pytest.mark.parametrize("script", re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE))
-def test_a_script_of_the_readme_runs(script, place):
-    run(script, place)
 
 
 @pytest.mark.parametrize("session", re.findall(r"^```console\n(.*?)^```", README, re.DOTALL | re.MULTILINE))
