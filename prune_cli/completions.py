@@ -3,9 +3,10 @@
 import re
 from collections.abc import Iterable, Iterator
 
-from . import metrics, recipes
+from . import metrics
 from .declarations import Option, Verb
 from .io.glue import TASKS
+from .training import recipes
 
 WORDS = {  # what options take whose declaration does not list it
     "--metric": tuple(metrics.names()),

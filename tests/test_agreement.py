@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 
-from prune_cli import agreement
+from prune_cli.statistics import agreement
 
 DICE = np.random.default_rng(0)
 TRUTH = (DICE.random(500) < 0.7).astype(float)

@@ -14,10 +14,10 @@ from scipy import stats
 from prune_cli.errors import DataError
 from prune_cli.io.journal import Journal
 from prune_cli.io.results import Item, Run, Task
-from prune_cli.resampling import Sampling
 from prune_cli.stages import eval as stage
 from prune_cli.stages import score
 from prune_cli.stages.eval import evaluate
+from prune_cli.statistics.resampling import Sampling
 
 from .test_model import IDS, PROSE, TEXTS, load, tiny_gpt2
 

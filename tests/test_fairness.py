@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from prune_cli.fairness import doubts, training
+from prune_cli.training.fairness import doubts, training
 
 RUN = {
     "steps": 100,

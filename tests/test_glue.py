@@ -12,11 +12,11 @@ import pytest
 torch = pytest.importorskip("torch")
 import transformers  # noqa: E402
 
-from prune_cli import loading  # noqa: E402
-from prune_cli.classifier import Classifier, joined, parts, rows  # noqa: E402
 from prune_cli.errors import Interrupted, TryAgainError  # noqa: E402
 from prune_cli.io.glue import Data, Examples  # noqa: E402
 from prune_cli.io.kept import kept  # noqa: E402
+from prune_cli.models import loading  # noqa: E402
+from prune_cli.models.classifier import Classifier, joined, parts, rows  # noqa: E402
 from prune_cli.stages import glue as stage  # noqa: E402
 
 from .conftest import SHARED, shared  # noqa: E402

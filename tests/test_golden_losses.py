@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from prune_cli import pretrained
-from prune_cli.recipes import Settings
+from prune_cli.models import pretrained
 from prune_cli.stages import train as stage
+from prune_cli.training.recipes import Settings
 
 from .conftest import ROOT
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from prune_cli.head import COLUMNS, Head, _exactly
+from prune_cli.models.head import COLUMNS, Head, _exactly
 
 NAMES = ("nll", "error_norm", "entropy", "rank")
 CPU = torch.device("cpu")

@@ -11,10 +11,11 @@ from .conftest import ROOT
 
 PACKAGE = ROOT / "prune_cli"
 FLOORS = [
-    "errors sizes terminal pictures recipes reliability reference __init__",
+    "errors sizes terminal pictures reliability reference __init__",
     "io",
-    "kernels head safety pieces pretrained layers fast_training encoding loading model preparing processes learning held_out checkpoints"
-    " hardware correlation agreement throughput classifier cuts tally places resampling fairness shape",
+    "statistics",
+    "models",
+    "training",
     "metrics",
     "stages engines",
     "commands",
@@ -29,28 +30,11 @@ HOMES = {
     "orjson": ("io",),
     "msgspec": ("io",),
     "zstandard": ("io",),
-    "transformers": ("loading", "layers", "fast_training", "pretrained"),
-    "tokenizers": ("pretrained",),
-    "safetensors": ("safety", "pretrained"),
-    "huggingface_hub": ("loading",),
-    "torch": (
-        "kernels",
-        "head",
-        "pretrained",
-        "layers",
-        "fast_training",
-        "loading",
-        "model",
-        "processes",
-        "learning",
-        "held_out",
-        "hardware",
-        "checkpoints",
-        "classifier",
-        "metrics",
-        "stages.train",
-        "stages.glue",
-    ),
+    "transformers": ("models.loading", "models.layers", "models.pretrained", "training.fast_training"),
+    "tokenizers": ("models.pretrained",),
+    "safetensors": ("models.safety", "models.pretrained"),
+    "huggingface_hub": ("models.loading",),
+    "torch": ("models", "training", "metrics", "stages.train", "stages.glue"),
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -12,9 +12,9 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from prune_cli import model as lm
-from prune_cli import safety
 from prune_cli.errors import ConfigurationError, DataError, OutOfMemoryError, UnavailableError, UsageError
+from prune_cli.models import model as lm
+from prune_cli.models import safety
 
 from .conftest import SHARED, shared
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from prune_cli import pretrained  # noqa: E402
 from prune_cli.io import frames  # noqa: E402
 from prune_cli.io.documents import Document  # noqa: E402
 from prune_cli.io.lines import line_ends  # noqa: E402
 from prune_cli.io.records import MISSING, Batch  # noqa: E402
+from prune_cli.models import pretrained  # noqa: E402
 from prune_cli.stages import pack as stage  # noqa: E402
 
 from .conftest import SHARED, damaged, lines, records, shared, status_of, zstd  # noqa: E402

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from prune_cli.pictures import between, curve, evenly, histogram
-from prune_cli.shape import STEPS, Shape, shape_of
+from prune_cli.statistics.shape import STEPS, Shape, shape_of
 
 from .conftest import ROOT, command, prune
 

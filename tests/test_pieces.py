@@ -13,7 +13,7 @@ transformers = pytest.importorskip("transformers")
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers  # noqa: E402
 
-from prune_cli import pieces, pretrained  # noqa: E402
+from prune_cli.models import pieces, pretrained  # noqa: E402
 
 from .conftest import SHARED, shared  # noqa: E402
 

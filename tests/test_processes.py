@@ -14,11 +14,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
 from transformers import AutoModelForCausalLM, GPT2Config
 
-from prune_cli import learning, pretrained
 from prune_cli.errors import UsageError
-from prune_cli.processes import Processes
-from prune_cli.recipes import PRESETS, Settings
+from prune_cli.models import pretrained
 from prune_cli.stages import train as stage
+from prune_cli.training import learning
+from prune_cli.training.processes import Processes
+from prune_cli.training.recipes import PRESETS, Settings
 
 from .conftest import ROOT, command, lines, scored, status_of
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from prune_cli import reference, safety
+from prune_cli import reference
 from prune_cli.io import frames
+from prune_cli.models import safety
 
 from .conftest import ROOT, SHARED, lines, prune, records, shared
 

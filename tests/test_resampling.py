@@ -6,8 +6,19 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from prune_cli import resampling
-from prune_cli.resampling import Sampling, Spread, clustered, flipped, interval, resampled, share_as_far, t_quantile, t_tail, together
+from prune_cli.statistics import resampling
+from prune_cli.statistics.resampling import (
+    Sampling,
+    Spread,
+    clustered,
+    flipped,
+    interval,
+    resampled,
+    share_as_far,
+    t_quantile,
+    t_tail,
+    together,
+)
 
 ROWS = np.array([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0]])
 

@@ -16,7 +16,7 @@ transformers = pytest.importorskip("transformers")
 @pytest.fixture(scope="module")
 def gpt2(tmp_path_factory) -> Path:
     """A randomly initialised GPT-2 of two layers, with a small byte-level tokenizer of its own."""
-    from prune_cli import pretrained
+    from prune_cli.models import pretrained
 
     path = tmp_path_factory.mktemp("gpt2")
     tokenizer = pretrained.train_tokenizer(["the quick brown fox jumps over the lazy dog. " * 20], 300)

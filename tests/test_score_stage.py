@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from prune_cli import metrics
 from prune_cli.errors import DataError, UsageError
-from prune_cli.model import LanguageModel
+from prune_cli.models.model import LanguageModel
 from prune_cli.stages import score as stage
 
 from .test_model import IDS, PROSE, TEXTS, load, save, tiny_gpt2

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prune_cli.cuts import Cut, choose, fraction, gumbel
 from prune_cli.io import frames, sink
 from prune_cli.io.forms import Counts
+from prune_cli.statistics.cuts import Cut, choose, fraction, gumbel
 
 from .conftest import command, lines, records, status_of, zstd
 

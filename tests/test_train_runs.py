@@ -12,13 +12,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from prune_cli import learning, preparing, pretrained, safety
 from prune_cli.commands import train as command_of_train
 from prune_cli.errors import ConfigurationError, DataError, UsageError
 from prune_cli.io import files, tokens
-from prune_cli.preparing import Corpus
-from prune_cli.recipes import Plan, Settings, choose, learning_rate
+from prune_cli.models import pretrained, safety
 from prune_cli.stages import train as stage
+from prune_cli.training import learning, preparing
+from prune_cli.training.preparing import Corpus
+from prune_cli.training.recipes import Plan, Settings, choose, learning_rate
 
 from .conftest import ROOT, command, lines, records, scored
 from .test_resume import heard

@@ -15,11 +15,12 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
-from prune_cli import fast_training, kernels, learning, pretrained
 from prune_cli.errors import CannotCreateError, ConfigurationError, DataError, TryAgainError, UsageError
 from prune_cli.io import tokens
-from prune_cli.recipes import Plan, Settings, choose, learning_rate, plan
+from prune_cli.models import kernels, pretrained
 from prune_cli.stages import train as stage
+from prune_cli.training import fast_training, learning
+from prune_cli.training.recipes import Plan, Settings, choose, learning_rate, plan
 
 from .conftest import ROOT, SHARED, shared
 

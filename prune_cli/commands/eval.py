@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..io.journal import Journal
     from ..io.records import Source
     from ..io.results import Heldout, Run, Task
-    from ..model import LanguageModel
+    from ..models.model import LanguageModel
 
 COST = (
     "Each model reads each test set once; numbers of each document stay in memory (some 160 bytes), the texts do not. Results come when "
@@ -195,8 +195,8 @@ def eval(
     loaded = [name for name in (*theirs, *ours) if name not in kept]
     if loaded and not data:
         raise UsageError("nothing to evaluate on", remedy="name a test set with --data FILE")
-    from .. import safety
     from ..io import files
+    from ..models import safety
 
     for model in loaded:
         safety.check(model)
@@ -204,8 +204,8 @@ def eval(
     keeping.check_target(inputs, force)
     with ExitStack() as stack:
         with files.create(output, inputs, force=force) as out:
-            from ..resampling import Sampling
             from ..stages import eval as stage
+            from ..statistics.resampling import Sampling
 
             sets = [_heldout(stack, reading, name, text_field, group_by, cluster) for name in dict.fromkeys(data or [])]
             _check_distinct(sets)
@@ -324,9 +324,10 @@ class Work:
 
 def _provenance(model: str, running: Model, sets: "Sequence[Heldout]") -> dict[str, Any]:
     """What a model's numbers hang on; refused where others packed the blocks."""
-    from .. import __version__, fairness
+    from .. import __version__
     from ..io.documents import check_tokenizer
-    from ..model import provenance
+    from ..models.model import provenance
+    from ..training import fairness
 
     found = provenance(model, running.settings())
     for one in sets:
@@ -336,7 +337,7 @@ def _provenance(model: str, running: Model, sets: "Sequence[Heldout]") -> dict[s
 
 
 def _load(model: str, running: Model) -> "LanguageModel":
-    from ..model import load
+    from ..models.model import load
 
     return load(model, running.settings())
 

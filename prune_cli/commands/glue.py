@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..errors import DataError
     from ..io.files import Input
     from ..io.glue import Data
-    from ..loading import Loaded
+    from ..models.loading import Loaded
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +43,9 @@ class Tuning:
 
     def run(self, models: Sequence[str], running: Model, reading: Reading, output: str | None, *, force: bool, resume: bool) -> None:
         """Write a result for each model, task and seed, one for each task and one for all of them."""
-        from .. import safety
         from ..io import files, kept
         from ..io.splicing import members
+        from ..models import safety
 
         reading.configure("eval")
         folders = self._folders()
@@ -124,7 +124,7 @@ def _read(folders: Mapping[str, str], *, skip: bool) -> "tuple[dict[str, Data], 
 
 
 def _load(model: str, running: Model) -> "Loaded":
-    from ..loading import load
+    from ..models.loading import load
 
     return load(model, running.settings(), trainable=True)
 

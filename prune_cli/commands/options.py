@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..io.files import Input, Output
     from ..io.records import Source
     from ..io.sink import Closing, Sink
-    from ..model import Settings
+    from ..models.model import Settings
 
 log = logging.getLogger(__name__)
 option = typer.Option
@@ -247,7 +247,7 @@ class Model:
     )
 
     def settings(self) -> "Settings":
-        from ..model import Settings
+        from ..models.model import Settings
 
         return Settings(self.device, self.dtype.value, self.context, self.stride, self.bos.value, self.batch_tokens)
 

@@ -22,7 +22,7 @@ EXAMPLES = (
 )
 
 if TYPE_CHECKING:
-    from ..pretrained import PreTrainedTokenizerFast
+    from ..models.pretrained import PreTrainedTokenizerFast
 
 
 class Last(StrEnum):
@@ -63,8 +63,8 @@ def pack(
         raise UsageError("no tokenizer to pack with", remedy="name its directory with --tokenizer PATH")
     fields, token = _fields(carry, text_field), _token(eod)
     with streams.opened("pack", files) as (source, output):
-        from .. import pretrained
         from ..io.documents import Verbatim, documents
+        from ..models import pretrained
         from ..stages import pack as stage
 
         loaded = pretrained.load_tokenizer(tokenizer, needs_end=token is None)
@@ -104,7 +104,7 @@ def _token(eod: str) -> int | None:
 
 
 def _end(tokenizer: "PreTrainedTokenizerFast", token: int | None, place: Path) -> int:
-    from ..pretrained import vocabulary
+    from ..models.pretrained import vocabulary
 
     if token is None:
         return int(tokenizer.eos_token_id)

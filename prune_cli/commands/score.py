@@ -14,7 +14,7 @@ from zlib import crc32
 
 from .. import metrics, reference, terminal
 from ..errors import UsageError
-from ..throughput import Throughput
+from ..models.throughput import Throughput
 from . import options
 from .options import Files, GroupBy, Model, Overwrite, Prefix, Streams, TextField, expanded, option
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..io.seen import Seen
     from ..io.sink import Sink
     from ..metrics import Metric
-    from ..model import Content
+    from ..models.model import Content
     from ..stages.score import Scoring
 
 COST = (
@@ -288,7 +288,7 @@ def score(
 
 def _load(models: Models, chosen: "list[Metric]", wanted: list[str], running: Model) -> "Scoring":
     """The models, refused at first sight where they cannot be used: torch takes seconds to load, and is not where none is wanted."""
-    from .. import safety
+    from ..models import safety
 
     for name in wanted:
         safety.check(name)
@@ -296,7 +296,7 @@ def _load(models: Models, chosen: "list[Metric]", wanted: list[str], running: Mo
 
     if not wanted:
         return Scoring(chosen, seed=models.seed)
-    from ..model import load
+    from ..models.model import load
 
     loaded = [load(name, running.settings()) for name in wanted]
     second = loaded.pop() if models.against else None
@@ -359,7 +359,7 @@ def _fields(scoring: "Scoring", contents: "Sequence[Content]") -> list[dict[str,
 
 def _self_check(documents: "list[Document]", scoring: "Scoring") -> float:
     """The first records as they are scored, and once more: one at a time, in float32."""
-    from ..model import load
+    from ..models.model import load
     from ..stages import rehearsal
 
     exact = [load(one.name, replace(one.settings, dtype="float32")) for one in scoring.models]

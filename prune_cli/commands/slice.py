@@ -16,11 +16,11 @@ from . import options
 from .options import Files, GroupBy, Streams, TextField, TokensField, Unit, expanded, option
 
 if TYPE_CHECKING:
-    from ..cuts import Cut
     from ..io.records import Source
     from ..io.sink import Sink
     from ..io.table import Table
     from ..stages.slice import Findings, Parted, Slicing, Whole
+    from ..statistics.cuts import Cut
 
 COST = (
     "A ranked stream is read once, in constant memory; of a ranked file whole frames are copied as they stand, and what is skipped is "
@@ -100,7 +100,7 @@ class Wish:
 
     def cut(self) -> "Cut":
         """The cut that the options ask for; UsageError where they ask for none or for two."""
-        from ..cuts import Cut, fraction
+        from ..statistics.cuts import Cut, fraction
 
         part, between, scores = self.keep or self.sample, self.range_, self.least is not None or self.most is not None
         asked = [part is not None, between is not None, scores].count(True)
@@ -234,8 +234,8 @@ class _Plan:
 def _plan(
     source: "Source", wish: Wish, slicing: "Slicing", scores: str | None, streams: Streams, findings: "Findings", opened: ExitStack
 ) -> _Plan:
-    from ..places import ranking_of
     from ..stages import slice as stage
+    from ..statistics.places import ranking_of
 
     if scores is not None:
         return _plan_joined(source, wish, slicing, scores, streams, findings, opened)

@@ -18,9 +18,9 @@ from .options import COMPUTING, RESULT, Device, Dtype, Files, Force, Reading, Te
 if TYPE_CHECKING:
     from ..io.files import Input
     from ..io.records import Content, Source
-    from ..preparing import Corpus
-    from ..recipes import Settings
     from ..stages.train import Summary
+    from ..training.preparing import Corpus
+    from ..training.recipes import Settings
 
 COST = (
     "Everything is read and tokenized once, into a file beside the run (2 or 4 bytes a token), before the first step; --resume does not "
@@ -150,9 +150,9 @@ def train(
         raise UsageError("no place for the run", remedy="name a directory with -o DIR")
     if eval_data == "-":
         raise UsageError("--eval-data is read from a file", remedy="name one")
-    from ..processes import started
-    from ..recipes import Settings
     from ..stages import train as stage
+    from ..training.processes import started
+    from ..training.recipes import Settings
 
     settings = Settings(**asdict(run), dtype=None if dtype is Dtype.auto else dtype.value, device=device)
     with started(device, sharded=fsdp) as processes:
@@ -181,15 +181,15 @@ def train(
 
 
 def _corpus(source: "Source", text_field: str, settings: "Settings") -> "Corpus":
-    from ..preparing import Corpus
+    from ..training.preparing import Corpus
 
     return Corpus(_contents(source, text_field, settings.tokenizer or settings.init_from), _known_by(source.inputs, text_field))
 
 
 def _contents(source: "Source", text_field: str, tokenizer: Path | None) -> "Iterator[Content]":
     """What is trained on; of blocks only those that the tokenizer at this place packed."""
-    from .. import pretrained
     from ..io.documents import documents
+    from ..models import pretrained
 
     expected = pretrained.tokenizer_hash(pretrained.load_tokenizer(tokenizer)) if tokenizer else ""
     for document in documents(source, text_field, tokenizer=expected):

@@ -2,7 +2,7 @@
 
 A metric is a function of what is known of a record, named by its parameters, to one number, or None where it has none:
 
-    nll, error_norm, entropy, rank   of each scored token, float32 (T,), T ≥ 1: see head.py for their formulas
+    nll, error_norm, entropy, rank   of each scored token, float32 (T,), T ≥ 1: see models/head.py for their formulas
     n_bytes                          UTF-8 bytes of the scored tokens, None where the tokenizer cannot say
     against_nll, against_n_bytes     the same of the second model (`--against`), over its own scored tokens
     tokens, n_prefix                 the record's token ids, int, after `n_prefix` (0 or 1) that were put in front

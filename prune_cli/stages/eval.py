@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import fairness
 from ..errors import DataError
 from ..io.journal import Journal, Numbers
 from ..io.results import Run
-from ..resampling import (
+from ..statistics.resampling import (
     Floats,
     Sampling,
     Spread,
@@ -32,9 +31,10 @@ from ..resampling import (
     t_tail,
     together,
 )
+from ..training import fairness
 
 if TYPE_CHECKING:  # results that are read from files need no torch
-    from ..model import Content, LanguageModel
+    from ..models.model import Content, LanguageModel
 
 FEW = 50  # clusters: from fewer a bootstrap makes intervals that are too narrow
 

@@ -15,14 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .. import __version__, agreement, pretrained
-from ..classifier import Classifier, Floats, Ids, rows
+from .. import __version__
 from ..errors import ConfigurationError
 from ..io.glue import TASKS, Data
-from ..kernels import keep_freed_memory
-from ..learning import EPSILON, adamw
-from ..loading import Loaded, versions
-from ..safety import directory_hash
+from ..models import pretrained
+from ..models.classifier import Classifier, Floats, Ids, rows
+from ..models.kernels import keep_freed_memory
+from ..models.loading import Loaded, versions
+from ..models.safety import directory_hash
+from ..statistics import agreement
+from ..training.learning import EPSILON, adamw
 
 log = logging.getLogger(__name__)
 

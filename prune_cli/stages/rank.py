@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from ..correlation import LengthCorrelation
 from ..errors import CheckFailed, DataError
 from ..io import spool
 from ..io.records import MISSING, Anything, Batch, Count, Label, Number, Source, Wanted
 from ..io.rows import Labels, Lines, Part, counts, numbers, spliced, table
 from ..io.sink import GROUPS
-from ..shape import Shape
+from ..statistics.correlation import LengthCorrelation
+from ..statistics.shape import Shape
 
 ADDED = ("rank", "quantile")
 # What a head says about scores that decides no number: where and how fast they were computed, and what they are called.

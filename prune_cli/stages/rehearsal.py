@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import CheckFailed
-from ..hardware import CARDS
-from ..model import Content
+from ..models.hardware import CARDS
+from ..models.model import Content
 
 # stages/score.py's `score` for some scoring, handed over by the command: contents → the new fields of each.
 Score = Callable[[Sequence[Content]], list[dict[str, Any]]]

@@ -17,7 +17,7 @@ from ..io.lines import ahead
 from ..metrics import STATISTICS, Metric
 
 if TYPE_CHECKING:  # metrics that need no model need no torch
-    from ..model import Content, Document, LanguageModel, Statistics
+    from ..models.model import Content, Document, LanguageModel, Statistics
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from ..correlation import LengthCorrelation
-from ..cuts import Cut, choose, gumbel
 from ..errors import DataError, InputOutputError, UsageError
 from ..io.lines import Block, line_ends
 from ..io.records import MISSING, Anything, Batch, Content, Count, Label, Number, Source, Wanted
@@ -17,9 +15,11 @@ from ..io.rows import Labels, Lines, counts, selected
 from ..io.sink import GROUPS
 from ..io.splicing import uniform
 from ..io.table import Table
-from ..places import Places, not_ranked, ranking_of
-from ..shape import shape_of
-from ..tally import CUT, KEPT, UNSCORED, Tally, Ties
+from ..statistics.correlation import LengthCorrelation
+from ..statistics.cuts import Cut, choose, gumbel
+from ..statistics.places import Places, not_ranked, ranking_of
+from ..statistics.shape import shape_of
+from ..statistics.tally import CUT, KEPT, UNSCORED, Tally, Ties
 
 AT_ONCE = 1 << 18  # records of which something is found out: it takes five times what a score takes
 
@@ -50,7 +50,7 @@ class Findings:
     ties: Ties = field(default_factory=Ties)
     lengths: LengthCorrelation = field(default_factory=LengthCorrelation)
     length_correlation: float | None = None
-    shape: list[float] | None = None  # of all scores, as shape.py has it
+    shape: list[float] | None = None  # of all scores, as statistics/shape.py has it
     between: tuple[float, float] | None = None  # the quantiles of the cut, where they are known only when all is read
 
     def ordered(self, scores: np.ndarray, tokens: np.ndarray, inside: np.ndarray) -> None:

@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from ..correlation import LengthCorrelation
-from ..cuts import Cut
 from ..errors import DataError
 from ..io.lines import Block, line_ends
 from ..io.records import MISSING, Anything, Batch, Content, Count, Number, Source, Wanted
 from ..io.rows import Labels, counts
 from ..io.sink import GROUPS
 from ..io.table import Table
-from ..places import ranking_of
+from ..statistics.correlation import LengthCorrelation
+from ..statistics.cuts import Cut
+from ..statistics.places import ranking_of
 
 SHARES = ("0", "0.01", "0.05", "0.1", "0.25", "0.3", "0.5", "0.7", "0.75", "0.9", "0.95", "0.99", "1")
 

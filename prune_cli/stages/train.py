@@ -24,17 +24,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import __version__, checkpoints, preparing, pretrained, safety
+from .. import __version__
 from ..errors import ConfigurationError, DataError, UsageError
-from ..fast_training import make_fast
-from ..hardware import has_bfloat16, matrix_rate
-from ..held_out import mean_loss
 from ..io import folders, tokens
-from ..learning import BETAS, CLIP, DECAY, EPSILON, Learner, Loss, adamw, learn
-from ..preparing import Corpus, Documents
-from ..pretrained import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
-from ..processes import ALONE, Processes
-from ..recipes import DESCRIPTION, HARMLESS, Plan, Recipe, Settings, choose, learning_rate, plan
+from ..models import pretrained, safety
+from ..models.hardware import has_bfloat16, matrix_rate
+from ..models.pretrained import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+from ..training import checkpoints, preparing
+from ..training.fast_training import make_fast
+from ..training.held_out import mean_loss
+from ..training.learning import BETAS, CLIP, DECAY, EPSILON, Learner, Loss, adamw, learn
+from ..training.preparing import Corpus, Documents
+from ..training.processes import ALONE, Processes
+from ..training.recipes import DESCRIPTION, HARMLESS, Plan, Recipe, Settings, choose, learning_rate, plan
 
 MANY_PASSES = 4  # Muennighoff et al. 2023: up to here a repeated token is nearly as good as a fresh one
 CPU_TOKENS = 4096  # through the model at a time: from 2,048 to 16,384 the speed is the same, the memory is not

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from prune_cli.model import LanguageModel, Settings, load
+from prune_cli.models.model import LanguageModel, Settings, load
 from prune_cli.stages import score as stage
 
 from .score import documents, gpt2, timed

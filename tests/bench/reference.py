@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from prune_cli import metrics, reference
-from prune_cli.model import LanguageModel, Settings, load
+from prune_cli.models.model import LanguageModel, Settings, load
 from prune_cli.stages import score as stage
 
 from . import score as scoring

@@ -16,8 +16,9 @@ from typing import Any
 
 import torch
 
-from prune_cli import metrics, pretrained
-from prune_cli.model import LanguageModel, Settings, load
+from prune_cli import metrics
+from prune_cli.models import pretrained
+from prune_cli.models.model import LanguageModel, Settings, load
 from prune_cli.stages import score as stage
 
 from .timing import OURS

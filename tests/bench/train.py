@@ -16,8 +16,8 @@ from pathlib import Path
 
 import torch
 
-from prune_cli import pretrained
-from prune_cli.hardware import matrix_rate
+from prune_cli.models import pretrained
+from prune_cli.models.hardware import matrix_rate
 
 from .score import limit
 from .timing import OURS, run

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..errors import ConfigurationError, OutOfMemoryError
 from . import loading
 from .encoding import Content as Content
 from .encoding import Document as Document
 from .encoding import Encoder, Ids
-from .errors import ConfigurationError, OutOfMemoryError
 from .head import Head, split
 from .loading import Loaded, is_out_of_memory
 from .loading import Settings as Settings
@@ -27,7 +27,7 @@ from .safety import directory_hash
 
 log = logging.getLogger(__name__)
 
-Statistics = dict[str, NDArray[np.float32]]  # by the names that head.py explains, a number for each scored token, in order
+Statistics = dict[str, NDArray[np.float32]]  # by the names that models/head.py explains, a number for each scored token, in order
 
 ENOUGH, PADDING = 1 / 4, 1 / 16  # a batch that is this full ends where one more row would make more than this share of it padding
 WHOLE_LOGITS_BYTES = 1 << 28  # for models whose own forward has to be used

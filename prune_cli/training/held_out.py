@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from .io import tokens
+from ..io import tokens
 from .learning import Learner, loss
 
 

@@ -8,11 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import pretrained
-from .io import folders
-from .io.seen import SEEN
+from ..io import folders
+from ..io.seen import SEEN
+from ..models import pretrained
+from ..models.pretrained import PreTrainedTokenizerFast
 from .learning import Learner
-from .pretrained import PreTrainedTokenizerFast
 from .processes import part
 
 KEPT = 2  # to resume from: the newest, and the one before in case it is damaged

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import DataError
+from ..io.records import MISSING, Anything, Batch, Count, Label, Number, Wanted
+from ..io.rows import Labels
 from .cuts import Cut
-from .errors import DataError
-from .io.records import MISSING, Anything, Batch, Count, Label, Number, Wanted
-from .io.rows import Labels
 
 
 def ranking_of(head: dict[str, Any] | None) -> dict[str, Any]:

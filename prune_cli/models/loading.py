@@ -18,7 +18,7 @@ import transformers
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
-from .errors import ConfigurationError, OutOfMemoryError, UnavailableError, UsageError
+from ..errors import ConfigurationError, OutOfMemoryError, UnavailableError, UsageError
 from .hardware import has_bfloat16
 from .layers import make_fast
 from .safety import check_directory, is_local

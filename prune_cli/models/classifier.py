@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .errors import OutOfMemoryError
+from ..errors import OutOfMemoryError
 from .loading import Loaded, is_out_of_memory
 from .pretrained import encode
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from . import pretrained, processes
-from .errors import ConfigurationError, OutOfMemoryError
-from .loading import is_out_of_memory
-from .pretrained import PreTrainedModel
+from ..errors import ConfigurationError, OutOfMemoryError
+from ..models import pretrained
+from ..models.loading import is_out_of_memory
+from ..models.pretrained import PreTrainedModel
+from . import processes
 from .processes import ALONE, Processes
 
 BETAS, EPSILON, DECAY, CLIP = (0.9, 0.95), 1e-8, 0.1, 1.0

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from .kernels import causal_attention, keep_freed_memory, product
+from ..models.kernels import causal_attention, keep_freed_memory, product
 
 BLOCKED = "prune-cli: blocked"  # the name by which transformers calls our attention
 

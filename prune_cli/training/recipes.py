@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigurationError, NoInputError, UsageError
+from ..errors import ConfigurationError, NoInputError, UsageError
 
 DESCRIPTION = "train.json"  # in a run: what it was trained with
 SHAPE = ("layers", "width", "heads", "context")

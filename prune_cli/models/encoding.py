@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ConfigurationError, DataError
+from ..errors import ConfigurationError, DataError
 from .pretrained import encode, specification, unknown_token
 
 Content = str | Sequence[int]  # a text, or the ids of a block

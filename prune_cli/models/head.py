@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .errors import ConfigurationError
+from ..errors import ConfigurationError
 
 # Logits that exist at a time, rows and columns: products at full speed, and no more bytes than a processor's caches take. A card
 # takes all columns at once, and as many rows as half a gigabyte holds.

@@ -26,7 +26,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import PreTrainedModel as PreTrainedModel
 from transformers.utils import logging
 
-from .errors import ConfigurationError, NoInputError, UsageError
+from ..errors import ConfigurationError, NoInputError, UsageError
 from .kernels import head_loss
 from .pieces import PIECE, Cut, cutter
 from .safety import check_directory

@@ -22,7 +22,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from .errors import ConfigurationError, InputOutputError, OutOfMemoryError, PruneError, SaidElsewhere, TryAgainError, UsageError
+from ..errors import ConfigurationError, InputOutputError, OutOfMemoryError, PruneError, SaidElsewhere, TryAgainError, UsageError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 A_STEP = timedelta(minutes=10)  # within which every process has to come to the same place while they compute

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from .io.sink import GROUPS
+from ..io.sink import GROUPS
 
 FATES = ("kept", "cut", "unscored")
 KEPT, CUT, UNSCORED = range(3)

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import pretrained
-from .errors import ConfigurationError, DataError
-from .io import folders, tokens
-from .pretrained import PretrainedConfig, PreTrainedTokenizerFast
+from ..errors import ConfigurationError, DataError
+from ..io import folders, tokens
+from ..models import pretrained
+from ..models.pretrained import PretrainedConfig, PreTrainedTokenizerFast
 from .recipes import SHAPE, Recipe, Settings
 
 # In the run's folder while it runs: a tokenizer of our own, the token file of the held-out data; what the tokenizer is trained on.

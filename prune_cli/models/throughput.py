@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # nothing is loaded before the command line is looked at
-    from .io.records import Record
+    from ..io.records import Record
 
 
 @dataclass

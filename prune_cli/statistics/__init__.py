@@ -1,0 +1,1 @@
+"""Numbers about scores: cuts, correlations, intervals, shapes."""
