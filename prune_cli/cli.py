@@ -57,7 +57,7 @@ def main() -> NoReturn:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # it warns of lost connections with forty lines of addresses
     os.environ.setdefault("LRU_CACHE_CAPACITY", "32")  # torch keeps code for 1,024 shapes of matrices by default: a gigabyte
     status = run(sys.argv[1:])
-    if status and os.environ.get("WORLD_SIZE", "1") != "1":
+    if status and sys.argv[1:2] == ["train"] and os.environ.get("WORLD_SIZE", "1") != "1":
         os._exit(status)  # one of many that fails: to take torch's threads down in order may wait for a process that is no more
     sys.exit(status)
 

@@ -29,6 +29,8 @@ SHARED = ROOT.parent / "shared"
 
 shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the project's shared data is not beside this checkout")
 
+PATIENCE = 600  # seconds that no run takes, not even on a machine that does something else meanwhile
+
 Corpus = list[dict[str, Any]]
 
 
@@ -38,7 +40,7 @@ def command(*arguments: object) -> list[str]:
 
 def prune(*arguments: object, stdin: bytes = b"", status: int = 0, **more: Any) -> subprocess.CompletedProcess[bytes]:
     """Run the command in a process of its own and hold it to its exit status."""
-    done = subprocess.run(command(*arguments), input=stdin, capture_output=True, timeout=120, cwd=more.pop("cwd", ROOT), **more)
+    done = subprocess.run(command(*arguments), input=stdin, capture_output=True, timeout=PATIENCE, cwd=more.pop("cwd", ROOT), **more)
     assert done.returncode == status, done.stderr.decode()
     return done
 

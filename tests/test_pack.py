@@ -95,7 +95,9 @@ def test_spans_say_where_every_token_came_from(home, here):
 
 
 def test_a_carried_field_is_that_of_most_of_the_blocks_tokens(home, here):
-    data = packed(here, home, "--carry", "source,missing").stdout
+    done = packed(here, home, "--carry", "source,missing")
+    assert b"pack: warning: no document has a field `missing` to be carried" in done.stderr
+    data = done.stdout
     sources = [record["source"] for record in corpus()]
     for block in records(data):
         counts = {name: sum(span["tokens"] for span in block["spans"] if span["source"] == name) for name in "ab"}

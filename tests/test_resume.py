@@ -189,7 +189,44 @@ def test_a_run_without_resume_asks_what_to_do_with_what_is_there(whole, model, c
     assert left(tmp_path) == {"out.zst.partial"}
     here(*arguments, "-f")
     assert left(tmp_path) == {"out.zst"}
-    assert b"exists; -f replaces it" in here(*arguments, "--resume", status=73).stderr
+    assert b"exists; -f replaces it" in here(*arguments, status=73).stderr
+
+
+def test_what_is_finished_is_finished_when_the_same_command_runs_again(whole, model, corpus, tmp_path):
+    """A cron job that has nothing left to do; whoever finished it may have been killed before the first of its names went."""
+    target = tmp_path / "out.zst"
+    target.write_bytes(whole)
+    target.chmod(0o444)
+    before = target.stat()
+    (tmp_path / "out.zst.partial").hardlink_to(target)
+    assert resume(model, corpus, tmp_path, "--level", 9, "--summary", tmp_path / "s") == 0
+    assert (json.loads((tmp_path / "s").read_text())["resumed"], target.read_bytes()) == (len(CORPUS), whole)
+    assert (target.stat().st_ino, target.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert left(tmp_path) == {"out.zst", "s"}
+
+
+def test_what_another_command_finished_or_nobody_did_still_exists(whole, model, corpus, tmp_path, here):
+    target, at = tmp_path / "out.zst", borders(whole)[4] - 7
+    same = ("score", "--resume", "--model", model, "-o", target)
+    damaged = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
+    for options, given, content, words in (
+        (["--min-tokens", 3], CORPUS, whole, b"was begun with min_tokens 1, not 3"),
+        ([], [*CORPUS[:9], *CORPUS[10:]], whole, b"its record 10 is not made from (standard input):10"),
+        ([], CORPUS[:50], whole, b"holds more than the 50 records of the input"),
+        ([], [*CORPUS, *CORPUS[:1]], whole, b"holds something else than this run would write"),
+        ([], CORPUS, damaged, b"has a checksum mismatch in the zstd frame"),
+        ([], CORPUS, whole[:-20], b"holds something else"),
+        ([], CORPUS, whole + b"x", b"holds more than this run would write"),
+        ([], CORPUS, b"", b"holds something else"),
+        ([], CORPUS, b"another file", b"is not the beginning of a prune-cli stream"),
+    ):
+        target.write_bytes(content)
+        said = here(*same, *options, stdin=lines(given), status=73).stderr
+        assert b"out.zst: exists, and " + words in said
+        assert said.endswith(b"; -f replaces it\n")
+        assert target.read_bytes() == content
+        assert left(tmp_path) == {"out.zst"}
+    assert b"the output is also an input" in here(*same, target, status=73).stderr
 
 
 def test_a_run_that_was_killed_while_it_named_its_output_is_not_written_to_again(whole, model, corpus, tmp_path):

@@ -61,6 +61,14 @@ def test_several_files_are_told_of_one_by_one(here, corpus, ranked):
     assert [one["records"] for one in told] == [200, 200]
 
 
+def test_tokens_that_nobody_counted_are_not_none_at_all(here, tmp_path):
+    path = tmp_path / "ranked.zst"
+    here("rank", "-k", "perplexity", "-o", path, stdin=lines({"perplexity": score, "source": "a"} for score in (1, 2)))
+    for found in (stat(here, path), stat(here, "--verify", path), stat(here, stdin=lines([{"text": "a", "source": "a"}]))):
+        assert (found["tokens"], found["groups"]["a"]["tokens"]) == (None, None)
+    assert stat(here, stdin=lines([{"perplexity": None, "n_scored": 0}]))["tokens"] == 0
+
+
 def test_an_empty_stream_holds_nothing(here):
     assert stat(here, "--allow-empty", stdin=b"")["records"] == 0
     assert stat(here, stdin=prune("rank", "-k", "a", "--allow-empty", stdin=b"").stdout)["records"] == 0

@@ -1,7 +1,8 @@
 """An output that can be gone on with: FILE.partial keeps the whole frames that a run wrote before it was stopped, however it was.
 
 The next run reads the same input again, makes sure that the frames hold its first records, and goes on behind them. What it then
-finishes is, byte for byte, what one run would have written.
+finishes is, byte for byte, what one run would have written. An output that is finished is gone through in the same way: then nothing
+is written, and what would be is what is there.
 """
 
 import logging
@@ -39,13 +40,19 @@ def afresh(path: str | None, inputs: Sequence[Input] = (), *, force: bool = Fals
 def resume(path: str, inputs: Sequence[Input] = (), *, force: bool = False) -> Iterator["Partial"]:
     """The output at `path`, gone on with in `path`.partial, which is kept when the block fails and takes its name when it ends well.
 
-    Raises TryAgainError when a signal stops the block, and at once where another run holds the output; else as `files.create`.
+    One that is there already is held to what the block would write. Raises CannotCreateError where it is anything else, TryAgainError
+    when a signal stops the block, and at once where another run holds the output; else as `files.create`.
     """
     if files.is_special(path):
         raise UsageError("is no file that could be gone on with", place=display(path), remedy="leave out --resume")
-    files.check_target(path, inputs, force=force)
+    is_there = os.path.isfile(path) and not force
+    files.check_target(path, inputs, force=force or is_there)
     target = os.path.realpath(path)
     name = _beside(target)
+    if is_there:
+        with _finished(target, path) as finished:
+            yield finished
+        return
     with _locked(target, path) as descriptor:
         try:
             files.check_target(path, inputs, force=force)  # another run may have made it since we looked
@@ -59,7 +66,7 @@ def take_up(output: Output, sink: Sink, documents: Iterator[Made], read_back: Ca
     """Pass over the documents whose records the output holds already, have the sink count them, and say how many there are.
 
     `read_back` makes of a document and an output's line the record that was written; None where the line is not that document's.
-    Raises DataError there.
+    Raises there what the output is `refused` with.
     """
     if not isinstance(output, Partial):
         return 0
@@ -75,10 +82,10 @@ def _taken_up(
     output: "Partial", number: int, line: bytes, document: Made | None, read_back: Callable[[Made, bytes], Record | None]
 ) -> Record:
     if document is None:
-        raise DataError(f"holds more than the {number - 1} records of the input", place=display(output.path), remedy=GO_ON)
+        raise output.refused(f"holds more than the {number - 1} records of the input")
     record = read_back(document, line)
     if record is None:
-        raise DataError(f"its record {number} is not made from {document}", place=display(output.path), remedy=GO_ON)
+        raise output.refused(f"its record {number} is not made from {document}")
     return record
 
 
@@ -97,6 +104,19 @@ def _locked(target: str, path: str) -> Iterator[int]:
             finally:
                 files.remove(other)
         yield descriptor
+
+
+@contextmanager
+def _finished(target: str, path: str) -> Iterator["Finished"]:
+    """An output that is whole, read again."""
+    name = _beside(target)
+    if os.path.exists(name) and os.path.samefile(name, target):  # whoever finished it was killed before the first name went
+        with locked(name, path):
+            files.remove(name)
+    with files.Input(target).open() as file:
+        found = Finished(file.descriptor, path)
+        yield found
+        found.end()
 
 
 def _start_over(path: str, force: bool) -> None:
@@ -128,6 +148,10 @@ class Partial(Output):
             self.write(start)
         os.lseek(self.descriptor, len(start), os.SEEK_SET)
 
+    def refused(self, fault: str) -> PruneError:
+        """What is raised where it is not this run's."""
+        return DataError(fault, place=display(self.path), remedy=GO_ON)
+
     def _another_run(self, start: bytes) -> PruneError:
         os.lseek(self.descriptor, 0, os.SEEK_SET)
         try:
@@ -155,6 +179,35 @@ class Partial(Output):
 
     def _warn(self, fault: str) -> None:
         log.warning("%s: %s; going on from there", display(self.path), fault)
+
+
+class Finished(Partial):
+    """An output that is whole: nothing is written to it. Raises CannotCreateError where what would be is not what is there."""
+
+    def begin(self, start: bytes) -> None:
+        try:
+            super().begin(start)
+        except (ConfigurationError, DataError) as error:
+            raise self.refused(error.fault) from None
+
+    def write(self, data: bytes | memoryview) -> None:
+        if os.pread(self.descriptor, len(data), os.lseek(self.descriptor, 0, os.SEEK_CUR)) != data:
+            raise self.refused("holds something else than this run would write")
+        os.lseek(self.descriptor, len(data), os.SEEK_CUR)
+        self.written += len(data)
+
+    def cut(self, size: int) -> None:
+        """What follows is no rest of a broken run, but what the end will be held to."""
+
+    def end(self) -> None:
+        if self.read(1):
+            raise self.refused("holds more than this run would write")
+
+    def refused(self, fault: str) -> PruneError:
+        return CannotCreateError(f"exists, and {fault}", place=display(self.path), remedy="-f replaces it")
+
+    def _warn(self, fault: str) -> None:
+        raise self.refused(f"has a {fault}")
 
 
 def _settings(raw: frames.Raw) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,7 @@ class Tally:
     dropped: int = 0
     unknown: int = 0
     ends: int = 0
+    absent: set[str] = field(default_factory=set)  # the carried fields that no document has had yet
 
 
 def pack(documents: Iterable[Document], encode: Encode, packing: Packing, tally: Tally) -> Iterator[Record]:
@@ -60,7 +61,7 @@ def pack(documents: Iterable[Document], encode: Encode, packing: Packing, tally:
     fields. The end-of-document token belongs to its document's span. The block's own carried field is the value that most of its
     tokens have, the first among equals. Raises DataError for a record that holds ids already.
     """
-    block = _Block(packing)
+    block, tally.absent = _Block(packing), set(packing.carry)
     for ordinal, document, ids in _stream(documents, encode, packing, tally):
         start = 0
         while start < len(ids):
@@ -81,6 +82,7 @@ def _stream(documents: Iterable[Document], encode: Encode, packing: Packing, tal
         tally.documents += 1
         tally.empty += not len(ids)
         tally.ends += packing.end in ids
+        tally.absent -= {name for name in tally.absent if document[name] is not None}
         if packing.unknown is not None:
             tally.unknown += int(np.count_nonzero(ids == packing.unknown))
         if len(ids):
@@ -168,6 +170,8 @@ def _verbatim(fields: dict[str, bytes]) -> dict[str, Any]:
 def _warn(tally: Tally) -> None:
     if tally.dropped and not tally.blocks:
         log.warning("all %d tokens there are make no block, and --last keep was not asked for", tally.dropped)
+    if tally.absent and tally.documents:
+        log.warning("no document has a field %s to be carried", " or ".join(f"`{name}`" for name in sorted(tally.absent)))
     if tally.ends:
         log.warning("%d documents have the end-of-document token inside them", tally.ends)
     if tally.unknown:

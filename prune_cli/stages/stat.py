@@ -36,8 +36,10 @@ class Wish:
 def at_once(table: Table, source: Source) -> dict[str, Any]:
     """What the table of a whole file of ours says; of a ranking the thresholds, too, from the few frames in which they lie."""
     totals, known = table.totals, ranking_of(table.head)
-    groups = {name: {"records": records, "tokens": tokens} for name, (records, tokens) in totals["groups"].items()}
-    found = {"records": totals["records"], "nulls": totals["nulls"], "tokens": totals["tokens"], "bytes": totals["text"]}
+    counted = totals["tokens"] or totals["nulls"] == totals["records"]  # else the records do not say how many tokens they have
+    groups = {name: {"records": records, "tokens": tokens if counted else None} for name, (records, tokens) in totals["groups"].items()}
+    tokens = totals["tokens"] if counted else None
+    found = {"records": totals["records"], "nulls": totals["nulls"], "tokens": tokens, "bytes": totals["text"]}
     scores = {known["key"]: _ranked(table, source, known)} if known and not known.get("within") else {}
     return {**found, "groups": groups, "scores": scores, "length_correlation": totals.get("length_correlation"), "verified": False}
 
@@ -71,14 +73,14 @@ def reading(source: Source, wish: Wish) -> dict[str, Any]:
 
     Raises DataError where the trailers of our own streams count other records than come, and where no record has a wished score.
     """
-    labels, parts, texts, size, absent = Labels(str, most=GROUPS + 1), [], [], 0, list(wish.scores)
+    labels, parts, texts, size, absent = Labels(str, most=GROUPS + 1), [], [], 0, [*wish.scores, wish.tokens_field]
     for batch in source.batches(_wanted(wish)):
         absent = [name for name in absent if batch[name].count(MISSING) == len(batch)]
         scores = np.array([_numbers(batch[name]) for name in wish.scores]).reshape(len(wish.scores), len(batch))
         parts.append((scores, counts(batch[wish.tokens_field]), labels.codes(batch[wish.group])))
         texts += [_digests(batch, wish.text_field)] if wish.text_field else []
         size += len(batch.text)
-    if absent and size:
+    if size and absent not in ([], [wish.tokens_field]):
         raise DataError(f"no record has a field `{absent[0]}`", place=source.inputs[0].name, remedy="name a score that is there with -k")
     nothing = (np.zeros((len(wish.scores), 0)), np.zeros(0, np.int64), np.zeros(0, np.int32))
     scores, tokens, groups = (np.concatenate(column, axis=-1) for column in zip(nothing, *parts, strict=True))
@@ -87,6 +89,9 @@ def reading(source: Source, wish: Wish) -> dict[str, Any]:
     by_group = {name: _described(scores[:, groups == code], tokens[groups == code], wish) for code, name in enumerate(labels.names)}
     correlation = _correlation(scores[0], tokens) if len(scores) == 1 else None
     duplicates = {"duplicates": _duplicates(texts)} if wish.text_field else {}
+    if size and absent:  # nobody knows how many tokens there are
+        for one in (found, *by_group.values()):
+            one["tokens"] = None
     shown = dict(sorted(by_group.items())) if len(by_group) <= GROUPS else {}
     return {**found, "groups": shown, "length_correlation": correlation, "verified": True, **duplicates}
 

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from ..conftest import ROOT, command, lines, records, scored
+from ..conftest import PATIENCE, ROOT, command, lines, records, scored
 from ..test_model import tiny_gpt2
 from .test_01_to_10_compressed_stream import peak
 
@@ -21,7 +21,7 @@ def pipeline(*stages: list[str]) -> tuple[list[int], bytes, list[bytes]]:
         running.append(subprocess.Popen(limited, stdin=before, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT))
         if len(running) > 1:
             running[-2].stdout.close()
-    out, last = running[-1].communicate(timeout=600)
+    out, last = running[-1].communicate(timeout=PATIENCE)
     said = [process.stderr.read() for process in running[:-1]]
     for process in running[:-1]:
         process.stderr.close()
