@@ -2,12 +2,14 @@
 
 import json
 import os
+import pty
 import random
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,20 @@ def here(capfdbinary):
         return subprocess.CompletedProcess([], found, out, said)
 
     return run
+
+
+def on_a_terminal(stream: str, *arguments: object, **variables: str) -> str:
+    """What a command says to who watches its `stdout` or `stderr`."""
+    ours, theirs = pty.openpty()
+    streams: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, stream: theirs}
+    with subprocess.Popen(command(*arguments), cwd=ROOT, env={**os.environ, "TERM": "xterm", **variables}, **streams):
+        os.close(theirs)
+        said = bytearray()
+        with suppress(OSError):  # a terminal has no end but the death of the other side
+            while piece := os.read(ours, 1 << 16):
+                said += piece
+    os.close(ours)
+    return said.decode().replace("\r\n", "\n")
 
 
 def status_of(*arguments: object) -> int:

@@ -2,13 +2,11 @@
 
 import json
 import math
-import os
-import pty
 import subprocess
 
 import pytest
 
-from .conftest import command, damaged, lines, records, scored, status_of
+from .conftest import command, damaged, lines, on_a_terminal, records, scored, status_of
 from .test_resume import borders
 
 pytest.importorskip("torch")
@@ -275,12 +273,7 @@ def test_options_that_make_no_sense_together(model, test_set, here, tmp_path):
 
 
 def test_a_terminal_gets_a_table(by_document):
-    above, below = pty.openpty()
-    size = {**os.environ, "COLUMNS": "80", "TERM": "dumb"}
-    subprocess.run(command("eval", by_document[0], "-q"), stdout=below, stderr=subprocess.DEVNULL, check=True, env=size)
-    os.close(below)
-    shown = os.read(above, 1 << 16).decode()
-    os.close(above)
+    shown = on_a_terminal("stdout", "eval", by_document[0], "-q", COLUMNS="80", TERM="dumb")
     assert "perplexity" in shown
     assert f"{by_document[1][0]['perplexity']:.5g}" in shown
     assert "{" not in shown

@@ -1,7 +1,5 @@
 """What is said of the verbs is made from what is declared, up to date, clean for the readers of manual pages, and a screen at most."""
 
-import os
-import pty
 import shutil
 import subprocess
 import sys
@@ -15,7 +13,7 @@ from prune_cli.cli import app
 from prune_cli.declarations import verbs
 from prune_cli.reliability import PROMISES
 
-from .conftest import ROOT, command, prune
+from .conftest import ROOT, on_a_terminal, prune
 
 VERBS = {verb.name: verb for verb in verbs(app)}
 PAGES = sorted((ROOT / "man").glob("*.1"))
@@ -43,24 +41,11 @@ def test_the_readers_of_manual_pages_have_nothing_to_say(page, reader):
 
 @pytest.mark.parametrize("verb", ["", *VERBS])
 def test_help_is_a_screen_and_the_same_in_a_pipe_and_on_a_terminal(verb):
-    arguments = command(*([verb] if verb else []), "--help")
-    piped = subprocess.run(arguments, capture_output=True, cwd=ROOT, check=True).stdout
+    piped = prune(*([verb] if verb else []), "--help").stdout
     shown = piped.decode().splitlines()
     assert len(shown) <= LINES
     assert max(map(len, shown)) <= COLUMNS
-    outer, inner = pty.openpty()
-    with subprocess.Popen(arguments, stdout=inner, cwd=ROOT, env=os.environ | {"COLUMNS": "200", "TERM": "xterm"}):
-        os.close(inner)
-        typed = b"".join(iter(lambda: _read(outer), b""))
-    os.close(outer)
-    assert typed.replace(b"\r\n", b"\n") == piped
-
-
-def _read(descriptor: int) -> bytes:
-    try:
-        return os.read(descriptor, 1 << 16)
-    except OSError:  # a terminal has no end but the death of the other side
-        return b""
+    assert on_a_terminal("stdout", *([verb] if verb else []), "--help", COLUMNS="200").encode() == piped
 
 
 def test_the_command_alone_shows_the_pipeline_and_the_verbs():

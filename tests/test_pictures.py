@@ -1,16 +1,12 @@
 """Small pictures close a run on a terminal, and never off one."""
 
-import os
-import pty
-import subprocess
-
 import numpy as np
 import pytest
 
 from prune_cli.pictures import between, curve, evenly, histogram
 from prune_cli.statistics.shape import STEPS, Shape, shape_of
 
-from .conftest import ROOT, command, prune
+from .conftest import on_a_terminal, prune
 
 EVEN = [100.0 + step for step in range(STEPS + 1)]  # spread evenly
 
@@ -56,28 +52,9 @@ def test_the_shape_is_that_of_the_quantiles(reverse):
     assert shape_of(scores, np.arange(1000)) == pytest.approx(expected, rel=0.05)
 
 
-def on_a_terminal(*arguments: object) -> str:
-    """What a command says to who watches it."""
-    outer, inner = pty.openpty()
-    with subprocess.Popen(command(*arguments), stderr=inner, stdout=subprocess.DEVNULL, cwd=ROOT, env=os.environ | {"TERM": "xterm"}):
-        os.close(inner)
-        said = b""
-        while piece := _read(outer):
-            said += piece
-    os.close(outer)
-    return said.decode()
-
-
-def _read(descriptor: int) -> bytes:
-    try:
-        return os.read(descriptor, 1 << 16)
-    except OSError:  # a terminal has no end but the death of the other side
-        return b""
-
-
 def test_rank_and_slice_close_with_a_picture_on_a_terminal_and_say_nothing_off_it(corpus, tmp_path):
     ranked = tmp_path / "on-a-terminal.zst"
-    assert "perplexity  records" in on_a_terminal("rank", corpus, "-o", ranked)
-    assert "█ kept  ░ cut" in on_a_terminal("slice", "--keep", "middle", "--frac", 0.5, ranked, "-o", tmp_path / "half.zst")
-    assert "█" not in on_a_terminal("rank", "-q", corpus, "-f", "-o", ranked)
+    assert "perplexity  records" in on_a_terminal("stderr", "rank", corpus, "-o", ranked)
+    assert "█ kept  ░ cut" in on_a_terminal("stderr", "slice", "--keep", "middle", "--frac", 0.5, ranked, "-o", tmp_path / "half.zst")
+    assert "█" not in on_a_terminal("stderr", "rank", "-q", corpus, "-f", "-o", ranked)
     assert prune("slice", "--keep", "middle", "--frac", 0.5, ranked).stderr.count("█".encode()) == 0

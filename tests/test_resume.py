@@ -3,7 +3,6 @@
 import fcntl
 import gzip
 import json
-import os
 import random
 import re
 import resource
@@ -11,8 +10,6 @@ import signal
 import struct
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 
@@ -21,7 +18,7 @@ import pytest
 from prune_cli.io import records as reading
 from prune_cli.stages import score as stage
 
-from .conftest import ROOT, command, lines, records, status_of, zstd
+from .conftest import ROOT, command, lines, on_a_terminal, records, status_of, zstd
 
 torch = pytest.importorskip("torch")
 
@@ -516,18 +513,7 @@ def test_the_trailer_says_what_it_took(whole):
     assert content["work"]["tokens"] == content["totals"]["tokens"] == sum(record["n_scored"] for record in records(whole))
 
 
-def heard(terminal: int) -> Iterator[bytes]:
-    """What is written to a terminal until its other side is closed, which Linux tells as an error."""
-    with open(terminal, "rb", buffering=0) as file, suppress(OSError):
-        while data := file.read(1 << 16):
-            yield data
-
-
 def test_on_a_terminal_there_is_progress_and_one_closing_line(model, corpus, tmp_path):
-    ours, theirs = os.openpty()
-    with subprocess.Popen(command("score", "--model", model, corpus, "-o", tmp_path / "out"), stderr=theirs, cwd=ROOT) as process:
-        os.close(theirs)
-        said = b"".join(heard(ours))
-    assert process.returncode == 0
-    assert re.search(rb"120 records +[\d,]+ tokens/s", said)
-    assert re.search(rb"scored 120 records, 1,090 tokens \([\d,]+ a second\)\s*$", said)
+    said = on_a_terminal("stderr", "score", "--model", model, corpus, "-o", tmp_path / "out")
+    assert re.search(r"120 records +[\d,]+ tokens/s", said)
+    assert re.search(r"scored 120 records, 1,090 tokens \([\d,]+ a second\)\s*$", said)

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 from dataclasses import replace
 
 import numpy as np
@@ -21,8 +20,7 @@ from prune_cli.training import learning, preparing
 from prune_cli.training.preparing import Corpus
 from prune_cli.training.recipes import Plan, Settings, choose, learning_rate
 
-from .conftest import ROOT, command, lines, records, scored
-from .test_resume import heard
+from .conftest import lines, on_a_terminal, records, scored
 from .test_train_stage import Killed, batches, documents, furnished, killed_at, losses, metrics, plain_training, settings, weights
 
 
@@ -308,13 +306,8 @@ def test_on_a_terminal_the_run_is_seen_and_one_line_closes_it(home, tmp_path):
         "--eval-data",
         tmp_path / "held-out.jsonl",
     ]
-    ours, theirs = os.openpty()
-    environment = {**os.environ, "COLUMNS": "160", "TERM": "xterm"}
-    arguments = command("train", *options, "-o", tmp_path / "run", tmp_path / "corpus.jsonl")
-    with subprocess.Popen(arguments, stderr=theirs, cwd=ROOT, env=environment) as process:
-        os.close(theirs)
-        said = b"".join(heard(ours))
-    assert process.returncode == 0
-    assert re.search(rb"loss \d\.\d+ +held-out \d\.\d+ +lr \S+ +[\d,]+ tokens/s \(\d+% of the limit\)", said)
-    closing = rb"trained 20 steps on 5,120 tokens \(\d\.\d\d passes over [\d,]+, [\d,]+ repeated\); loss \d\.\d+, held-out \d\.\d+: "
+    said = on_a_terminal("stderr", "train", *options, "-o", tmp_path / "run", tmp_path / "corpus.jsonl", COLUMNS="160")
+    assert re.search(r"loss \d\.\d+ +held-out \d\.\d+ +lr \S+ +[\d,]+ tokens/s \(\d+% of the limit\)", said)
+    closing = r"trained 20 steps on 5,120 tokens \(\d\.\d\d passes over [\d,]+, [\d,]+ repeated\); loss \d\.\d+, held-out \d\.\d+: "
     assert re.search(closing, said)
+    assert said.count("•") == 20  # the curve of the loss
