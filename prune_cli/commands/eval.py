@@ -1,6 +1,7 @@
 """prune-cli eval"""
 
 import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -226,7 +227,14 @@ def eval(
 
 def _is_file(name: str) -> bool:
     """Whether an operand is results, not a model."""
-    return name == "-" or (os.path.exists(name) and not os.path.isdir(name))
+    from ..io.failures import failure
+
+    try:
+        return name == "-" or not stat.S_ISDIR(os.stat(name).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise failure(error, name, "reading") from None
 
 
 def _place(path: str) -> str:

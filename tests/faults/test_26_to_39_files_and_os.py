@@ -7,13 +7,22 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
+from functools import cache
+from itertools import product
 from pathlib import Path
 
 import pytest
 
+from prune_cli import reference
+
 from ..conftest import ROOT, command, lines, prune, records, scored, status_of
 from .injection import OUTPUT, TEMPORARY, every_fault, traced, with_fault
+
+OTHERS = ["score", "slice", "stat", "pack", "eval"]  # than rank, which stands for them where a run is long or there are many
+VERBS = ["rank", *OTHERS]
+ALL_IN_SWEEPS = ["rank", *(pytest.param(verb, marks=pytest.mark.sweep) for verb in OTHERS)]
 
 
 @pytest.fixture(scope="module")
@@ -29,14 +38,45 @@ def whole(corpus) -> bytes:
     return prune("rank", corpus).stdout
 
 
-@pytest.fixture(params=["absent", "old"])
+@pytest.fixture(scope="module")
+def run_of(corpus, tmp_path_factory) -> Callable[[str], tuple[list[object], bytes]]:
+    """The arguments of a verb over a file, which is named last, and what an unbroken run of it writes."""
+    folder = tmp_path_factory.mktemp("whole")
+
+    @cache
+    def made(verb: str) -> tuple[list[object], bytes]:
+        if verb in ("pack", "eval"):
+            pytest.importorskip("torch")
+        if verb == "eval":
+            (folder / "some.jsonl").write_bytes(lines(scored(60)))
+            options = ["--data", folder / "some.jsonl", "--per-document", folder / "documents.zst", "-o", os.devnull]
+            assert status_of("eval", reference.DIRECTORY, *options) == 0
+        arguments = {
+            "rank": [corpus],
+            "score": ["-m", "random", corpus],
+            "slice": ["--keep", "random", "--frac", "0.5", "-k", "perplexity", corpus],
+            "stat": [corpus],
+            "pack": ["--tokenizer", reference.DIRECTORY, "--context", 64, corpus],
+            "eval": [folder / "documents.zst"],
+        }[verb]
+        assert status_of(verb, *arguments, "-o", folder / verb) == 0
+        return [verb, *arguments], (folder / verb).read_bytes()
+
+    return made
+
+
+@pytest.fixture
 def target(request, tmp_path) -> Path:
-    """An output that is not there yet, or holds something that is to be replaced; beside it is nothing else."""
+    """An output that is `absent`, or `old` and to be replaced; beside it is nothing else."""
     folder = tmp_path / "out"
     folder.mkdir()
     if request.param == "old":
         (folder / OUTPUT).write_bytes(b"old")
     return folder / OUTPUT
+
+
+def forced(target: Path) -> list[object]:
+    return [*(["-f"] if target.exists() else []), "-o", target]
 
 
 def begin_again(target: Path, old: bool) -> None:
@@ -70,29 +110,23 @@ def small_disk(folder: Path, size: str):
 # 26, 27: what cannot be written, synced or named is an error, the target is as it was, and nothing is left beside it
 
 
-FAILING = [
-    ("write", "error=ENOSPC"),
-    ("write", "error=EIO"),
-    ("fsync", "error=EIO"),
-    ("openat", "error=ENOSPC"),
-    ("link,linkat", "error=EIO"),
-    ("rename,renameat", "error=EIO"),
-    ("ftruncate", "error=EIO"),
-    ("flock", "error=ENOLCK"),
-    ("close", "error=EIO"),
-]
+CALLS = ["openat", "flock", "ftruncate", "write", "fsync", "close"]
+COMMIT = [*product(CALLS, ["absent", "old"]), ("link", "absent"), ("unlink", "absent"), ("rename", "old")]
+ERRORS = {"openat": "ENOSPC", "write": "ENOSPC", "flock": "ENOLCK"}
+FAILING = [(call, ERRORS.get(call, "EIO"), target) for call, target in COMMIT]
 
 
 @traced
-@pytest.mark.parametrize(("call", "fault"), FAILING)
-def test_26_27_whichever_call_on_the_output_fails_the_target_is_old_or_new(call, fault, corpus, whole, target):
-    old = target.exists()
-    for number, ended in every_fault(call, fault, watched(target), "rank", corpus, "-f", "-o", target):
+@pytest.mark.parametrize("verb", ALL_IN_SWEEPS)
+@pytest.mark.parametrize(("call", "error", "target"), [*FAILING, ("write", "EIO", "old")], indirect=["target"])
+def test_26_27_whichever_call_on_the_output_fails_the_target_is_old_or_new(call, error, verb, run_of, target):
+    old, (arguments, whole) = target.exists(), run_of(verb)
+    for number, ended in every_fault(call, f"error={error}", watched(target), *arguments, *forced(target)):
         assert (ended.status != 0) == ended.met, (number, ended)
         assert ended.status in (0, 73, 74), (number, ended)
         assert ended.stderr.count("\n") == ended.met, (number, ended)
         if ended.met:
-            assert f"prune-cli rank: {target.parent}/" in ended.stderr, "the message says where"
+            assert f"prune-cli {verb}: {target.parent}/" in ended.stderr, "the message says where"
         content = target.read_bytes() if target.exists() else None
         assert content in (whole, b"old" if old else None), (number, ended)
         assert remains(target.parent) <= {OUTPUT}, (number, ended)
@@ -108,11 +142,15 @@ def test_26_27_a_file_system_without_hard_links_still_gets_its_output(corpus, wh
 
 
 @traced
-@pytest.mark.parametrize(("verb", "fault"), [("rank", "error=ESTALE"), ("slice", "error=EIO"), ("stat", "error=EIO")])
-def test_27_36_whichever_read_fails_the_run_fails(verb, fault, corpus, whole, tmp_path):
-    source = tmp_path / "ranked.zst"
-    source.write_bytes(whole)
-    options = {"rank": ["--overwrite"], "slice": ["--keep", "top", "--frac", "0.5"], "stat": []}[verb]
+@pytest.mark.parametrize(
+    ("verb", "error"),
+    [("rank", "ESTALE"), ("slice", "EIO"), ("stat", "EIO"), ("eval", "EIO"), pytest.param("pack", "EIO", marks=pytest.mark.sweep)],
+)
+def test_27_36_whichever_read_fails_the_run_fails(verb, error, whole, run_of, tmp_path):
+    source, fault = tmp_path / "ranked.zst", f"error={error}"
+    (_, *options, operand), _ = run_of(verb)
+    source.write_bytes(operand.read_bytes() if verb == "eval" else whole)
+    options = {"rank": ["--overwrite"], "slice": ["--keep", "top", "--frac", "0.5"]}.get(verb, options)
     (tmp_path / "out").mkdir()
     for call in ("read,pread64,preadv", "openat", "fstat,stat,newfstatat"):
         for number, ended in every_fault(call, fault, [source], verb, *options, source, "-o", tmp_path / "out" / OUTPUT):
@@ -138,10 +176,11 @@ def test_26_27_a_temporary_directory_that_fails_while_sorting(call, fault, corpu
     assert 74 in statuses
 
 
-def test_26_a_disk_that_fills_up_is_named_with_the_bytes_that_did_not_fit(corpus, tmp_path):
+@pytest.mark.parametrize("verb", ["rank", "score", "slice", "pack"])
+def test_26_a_disk_that_fills_up_is_named_with_the_bytes_that_did_not_fit(verb, run_of, tmp_path, here):
     with small_disk(tmp_path / "disk", "64k") as disk:
         (disk / OUTPUT).write_bytes(b"old")
-        said = prune("rank", "--plain", "-f", corpus, "-o", disk / OUTPUT, status=74).stderr.decode()
+        said = here(*run_of(verb)[0], "--plain", "-f", "-o", disk / OUTPUT, status=74).stderr.decode()
         assert f"{disk / OUTPUT}: writing " in said
         assert "No space left on device; free some space" in said
         assert (disk / OUTPUT).read_bytes() == b"old"
@@ -169,35 +208,58 @@ def test_26_standard_output_on_a_network_that_tells_of_a_full_disk_only_at_the_e
 # 29, 30, 31: runs that are killed or stopped
 
 
-CALLS = ["openat", "flock", "ftruncate", "write", "fsync", "link", "unlink", "rename", "close"]
+LAST = [("flock", "absent"), ("link", "absent"), ("rename", "old")]
+STOPPED = [(name, *step) for name, steps in (("TERM", COMMIT), ("INT", LAST), ("HUP", LAST)) for step in steps]
 
 
 @traced
-@pytest.mark.parametrize("call", CALLS)
-def test_29_killed_at_any_call_of_the_commit_the_target_is_old_or_new_and_the_next_run_succeeds(call, corpus, whole, target):
-    old = target.exists()
-    for number, ended in every_fault(call, "signal=KILL", watched(target), "rank", corpus, "-f", "-o", target):
+@pytest.mark.parametrize("verb", ALL_IN_SWEEPS)
+@pytest.mark.parametrize(("call", "target"), COMMIT, indirect=["target"])
+def test_29_killed_at_any_call_of_the_commit_the_target_is_old_or_new_and_the_next_run_succeeds(call, verb, run_of, target):
+    old, (arguments, whole) = target.exists(), run_of(verb)
+    for number, ended in every_fault(call, "signal=KILL", watched(target), *arguments, *forced(target)):
         assert ended.status == (-signal.SIGKILL if ended.met else 0)
         content = target.read_bytes() if target.exists() else None
         assert content in (whole, b"old" if old else None), number
-        assert status_of("rank", corpus, "-f", "-o", target) == 0
+        assert status_of(*arguments, "-f", "-o", target) == 0
         assert target.read_bytes() == whole
         assert remains(target.parent) == {OUTPUT}, number
         begin_again(target, old)
 
 
 @traced
-@pytest.mark.parametrize("name", ["TERM", "INT", "HUP"])
-def test_31_stopped_at_any_call_of_the_commit_nothing_is_left_beside_the_target(name, corpus, whole, target):
-    old = target.exists()
-    for call in CALLS if name == "TERM" else ["flock", "link", "rename"]:
-        ended = with_fault(call, f"signal={name}", 1, watched(target), "rank", corpus, "-f", "-o", target)
-        assert ended.status in (0, -getattr(signal, f"SIG{name}")), call
-        assert ended.stderr == ""
-        content = target.read_bytes() if target.exists() else None
-        assert content in (whole, b"old" if old else None), call
-        assert remains(target.parent) <= {OUTPUT}, call
-        begin_again(target, old)
+@pytest.mark.parametrize(("name", "call", "target"), STOPPED, indirect=["target"])
+def test_31_stopped_at_any_call_of_the_commit_nothing_is_left_beside_the_target(call, name, run_of, target):
+    old, (arguments, whole) = target.exists(), run_of("rank")
+    ended = with_fault(call, f"signal={name}", 1, watched(target), *arguments, *forced(target))
+    assert ended.met
+    assert ended.status in (0, -getattr(signal, f"SIG{name}"))
+    assert ended.stderr == ""
+    content = target.read_bytes() if target.exists() else None
+    assert content in (whole, b"old" if old else None)
+    assert remains(target.parent) <= {OUTPUT}
+
+
+@traced
+@pytest.mark.parametrize("verb", OTHERS)
+@pytest.mark.parametrize("target", ["old"], indirect=True)
+def test_26_27_29_31_whatever_stops_another_verb_the_target_is_old_or_new(verb, run_of, target):
+    arguments, whole = run_of(verb)
+    faults = [
+        ("write", "error=ENOSPC"),
+        ("fsync", "error=EIO"),
+        ("rename", "error=EIO"),
+        ("rename", "signal=KILL"),
+        ("flock", "signal=TERM"),
+    ]
+    for call, fault in faults[::3] if verb == "pack" else faults:  # which takes seconds to load its libraries
+        ended = with_fault(call, fault, 1, watched(target), *arguments, "-f", "-o", target)
+        status = 74 if fault.startswith("error") else -getattr(signal, fault.replace("signal=", "SIG"))
+        assert (ended.status, ended.met, ended.stderr.count("\n")) == (status, True, status == 74), (fault, ended)
+        assert target.read_bytes() in (whole, b"old")
+        assert remains(target.parent) <= {OUTPUT, TEMPORARY} if fault == "signal=KILL" else {OUTPUT}
+    assert status_of(*arguments, "-f", "-o", target) == 0
+    assert (target.read_bytes(), remains(target.parent)) == (whole, {OUTPUT})
 
 
 @pytest.mark.parametrize("moments", [8, pytest.param(300, marks=pytest.mark.sweep)])
@@ -265,14 +327,41 @@ def held(*arguments: object, status: int, stdin: bytes = b"") -> str:
     return done.stderr.decode()
 
 
-def test_35_36_what_may_not_be_read_or_written_is_refused_before_any_work(corpus, tmp_path):
+@pytest.mark.parametrize("verb", VERBS)
+def test_35_36_what_may_not_be_read_or_written_is_refused_before_any_work(verb, run_of, tmp_path):
+    (*options, operand), _ = run_of(verb)
     (tmp_path / "secret").write_bytes(b"{}\n")
     (tmp_path / "secret").chmod(0)
     (tmp_path / "locked").mkdir(mode=0o555)
-    assert "secret: reading is not permitted" in held("rank", tmp_path / "secret", status=77)
-    assert "its directory cannot be written to" in held("rank", corpus, "-o", tmp_path / "locked" / OUTPUT, status=77)
-    assert "temporary files cannot be written to it" in held("rank", corpus, "-T", tmp_path / "locked", status=77)
+    assert "secret: reading is not permitted" in held(*options, tmp_path / "secret", status=77)
+    assert "its directory cannot be written to" in held(*options, operand, "-o", tmp_path / "locked" / OUTPUT, status=77)
+    if verb == "rank":
+        assert "temporary files cannot be written to it" in held(*options, operand, "-T", tmp_path / "locked", status=77)
     assert remains(tmp_path / "locked") == set()
+
+
+@pytest.mark.parametrize("verb", OTHERS)
+def test_28_34_35_36_what_no_verb_reads_or_writes(verb, run_of, tmp_path, here):
+    """tests/test_files.py has the same for rank, and more of it."""
+    (*options, operand), _ = run_of(verb)
+    source, link, target = tmp_path / "in", tmp_path / "link", tmp_path / OUTPUT
+    source.write_bytes(operand.read_bytes())
+    link.hardlink_to(source)
+    target.write_bytes(b"old")
+    for arguments, status, words in (
+        ([source, "-o", target], 73, b"exists; -f replaces it"),
+        ([source, "-f", "-o", source], 73, b"the output is also an input"),
+        ([source, "-f", "-o", link], 73, b"the output is also an input"),
+        ([source, "-f", "-o", tmp_path / "no" / OUTPUT], 73, b"its directory does not exist"),
+        ([source, "-o", "/dev/full"], 74, b"No space left on device"),
+        *([] if verb == "eval" else [([tmp_path / "missing"], 66, b"no such file"), ([tmp_path], 66, b"is a directory")]),  # models
+    ):
+        said = here(*options, *arguments, status=status).stderr
+        assert words in said
+        assert said.count(b"\n") == 1
+    assert source.read_bytes() == operand.read_bytes()
+    assert target.read_bytes() == b"old"
+    assert remains(tmp_path) == {"in", "link", OUTPUT}
 
 
 def test_35_a_folder_that_takes_files_but_shows_none_is_written_to(corpus, tmp_path):
@@ -293,7 +382,7 @@ def test_35_a_file_system_that_is_mounted_read_only(corpus, tmp_path):
 
 def test_36_a_file_that_grows_while_rank_reads_it(tmp_path):
     path = tmp_path / "growing.jsonl"
-    path.write_bytes(lines(scored(500)) * 40)
+    path.write_bytes(lines(scored(500)) * 400)  # a second's reading, or a busy machine lets it end before it has grown
     with subprocess.Popen(command("rank", path, "-o", tmp_path / OUTPUT), cwd=ROOT, stderr=subprocess.PIPE) as process:
         while not (tmp_path / TEMPORARY).exists():
             time.sleep(0.001)
@@ -355,22 +444,23 @@ def test_39_odd_names_are_names(name, corpus, whole, tmp_path):
 # 31, 44: a cron job's surroundings
 
 
-@pytest.mark.parametrize("verb", ["rank", "slice", "stat"])
-def test_44_no_home_no_locale_no_terminal_no_input_and_a_clock_that_jumps(verb, corpus, whole, tmp_path):
-    source = tmp_path / "ranked.zst"
-    source.write_bytes(whole)
-    options = {"rank": ["--overwrite"], "slice": ["--keep", "random", "--frac", "0.5"], "stat": []}[verb]
-    expected = prune(verb, *options, source).stdout
+@pytest.mark.parametrize("verb", VERBS)
+def test_44_no_home_no_locale_no_terminal_no_input_and_a_clock_that_jumps(verb, run_of):
+    arguments, _ = run_of(verb)
+    expected = prune(*arguments).stdout
     bare = {"PATH": "/usr/bin:/bin", "LANG": "C", "LC_ALL": "C", "TZ": "nowhere", "PYTHONPATH": str(ROOT)}
     library = next(iter(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")), None)
     jumps = [{}, *({"LD_PRELOAD": str(library), "FAKETIME": time} for time in ("-40y", "+40y", "-1d x5000") if library)]
-    for jump in jumps:
+    for jump in jumps[:1] if verb == "pack" else jumps:
         done = subprocess.run(
-            command(verb, *options, source),
-            cwd=ROOT,
-            env=bare | jump,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            start_new_session=True,
+            command(*arguments), cwd=ROOT, env=bare | jump, stdin=subprocess.DEVNULL, capture_output=True, start_new_session=True
         )
         assert (done.returncode, done.stderr, done.stdout) == (0, b"", expected), jump
+
+
+@pytest.mark.parametrize("verb", OTHERS)
+def test_44_closed_standard_streams(verb, run_of, tmp_path):
+    arguments, whole = run_of(verb)
+    for script, status in (('"$@" >&-', 74), (f'"$@" -o {tmp_path}/{OUTPUT} <&- 2>&-', 0)):
+        assert subprocess.run(["sh", "-c", script, "sh", *command(*arguments)], cwd=ROOT, capture_output=True).returncode == status
+    assert (tmp_path / OUTPUT).read_bytes() == whole

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from ..conftest import ROOT, command, lines, prune, scored, status_of
+from ..conftest import ROOT, command, lines, scored
 from .injection import every_fault, traced, with_fault
 from .test_26_to_39_files_and_os import remains, small_disk
 
@@ -95,78 +95,81 @@ def test_29_a_folder_that_is_replaced_is_there_at_every_moment_old_or_new(call, 
             (target / "train.json").write_text("old")
 
 
+def scoring(corpus: Path, target: Path) -> tuple[object, ...]:
+    """A run that can be gone on with. Its metric asks no model, so that no time goes into loading one for every run."""
+    return ("score", "-m", "random", "--resume", corpus, "-o", target)
+
+
 @traced
-@pytest.mark.sweep
-def test_29_30_killed_at_any_call_on_its_output_a_scoring_is_gone_on_with(model, corpus, tmp_path):
-    folder = tmp_path / "out"
-    folder.mkdir()
-    whole = prune("score", "--model", model, corpus).stdout
-    target, arguments = folder / "out.zst", ("score", "--resume", "--model", model, corpus, "-o", folder / "out.zst")
-    watched = [folder, target, folder / "out.zst.partial", folder / ".out.zst.prune-cli"]
-    for call in CALLS:
-        for number, ended in every_fault(call, "signal=KILL", watched, *arguments):
-            assert ended.status == (-signal.SIGKILL if ended.met else 0), (call, number)
-            if target.exists():
-                assert target.read_bytes() == whole, (call, number)
-            else:
-                assert status_of(*arguments) == 0, (call, number)
-                assert target.read_bytes() == whole, (call, number)
-            target.unlink()
-            if ended.met and (folder / "out.zst.partial").exists():  # both names, for a moment
-                (folder / "out.zst.partial").unlink()
-            assert remains(folder) <= {".out.zst.prune-cli"}, (call, number)
+@pytest.mark.parametrize("call", ["write", "link", *(pytest.param(call, marks=pytest.mark.sweep) for call in CALLS)])
+def test_29_30_killed_at_any_call_on_its_output_a_scoring_is_gone_on_with(call, corpus, tmp_path, here):
+    whole, target = here("score", "-m", "random", corpus).stdout, tmp_path / "out" / "out.zst"
+    target.parent.mkdir()
+    watched = [target.parent, target, target.parent / "out.zst.partial", target.parent / ".out.zst.prune-cli"]
+    for number, ended in every_fault(call, "signal=KILL", watched, *scoring(corpus, target)):
+        assert ended.status == (-signal.SIGKILL if ended.met else 0), number
+        assert not target.exists() or target.read_bytes() == whole, number
+        here(*scoring(corpus, target))
+        assert target.read_bytes() == whole, number
+        assert remains(target.parent) == {"out.zst"}, number
+        target.unlink()
 
 
 @traced
 @pytest.mark.sweep
 @pytest.mark.parametrize("fault", ["error=ENOSPC", "error=EIO"])
-def test_26_27_whichever_write_of_a_scoring_fails_it_is_gone_on_with(fault, model, corpus, tmp_path):
-    folder = tmp_path / "out"
-    folder.mkdir()
-    whole = prune("score", "--model", model, corpus).stdout
-    arguments = ("score", "--resume", "--model", model, corpus, "-o", folder / "out.zst")
-    for call in ("write", "fsync", "link,linkat", "ftruncate"):
-        for number, ended in every_fault(call, fault, [folder, folder / "out.zst", folder / "out.zst.partial"], *arguments):
-            assert ended.status == (74 if ended.met else 0), (call, number, ended)
-            if not (folder / "out.zst").exists():
-                assert status_of(*arguments) == 0
-            assert (folder / "out.zst").read_bytes() == whole
-            (folder / "out.zst").unlink()
+@pytest.mark.parametrize("call", ["write", "fsync", "link,linkat", "ftruncate"])
+def test_26_27_whichever_write_of_a_scoring_fails_it_is_gone_on_with(call, fault, corpus, tmp_path, here):
+    whole, target = here("score", "-m", "random", corpus).stdout, tmp_path / "out" / "out.zst"
+    target.parent.mkdir()
+    for number, ended in every_fault(call, fault, [target.parent, target, target.parent / "out.zst.partial"], *scoring(corpus, target)):
+        assert ended.status == (74 if ended.met else 0), (number, ended)
+        assert ended.stderr.count("\n") == ended.met, (number, ended)
+        here(*scoring(corpus, target))
+        assert target.read_bytes() == whole, number
+        assert remains(target.parent) == {"out.zst"}, number
+        target.unlink()
 
 
-@pytest.mark.sweep
-def test_30_killed_at_any_moment_a_scoring_becomes_what_it_would_have_been(model, corpus, tmp_path):
-    dice, began = random.Random(0), time.monotonic()
-    whole = prune("score", "--model", model, corpus).stdout
-    took = time.monotonic() - began
-    for _ in range(20):
-        arguments = command("score", "--resume", "--model", model, corpus, "-o", tmp_path / "out.zst")
-        with subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
-            time.sleep(dice.uniform(0.6, 1) * took)
-            process.kill()
-        if not (tmp_path / "out.zst").exists():
-            assert status_of("score", "--resume", "--model", model, corpus, "-o", tmp_path / "out.zst") == 0
-        assert (tmp_path / "out.zst").read_bytes() == whole
-        (tmp_path / "out.zst").unlink()
+def stopped(number: int, sign: Path, pause: float, *arguments: object) -> tuple[int, bytes, float]:
+    """Status and message of a run that gets a signal some time after the `sign` of its work appears, and how long it worked."""
+    with subprocess.Popen(command(*arguments), cwd=ROOT, stderr=subprocess.PIPE) as process:
+        while process.poll() is None and not sign.exists():
+            time.sleep(0.001)
+        began = time.monotonic()
+        time.sleep(pause)
+        process.send_signal(number)
+        said = process.stderr.read()
+    return process.returncode, said, time.monotonic() - began
+
+
+@pytest.mark.parametrize("of", [pytest.param("random", marks=pytest.mark.sweep), pytest.param("perplexity", marks=pytest.mark.sweep)])
+def test_30_killed_at_any_moment_a_scoring_becomes_what_it_would_have_been(of, model, corpus, tmp_path, here):
+    dice, target, moments = random.Random(0), tmp_path / "out.zst", 200 if of == "random" else 20
+    arguments = ("score", "-m", of, *(["--model", model] if of == "perplexity" else []), corpus)
+    whole = here(*arguments).stdout
+    *_, took = stopped(0, tmp_path / "out.zst.partial", 0, *arguments, "--resume", "-o", target)
+    for _ in range(moments):
+        target.unlink()
+        stopped(signal.SIGKILL, tmp_path / "out.zst.partial", dice.uniform(0, took), *arguments, "--resume", "-o", target)
+        here(*arguments, "--resume", "-o", target)
+        assert target.read_bytes() == whole
+        assert remains(tmp_path) == {"corpus.jsonl", "out.zst"}
 
 
 @pytest.mark.sweep
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_30_44_stopped_at_any_moment_a_training_ends_with_the_same_weights(number, training, tmp_path):
-    dice, began = random.Random(int(number)), time.monotonic()
-    prune(*training, tmp_path / "whole")
-    took = time.monotonic() - began
-    for turn in range(8):
+def test_30_44_stopped_at_any_moment_a_training_ends_with_the_same_weights(number, training, tmp_path, here):
+    dice, whole = random.Random(int(number)), tmp_path / "whole"
+    *_, took = stopped(0, tmp_path / "whole.partial", 0, *training, whole)
+    for turn in range(10):
         run = tmp_path / f"run-{turn}"
         for _ in range(2):
-            with subprocess.Popen(command(*training, run), cwd=ROOT, stderr=subprocess.PIPE) as process:
-                time.sleep(dice.uniform(0.5, 1) * took)
-                process.send_signal(number)
-                said = process.stderr.read()
-            assert process.returncode in (0, 73, -number, 75), said
+            status, said, _ = stopped(number, tmp_path / f"run-{turn}.partial", dice.uniform(0, took), *training, run)
+            assert status in (0, 73, -number, 75), said
         if not run.exists():
-            assert status_of(*training, run) == 0
-        assert weights(run) == weights(tmp_path / "whole")
+            here(*training, run)
+        assert weights(run) == weights(whole)
 
 
 @pytest.mark.parametrize("sizes", [[16, 76, 100, 160], pytest.param(range(4, 260, 6), marks=pytest.mark.sweep)], ids=["some", "all"])
