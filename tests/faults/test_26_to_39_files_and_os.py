@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -380,11 +380,20 @@ def test_35_a_file_system_that_is_mounted_read_only(corpus, tmp_path):
         assert "its directory cannot be written to" in said
 
 
+def has_open(process: int, path: Path) -> bool:
+    """Whether a process reads a file."""
+    for descriptor in Path(f"/proc/{process}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            if descriptor.readlink() == path:
+                return True
+    return False
+
+
 def test_36_a_file_that_grows_while_rank_reads_it(tmp_path):
     path = tmp_path / "growing.jsonl"
     path.write_bytes(lines(scored(500)) * 400)  # a second's reading, or a busy machine lets it end before it has grown
     with subprocess.Popen(command("rank", path, "-o", tmp_path / OUTPUT), cwd=ROOT, stderr=subprocess.PIPE) as process:
-        while not (tmp_path / TEMPORARY).exists():
+        while not has_open(process.pid, path):
             time.sleep(0.001)
         with path.open("ab") as file:
             file.write(lines(scored(1)))
