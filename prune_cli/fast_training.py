@@ -13,6 +13,7 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2Attention
 from transformers.pytorch_utils import Conv1D
 
 from .kernels import causal_attention, keep_freed_memory, product
+from .layers import has_packed_products
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ def make_fast(model: PreTrainedModel, dtype: torch.dtype, *, compiled: bool = Tr
             compile_layers(model)
     if model.device.type == "cpu":
         keep_freed_memory()
-        if dtype == torch.bfloat16 and model.config.model_type == "gpt2":
+        if dtype == torch.bfloat16 and model.config.model_type == "gpt2" and has_packed_products(dtype):
             _use_our_operations(model)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 QUERIES = 256  # rows of attention at a time: 128 to 512 are within a tenth of each other, from 512 to 2,048 positions
 KEPT = 1024  # positions up to which attention is kept for the backward pass: T / 2 numbers a position, head and layer; made anew past it
+WIDE = 2048  # columns from which it pays to transpose a matrix before it is multiplied
 TURNED = 256  # rows of a matrix that is transposed at a time: all at once take half as long again
 ROWS = 2048  # rows of logits at a time: of fewer, the products and adding up the head's gradient (V × D) take longer
 CACHED = 1 << 19  # logits that go through the softmax at a time: as many as stay in a processor's cache from one operation to the next
@@ -150,10 +151,10 @@ def _put(total: Tensor, part: Tensor) -> None:
 
 
 def product(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """`inputs` (..., D) @ `weight` (D, E) + `bias` (E) in bfloat16, its gradients those of float32 weights.
+    """`inputs` (..., D) @ `weight` (D, E) + `bias` (E) in bfloat16, its gradients those of float32 weights; for oneDNN on x86.
 
-    torch's own copies the bias over the whole result first, and takes twice as long for the weight's gradient, since oneDNN is slow
-    at a product whose left matrix is transposed: the narrower of the two is transposed before.
+    torch's own copies the bias over the whole result first, and takes a third longer for a wide weight's gradient, since oneDNN is slow
+    at a product whose left matrix is transposed.
     """
     return _Product.apply(inputs, weight, bias)  # type: ignore[no-any-return, no-untyped-call]
 
@@ -164,7 +165,7 @@ class _Product(torch.autograd.Function):
         rows, matrix = inputs.flatten(0, -2).to(torch.bfloat16), weight.to(torch.bfloat16)
         context.save_for_backward(rows, matrix)
         context.types = inputs.dtype, weight.dtype, bias.dtype
-        result: Tensor = (rows @ matrix).add_(bias.to(torch.bfloat16))  # of two types it would take ten times as long
+        result: Tensor = torch.ops.mkldnn._linear_pointwise(rows, matrix.T, bias.to(torch.bfloat16), "none", [], "")
         return result.view(*inputs.shape[:-1], -1)
 
     @staticmethod
@@ -172,9 +173,14 @@ class _Product(torch.autograd.Function):
         (rows, matrix), types = context.saved_tensors, context.types
         slope = gradients[0].flatten(0, -2).to(torch.bfloat16)
         of_inputs = (slope @ matrix.T).unflatten(0, gradients[0].shape[:-1])
-        narrow = rows.shape[1] <= slope.shape[1]
-        of_weight = _transposed(rows) @ slope if narrow else _transposed(_transposed(slope) @ rows)
-        return of_inputs.to(types[0]), of_weight.to(types[1]), slope.sum(0).to(types[2])
+        return of_inputs.to(types[0]), _of_weight(rows, slope).to(types[1]), slope.sum(0).to(types[2])
+
+
+def _of_weight(rows: Tensor, slope: Tensor) -> Tensor:
+    """`rows` (N, D)ᵀ @ `slope` (N, E); where one of them is wide, the narrower is transposed before."""
+    if max(rows.shape[1], slope.shape[1]) < WIDE:
+        return rows.T @ slope
+    return _transposed(rows) @ slope if rows.shape[1] <= slope.shape[1] else _transposed(_transposed(slope) @ rows)
 
 
 def _transposed(matrix: Tensor) -> Tensor:
