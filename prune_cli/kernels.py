@@ -80,9 +80,8 @@ class _CausalAttention(torch.autograd.Function):
         mixed = torch.empty_like(batch[:, 0].transpose(1, 2), memory_format=torch.contiguous_format)
         for sequence, result in zip(batch, mixed, strict=True):
             query, key, value = _whole(sequence)
-            query *= scale
             for rows, end in _stretches(packed.shape[1]):
-                chances = _chances(query[:, rows].contiguous(), key[:, :end].contiguous(), mask)
+                chances = _chances(query[:, rows].contiguous(), key[:, :end].contiguous(), scale, mask)
                 result[rows] = (chances @ value[:, :end].contiguous()).transpose(0, 1)
                 kept.append(chances)
         context.save_for_backward(packed, *(kept if packed.shape[1] <= KEPT else ()))
@@ -92,22 +91,21 @@ class _CausalAttention(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         packed, *kept = context.saved_tensors
-        batch, mask, above = _divided(packed, context.heads), _mask(packed), gradients[0].unflatten(2, (context.heads, -1))
+        heads, scale = context.heads, context.scale
+        batch, mask, above = _divided(packed, heads), _mask(packed), gradients[0].unflatten(2, (heads, -1))
         found = torch.empty_like(packed)
-        for sequence, slope, result in reversed(list(zip(batch, above, _divided(found, context.heads), strict=True))):
+        for sequence, slope, result in reversed(list(zip(batch, above, _divided(found, heads), strict=True))):
             query, key, value = _whole(sequence)
-            query *= context.scale
             of_query, of_key, of_value = parts = torch.empty_like(sequence, memory_format=torch.contiguous_format)
             for rows, end in reversed(list(_stretches(packed.shape[1]))):
                 asking, seen = query[:, rows].contiguous(), key[:, :end].contiguous()
-                chances = kept.pop() if kept else _chances(asking, seen, mask)
+                chances = kept.pop() if kept else _chances(asking, seen, scale, mask)
                 steep = slope[rows].transpose(0, 1).contiguous()
                 _put(of_value, chances.transpose(1, 2) @ steep)
                 of_chances = steep @ value[:, :end].contiguous().transpose(1, 2)
                 of_scores = torch._softmax_backward_data(of_chances, chances, -1, chances.dtype)
-                of_query[:, rows] = of_scores @ seen
-                _put(of_key, of_scores.transpose(1, 2) @ asking)
-            of_query *= context.scale
+                of_query[:, rows] = _scaled(of_scores, seen, scale)
+                _put(of_key, _scaled(of_scores.transpose(1, 2), asking, scale))
             result.copy_(parts)
         return found, None, None
 
@@ -135,11 +133,16 @@ def _stretches(length: int) -> Iterator[tuple[slice, int]]:
         yield slice(start, end), end
 
 
-def _chances(query: Tensor, key: Tensor, mask: Tensor) -> Tensor:
+def _chances(query: Tensor, key: Tensor, scale: float, mask: Tensor) -> Tensor:
     """How much the last positions (H, QUERIES, E) take of each (H, T, E), as (H, QUERIES, T)."""
-    scores, rows = query @ key.transpose(1, 2), query.shape[1]
+    scores, rows = _scaled(query, key.transpose(1, 2), scale), query.shape[1]
     scores[:, :, -rows:] += mask[:rows, :rows]
     return torch.softmax(scores, -1)
+
+
+def _scaled(left: Tensor, right: Tensor, scale: float) -> Tensor:
+    """`scale` · `left` @ `right`, in one pass."""
+    return torch.baddbmm(left.new_empty(1, 1, 1), left, right, beta=0, alpha=scale)
 
 
 def _put(total: Tensor, part: Tensor) -> None:
