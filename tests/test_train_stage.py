@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 from prune_cli.errors import CannotCreateError, ConfigurationError, DataError, TryAgainError, UsageError
 from prune_cli.io import tokens
 from prune_cli.models import kernels, pretrained
+from prune_cli.models.layers import has_packed_products
 from prune_cli.stages import train as stage
 from prune_cli.training import fast_training, learning
 from prune_cli.training.recipes import Plan, Settings, choose, learning_rate, plan
@@ -170,25 +171,27 @@ def test_bfloat16_goes_the_same_way(home, tmp_path):
 
 
 def test_attention_is_that_of_torch():
-    parts = torch.randn(3, 2, 2, 600, 16, dtype=torch.float64, requires_grad=True)
-    query, key, value = parts
-    ours = kernels.causal_attention(query, key, value, 0.3)
-    theirs = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=0.3).transpose(1, 2)
+    packed = torch.randn(2, 600, 3 * 32, dtype=torch.float64, requires_grad=True)
+    ours = kernels.causal_attention(packed, 2, 0.3)
+    query, key, value = packed.unflatten(2, (3, 2, 16)).permute(2, 0, 3, 1, 4)
+    theirs = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=0.3).transpose(1, 2).flatten(2)
     slope = torch.randn_like(ours)
     torch.testing.assert_close(ours, theirs)
-    torch.testing.assert_close(torch.autograd.grad(ours, parts, slope), torch.autograd.grad(theirs, parts, slope))
+    torch.testing.assert_close(torch.autograd.grad(ours, packed, slope), torch.autograd.grad(theirs, packed, slope))
 
 
 def test_long_attention_is_made_anew_with_the_same_gradients(monkeypatch):
-    query, key, value = parts = torch.randn(3, 2, 2, 600, 16, requires_grad=True)
-    found = [torch.autograd.grad(kernels.causal_attention(query, key, value, 0.3).square().sum(), parts)]
+    packed = torch.randn(2, 600, 3 * 32, requires_grad=True)
+    found = [torch.autograd.grad(kernels.causal_attention(packed, 2, 0.3).square().sum(), packed)]
     monkeypatch.setattr(kernels, "KEPT", 512)
-    found += [torch.autograd.grad(kernels.causal_attention(query, key, value, 0.3).square().sum(), parts)]
+    found += [torch.autograd.grad(kernels.causal_attention(packed, 2, 0.3).square().sum(), packed)]
     torch.testing.assert_close(*found, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("widths", [(24, 40), (40, 24)])
-def test_products_are_those_of_torch_in_bfloat16(widths):
+@pytest.mark.skipif(not has_packed_products(torch.bfloat16), reason="oneDNN on x86")
+@pytest.mark.parametrize("widths", [(24, 40), (40, 24), (24, 24)])
+def test_products_are_those_of_torch_in_bfloat16(widths, monkeypatch):
+    monkeypatch.setattr(kernels, "WIDE", 32)
     inputs, weight, bias = (torch.randn(shape, requires_grad=True) for shape in ((3, 200, widths[0]), widths, widths[1:]))
     slope = torch.randn(3, 200, widths[1]).bfloat16()
     ours = kernels.product(inputs, weight, bias)

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
+from transformers.modeling_utils import PreTrainedModel
+from transformers.models.gpt2.modeling_gpt2 import GPT2Attention
 from transformers.pytorch_utils import Conv1D
 
 from ..models.kernels import causal_attention, keep_freed_memory, product
-
-BLOCKED = "prune-cli: blocked"  # the name by which transformers calls our attention
+from ..models.layers import has_packed_products
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def make_fast(model: PreTrainedModel, dtype: torch.dtype, *, compiled: bool = Tr
             compile_layers(model)
     if model.device.type == "cpu":
         keep_freed_memory()
-        if dtype == torch.bfloat16 and model.config.model_type == "gpt2":
+        if dtype == torch.bfloat16 and model.config.model_type == "gpt2" and has_packed_products(dtype):
             _use_our_operations(model)
 
 
@@ -45,15 +45,16 @@ def compile_layers(model: PreTrainedModel, backend: str = "inductor") -> None:
 
 
 def _use_our_operations(model: PreTrainedModel) -> None:
-    ALL_ATTENTION_FUNCTIONS.register(BLOCKED, _attention)
-    model.set_attn_implementation(BLOCKED)
     for layer in model.modules():
+        if isinstance(layer, GPT2Attention):
+            layer.forward = MethodType(_attention, layer)  # type: ignore[method-assign]
         if isinstance(layer, Conv1D):
             layer.forward = MethodType(_product, layer)  # type: ignore[method-assign]
 
 
-def _attention(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: None, **more: Any) -> tuple[Tensor, None]:
-    return causal_attention(query, key, value, more["scaling"]), None
+def _attention(layer: GPT2Attention, inputs: Tensor, **more: Any) -> tuple[Tensor, None]:
+    attended = causal_attention(layer.c_attn(inputs), layer.num_heads, layer.scaling)
+    return layer.c_proj(attended), None
 
 
 def _product(layer: Conv1D, inputs: Tensor) -> Tensor:
