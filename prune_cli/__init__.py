@@ -10,6 +10,10 @@ __version__ = "0.1.0"
 __all__ = ["eval", "pack", "rank", "read", "score", "slice", "stat", "train", "write"]
 
 
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
+
+
 def __getattr__(name: str) -> Any:
     """The functions, loaded when one of them is used: the command does without them."""
     if name not in __all__:

@@ -14,6 +14,7 @@ from typing import Any
 
 from . import cli
 from .commands.options import Reading, Streams
+from .errors import UsageError
 
 Record = dict[str, Any]
 PathLike = str | os.PathLike[str]
@@ -56,7 +57,10 @@ def rank(records: Iterable[Record], **options: Any) -> Iterator[Record]:
 
 
 def slice(records: Iterable[Record], **options: Any) -> Iterator[Record]:
-    """A part of ranked records, as in `keep="middle", frac=0.5`, or with `key` of scored ones."""
+    """A part of ranked records, as in `by="tokens", keep="middle", frac=0.5`, or with `key` of scored ones.
+
+    An iterator of records has no head: `by` says what they were ranked by.
+    """
     return _piped("slice", records, options)
 
 
@@ -83,6 +87,8 @@ def _piped(
     verb: str, records: Iterable[Record], options: Mapping[str, Any], *, operands: Sequence[PathLike] | None = None, plain: bool = True
 ) -> Iterator[Record]:
     """Run a verb between two pipes, one of which takes the records while the other gives what it writes."""
+    if isinstance(records, str | os.PathLike):
+        raise UsageError(f"{os.fspath(records)!r} is no iterator of records", remedy="read(path) is one")
     source, ours = os.pipe()
     theirs, sink = os.pipe()
     arguments = [verb, "--no-progress", *_arguments(options), *(["--plain"] if plain else [])]
@@ -133,7 +139,7 @@ def _feed(records: Iterable[Record], pipe: int) -> None:
 
 
 def _line(record: Record) -> bytes:
-    return json.dumps(record, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _arguments(options: Mapping[str, Any]) -> Iterator[str]:

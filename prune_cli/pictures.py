@@ -10,8 +10,10 @@ KEPT, CUT = "█", "░"
 Share = Callable[[float, float], float]  # how much is kept of what lies between two quantiles
 
 
-def histogram(name: str, shape: Sequence[float], kept: Share | None = None) -> list[str]:
-    """Bars for ranges of a score, what is kept of each in black; `shape` are the scores at equal steps of the distribution.
+def histogram(name: str, shape: Sequence[float], unit: str, kept: Share | None = None) -> list[str]:
+    """Bars for ranges of a score, each from its number on: how many of the `unit` lie there, what is kept of them in black.
+
+    `shape` are the scores at equal steps of the distribution, of which the first and the last lie beyond the picture.
 
     The scale is logarithmic where the scores span a factor of 20. Nothing is drawn of equal scores.
     """
@@ -22,7 +24,7 @@ def histogram(name: str, shape: Sequence[float], kept: Share | None = None) -> l
     edges = [_between(low, high, row / ROWS, is_log) for row in range(ROWS + 1)]
     places = [0.0, *(_quantile(shape, edge) for edge in edges[1:-1]), 1.0]
     most = max(upper - lower for lower, upper in itertools.pairwise(places))
-    lines = [f"{name:>10}  {f'{KEPT} kept  {CUT} cut' if kept else 'records'}"]
+    lines = [f"{name:>10}  {f'{unit}: {KEPT} kept  {CUT} cut' if kept else unit}"]
     for edge, lower, upper in zip(edges, places, places[1:], strict=False):
         bar = round(WIDTH * (upper - lower) / most)
         black = bar if kept is None else round(bar * kept(lower, upper))

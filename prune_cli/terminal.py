@@ -3,12 +3,15 @@
 import logging
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Protocol
 
 from .errors import PruneError, UsageError
+
+AT_ONCE = 0.5  # seconds: of what takes no longer no progress is shown
 
 
 def is_interactive() -> bool:
@@ -74,7 +77,7 @@ class _Silent:
 
 
 class _Bar:
-    """A bar with rate and time left; rich is loaded only here."""
+    """A bar with rate and time left, from AT_ONCE seconds on; rich is loaded only here."""
 
     def __init__(self, verb: str, total: float | None, unit: str) -> None:
         from rich.console import Console
@@ -84,20 +87,25 @@ class _Bar:
         counted = [DownloadColumn(), TransferSpeedColumn()] if unit == "bytes" else [MofNCompleteColumn(), TextColumn(unit)]
         columns = [TextColumn(verb), BarColumn(), *counted, TimeRemainingColumn(), TextColumn("{task.fields[note]}")]
         self.bar = Bar(*columns, console=Console(stderr=True), transient=True)
-        self.task = self.bar.add_task(verb, total=total, note="")
+        self.task, self.born = self.bar.add_task(verb, total=total, note=""), time.monotonic()
 
     def __enter__(self) -> "_Bar":
-        self.bar.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.bar.stop()
 
     def advance(self, amount: float) -> None:
+        self._begin()
         self.bar.advance(self.task, amount)
 
     def describe(self, text: str) -> None:
+        self._begin()
         self.bar.update(self.task, note=text)
+
+    def _begin(self) -> None:
+        if not self.bar.live.is_started and time.monotonic() > self.born + AT_ONCE:
+            self.bar.start()
 
     def expect(self, total: float) -> None:
         self.bar.update(self.task, total=total)
@@ -106,7 +114,7 @@ class _Bar:
 @contextmanager
 def progress(verb: str, total: float | None, unit: str = "bytes", wanted: bool | None = None) -> Iterator[Progress]:
     """A progress bar where somebody is watching (or `wanted` says so), and silence everywhere else."""
-    if not (is_interactive() if wanted is None else wanted):
+    if not (is_interactive() and not os.isatty(1) if wanted is None else wanted):
         yield _Silent()
         return
     with _Bar(verb, total, unit) as bar:

@@ -104,6 +104,11 @@ def test_a_name_that_promises_another_format_is_noted(tmp_path):
     assert len(records(done.stdout)) == 20
 
 
+def test_an_output_that_promises_another_format_is_noted(tmp_path, here):
+    assert b"out.gz will be zstd, whatever its name says" in here("rank", "-o", tmp_path / "out.gz", stdin=RECORDS).stderr
+    assert here("rank", "-o", tmp_path / "out.zst", stdin=RECORDS).stderr == b""
+
+
 def test_a_terminal_is_not_read_from_and_gets_plain_lines(tmp_path):
     ours, theirs = os.openpty()
     done = subprocess.run(command("rank"), stdin=theirs, capture_output=True)

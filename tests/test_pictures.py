@@ -12,8 +12,8 @@ EVEN = [100.0 + step for step in range(STEPS + 1)]  # spread evenly
 
 
 def test_a_histogram_of_what_is_kept():
-    drawn = histogram("el2n", EVEN, between(0.25, 0.75))
-    assert drawn[0].split() == ["el2n", "█", "kept", "░", "cut"]
+    drawn = histogram("el2n", EVEN, "tokens", between(0.25, 0.75))
+    assert drawn[0].split() == ["el2n", "tokens:", "█", "kept", "░", "cut"]
     bars = [line.partition("│")[2] for line in drawn[1:]]
     assert len(bars) == 10
     kept, cut = (sum(bar.count(mark) for bar in bars) for mark in "█░")
@@ -23,13 +23,13 @@ def test_a_histogram_of_what_is_kept():
 
 
 def test_a_random_half_is_a_half_of_every_bar():
-    for line in histogram("el2n", EVEN, evenly(0.5))[1:]:
+    for line in histogram("el2n", EVEN, "records", evenly(0.5))[1:]:
         bar = line.partition("│")[2]
         assert bar.count("█") == pytest.approx(bar.count("░"), abs=1)
 
 
 def test_equal_scores_are_not_drawn():
-    assert histogram("el2n", [1.0] * (STEPS + 1)) == []
+    assert histogram("el2n", [1.0] * (STEPS + 1), "records") == []
 
 
 def test_a_loss_curve_falls():

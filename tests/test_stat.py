@@ -27,6 +27,17 @@ def test_a_threshold_is_the_lowest_score_that_the_range_from_there_keeps(here, r
             assert found[share] == kept[0]["perplexity"]
 
 
+@pytest.mark.parametrize("order", [(), ("-r",)])
+def test_of_a_ranking_by_tokens_a_threshold_is_in_tokens(order, here, corpus, tmp_path):
+    path = tmp_path / "by-tokens"
+    here("rank", "--by", "tokens", *order, corpus, "-o", path)
+    found = stat(here, path)["scores"]
+    assert found == stat(here, "--verify", path)["scores"]
+    for share in ("0", "0.25", "0.9"):
+        kept = records(here("slice", "--range", f"{share}:1", path).stdout)
+        assert found["perplexity"]["quantiles"][share] == min(record["perplexity"] for record in kept)
+
+
 def test_a_reversed_ranking_and_a_slice_have_their_own_thresholds(here, corpus, ranked, tmp_path):
     here("rank", "-r", corpus, "-o", tmp_path / "reversed")
     assert stat(here, tmp_path / "reversed")["scores"] == stat(here, ranked)["scores"]

@@ -176,6 +176,11 @@ def eval(
     compares each MODEL with that one: the difference on the very same documents, with a paired interval; negative effects are better
     than the baseline.
 
+    A record's `result` is `likelihood` (`documents`, `tokens`, `bytes`, `perplexity`, `bits_per_byte`, `word_perplexity`, and what ends in
+    `_interval`) or `comparison`: `delta` in its `unit`, `effect` on perplexity (-0.01 is one per cent lower), `p` by random sign flips,
+    `improved`, the share of documents that became likelier. `clusters` are what is resampled where --cluster names them, `provenance`
+    is what the numbers hang on.
+
     With two or more of both, the MODELs are seeds of one recipe and the --against those of another: one comparison of the two
     recipes, whose interval holds the noise of training, too. With a single one on a side, each is compared with each.
 

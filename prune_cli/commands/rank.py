@@ -54,7 +54,7 @@ def rank(
         bool,
         option(
             "--mixed",
-            help="Rank scores that were made unlike all the same. How they were made, by which model and metric, their heads say.",
+            help="Rank scores of different models or settings. Their heads say how they were made; without this unlike ones are an error.",
         ),
     ] = False,
     tokens_field: TokensField = "n_scored",
@@ -101,7 +101,7 @@ def rank(
                 sink.facts |= ranked.facts
     terminal.closing(f"ranked {ranked.head['n']:,} records; {ranked.head['nulls']:,} unscored", quiet=streams.quiet)
     if shape := ranked.facts.get("shape"):
-        terminal.closing("\n".join(pictures.histogram(score, shape)), quiet=streams.quiet)
+        terminal.closing("\n".join(pictures.histogram(score, shape, by.value)), quiet=streams.quiet)
 
 
 def _check(files: list[str] | None, key: str | None, reverse: bool, prefix: str, streams: Streams) -> None:

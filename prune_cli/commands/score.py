@@ -151,7 +151,7 @@ class Models:
     against: Annotated[str | None, option("--against", metavar="PATH|HUB_ID", help="The second model of excess_loss and its kin.")] = None
     per_model: Annotated[bool, option("--per-model", help="Write each model's own score, too. As perplexity_1, perplexity_2, ...")] = False
     min_tokens: Annotated[int, option("--min-tokens", metavar="N", min=1, help="Records with fewer tokens get null.")] = 1
-    top_k: Annotated[int, option("--top-k", metavar="K", min=1, help="Of top_k_accuracy: so many are a hit.")] = 5
+    top_k: Annotated[int, option("--top-k", metavar="K", min=1, help="Of top_k_accuracy: the K likeliest are hits.")] = 5
     seed: Annotated[int, option("--seed", metavar="N", help="Of -m random.")] = 0
 
     def named(self, chosen: "list[Metric]") -> list[str]:
@@ -175,7 +175,12 @@ class Rehearsal:
     dry_run: Annotated[bool, option("--dry-run", help="Only say what it would take. As JSON: tokens, FLOPs, hours, bytes.")] = False
     self_check: Annotated[
         int | None,
-        option("--self-check", metavar="N", min=1, help="Hold the first N scores to float32. Each record alone; status 1 if they differ."),
+        option(
+            "--self-check",
+            metavar="N",
+            min=1,
+            help="Verify the first N scores first. Against each record alone in float32; status 1 if they differ.",
+        ),
     ] = None
 
     def check(self, with_models: bool, work: Work) -> None:
@@ -243,9 +248,13 @@ def score(
     """Score records with a causal language model.
 
     Adds one field per metric and `nll_sum` (nats over the scored tokens), `n_scored` (their number) and `n_bytes` (of UTF-8).
-    Order is kept. With --resume a run that was stopped, however it was, is gone on with by the same command, and its output becomes
-    what it would have been. The outputs of --shard 1/N to N/N put after one another (`cat`) are a stream. Without --model a small
+    Order is kept. With --resume the same command continues a run that was stopped, however it was, and the output becomes what it
+    would have been. The outputs of --shard 1/N to N/N put after one another (`cat`) are a stream. Without --model a small
     one scores that comes with the package, for trying out and triage.
+
+    --dry-run writes an estimate from the first records: `records`, `tokens`, `flops`, `hours_here`, `gpu_hours` (an H100 at two fifths
+    of its rate), `bytes` (of the output), `sampled_records` and `sampled_share`. --summary writes the counts of a run, its `seconds`,
+    `tokens_per_second`, and under `score` everything that the scores hang on.
     """
     from ..io.scores import Layout, counts, names
     from ..io.seen import Seen

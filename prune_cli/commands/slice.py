@@ -76,7 +76,7 @@ class Wish:
             "--tokens",
             metavar="N",
             min=0,
-            help="So many tokens of it instead, at most. From the bottom or top, or from the median outwards.",
+            help="Or N tokens of it, at most. From the bottom or top, or from the median record outwards, until one does not fit.",
         ),
     ] = None
     range_: Annotated[str | None, option("--range", metavar="LO:HI", help="What lies between two quantiles instead.")] = None
@@ -156,7 +156,12 @@ def slice(
         ),
     ] = None,
     by: Annotated[
-        Unit | None, option("--by", metavar="UNIT", help="F is a share of records or of tokens. A ranked stream knows of which.")
+        Unit | None,
+        option(
+            "--by",
+            metavar="UNIT",
+            help="F is a share of records or of tokens. A ranked stream says so itself, and another unit is an error.",
+        ),
     ] = None,
     within: Annotated[str | None, option("--within", metavar="FIELD", help="Cut each value of FIELD for itself.")] = None,
     tokens_field: TokensField = "n_scored",
@@ -180,8 +185,11 @@ def slice(
     """Keep a part of the distribution of a score.
 
     Counts are exact, ties are broken by input order, records pass through byte for byte. A slice keeps the quantiles of its
-    ranking, so that slicing it again refers to the whole; slices of one ranking nest. Records whose score is null are kept only by
-    --keep-unscored.
+    ranking, so that slicing it again refers to the whole: the top of a slice is what the slice has of the top. Shares of one ranking
+    nest, and so do budgets of tokens. Records whose score is null are kept only by --keep-unscored.
+
+    --summary is a JSON object: the cut as it was asked for, `by` (the unit of the shares), `in`, `kept`, `cut` and `unscored` (records
+    and tokens), the same by `groups`, `ties` that the cut divides, and `length_correlation`.
     """
     from ..io import files as outputs
     from ..stages.slice import Findings, Slicing
@@ -215,20 +223,21 @@ def slice(
                 kept.facts["shape"] = findings.shape
         findings.tally.check(plan.records())
         if told:
-            told.write(json.dumps({**head["slice"], **_summary(findings)}, indent=2).encode() + b"\n")
-    _tell(findings, streams)
-    _draw(plan.key, cut, findings, wish, streams)
+            told.write(json.dumps({**head["slice"], "by": plan.unit, **_summary(findings)}, indent=2).encode() + b"\n")
+    _tell(findings, cut, streams)
+    _draw(plan, cut, findings, wish, streams)
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """How a slice is made: the parts to come, the head, the score and the count of what is read, its table if frames are copied."""
+    """How a slice is made: the parts to come, the head, count, score and unit of what is read, its table if frames are copied."""
 
     parts: "Iterator[Parted | Whole]"
     head: Head
     table: "Table | None"
     records: Callable[[], int]
     key: str
+    unit: str
 
 
 def _plan(
@@ -241,24 +250,29 @@ def _plan(
         return _plan_joined(source, wish, slicing, scores, streams, findings, opened)
     if table := _table(source, wish, slicing, streams):
         opened.enter_context(table.file.open())
-        settled = replace(slicing, cut=wish.settled(lambda: str(ranking_of(table.head)["key"])).cut())
-        return _Plan(
-            stage.copied(table, source, settled, findings),
-            table.head,
-            table,
-            lambda: table.totals["records"],
-            ranking_of(table.head)["key"],
-        )
+        known, count = ranking_of(table.head), table.totals["records"]
+        settled = replace(slicing, cut=wish.settled(lambda: str(known["key"])).cut())
+        parts = stage.copied(table, source, settled, findings)
+        return _Plan(parts, table.head, table, lambda: count, known["key"], known["unit"])
     head = source.peek()[0] or {}
     known = ranking_of(head)
     slicing = replace(slicing, cut=wish.settled(lambda: slicing.key or known.get("key") or options.the_score(source)).cut())
     needs_order = wish.draws or slicing.cut.tokens is not None or slicing.within not in (None, known.get("within"))
     if slicing.key is None and not needs_order:
-        return _Plan(stage.ranked(source, slicing, findings), head, None, lambda: source.records, known.get("key") or "score")
+        return _Plan(
+            stage.ranked(source, slicing, findings),
+            head,
+            None,
+            lambda: source.records,
+            known.get("key") or "score",
+            known.get("unit") or slicing.by or "records",
+        )
     slicing = replace(slicing, prefix=known.get("prefix") if slicing.prefix is None else slicing.prefix)
     slicing = replace(slicing, key=_key(source, wish, slicing, known), by=slicing.by or known.get("unit"))
     again = source.again()
-    return _Plan(stage.scored(source, again, slicing, findings), head, None, lambda: again.records, slicing.key or "score")
+    return _Plan(
+        stage.scored(source, again, slicing, findings), head, None, lambda: again.records, slicing.key or "score", slicing.by or "records"
+    )
 
 
 def _plan_joined(
@@ -269,7 +283,14 @@ def _plan_joined(
     theirs = opened.enter_context(replace(streams, expect_records=None).source("slice", [scores], replay=True, bar=False))
     key = slicing.key or options.the_score(theirs)
     slicing = replace(slicing, key=key, cut=wish.settled(lambda: key).cut())
-    return _Plan(stage.joined(theirs, theirs.again(), source, slicing, findings), theirs.peek()[0] or {}, None, lambda: source.records, key)
+    return _Plan(
+        stage.joined(theirs, theirs.again(), source, slicing, findings),
+        theirs.peek()[0] or {},
+        None,
+        lambda: source.records,
+        key,
+        slicing.by or "records",
+    )
 
 
 def _table(source: "Source", wish: Wish, slicing: "Slicing", streams: Streams) -> "Table | None":
@@ -331,18 +352,23 @@ def _summary(findings: "Findings") -> Head:
     return {**findings.tally.summary(), "ties": findings.ties.found(), "length_correlation": findings.length_correlation}
 
 
-def _tell(findings: "Findings", streams: Streams) -> None:
-    """The closing line, and a warning of scores that the cut could not tell apart."""
+def _tell(findings: "Findings", cut: "Cut", streams: Streams) -> None:
+    """The closing line, and warnings: of scores that the cut could not tell apart, of nothing kept, of a budget that was not used."""
     found = _summary(findings)
     for tie in found["ties"]:
         log.warning(
             "%d records tie at %r, and %d of them are inside the cut: input order decided", tie["records"], tie["score"], tie["inside"]
         )
-    kept, cut, unscored = (found[fate]["records"] for fate in ("kept", "cut", "unscored"))
+    kept, rest, unscored = (found[fate]["records"] for fate in ("kept", "cut", "unscored"))
+    tokens, others = found["kept"]["tokens"], found["cut"]["tokens"]
+    if cut.tokens is not None and rest and tokens < 0.95 * cut.tokens:
+        log.warning("%d of %d tokens are kept: the next record in turn has more than what is left of them", tokens, cut.tokens)
+    elif rest and not kept:
+        log.warning("nothing is kept of %d scored records (a share is one of the whole ranking)", rest)
     groups = [f"{name or '(none)'} {one['kept']['records']:,} of {sum(one[fate]['records'] for fate in one):,}"
               for name, one in sorted(found["groups"].items(), key=lambda item: -item[1]["kept"]["records"])]  # fmt: skip
     parts = [
-        f"kept {kept:,} of {found['in']:,} records; {cut:,} cut, {unscored:,} unscored",
+        f"kept {kept:,} of {found['in']:,} records ({tokens:,} of {tokens + others:,} tokens); {rest:,} cut, {unscored:,} unscored",
         *groups[:8],
         *([" ..."] if groups[8:] else []),
     ]
@@ -351,7 +377,7 @@ def _tell(findings: "Findings", streams: Streams) -> None:
     terminal.closing("; ".join(parts), quiet=streams.quiet)
 
 
-def _draw(key: str, cut: "Cut", findings: "Findings", wish: Wish, streams: Streams) -> None:
+def _draw(plan: _Plan, cut: "Cut", findings: "Findings", wish: Wish, streams: Streams) -> None:
     """How the scores are distributed, and which of them were kept, for who is watching."""
     from .. import pictures
 
@@ -366,7 +392,7 @@ def _draw(key: str, cut: "Cut", findings: "Findings", wish: Wish, streams: Strea
         if found is None:
             found = pictures.quantiles(shape, cut.least, cut.most) if cut.keep == "scores" else (float(cut.low), float(cut.high))
         share = pictures.between(*found, invert=wish.invert)
-    terminal.closing("\n".join(pictures.histogram(key, shape, share)), quiet=streams.quiet)
+    terminal.closing("\n".join(pictures.histogram(plan.key, shape, plan.unit, share)), quiet=streams.quiet)
 
 
 def _range(text: str) -> tuple[Decimal, Decimal]:

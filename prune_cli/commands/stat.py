@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ..io.records import Source
     from ..stages.stat import Wish
 
-COST = "A file of ours says it at once, from its trailer; everything else, and --verify, reads all of it, 8 bytes a record and score."
+COST = "A file of ours says it at once, from its trailer; everything else, -k and --verify read all of it: 16 bytes a record and score."
 EXAMPLES = (
     ("Look at the thresholds of a ranking:", "prune-cli stat ranked.jsonl.zst | jq .scores"),
     ("Check every byte of a file, and count its duplicates:", "prune-cli stat --verify --duplicates corpus.jsonl.zst"),
@@ -35,8 +35,11 @@ def stat(
 ) -> None:
     """Say what streams hold: records, tokens and the thresholds of scores, by source.
 
-    One JSON object a file. Of a ranked file of ours the trailer knows the thresholds of the whole; what is read tells them by
-    group, too. A threshold at 0.25 is the lowest score that `slice --range 0.25:1` keeps.
+    One JSON object a file: `records`, `nulls` (those without a score), `tokens` (null where no record counts them), `bytes` of text,
+    `groups` (records and tokens by --group-by), and for each of `scores` its `quantiles`: of a ranking, that at 0.25 is the lowest
+    score that `slice --range 0.25:1` keeps, in the unit of the ranking. `length_correlation` is Spearman's, of score and length.
+    The trailer of a ranked file knows the thresholds of the whole; those of a file that was only scored, and those by group, are known
+    when it is read, by -k or --verify.
     """
     from ..io import files as outputs
     from ..stages.stat import Wish
@@ -53,6 +56,7 @@ def _found(one: "Input", source: "Source", wish: "Wish", whole: bool) -> dict[st
 
     from ..io import table
     from ..stages import stat as stage
+    from ..statistics.places import ranking_of
 
     alone = source.only(one)
     found = None if whole else table.of(one)
@@ -60,7 +64,10 @@ def _found(one: "Input", source: "Source", wish: "Wish", whole: bool) -> dict[st
         with found.file.open():
             return {**_origin(found.head), **stage.at_once(found, alone)}
     head, fields = alone.peek()
-    told = stage.reading(alone, wish if wish.scores else replace(wish, scores=options.scores_among(head, fields)))
+    known = ranking_of(head)
+    by_tokens = known["key"] if known.get("unit") == "tokens" else None
+    wish = replace(wish, by_tokens=by_tokens, reverse=bool(known.get("reverse")))
+    told = stage.reading(alone, replace(wish, scores=wish.scores or options.scores_among(head, fields)))
     source.blank, source.skipped = source.blank + alone.blank, source.skipped + alone.skipped
     return {**_origin(head or {}), **told}
 

@@ -70,9 +70,11 @@ class Run:
         option("--train-tokenizer", metavar="VOCAB", help="Or a new one of so many entries. Byte-level BPE, trained on the stream."),
     ] = None
     steps: Annotated[int | None, option("--steps", metavar="N", help="Budget: optimizer steps.")] = None
-    tokens: Annotated[int | None, option("--tokens", metavar="N", help="Or tokens.")] = None
-    epochs: Annotated[float | None, option("--epochs", metavar="X", help="Or passes over the data.")] = None
-    batch_tokens: Annotated[int | None, option("--batch-tokens", metavar="N", help="Tokens a step, whatever fits in memory.")] = None
+    tokens: Annotated[int | None, option("--tokens", metavar="N", help="Budget: or tokens.")] = None
+    epochs: Annotated[float | None, option("--epochs", metavar="X", help="Budget: or passes over the data.")] = None
+    batch_tokens: Annotated[
+        int | None, option("--batch-tokens", metavar="N", help="Tokens in a step. They go through in as many pieces as memory asks for.")
+    ] = None
     lr: Annotated[float | None, option("--lr", metavar="X", help="The highest learning rate.")] = None
     schedule: Annotated[
         str | None,
@@ -96,7 +98,7 @@ class Run:
         ),
     ] = None
     save_every: Annotated[int | None, option("--save-every", metavar="N", help="Keep one every N steps.")] = None
-    keep: Annotated[int | None, option("--keep", metavar="N", help="Of those of --save-every only the last N.")] = None
+    keep: Annotated[int | None, option("--keep", metavar="N", help="Keep only the last N of --save-every.")] = None
     eval_every: Annotated[int | None, option("--eval-every", metavar="N", help="Take the held-out loss every N steps, too.")] = None
     protocol: Annotated[str | None, option("--protocol", metavar="paper", help="The paper's own numbers for the preset.")] = None
     checkpoint_activations: Annotated[
@@ -144,7 +146,9 @@ def train(
 
     Documents may come in any order: they are permuted by the data seed, packed into blocks, and the blocks are permuted anew
     each pass. The held-out loss is in nats a token, on blocks that are packed in the same way. DIR/metrics.jsonl has a line for
-    every step. Under torchrun many processes train one model, with the numbers of one.
+    every step (`step`, `tokens`, `loss`, `norm` of the gradient, `lr`, `tokens_per_second`, `passes`, `held_out_loss`), DIR/train.json
+    every value of the run, and whether it was given, the preset's, the paper's or a default. Under torchrun many processes train one
+    model, with the numbers of one.
     """
     if output is None:
         raise UsageError("no place for the run", remedy="name a directory with -o DIR")

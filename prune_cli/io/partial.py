@@ -59,7 +59,8 @@ def resume(path: str, inputs: Sequence[Input] = (), *, force: bool = False) -> I
             yield Partial(descriptor, name)
             files.commit(descriptor, name, target, path, force)
         except Interrupted:
-            raise TryAgainError("stopped early", place=display(name), remedy="the same command goes on from there") from None
+            remedy = "the same command goes on from there" if os.fstat(descriptor).st_size else "nothing was done yet: run it again"
+            raise TryAgainError("stopped early", place=display(name), remedy=remedy) from None
 
 
 def take_up(output: Output, sink: Sink, documents: Iterator[Made], read_back: Callable[[Made, bytes], Record | None]) -> int:

@@ -343,7 +343,8 @@ def _words(line: bytes, error: Exception, wanted: Wanted) -> tuple[str]:
             return ("nested too deep",)
         if "infinity" in str(syntax):
             return ("a number that is not finite as a double",)
-        return (f"not JSON: {syntax}",)
+        fault = re.sub(r": line 1 column (\d+) \(char \d+\)$", r" (column \1)", str(syntax))
+        return (f"not JSON: {fault}" + ("; of an array `jq -c '.[]'` makes lines" if line.lstrip()[:1] == b"[" else ""),)
     except RecursionError:
         return ("nested too deep",)
     if not isinstance(record, dict):

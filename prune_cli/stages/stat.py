@@ -4,6 +4,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 from hashlib import blake2b
 from itertools import accumulate
 from typing import Any
@@ -31,6 +32,8 @@ class Wish:
     tokens_field: str = "n_scored"
     group: str = "source"
     text_field: str | None = None
+    by_tokens: str | None = None  # the score that was ranked by tokens, of which shares are shares of tokens
+    reverse: bool = False  # the highest score comes first, and of equal ones that which ranks last
 
 
 def at_once(table: Table, source: Source) -> dict[str, Any]:
@@ -40,27 +43,49 @@ def at_once(table: Table, source: Source) -> dict[str, Any]:
     groups = {name: {"records": records, "tokens": tokens if counted else None} for name, (records, tokens) in totals["groups"].items()}
     tokens = totals["tokens"] if counted else None
     found = {"records": totals["records"], "nulls": totals["nulls"], "tokens": tokens, "bytes": totals["text"]}
+    correlation = totals.get("length_correlation") if table.head.get("verb") == "rank" else None  # a slice's is that of the whole
     scores = {known["key"]: _ranked(table, source, known)} if known and not known.get("within") else {}
-    return {**found, "groups": groups, "scores": scores, "length_correlation": totals.get("length_correlation"), "verified": False}
+    return {**found, "groups": groups, "scores": scores, "length_correlation": correlation, "verified": False}
 
 
 def _ranked(table: Table, source: Source, known: dict[str, Any]) -> dict[str, Any]:
-    """Thresholds of a ranked file, which has the scored records in order."""
-    scored = [records - nulls for records, nulls in zip(table.columns["records"], table.columns["nulls"], strict=True)]
-    ends, decoded = list(accumulate(scored)), {}
-    n = ends[-1] if ends else 0
+    """Thresholds of a ranked file, which has the scored records in order, from the few frames in which they lie."""
+    columns, fields = table.columns, Wanted({known["key"]: Number, known.get("tokens_field", "n_scored"): Count}, ("n_scored",))
 
-    def score(place: int) -> float:
-        place = n - 1 - place if known["reverse"] else place
-        at = bisect_right(ends, place)
-        if at not in decoded:
-            text = table.text(at)
-            block = Block(table.file.name, table.line(at), text, line_ends(text))
-            batches = source.decoded([block], Wanted({known["key"]: Number}))
-            decoded[at] = [one for batch in batches for one in batch[known["key"]] if one is not None]
-        return float(decoded[at][place - ends[at]])  # counted from the frame's end
+    @cache
+    def frame(at: int) -> tuple[np.ndarray, np.ndarray]:
+        """The scores of a frame and their records' tokens, the lowest score first."""
+        text = table.text(at)
+        batches = list(source.decoded([Block(table.file.name, table.line(at), text, line_ends(text))], fields))
+        scores, tokens = (np.concatenate(parts) for parts in zip(*(_scored(batch, *fields.fields) for batch in batches), strict=True))
+        return (scores[::-1], tokens[::-1]) if known["reverse"] else (scores, tokens)
 
-    return {"records": n, "quantiles": {share: score(place) for share, place in _places(n).items()}}
+    by_tokens = known["unit"] == "tokens"
+    scored = [records - nulls for records, nulls in zip(columns["records"], columns["nulls"], strict=True)]
+    order = [at for at, records in enumerate(scored) if records][:: -1 if known["reverse"] else 1]
+    sizes = [(int(frame(at)[1].sum()) if columns["nulls"][at] else columns["tokens"][at]) if by_tokens else scored[at] for at in order]
+    ends = list(accumulate(sizes))
+
+    def threshold(share: str, place: int) -> float:
+        """The first score whose record lies above a share, or at a place."""
+        target = float(share) * ends[-1] if by_tokens else place
+        index = min(bisect_right(ends, target), len(order) - 1)
+        scores, tokens = frame(order[index])
+        before = ends[index] - sizes[index]
+        inside = int(np.searchsorted(before + np.cumsum(tokens) - tokens / 2, target)) if by_tokens else place - before
+        if inside == len(scores) and index + 1 < len(order):
+            return float(frame(order[index + 1])[0][0])
+        return float(scores[min(inside, len(scores) - 1)])
+
+    n = sum(scored)
+    return {"records": n, "quantiles": {share: threshold(share, place) for share, place in _places(n).items()}}
+
+
+def _scored(batch: Batch, key: str, tokens_field: str) -> tuple[np.ndarray, np.ndarray]:
+    """The scores of a batch that are none of them null, and their tokens."""
+    scores = np.array(batch[key], dtype=float)
+    kept = ~np.isnan(scores)
+    return scores[kept], counts(batch[tokens_field])[kept]
 
 
 def _places(n: int) -> dict[str, int]:
@@ -69,7 +94,7 @@ def _places(n: int) -> dict[str, int]:
 
 
 def reading(source: Source, wish: Wish) -> dict[str, Any]:
-    """The same by reading everything, for any stream, and by group; 8 bytes of memory a record and score, 24 more for duplicates.
+    """The same by reading everything, for any stream, and by group; 16 bytes of memory a record and score, 24 more for duplicates.
 
     Raises DataError where the trailers of our own streams count other records than come, and where no record has a wished score.
     """
@@ -109,12 +134,21 @@ def _numbers(values: list[Any]) -> np.ndarray:
 
 def _described(scores: np.ndarray, tokens: np.ndarray, wish: Wish) -> dict[str, Any]:
     nulls = int(np.isnan(scores).all(0).sum()) if len(scores) else 0
-    found = {name: _thresholds(np.sort(row[~np.isnan(row)])) for name, row in zip(wish.scores, scores, strict=True)}
+    step = -1 if wish.reverse else 1
+    sizes = {wish.by_tokens: tokens[::step]}
+    found = {name: _thresholds(row[::step], sizes.get(name)) for name, row in zip(wish.scores, scores, strict=True)}
     return {"records": len(tokens), "nulls": nulls, "tokens": int(tokens.sum()), "scores": found}
 
 
-def _thresholds(ordered: np.ndarray) -> dict[str, Any]:
-    return {"records": len(ordered), "quantiles": {share: float(ordered[place]) for share, place in _places(len(ordered)).items()}}
+def _thresholds(scores: np.ndarray, tokens: np.ndarray | None) -> dict[str, Any]:
+    """The scores at which shares of the records begin, or with `tokens` of these."""
+    order = np.argsort(scores, kind="stable")[: int((~np.isnan(scores)).sum())]
+    places = _places(len(order))
+    if tokens is not None and places:
+        sizes = tokens[order]
+        middles = (2 * np.cumsum(sizes) - sizes) / max(2 * int(sizes.sum()), 1)
+        places = {share: min(int(np.searchsorted(middles, float(share))), len(order) - 1) for share in places}
+    return {"records": len(order), "quantiles": {share: float(scores[order[place]]) for share, place in places.items()}}
 
 
 def _correlation(scores: np.ndarray, tokens: np.ndarray) -> float | None:
