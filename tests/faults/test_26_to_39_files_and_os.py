@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -302,7 +302,7 @@ def test_33_of_two_runs_that_start_together_one_writes_and_no_lock_stays(times, 
     assert overlapped
 
 
-@pytest.mark.parametrize("times", [3, pytest.param(500, marks=pytest.mark.sweep)])
+@pytest.mark.parametrize("times", [3, pytest.param(200, marks=pytest.mark.sweep)])
 def test_33_a_run_that_replaces_what_another_one_is_writing_waits_its_turn(times, corpus, whole, tmp_path):
     for _ in range(times):
         arguments = command("rank", "-f", corpus, "-o", tmp_path / OUTPUT)
@@ -380,23 +380,14 @@ def test_35_a_file_system_that_is_mounted_read_only(corpus, tmp_path):
         assert "its directory cannot be written to" in said
 
 
-def has_open(process: int, path: Path) -> bool:
-    """Whether a process reads a file."""
-    for descriptor in Path(f"/proc/{process}/fd").iterdir():
-        with suppress(FileNotFoundError):
-            if descriptor.readlink() == path:
-                return True
-    return False
-
-
 def test_36_a_file_that_grows_while_rank_reads_it(tmp_path):
     path = tmp_path / "growing.jsonl"
-    path.write_bytes(lines(scored(500)) * 400)  # a second's reading, or a busy machine lets it end before it has grown
+    path.write_bytes(lines(scored(500)) * 40)
     with subprocess.Popen(command("rank", path, "-o", tmp_path / OUTPUT), cwd=ROOT, stderr=subprocess.PIPE) as process:
-        while not has_open(process.pid, path):
+        while process.poll() is None:
+            with path.open("ab") as file:
+                file.write(lines(scored(1)))
             time.sleep(0.001)
-        with path.open("ab") as file:
-            file.write(lines(scored(1)))
         said = process.stderr.read().decode()
     assert process.returncode == 74
     assert "changed while reading; run again when nothing writes to it" in said
@@ -455,8 +446,7 @@ def test_39_odd_names_are_names(name, corpus, whole, tmp_path):
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_44_no_home_no_locale_no_terminal_no_input_and_a_clock_that_jumps(verb, run_of):
-    arguments, _ = run_of(verb)
-    expected = prune(*arguments).stdout
+    arguments, expected = run_of(verb)
     bare = {"PATH": "/usr/bin:/bin", "LANG": "C", "LC_ALL": "C", "TZ": "nowhere", "PYTHONPATH": str(ROOT)}
     library = next(iter(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")), None)
     jumps = [{}, *({"LD_PRELOAD": str(library), "FAKETIME": time} for time in ("-40y", "+40y", "-1d x5000") if library)]
