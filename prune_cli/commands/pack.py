@@ -63,6 +63,7 @@ def pack(
         raise UsageError("no tokenizer to pack with", remedy="name its directory with --tokenizer PATH")
     fields, token = _fields(carry, text_field), _token(eod)
     with streams.opened("pack", files) as (source, output):
+        source.peek()  # what cannot be read is refused before torch, which the tokenizers bring along, is loaded
         from ..io.documents import Verbatim, documents
         from ..models import pretrained
         from ..stages import pack as stage
