@@ -136,21 +136,20 @@ def _at(keys: NDArray[np.uint64], values: NDArray[np.int64], wanted: NDArray[np.
 
 
 def web(model: LanguageModel, shared: Path) -> None:
-    """Perplexity by source on the web corpus, what of each source the top tenth holds, and the correlation with length."""
-    by_source: dict[str, Any] = defaultdict(list)
+    """Perplexity and bits per byte by source on the web corpus, what of each the top tenth holds, and the correlation with length."""
+    names, by_source = ("perplexity", "bits_per_byte"), defaultdict[str, Any](list)
     for record in records(shared / "data" / "web.jsonl.zst"):
         by_source[record["source"]].append(record["text"])
     for source, texts in by_source.items():
-        found = scored(model, texts[:MOST], "perplexity")
-        by_source[source] = np.array([(fields["perplexity"], fields["n_scored"]) for fields in found if fields["n_scored"]])
+        found = scored(model, texts[:MOST], *names)
+        by_source[source] = np.array([[fields[name] for name in (*names, "n_scored")] for fields in found if fields["n_scored"]])
     every = np.concatenate(list(by_source.values()))
     border = np.quantile(every[:, 0], 0.9)
-    print(f"{'web.jsonl.zst':16}{'records':>9}{'median perplexity':>20}{'in the top tenth':>18}{'correlation with length':>25}")
-    for source, pairs in sorted({**by_source, "all": every}.items(), key=lambda item: median(item[1][:, 0])):
-        scores, lengths = pairs.T
-        print(
-            f"{source:16}{len(scores):9,}{median(scores):20.1f}{(scores > border).mean():18.1%}{spearmanr(scores, lengths).statistic:25.2f}"
-        )
+    print(f"{'web.jsonl.zst, medians':24}{'records':>9}{'perplexity':>12}{'bits per byte':>15}{'in the top tenth':>18}{'with length':>13}")
+    for source, rows in sorted({**by_source, "all": every}.items(), key=lambda item: median(item[1][:, 0])):
+        scores, bits, lengths = rows.T
+        print(f"{source:24}{len(scores):9,}{median(scores):12.1f}{median(bits):15.2f}", end="")
+        print(f"{(scores > border).mean():18.1%}{spearmanr(scores, lengths).statistic:13.2f}")
 
 
 def articles(model: LanguageModel, shared: Path) -> None:

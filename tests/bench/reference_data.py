@@ -1,4 +1,4 @@
-"""The text of the reference model: python -m tests.bench.reference_data CLEAN.jsonl.zst DIRECTORY
+"""The text of the reference model: python -m tests.bench.reference_data CLEAN.jsonl.zst DIRECTORY [SOURCE=COPIES]...
 
 Writes training.jsonl and heldout.jsonl (`id, text, source`) into DIRECTORY, the same bytes on every run. A twentieth of each
 source's works is held out whole: novels, addresses and encyclopedia articles by name, news by article. Genesis stays in English
@@ -34,11 +34,11 @@ class Document:
     work: str
 
 
-def main(clean: Path, directory: Path) -> None:
+def main(clean: Path, directory: Path, copies: dict[str, int]) -> None:
     """Write both streams and say what is in them."""
     directory.mkdir(parents=True, exist_ok=True)
     training, heldout = streams(clean)
-    _write(directory / "training.jsonl", [document for document in training for _ in range(COPIES[document.source])])
+    _write(directory / "training.jsonl", [document for document in training for _ in range(copies[document.source])])
     _write(directory / "heldout.jsonl", heldout)
 
 
@@ -111,4 +111,5 @@ def _write(path: Path, documents: list[Document]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    asked = dict(argument.split("=") for argument in sys.argv[3:])
+    main(Path(sys.argv[1]), Path(sys.argv[2]), COPIES | {source: int(count) for source, count in asked.items()})
