@@ -10,7 +10,7 @@ from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from .. import terminal
+from .. import pictures, terminal
 from ..errors import DataError, UsageError
 from . import options
 from .options import Files, GroupBy, Streams, TextField, TokensField, Unit, expanded, option
@@ -379,14 +379,12 @@ def _tell(findings: "Findings", cut: "Cut", streams: Streams) -> None:
 
 def _draw(plan: _Plan, cut: "Cut", findings: "Findings", wish: Wish, streams: Streams) -> None:
     """How the scores are distributed, and which of them were kept, for who is watching."""
-    from .. import pictures
-
     shape = findings.shape
     if shape is None or wish.sample is not None:
         return
     if wish.keep is Keep.random:
-        kept, cut_off = (findings.tally.records(fate) for fate in (0, 1))
-        share = pictures.evenly(kept / max(kept + cut_off, 1))
+        kept, rest = (_summary(findings)[fate]["records"] for fate in ("kept", "cut"))
+        share = pictures.evenly(kept / max(kept + rest, 1))
     else:
         found = findings.between
         if found is None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from .. import terminal
+from .. import pictures, terminal
 from ..errors import UsageError
 from .options import COMPUTING, RESULT, Device, Dtype, Files, Force, Reading, TextField, Type, expanded, option
 
@@ -239,8 +239,6 @@ class Shown:
 
 def _curve(run: Path) -> str:
     """How the loss of a run fell."""
-    from .. import pictures
-
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_bytes().splitlines()]
     return "\n".join(pictures.curve("loss", [line["loss"] for line in lines], [line["step"] for line in lines]))
 
