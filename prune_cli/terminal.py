@@ -11,7 +11,7 @@ from typing import Protocol
 
 from .errors import PruneError, UsageError
 
-AT_ONCE = 0.5  # seconds: of what takes no longer no progress is shown
+MOMENT = 0.5  # seconds: of what takes no longer no progress is shown
 
 
 def is_interactive() -> bool:
@@ -77,9 +77,9 @@ class _Silent:
 
 
 class _Bar:
-    """A bar with rate and time left, from AT_ONCE seconds on; rich is loaded only here."""
+    """A bar with rate and time left, from a MOMENT on or at once; rich is loaded only here."""
 
-    def __init__(self, verb: str, total: float | None, unit: str) -> None:
+    def __init__(self, verb: str, total: float | None, unit: str, at_once: bool) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
         from rich.progress import Progress as Bar
@@ -87,7 +87,7 @@ class _Bar:
         counted = [DownloadColumn(), TransferSpeedColumn()] if unit == "bytes" else [MofNCompleteColumn(), TextColumn(unit)]
         columns = [TextColumn(verb), BarColumn(), *counted, TimeRemainingColumn(), TextColumn("{task.fields[note]}")]
         self.bar = Bar(*columns, console=Console(stderr=True), transient=True)
-        self.task, self.born = self.bar.add_task(verb, total=total, note=""), time.monotonic()
+        self.task, self.due = self.bar.add_task(verb, total=total, note=""), time.monotonic() + (0 if at_once else MOMENT)
 
     def __enter__(self) -> "_Bar":
         return self
@@ -104,7 +104,7 @@ class _Bar:
         self.bar.update(self.task, note=text)
 
     def _begin(self) -> None:
-        if not self.bar.live.is_started and time.monotonic() > self.born + AT_ONCE:
+        if not self.bar.live.is_started and time.monotonic() >= self.due:
             self.bar.start()
 
     def expect(self, total: float) -> None:
@@ -112,12 +112,12 @@ class _Bar:
 
 
 @contextmanager
-def progress(verb: str, total: float | None, unit: str = "bytes", wanted: bool | None = None) -> Iterator[Progress]:
-    """A progress bar where somebody is watching (or `wanted` says so), and silence everywhere else."""
-    if not (is_interactive() and not os.isatty(1) if wanted is None else wanted):
+def progress(verb: str, total: float | None, unit: str = "bytes", *, wanted: bool = True, at_once: bool = False) -> Iterator[Progress]:
+    """A progress bar, of what takes no longer than a moment only if `at_once` it is to be there; silence where none is wanted."""
+    if not wanted:
         yield _Silent()
         return
-    with _Bar(verb, total, unit) as bar:
+    with _Bar(verb, total, unit, at_once) as bar:
         yield bar
 
 

@@ -306,7 +306,7 @@ def test_on_a_terminal_the_run_is_seen_and_one_line_closes_it(home, tmp_path):
         "--eval-data",
         tmp_path / "held-out.jsonl",
     ]
-    said = on_a_terminal("stderr", "train", *options, "-o", tmp_path / "run", tmp_path / "corpus.jsonl", COLUMNS="160")
+    said = on_a_terminal("stderr", "train", "--progress", *options, "-o", tmp_path / "run", tmp_path / "corpus.jsonl", COLUMNS="160")
     assert re.search(r"loss \d\.\d+ +held-out \d\.\d+ +lr \S+ +[\d,]+ tokens/s \(\d+% of the limit\)", said)
     closing = r"trained 20 steps on 5,120 tokens \(\d\.\d\d passes over [\d,]+, [\d,]+ repeated\); loss \d\.\d+, held-out \d\.\d+: "
     assert re.search(closing, said)

@@ -118,7 +118,7 @@ class Talk:
         return not self.quiet and (terminal.is_interactive() if self.progress is None else self.progress)
 
     def bar(self, verb: str, total: float | None, unit: str = "bytes") -> AbstractContextManager[terminal.Progress]:
-        return terminal.progress(verb, total, unit, wanted=self.is_watched())
+        return terminal.progress(verb, total, unit, wanted=self.is_watched(), at_once=bool(self.progress))
 
 
 @dataclass(frozen=True)
@@ -202,8 +202,9 @@ class Streams(Reading):
         """
         from ..io import files
 
+        is_shown_itself = self.output is None and not self.progress and os.isatty(1)  # then a bar would stand among the records
         with (
-            self.source(verb, paths, replay=replay) as source,
+            self.source(verb, paths, replay=replay, bar=not is_shown_itself) as source,
             files.create(self.output, source.inputs, force=self.force) as output,
             self.shown_to_fail(output),
         ):
