@@ -8,6 +8,7 @@ runs in one thread, and another takes the records from the iterator.
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -18,8 +19,6 @@ from .errors import UsageError
 
 Record = dict[str, Any]
 PathLike = str | os.PathLike[str]
-
-UNFINISHED = b'{"unfinished":'  # what no reader takes for a record
 
 
 def read(*paths: PathLike) -> Iterator[Record]:
@@ -72,8 +71,7 @@ def stat(records: Iterable[Record], **options: Any) -> Record:
 
 def train(records: Iterable[Record], output: PathLike, **options: Any) -> Record:
     """Train a model on the records into the directory `output`, and return what its train.json says of the run."""
-    for _ in _piped("train", records, {**options, "output": output}, plain=False):
-        pass  # it writes a directory, and nothing comes back
+    list(_piped("train", records, {**options, "output": output}, plain=False))  # it writes a directory, and nothing comes back
     found: Record = json.loads((Path(output) / "train.json").read_bytes())
     return found
 
@@ -117,9 +115,8 @@ class _Thread(Thread):
 
     def run(self) -> None:
         try:
-            self.work()
-        except BrokenPipeError:
-            pass
+            with suppress(BrokenPipeError):
+                self.work()
         except BaseException as error:
             self.failure = error
         finally:
@@ -129,12 +126,14 @@ class _Thread(Thread):
 
 def _feed(records: Iterable[Record], pipe: int) -> None:
     """Write records; where they fail, half a line, so that who reads them fails, too."""
+    from .io.sink import HALF_LINE
+
     with open(pipe, "wb", closefd=False) as file:
         try:
             for record in records:
                 file.write(_line(record) + b"\n")
         except BaseException:
-            file.write(UNFINISHED)
+            file.write(HALF_LINE)
             raise
 
 

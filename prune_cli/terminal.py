@@ -22,6 +22,11 @@ def is_interactive() -> bool:
         return False
 
 
+def shows_output() -> bool:
+    """Whether somebody reads standard output as it comes."""
+    return os.isatty(1)
+
+
 class _OneLine(logging.Formatter):
     """`prune-cli VERB: warning: message`; notes go without a level."""
 

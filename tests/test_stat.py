@@ -38,6 +38,11 @@ def test_of_a_ranking_by_tokens_a_threshold_is_in_tokens(order, here, corpus, tm
         assert found["perplexity"]["quantiles"][share] == min(record["perplexity"] for record in kept)
 
 
+def test_a_ranking_whose_records_do_not_have_the_tokens_it_names_has_thresholds(here, corpus, tmp_path):
+    here("rank", "--tokens-field", "absent", corpus, "-o", tmp_path / "ranked")
+    assert stat(here, tmp_path / "ranked")["scores"] == stat(here, "--verify", tmp_path / "ranked")["scores"]
+
+
 def test_a_reversed_ranking_and_a_slice_have_their_own_thresholds(here, corpus, ranked, tmp_path):
     here("rank", "-r", corpus, "-o", tmp_path / "reversed")
     assert stat(here, tmp_path / "reversed")["scores"] == stat(here, ranked)["scores"]

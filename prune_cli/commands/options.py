@@ -202,7 +202,9 @@ class Streams(Reading):
         """
         from ..io import files
 
-        is_shown_itself = self.output is None and not self.progress and os.isatty(1)  # then a bar would stand among the records
+        is_shown_itself = (
+            self.output in (None, "-") and not self.progress and terminal.shows_output()
+        )  # then a bar would stand among the records
         with (
             self.source(verb, paths, replay=replay, bar=not is_shown_itself) as source,
             files.create(self.output, source.inputs, force=self.force) as output,

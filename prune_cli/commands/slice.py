@@ -206,7 +206,7 @@ def slice(
     _check_apart(streams.output, rejects, summary)
     slicing = Slicing(cut, by.value if by else None, key, within, tokens_field, text_field, group_by, prefix,
         wish.keep_unscored, wish.invert, wish.seed, wish.sample)  # fmt: skip
-    findings = Findings()
+    findings, of_ranking = Findings(), key is None and scores is None
     replay = scores is None and (wish.draws or key is not None or within is not None or cut.tokens is not None)
     with streams.opened("slice", files, replay=replay) as (source, output), ExitStack() as opened:
         rest = opened.enter_context(outputs.create(rejects, source.inputs, force=streams.force)) if rejects else None
@@ -219,13 +219,13 @@ def slice(
             _write(plan, kept, rejected)
             if findings.length_correlation is not None:
                 kept.facts["length_correlation"] = findings.length_correlation = round(findings.length_correlation, 6)
-            if findings.shape is not None:
+            if findings.shape is not None and of_ranking:
                 kept.facts["shape"] = findings.shape
         findings.tally.check(plan.records())
         if told:
             told.write(json.dumps({**head["slice"], "by": plan.unit, **_summary(findings)}, indent=2).encode() + b"\n")
     _tell(findings, cut, streams)
-    _draw(plan, cut, findings, wish, streams)
+    _draw(plan.key, plan.unit if of_ranking else "records", cut, findings, wish, streams)
 
 
 @dataclass(frozen=True)
@@ -377,7 +377,7 @@ def _tell(findings: "Findings", cut: "Cut", streams: Streams) -> None:
     terminal.closing("; ".join(parts), quiet=streams.quiet)
 
 
-def _draw(plan: _Plan, cut: "Cut", findings: "Findings", wish: Wish, streams: Streams) -> None:
+def _draw(key: str, unit: str, cut: "Cut", findings: "Findings", wish: Wish, streams: Streams) -> None:
     """How the scores are distributed, and which of them were kept, for who is watching."""
     shape = findings.shape
     if shape is None or wish.sample is not None:
@@ -390,7 +390,7 @@ def _draw(plan: _Plan, cut: "Cut", findings: "Findings", wish: Wish, streams: St
         if found is None:
             found = pictures.quantiles(shape, cut.least, cut.most) if cut.keep == "scores" else (float(cut.low), float(cut.high))
         share = pictures.between(*found, invert=wish.invert)
-    terminal.closing("\n".join(pictures.histogram(plan.key, shape, plan.unit, share)), quiet=streams.quiet)
+    terminal.closing("\n".join(pictures.histogram(key, shape, unit, share)), quiet=streams.quiet)
 
 
 def _range(text: str) -> tuple[Decimal, Decimal]:

@@ -283,7 +283,7 @@ def _select(source: Source, slicing: Slicing, findings: Findings) -> _Selection:
             findings.lengths.add(scores[rows], tokens[rows])
             if not drawn:
                 findings.ties.add(scores[rows], inside[rows])
-        if not slicing.key.endswith("rank"):  # ranks are spread evenly, whatever the scores are
+        if slicing.key != (slicing.prefix or "") + "rank":  # ranks are spread evenly, whatever the scores are
             findings.shape, findings.between = shape_of(scores, order), None if drawn else _ends(inside[order])
     findings.length_correlation = findings.lengths.value()
     return _Selection(inside, eligible, tokens)

@@ -50,7 +50,8 @@ def at_once(table: Table, source: Source) -> dict[str, Any]:
 
 def _ranked(table: Table, source: Source, known: dict[str, Any]) -> dict[str, Any]:
     """Thresholds of a ranked file, which has the scored records in order, from the few frames in which they lie."""
-    columns, fields = table.columns, Wanted({known["key"]: Number, known.get("tokens_field", "n_scored"): Count}, ("n_scored",))
+    tokens_field = known.get("tokens_field", "n_scored")
+    columns, fields = table.columns, Wanted({known["key"]: Number, tokens_field: Count}, (tokens_field,))
 
     @cache
     def frame(at: int) -> tuple[np.ndarray, np.ndarray]:
