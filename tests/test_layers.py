@@ -23,7 +23,7 @@ FLOORS = [
     "cli __main__ api manual",
 ]
 SIBLINGS = ("commands", "stages", "engines", "metrics")  # rooms whose files stand side by side
-SHARED_ROOMS = {"commands.options", "commands.glue"}
+SHARED_ROOMS = {"commands.options", "commands.glue", "commands.tables", "commands.wish"}
 HOMES = {
     "typer": ("cli", "commands", "declarations", "screens"),
     "rich": ("terminal",),

@@ -13,6 +13,7 @@ import typer
 
 from .. import terminal
 from ..errors import CheckFailed, DataError, UsageError
+from . import tables
 from .glue import Tuning
 from .options import RESULT, Force, Model, OutputFile, Reading, TextField, expanded, option, processors
 
@@ -92,7 +93,7 @@ class Comparing:
         if not comparisons:
             raise CheckFailed("nothing was compared", remedy="name a MODEL that is no baseline")
         for one in comparisons:
-            about = f"{_several(one['model'])} against {_several(one['against'])} on {one['data']}"
+            about = f"{tables.several(one['model'])} against {tables.several(one['against'])} on {one['data']}"
             if one["effect_interval"] is None:
                 raise CheckFailed(f"{about}: the difference cannot be told", remedy="take documents that both can score")
             if (least := 100 * one["effect_interval"][0]) > self.fail_if_worse:
@@ -223,7 +224,7 @@ def eval(
                 sampling = Sampling(seed, threads=processors())
                 found = _written(stage.evaluate(of_ours, of_theirs, sampling, arms=arms, paired=comparing.paired_seeds), out)
             if out.is_terminal():
-                _show(found)
+                tables.show(found)
         comparing.hold(found)
 
 
@@ -368,44 +369,3 @@ def _written(results: Iterator[Result], out: "Output") -> list[Result]:
         if not out.is_terminal():
             out.write(written(result) + b"\n")
     return found
-
-
-def _show(results: Sequence[Result]) -> None:
-    """The results as tables; what does not fit into 80 columns is in the records."""
-    likelihoods = [one for one in results if one["result"] == "likelihood"]
-    names = ["model", "data", *(["group"] if any(one["group"] is not None for one in likelihoods) else [])]
-    rows = [
-        [
-            *("" if one[name] is None else str(one[name]) for name in names),
-            f"{one['documents']:,}",
-            *_shown(one, "perplexity", "{:.5g}"),
-            *_shown(one, "bits_per_byte", "{:.4f}")[:1],
-        ]
-        for one in likelihoods
-    ]
-    terminal.table((*names, "documents", "perplexity", "95 %", "bits/byte"), rows)
-    if comparisons := [one for one in results if one["result"] == "comparison"]:
-        _show_comparisons(comparisons)
-
-
-def _show_comparisons(comparisons: Sequence[Result]) -> None:
-    rows = [
-        [
-            *(_several(one[name]) for name in ("model", "against", "data")),
-            *_shown(one, "effect", "{:+.2%}"),
-            *("" if one[name] is None else form.format(one[name]) for name, form in (("p", "{:.4f}"), ("improved", "{:.1%}"))),
-        ]
-        for one in comparisons
-    ]
-    caption = "effect: on perplexity, by token or, of unlike tokenizers, by byte; below 0 is better than the baseline"
-    terminal.table(("model", "against", "data", "effect", "95 %", "p", "improved"), rows, caption)
-
-
-def _shown(result: Result, name: str, form: str) -> tuple[str, str]:
-    """A number and its interval."""
-    value, ends = result[name], result[f"{name}_interval"]
-    return "" if value is None else form.format(value), "" if ends is None else "…".join(map(form.format, ends))
-
-
-def _several(names: str | Sequence[str]) -> str:
-    return names if isinstance(names, str) else ", ".join(names)
