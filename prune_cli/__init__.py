@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .api import eval, pack, rank, read, score, slice, stat, train, write
 
-__version__ = "0.1.0"
+from .version import __version__ as __version__
+
 __all__ = ["eval", "pack", "rank", "read", "score", "slice", "stat", "train", "write"]
 
 

@@ -23,7 +23,7 @@ PathLike = str | os.PathLike[str]
 
 def read(*paths: PathLike) -> Iterator[Record]:
     """The records of files (zstd, gzip or plain JSON Lines) in turn. Raises PruneError for what is damaged, or is no record."""
-    from .io.records import Wanted
+    from .records.reader import Wanted
 
     with Reading().source("read", [os.fspath(path) for path in paths], bar=False) as source:
         for batch in source.batches(Wanted({})):
@@ -32,11 +32,11 @@ def read(*paths: PathLike) -> Iterator[Record]:
 
 def write(records: Iterable[Record], path: PathLike, *, force: bool = False) -> None:
     """Write records to a file, whole or not at all: zstd, or JSON Lines where its name ends in .jsonl. `force` replaces one that exists."""
-    from .io import files
-    from .io.records import Record as Line
+    from .records.reader import Record as Line
+    from .storage import local
 
     streams = Streams(output=os.fspath(path), force=force, single_frame=True)
-    with files.create(streams.output, force=force) as output, streams.sink(output, {}) as sink:
+    with local.create(streams.output, force=force) as output, streams.sink(output, {}) as sink:
         sink.write(Line(_line(record)) for record in records)
 
 
@@ -71,7 +71,9 @@ def stat(records: Iterable[Record], **options: Any) -> Record:
 
 def train(records: Iterable[Record], output: PathLike, **options: Any) -> Record:
     """Train a model on the records into the directory `output`, and return what its train.json says of the run."""
-    list(_piped("train", records, {**options, "output": output}, plain=False))  # it writes a directory, and nothing comes back
+    list(
+        _piped("train", records, {**options, "output": output}, plain=False)
+    )  # it writes a directory, and nothing comes back
     found: Record = json.loads((Path(output) / "train.json").read_bytes())
     return found
 
@@ -82,7 +84,12 @@ def eval(models: Sequence[PathLike], records: Iterable[Record], **options: Any) 
 
 
 def _piped(
-    verb: str, records: Iterable[Record], options: Mapping[str, Any], *, operands: Sequence[PathLike] | None = None, plain: bool = True
+    verb: str,
+    records: Iterable[Record],
+    options: Mapping[str, Any],
+    *,
+    operands: Sequence[PathLike] | None = None,
+    plain: bool = True,
 ) -> Iterator[Record]:
     """Run a verb between two pipes, one of which takes the records while the other gives what it writes."""
     if isinstance(records, str | os.PathLike):
@@ -91,7 +98,11 @@ def _piped(
     theirs, sink = os.pipe()
     arguments = [verb, "--no-progress", *_arguments(options), *(["--plain"] if plain else [])]
     arguments += [] if "output" in options else ["--output", f"/dev/fd/{sink}"]
-    arguments += [f"/dev/fd/{source}"] if operands is None else ["--data", f"/dev/fd/{source}", *(os.fspath(one) for one in operands)]
+    arguments += (
+        [f"/dev/fd/{source}"]
+        if operands is None
+        else ["--data", f"/dev/fd/{source}", *(os.fspath(one) for one in operands)]
+    )
     feeding = _Thread(lambda: _feed(records, ours), (ours,))
     working = _Thread(lambda: cli.perform(arguments), (source, sink))
     feeding.start()
@@ -126,7 +137,7 @@ class _Thread(Thread):
 
 def _feed(records: Iterable[Record], pipe: int) -> None:
     """Write records; where they fail, half a line, so that who reads them fails, too."""
-    from .io.sink import HALF_LINE
+    from .stream.writer import HALF_LINE
 
     with open(pipe, "wb", closefd=False) as file:
         try:

@@ -10,25 +10,32 @@ from typing import Annotated, NoReturn
 import typer
 from typer._click.exceptions import ClickException
 
-from . import __version__, screens, terminal
+from . import terminal
 from .commands import eval, pack, rank, score, slice, stat, train
 from .errors import InputOutputError, Interrupted, OutOfMemoryError, PruneError, SaidElsewhere, UsageError
+from .help import screen
+from .version import __version__
 
 VERBS = (pack.pack, score.score, rank.rank, slice.slice, stat.stat, train.train, eval.eval)
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-OUT_OF_MEMORY = ("out of memory", "can't start new thread", "failed to map segment", "can't allocate memory")  # as libraries say it
+OUT_OF_MEMORY = (
+    "out of memory",
+    "can't start new thread",
+    "failed to map segment",
+    "can't allocate memory",
+)  # as libraries say it
 DEPTH = 20_000  # of nested JSON: msgspec counts its own depth against the interpreter's limit
 
 app = typer.Typer(
     name="prune-cli",
-    cls=screens.Group,
+    cls=screen.Group,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for verb in VERBS:
-    app.command(verb.__name__, cls=screens.Command)(verb)
+    app.command(verb.__name__, cls=screen.Command)(verb)
 
 
 def _version(wanted: bool) -> None:
@@ -39,7 +46,10 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def options(
-    version: Annotated[bool, typer.Option("--version", "-V", is_eager=True, callback=_version, help="Print the version and exit.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", "-V", is_eager=True, callback=_version, help="Print the version and exit."),
+    ] = False,
 ) -> None:
     return
 
@@ -49,16 +59,24 @@ def main() -> NoReturn:
     _hold_standard_streams()
     _catch_signals()
     sys.setrecursionlimit(max(DEPTH, sys.getrecursionlimit()))
-    sys.setswitchinterval(5e-4)  # a thread that reads ahead waits ten times as long by default: 0.1 s of the 5.5 that ranking 1 GB takes
+    sys.setswitchinterval(
+        5e-4
+    )  # a thread that reads ahead waits ten times as long by default: 0.1 s of the 5.5 that ranking 1 GB takes
     if "OMP_WAIT_POLICY" not in os.environ:
         # How often a waiting thread looks before it sleeps; GNU's 300,000 take 2 to 8 times as long on a busy machine. Scoring 124M on
         # 2 cores, tokens/s alone and beside a busy process: 4,011 and 1,992 with this, 3,693 and 2,188 asleep at once.
         os.environ.setdefault("GOMP_SPINCOUNT", "5000")
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # it warns of lost connections with forty lines of addresses
-    os.environ.setdefault("LRU_CACHE_CAPACITY", "32")  # torch keeps code for 1,024 shapes of matrices by default: a gigabyte
+    os.environ.setdefault(
+        "TORCH_CPP_LOG_LEVEL", "ERROR"
+    )  # it warns of lost connections with forty lines of addresses
+    os.environ.setdefault(
+        "LRU_CACHE_CAPACITY", "32"
+    )  # torch keeps code for 1,024 shapes of matrices by default: a gigabyte
     status = run(sys.argv[1:])
     if status and sys.argv[1:2] == ["train"] and os.environ.get("WORLD_SIZE", "1") != "1":
-        os._exit(status)  # one of many that fails: to take torch's threads down in order may wait for a process that is no more
+        os._exit(
+            status
+        )  # one of many that fails: to take torch's threads down in order may wait for a process that is no more
     sys.exit(status)
 
 
@@ -95,7 +113,9 @@ def perform(arguments: list[str]) -> int:
     if arguments[0] == "help":  # as git has it
         arguments = [*arguments[1:2], "--help"]
     try:
-        with verbs.make_context("prune-cli", list(arguments)) as context:  # its own main() would turn a broken pipe into status 1
+        with verbs.make_context(
+            "prune-cli", list(arguments)
+        ) as context:  # its own main() would turn a broken pipe into status 1
             verbs.invoke(context)
         sys.stdout.flush()
         return 0
@@ -106,7 +126,9 @@ def perform(arguments: list[str]) -> int:
     except (MemoryError, RuntimeError, ImportError) as error:
         if not isinstance(error, MemoryError) and not any(words in str(error) for words in OUT_OF_MEMORY):
             raise
-        raise OutOfMemoryError("out of memory", remedy="give it more, or lower --threads, -S or --batch-tokens") from error
+        raise OutOfMemoryError(
+            "out of memory", remedy="give it more, or lower --threads, -S or --batch-tokens"
+        ) from error
     except BrokenPipeError:
         raise
     except OSError as error:

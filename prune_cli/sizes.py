@@ -16,10 +16,16 @@ def parse(text: str) -> int:
     """
     match = SIZE.fullmatch(text.strip())
     if not match or (match[2] == "" and "." in match[1]):
-        hint = "MB could mean 1000² or 1024² bytes: write M or MiB" if text.strip().upper().endswith("B") else "write 512M, 2G or 25%"
+        hint = (
+            "MB could mean 1000² or 1024² bytes: write M or MiB"
+            if text.strip().upper().endswith("B")
+            else "write 512M, 2G or 25%"
+        )
         raise UsageError(f"'{text}' is not a size", remedy=hint)
     number, unit, percent = match.groups()
-    return int(float(number) / 100 * memory()) if percent else int(float(number) * 1024 ** POWERS[unit.upper()])
+    return (
+        int(float(number) / 100 * memory()) if percent else int(float(number) * 1024 ** POWERS[unit.upper()])
+    )
 
 
 def memory() -> int:

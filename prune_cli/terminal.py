@@ -86,18 +86,40 @@ class _Bar:
 
     def __init__(self, verb: str, total: float | None, unit: str, at_once: bool) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            MofNCompleteColumn,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
         from rich.progress import Progress as Bar
 
-        counted = [DownloadColumn(), TransferSpeedColumn()] if unit == "bytes" else [MofNCompleteColumn(), TextColumn(unit)]
-        columns = [TextColumn(verb), BarColumn(), *counted, TimeRemainingColumn(), TextColumn("{task.fields[note]}")]
+        counted = (
+            [DownloadColumn(), TransferSpeedColumn()]
+            if unit == "bytes"
+            else [MofNCompleteColumn(), TextColumn(unit)]
+        )
+        columns = [
+            TextColumn(verb),
+            BarColumn(),
+            *counted,
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        ]
         self.bar = Bar(*columns, console=Console(stderr=True), transient=True)
-        self.task, self.due = self.bar.add_task(verb, total=total, note=""), time.monotonic() + (0 if at_once else MOMENT)
+        self.task, self.due = (
+            self.bar.add_task(verb, total=total, note=""),
+            time.monotonic() + (0 if at_once else MOMENT),
+        )
 
     def __enter__(self) -> "_Bar":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.bar.stop()
 
     def advance(self, amount: float) -> None:
@@ -117,7 +139,9 @@ class _Bar:
 
 
 @contextmanager
-def progress(verb: str, total: float | None, unit: str = "bytes", *, wanted: bool = True, at_once: bool = False) -> Iterator[Progress]:
+def progress(
+    verb: str, total: float | None, unit: str = "bytes", *, wanted: bool = True, at_once: bool = False
+) -> Iterator[Progress]:
     """A progress bar, of what takes no longer than a moment only if `at_once` it is to be there; silence where none is wanted."""
     if not wanted:
         yield _Silent()
@@ -136,7 +160,13 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str = 
     for column, cells in zip(columns, zip(*rows, strict=True), strict=True):
         is_number = all(not cell or cell[0] in "+-0123456789" for cell in cells)
         width = None if is_number else min(8, max(map(len, cells), default=0))
-        shown.add_column(column, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold", min_width=width)
+        shown.add_column(
+            column,
+            justify="right" if is_number else "left",
+            no_wrap=is_number,
+            overflow="fold",
+            min_width=width,
+        )
     for row in rows:
         shown.add_row(*row)
     Console().print(shown)

@@ -33,7 +33,18 @@ SHORTEST_CODE = 200
 TOPIC_CHARACTERS = 2000
 TABLE_LINES = 24
 # Not shipped by every installation (packaged apart, or for one system only).
-ABSENT_SOMEWHERE = {"distutils", "ensurepip", "idlelib", "lib2to3", "msilib", "test", "tkinter", "turtle", "turtledemo", "venv"}
+ABSENT_SOMEWHERE = {
+    "distutils",
+    "ensurepip",
+    "idlelib",
+    "lib2to3",
+    "msilib",
+    "test",
+    "tkinter",
+    "turtle",
+    "turtledemo",
+    "venv",
+}
 TESTS = {"test", "tests", "idle_test"}
 LICENCE = re.compile(r"copyright|licen[cs]ed|all rights reserved|permission to use", re.IGNORECASE)
 HEADING = re.compile(r"\n(?=[^\n]+\n([*=\-~^\"'])\1{2,}\n)")
@@ -56,7 +67,10 @@ def main() -> None:
     directory = Path(sys.argv[1])
     directory.mkdir(parents=True, exist_ok=True)
     for name, documents in corpus().items():
-        lines = [json.dumps({k: v for k, v in asdict(d).items() if k != "family"}, ensure_ascii=False) + "\n" for d in documents]
+        lines = [
+            json.dumps({k: v for k, v in asdict(d).items() if k != "family"}, ensure_ascii=False) + "\n"
+            for d in documents
+        ]
         (directory / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8", newline="\n")
         print(f"{name + '.jsonl':16}{summary(documents)}")
 
@@ -91,7 +105,10 @@ def module_documents(module: str, source: str) -> Iterator[Document]:
     family = module if package == "encodings" else package
     tree, bare = ast.parse(source), list(own_line_comments(source))
     written = list(docstrings(tree))
-    for kind, found in (("docstrings", ((d.lineno, text) for d, text in written)), ("comments", comments(bare))):
+    for kind, found in (
+        ("docstrings", ((d.lineno, text) for d, text in written)),
+        ("comments", comments(bare)),
+    ):
         for line, text in found:
             if len(text) >= SHORTEST:
                 yield Document(f"{module}:{line}", text, "licences" if LICENCE.search(text) else kind, family)
@@ -225,7 +242,10 @@ def summary(documents: Iterable[Document]) -> str:
     for document in documents:
         characters[document.source] += len(document.text)
     total = sum(characters.values())
-    shares = ", ".join(f"{source} {size / total:.0%}" for source, size in sorted(characters.items(), key=lambda item: -item[1]))
+    shares = ", ".join(
+        f"{source} {size / total:.0%}"
+        for source, size in sorted(characters.items(), key=lambda item: -item[1])
+    )
     return f"{len(list(documents)):6,} documents {total / 1e6:5.2f} M characters: {shares}"
 
 

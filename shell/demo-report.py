@@ -33,9 +33,17 @@ def main() -> None:
     directory = Path(sys.argv[1])
     pool = records(sys.stdin.read())
     kept = {arm: pool if arm == "all" else records(read(directory / f"{arm}.jsonl")) for arm in ARMS}
-    passes = {arm: json.loads(read(directory / f"run-{arm}" / "train.json"))["summary"]["passes"] for arm in ARMS}
+    passes = {
+        arm: json.loads(read(directory / f"run-{arm}" / "train.json"))["summary"]["passes"] for arm in ARMS
+    }
     results = records(read(directory / "results.jsonl"))
-    parts = [cuts(kept, passes), histogram(pool, kept["middle"]), agreement(pool), outcome(results), [CLOSING]]
+    parts = [
+        cuts(kept, passes),
+        histogram(pool, kept["middle"]),
+        agreement(pool),
+        outcome(results),
+        [CLOSING],
+    ]
     print("\n\n".join("\n".join(part) for part in parts))
 
 
@@ -46,17 +54,26 @@ def read(path: Path) -> str:
 
 def records(text: str) -> list[Record]:
     """One record a line, without the document's text."""
-    return [{key: value for key, value in json.loads(line).items() if key != "text"} for line in text.split("\n")[:-1]]
+    return [
+        {key: value for key, value in json.loads(line).items() if key != "text"}
+        for line in text.split("\n")[:-1]
+    ]
 
 
 def cuts(kept: dict[str, list[Record]], passes: dict[str, float]) -> list[str]:
     """What each arm kept: its size, how often training went over it, and the share of each source's tokens."""
     whole = tokens_by_source(kept["all"])
     lines = ["What each cut keeps, in per cent of the tokens of each source"]
-    lines += [f"{'arm':8}{'documents':>10}{'tokens':>10}{'passes':>8}  " + "".join(f"{source:>11}" for source in SOURCES)]
+    lines += [
+        f"{'arm':8}{'documents':>10}{'tokens':>10}{'passes':>8}  "
+        + "".join(f"{source:>11}" for source in SOURCES)
+    ]
     for arm, documents in kept.items():
         part = tokens_by_source(documents)
-        shares = "".join(f"{100 * part[source] / whole[source]:11.0f}" if whole[source] else f"{'-':>11}" for source in SOURCES)
+        shares = "".join(
+            f"{100 * part[source] / whole[source]:11.0f}" if whole[source] else f"{'-':>11}"
+            for source in SOURCES
+        )
         lines.append(f"{arm:8}{len(documents):10,}{part.total():10,}{passes[arm]:8.2f}  {shares}")
     return lines
 
@@ -71,7 +88,11 @@ def tokens_by_source(documents: list[Record]) -> Counter[str]:
 
 def histogram(pool: list[Record], middle: list[Record]) -> list[str]:
     """The pool's tokens over the logarithm of perplexity, prose and noise apart, the cuts marked."""
-    scored = sorted((math.log(r["perplexity"]), r["n_scored"], r["source"] in PROSE) for r in pool if r["perplexity"] is not None)
+    scored = sorted(
+        (math.log(r["perplexity"]), r["n_scored"], r["source"] in PROSE)
+        for r in pool
+        if r["perplexity"] is not None
+    )
     low, high = quantile(scored, 0.001), quantile(scored, 0.999)
     bins = [Counter[bool]() for _ in range(ROWS)]
     for score, tokens, is_prose in scored:
@@ -114,16 +135,31 @@ def bin_of(score: float, low: float, high: float) -> int:
 
 def agreement(pool: list[Record]) -> list[str]:
     """Where each source lies for our reference model and for the shipped one, and the correlation of their rankings."""
-    scored = [record for record in pool if record["perplexity"] is not None and record["shipped_perplexity"] is not None]
+    scored = [
+        record
+        for record in pool
+        if record["perplexity"] is not None and record["shipped_perplexity"] is not None
+    ]
     found = {name: ranks([record[field] for record in scored]) for name, field in SCORES.items()}
     lines = [
         "Where each source lies for the model trained above and for the shipped one: median rank, 0 the lowest perplexity, 1 the highest"
     ]
     lines += [f"{'model':8}" + "".join(f"{source:>11}" for source in SOURCES)]
     for name, places in found.items():
-        of_source = {source: [place for place, r in zip(places, scored, strict=True) if r["source"] == source] for source in SOURCES}
-        lines.append(f"{name:8}" + "".join(f"{median(of_source[one]):11.2f}" if of_source[one] else f"{'-':>11}" for one in SOURCES))
-    return [*lines, f"Spearman's correlation of the two rankings is {correlation(found['ours'], found['shipped']):.2f}."]
+        of_source = {
+            source: [place for place, r in zip(places, scored, strict=True) if r["source"] == source]
+            for source in SOURCES
+        }
+        lines.append(
+            f"{name:8}"
+            + "".join(
+                f"{median(of_source[one]):11.2f}" if of_source[one] else f"{'-':>11}" for one in SOURCES
+            )
+        )
+    return [
+        *lines,
+        f"Spearman's correlation of the two rankings is {correlation(found['ours'], found['shipped']):.2f}.",
+    ]
 
 
 def ranks(scores: list[float]) -> list[float]:
@@ -136,7 +172,9 @@ def ranks(scores: list[float]) -> list[float]:
 
 def outcome(results: list[Record]) -> list[str]:
     """Perplexity of every arm on both tests, and the effect against the random half with its interval."""
-    lines = ["Perplexity of the models trained on them, and the effect against `random` in per cent: below 0 is better"]
+    lines = [
+        "Perplexity of the models trained on them, and the effect against `random` in per cent: below 0 is better"
+    ]
     lines += [f"{'arm':8}" + "".join(f"{test:>9}{'effect (95 % interval)':>28}" for test in TESTS)]
     for arm in ARMS:
         cells = ""
@@ -148,7 +186,9 @@ def outcome(results: list[Record]) -> list[str]:
 
 def perplexity(results: list[Record], arm: str, test: str) -> float:
     """One model on one test."""
-    return next(float(result["perplexity"]) for result in results if is_about(result, "likelihood", arm, test))
+    return next(
+        float(result["perplexity"]) for result in results if is_about(result, "likelihood", arm, test)
+    )
 
 
 def effect(results: list[Record], arm: str, test: str) -> str:

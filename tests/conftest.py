@@ -29,7 +29,9 @@ for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 
-shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the project's shared data is not beside this checkout")
+shared = pytest.mark.skipif(
+    not SHARED.is_dir(), reason="the project's shared data is not beside this checkout"
+)
 
 PATIENCE = 600  # seconds that no run takes, not even on a machine that does something else meanwhile
 
@@ -40,9 +42,18 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "prune_cli", *map(str, arguments)]
 
 
-def prune(*arguments: object, stdin: bytes = b"", status: int = 0, **more: Any) -> subprocess.CompletedProcess[bytes]:
+def prune(
+    *arguments: object, stdin: bytes = b"", status: int = 0, **more: Any
+) -> subprocess.CompletedProcess[bytes]:
     """Run the command in a process of its own and hold it to its exit status."""
-    done = subprocess.run(command(*arguments), input=stdin, capture_output=True, timeout=PATIENCE, cwd=more.pop("cwd", ROOT), **more)
+    done = subprocess.run(
+        command(*arguments),
+        input=stdin,
+        capture_output=True,
+        timeout=PATIENCE,
+        cwd=more.pop("cwd", ROOT),
+        **more,
+    )
     assert done.returncode == status, done.stderr.decode()
     return done
 
@@ -74,7 +85,9 @@ def on_a_terminal(stream: str, *arguments: object, **variables: str) -> str:
     """What a command says to who watches its `stdout` or `stderr`."""
     ours, theirs = pty.openpty()
     streams: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, stream: theirs}
-    with subprocess.Popen(command(*arguments), cwd=ROOT, env={**os.environ, "TERM": "xterm", **variables}, **streams):
+    with subprocess.Popen(
+        command(*arguments), cwd=ROOT, env={**os.environ, "TERM": "xterm", **variables}, **streams
+    ):
         os.close(theirs)
         said = bytearray()
         with suppress(OSError):  # a terminal has no end but the death of the other side
@@ -112,9 +125,13 @@ def scored(count: int, seed: int = 1) -> Corpus:
     return [
         {
             "id": f"doc-{index}",
-            "text": " ".join(dice.choice(("lorem", "ipsum", "dolor", "ünï")) for _ in range(dice.randint(1, 80))),
+            "text": " ".join(
+                dice.choice(("lorem", "ipsum", "dolor", "ünï")) for _ in range(dice.randint(1, 80))
+            ),
             "source": dice.choice("abc"),
-            "perplexity": None if dice.random() < 0.05 else round(dice.lognormvariate(3, 1), dice.choice((0, 6))),
+            "perplexity": None
+            if dice.random() < 0.05
+            else round(dice.lognormvariate(3, 1), dice.choice((0, 6))),
             "n_scored": dice.randint(1, 300),
         }
         for index in range(count)
@@ -141,7 +158,10 @@ def damaged(data: bytes, places: int, seed: int = 0) -> Iterable[tuple[str, byte
     """`places` cuts and as many flipped bits, among them every byte near either end, where head, trailer and seek table lie."""
     dice = random.Random(seed)
     edges = [*range(1, 40), *range(len(data) - 40, len(data))]
-    spots = [*dice.sample(edges, places // 4), *(dice.randrange(1, len(data)) for _ in range(places - places // 4))]
+    spots = [
+        *dice.sample(edges, places // 4),
+        *(dice.randrange(1, len(data)) for _ in range(places - places // 4)),
+    ]
     for at in spots:
         yield f"cut at {at}", data[:at]
         bit = dice.randrange(8)

@@ -28,7 +28,9 @@ def test_score_takes_several_metrics_and_adds_its_fields():
 
 
 def test_a_model_is_trained_and_evaluated(tmp_path):
-    told = prune_cli.train(CORPUS, tmp_path / "run", preset="tiny", train_tokenizer=300, steps=1, batch_tokens=512, device="cpu")
+    told = prune_cli.train(
+        CORPUS, tmp_path / "run", preset="tiny", train_tokenizer=300, steps=1, batch_tokens=512, device="cpu"
+    )
     assert told["summary"]["steps"] == 1
     (result,) = prune_cli.eval([tmp_path / "run"], CORPUS[:60], device="cpu")
     assert (result["result"], result["documents"]) == ("likelihood", 60)
@@ -36,7 +38,9 @@ def test_a_model_is_trained_and_evaluated(tmp_path):
 
 def test_blocks_are_packed(tmp_path):
     tokenizer = ROOT / "prune_cli/reference"
-    assert {len(block["input_ids"]) for block in prune_cli.pack(CORPUS, tokenizer=tokenizer, context=64)} == {64}
+    assert {len(block["input_ids"]) for block in prune_cli.pack(CORPUS, tokenizer=tokenizer, context=64)} == {
+        64
+    }
 
 
 def test_stat_counts():
@@ -81,5 +85,10 @@ def test_who_wants_no_more_need_not_take_everything():
 
 
 def test_importing_it_loads_nothing():
-    script = "import sys, prune_cli; print([name for name in ('torch', 'numpy', 'typer') if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT).stdout == "[]\n"
+    script = (
+        "import sys, prune_cli; print([name for name in ('torch', 'numpy', 'typer') if name in sys.modules])"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT).stdout
+        == "[]\n"
+    )

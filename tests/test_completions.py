@@ -11,7 +11,7 @@ import pytest
 
 from prune_cli import metrics
 from prune_cli.cli import app
-from prune_cli.declarations import verbs
+from prune_cli.help.spec import verbs
 
 from .conftest import ROOT
 
@@ -55,7 +55,9 @@ def zsh(line, folder):
 
 
 def fish(line, folder):
-    script = f"source {shlex.quote(str(FILES / 'prune-cli.fish'))}; complete -C {shlex.quote(f'prune-cli {line}')}"
+    script = (
+        f"source {shlex.quote(str(FILES / 'prune-cli.fish'))}; complete -C {shlex.quote(f'prune-cli {line}')}"
+    )
     shell = start(["fish", "--no-config", "-c", script], folder, stdout=subprocess.PIPE, text=True)
     return {one.partition("\t")[0] for one in shell.communicate(timeout=60)[0].splitlines()}
 
@@ -143,5 +145,10 @@ def test_a_shell_offers_what_can_stand_there(line, offered):
 
 @pytest.mark.parametrize("verb", VERBS.values(), ids=lambda verb: verb.name)
 def test_a_shell_offers_every_long_option_of_a_verb(verb, offered):
-    names = {name for option in verb.options for name in (*option.names, option.negation) if name and name.startswith("--")}
+    names = {
+        name
+        for option in verb.options
+        for name in (*option.names, option.negation)
+        if name and name.startswith("--")
+    }
     assert {name.rstrip("=") for name in offered(f"{verb.name} --")} == names | {"--help"}

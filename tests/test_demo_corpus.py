@@ -70,9 +70,17 @@ def records(built: Path, name: str) -> list[dict[str, str]]:
 
 def test_a_module_is_taken_apart_into_licence_docstring_comment_and_code(builder):
     found = {(d.source, d.id): d.text for d in builder.module_documents("package.module", MODULE)}
-    assert found["licences", "package.module:2"] == "Copyright 1999 by somebody who reserved all the rights there were to reserve."
-    assert found["docstrings", "package.module:4"].endswith("what this module is for.\n\nAnd show an example.")
-    assert found["comments", "package.module:13"].splitlines()[1] == "  whose indent is kept, and which is long enough."
+    assert (
+        found["licences", "package.module:2"]
+        == "Copyright 1999 by somebody who reserved all the rights there were to reserve."
+    )
+    assert found["docstrings", "package.module:4"].endswith(
+        "what this module is for.\n\nAnd show an example."
+    )
+    assert (
+        found["comments", "package.module:13"].splitlines()[1]
+        == "  whose indent is kept, and which is long enough."
+    )
     code = found["code", "package.module:16"]
     assert code.startswith("def method(self, argument):\n    first = ")
     assert "Short." not in code
@@ -102,7 +110,10 @@ def test_a_long_section_is_cut_between_paragraphs(builder):
 
 
 def test_texts_equal_but_for_white_space_are_kept_once(builder):
-    twice = [builder.Document("a", "one  two\nthree", "code", "x"), builder.Document("b", "one two three ", "code", "x")]
+    twice = [
+        builder.Document("a", "one  two\nthree", "code", "x"),
+        builder.Document("b", "one two three ", "code", "x"),
+    ]
     assert [d.id for d in builder.distinct(twice)] == ["a"]
 
 
@@ -111,7 +122,9 @@ def test_text_that_utf8_cannot_carry_is_left_out(builder):
 
 
 def test_families_are_dealt_whole_and_by_shares(builder):
-    documents = [builder.Document(f"{n}:{i}", "x" * 100, "code", f"m{n}") for n in range(100) for i in range(2)]
+    documents = [
+        builder.Document(f"{n}:{i}", "x" * 100, "code", f"m{n}") for n in range(100) for i in range(2)
+    ]
     part_of = builder.deal(documents)
     dealt = list(part_of.values())
     assert {part: dealt.count(part) for part in builder.SHARES} == {"reference": 25, "test": 10, "pool": 65}

@@ -25,7 +25,16 @@ def home(tmp_path_factory):
     assert status_of("train", *options, "--train-tokenizer", 300, "--steps", 2, "-o", home / "model") == 0
     for recipe, steps in (("a", 2), ("b", 3)):
         for seed in (0, 1):
-            here = ["--tokenizer", home / "model", "--steps", steps, "--seed", seed, "-o", home / f"{recipe}{seed}"]
+            here = [
+                "--tokenizer",
+                home / "model",
+                "--steps",
+                steps,
+                "--seed",
+                seed,
+                "-o",
+                home / f"{recipe}{seed}",
+            ]
             assert status_of("train", *options, *here) == 0
     return home
 
@@ -39,7 +48,12 @@ def model(home):
 def test_set(tmp_path):
     """60 documents from 12 books."""
     path = tmp_path / "test.jsonl"
-    path.write_bytes(lines({"id": one["id"], "text": one["text"], "book": at // 5} for at, one in enumerate(scored(60, seed=4))))
+    path.write_bytes(
+        lines(
+            {"id": one["id"], "text": one["text"], "book": at // 5}
+            for at, one in enumerate(scored(60, seed=4))
+        )
+    )
     return path
 
 
@@ -49,8 +63,14 @@ def results(done):
 
 def test_pooled_perplexity_is_that_of_the_scores(model, tmp_path, here):
     (tmp_path / "test.jsonl").write_bytes(lines({"text": record["text"]} for record in scored(20, seed=4)))
-    [result] = [json.loads(line) for line in here("eval", model, "--data", tmp_path / "test.jsonl").stdout.splitlines()]
-    rows = [json.loads(line) for line in here("score", "--plain", "--model", model, tmp_path / "test.jsonl").stdout.splitlines()]
+    [result] = [
+        json.loads(line)
+        for line in here("eval", model, "--data", tmp_path / "test.jsonl").stdout.splitlines()
+    ]
+    rows = [
+        json.loads(line)
+        for line in here("score", "--plain", "--model", model, tmp_path / "test.jsonl").stdout.splitlines()
+    ]
     nll, tokens, size = (sum(row[name] for row in rows) for name in ("nll_sum", "n_scored", "n_bytes"))
     assert result["perplexity"] == pytest.approx(math.exp(nll / tokens))
     assert result["bits_per_byte"] == pytest.approx(nll / math.log(2) / size)
@@ -85,7 +105,10 @@ def test_what_is_missing_is_said(model, tmp_path, here):
     assert b"--data FILE" in here("eval", model, status=2).stderr
     assert b"no such file" in here("eval", model, "--data", tmp_path / "none", status=66).stderr
     (tmp_path / "test.jsonl").write_bytes(lines([{"text": "lorem"}]))
-    assert b"no such model directory" in here("eval", tmp_path / "none", "--data", tmp_path / "test.jsonl", status=78).stderr
+    assert (
+        b"no such model directory"
+        in here("eval", tmp_path / "none", "--data", tmp_path / "test.jsonl", status=78).stderr
+    )
 
 
 def test_damaged_test_sets_are_refused(model, tmp_path, here):
@@ -99,7 +122,17 @@ def test_damaged_test_sets_are_refused(model, tmp_path, here):
 
 
 def test_two_arms_of_several_seeds_are_one_comparison(home, test_set, here):
-    found = here("eval", home / "a0", home / "a1", "--against", home / "b0", "--against", home / "b1", "--data", test_set)
+    found = here(
+        "eval",
+        home / "a0",
+        home / "a1",
+        "--against",
+        home / "b0",
+        "--against",
+        home / "b1",
+        "--data",
+        test_set,
+    )
     *likelihoods, comparison = results(found)
     assert [one["result"] for one in likelihoods] == ["likelihood"] * 4
     assert comparison["model"] == [str(home / "a0"), str(home / "a1")]
@@ -133,21 +166,40 @@ def test_fail_if_worse_is_status_1_and_the_results_stay(home, test_set, here, tm
     here("eval", home / "b0", "--against", home / "a0", "--data", test_set, "--fail-if-worse", 0)
     assert (
         b"nothing was compared"
-        in here("eval", *["--against", home / "a0"], home / "a0", *worse[4:6], "--fail-if-worse", 1, status=1).stderr
+        in here(
+            "eval", *["--against", home / "a0"], home / "a0", *worse[4:6], "--fail-if-worse", 1, status=1
+        ).stderr
     )
-    assert b"nothing to compare with" in here("eval", home / "a0", "--data", test_set, "--fail-if-worse", 1, status=2).stderr
+    assert (
+        b"nothing to compare with"
+        in here("eval", home / "a0", "--data", test_set, "--fail-if-worse", 1, status=2).stderr
+    )
 
 
 def test_a_field_that_no_document_has_is_an_error(model, test_set, here):
-    assert b"no document has the field `bok`" in here("eval", model, "--data", test_set, "--cluster", "bok", status=65).stderr
+    assert (
+        b"no document has the field `bok`"
+        in here("eval", model, "--data", test_set, "--cluster", "bok", status=65).stderr
+    )
     test_set.write_bytes(lines([{"text": "a", "book": [1]}]))
-    assert b"test.jsonl:1: `book` is neither" in here("eval", model, "--data", test_set, "--group-by", "book", status=65).stderr
+    assert (
+        b"test.jsonl:1: `book` is neither"
+        in here("eval", model, "--data", test_set, "--group-by", "book", status=65).stderr
+    )
 
 
 def test_each_record_says_what_it_hangs_on(model, test_set, here):
-    [result] = results(here("eval", model, "--data", test_set, "--dtype", "float32", "--bos", "never", "--seed", 5))
+    [result] = results(
+        here("eval", model, "--data", test_set, "--dtype", "float32", "--bos", "never", "--seed", 5)
+    )
     made = result["provenance"]
-    assert (made["dtype"], made["bos"], made["context"], made["stride"], result["seed"]) == ("float32", "never", 32, 32, 5)
+    assert (made["dtype"], made["bos"], made["context"], made["stride"], result["seed"]) == (
+        "float32",
+        "never",
+        32,
+        32,
+        5,
+    )
     assert made["training"]["steps"] == 2
     assert {"torch", "transformers", "prune_cli"} == set(made["versions"])
     assert len(made["model"]) == 64
@@ -161,7 +213,9 @@ def test_each_record_says_what_it_hangs_on(model, test_set, here):
 def by_document(home, test_set, here, tmp_path):
     """A result file of two models, and what was said when it was made."""
     path = tmp_path / "by-document.zst"
-    made = here("eval", home / "a0", home / "b0", "--data", test_set, "--cluster", "book", "--per-document", path)
+    made = here(
+        "eval", home / "a0", home / "b0", "--data", test_set, "--cluster", "book", "--per-document", path
+    )
     return path, results(made)
 
 
@@ -171,8 +225,14 @@ def test_per_document_results_are_those_of_score(by_document, home, test_set, he
     score = records(here("score", "--model", home / "a0", test_set).stdout)
     for at, (ours, theirs) in enumerate(zip(found, score, strict=False)):
         assert (ours["model"], ours["data"], ours["document"]) == (str(home / "a0"), str(test_set), at + 1)
-        assert (ours["id"], ours["cluster"], ours["words"]) == (theirs["id"], theirs["book"], len(theirs["text"].split()))
-        assert [ours[name] for name in ("nll_sum", "n_scored", "n_bytes")] == [theirs[name] for name in ("nll_sum", "n_scored", "n_bytes")]
+        assert (ours["id"], ours["cluster"], ours["words"]) == (
+            theirs["id"],
+            theirs["book"],
+            len(theirs["text"].split()),
+        )
+        assert [ours[name] for name in ("nll_sum", "n_scored", "n_bytes")] == [
+            theirs[name] for name in ("nll_sum", "n_scored", "n_bytes")
+        ]
 
 
 def test_result_files_stand_for_their_models(by_document, home, test_set, here, tmp_path):
@@ -182,22 +242,30 @@ def test_result_files_stand_for_their_models(by_document, home, test_set, here, 
     for part in parts:  # what jq would choose
         part.write_bytes(lines(one for one in records(path.read_bytes()) if one["model"].endswith(part.stem)))
     from_files = results(here("eval", parts[0], "--against", parts[1]))[-1]
-    from_models = results(here("eval", home / "a0", "--against", home / "b0", "--data", test_set, "--cluster", "book"))[-1]
-    mixed = results(here("eval", home / "a0", "--against", parts[1], "--data", test_set, "--cluster", "book"))[-1]
+    from_models = results(
+        here("eval", home / "a0", "--against", home / "b0", "--data", test_set, "--cluster", "book")
+    )[-1]
+    mixed = results(
+        here("eval", home / "a0", "--against", parts[1], "--data", test_set, "--cluster", "book")
+    )[-1]
     assert from_files == from_models == mixed
     assert from_files["clusters"] == 12
 
 
 def test_result_files_need_no_torch(by_document):
     script = "import sys; from prune_cli import cli; print(cli.run(sys.argv[1:]), 'torch' in sys.modules, file=sys.stderr)"
-    done = subprocess.run([*command()[:1], "-c", script, "eval", by_document[0]], capture_output=True, check=True)
+    done = subprocess.run(
+        [*command()[:1], "-c", script, "eval", by_document[0]], capture_output=True, check=True
+    )
     assert done.stderr.endswith(b"\n0 False\n")
     assert results(done) == by_document[1]
 
 
 def test_results_of_other_documents_do_not_compare(by_document, model, here, tmp_path):
     (tmp_path / "other.jsonl").write_bytes(lines([{"text": "lorem"}]))
-    wrong = here("eval", model, "--against", by_document[0], "--data", tmp_path / "other.jsonl", status=65).stderr
+    wrong = here(
+        "eval", model, "--against", by_document[0], "--data", tmp_path / "other.jsonl", status=65
+    ).stderr
     assert b"by-document.zst: holds no results on the documents of" in wrong
     assert b"no field `model`" in here("eval", tmp_path / "other.jsonl", status=65).stderr
     assert b"do not say the `id`" in here("eval", by_document[0], "--cluster", "id", status=2).stderr
@@ -205,7 +273,10 @@ def test_results_of_other_documents_do_not_compare(by_document, model, here, tmp
 
 def test_a_test_set_named_twice_is_refused(model, test_set, here, tmp_path):
     (tmp_path / "copy.jsonl").write_bytes(test_set.read_bytes())
-    assert b"hold the same documents" in here("eval", model, "--data", test_set, "--data", tmp_path / "copy.jsonl", status=2).stderr
+    assert (
+        b"hold the same documents"
+        in here("eval", model, "--data", test_set, "--data", tmp_path / "copy.jsonl", status=2).stderr
+    )
 
 
 def test_damaged_result_files_are_refused(by_document, tmp_path):
@@ -254,7 +325,10 @@ def test_another_run_does_not_go_on_with_what_is_there(home, test_set, here, tmp
     (tmp_path / "f.zst.partial").write_bytes(whole[: borders(whole)[2]])
     assert b"was begun with models" in here("eval", home / "a1", *options, "--resume", status=78).stderr
     said = here("eval", home / "a0", *options, "--resume", "--context", 16, status=78).stderr
-    assert b"f.zst.partial: was begun with context 32, not 16, stride 32, not 16; go on with the same input" in said
+    assert (
+        b"f.zst.partial: was begun with context 32, not 16, stride 32, not 16; go on with the same input"
+        in said
+    )
     assert b"--resume goes on with it" in here("eval", home / "a0", *options, status=73).stderr
     here("eval", home / "a0", *options, "-f")
     assert (tmp_path / "f.zst").read_bytes() == whole
@@ -269,7 +343,10 @@ def test_options_that_make_no_sense_together(model, test_set, here, tmp_path):
     ):
         assert words in here("eval", model, "--data", test_set, *options, status=2).stderr
     (tmp_path / "there").write_text("")
-    assert b"there: exists" in here("eval", model, "--data", test_set, "--per-document", tmp_path / "there", status=73).stderr
+    assert (
+        b"there: exists"
+        in here("eval", model, "--data", test_set, "--per-document", tmp_path / "there", status=73).stderr
+    )
 
 
 def test_a_terminal_gets_a_table(by_document):

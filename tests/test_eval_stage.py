@@ -12,12 +12,12 @@ import transformers
 from scipy import stats
 
 from prune_cli.errors import DataError
-from prune_cli.io.journal import Journal
-from prune_cli.io.results import Item, Run, Task
-from prune_cli.stages import eval as stage
-from prune_cli.stages import score
-from prune_cli.stages.eval import evaluate
-from prune_cli.statistics.resampling import Sampling
+from prune_cli.stages.eval import measure as stage
+from prune_cli.stages.eval.journal import Journal
+from prune_cli.stages.eval.measure import evaluate
+from prune_cli.stages.eval.results import Item, Run, Task
+from prune_cli.stages.score import windows
+from prune_cli.statistics.bootstrap import Sampling
 
 from .test_model import IDS, PROSE, TEXTS, load, tiny_gpt2
 
@@ -25,10 +25,21 @@ LETTERS = "abcdefghij"
 
 
 def likelihoods(items, model, **more):
-    return score.score(items, score.Scoring((), [model]), **more)
+    return windows.score(items, windows.Scoring((), [model]), **more)
 
 
-def found(nll, tokens, n_bytes=None, words=None, *, tokenizer="same", name="model", data="held out", items=None, **made):
+def found(
+    nll,
+    tokens,
+    n_bytes=None,
+    words=None,
+    *,
+    tokenizer="same",
+    name="model",
+    data="held out",
+    items=None,
+    **made,
+):
     """What a result file says of a model: a number for each document."""
     count = len(nll)
     columns = [nll, tokens, n_bytes or [2 * each for each in tokens], words or [2] * count]
@@ -93,7 +104,12 @@ def test_nothing_that_can_be_scored_is_no_number():
 
 def test_unknown_bytes_and_words_are_none_and_huge_numbers_too():
     [result] = run(found([4, 4], [2, 2], [None, 3], [None, 2]))
-    assert (result["bytes"], result["bits_per_byte"], result["bits_per_byte_interval"], result["word_perplexity"]) == (None,) * 4
+    assert (
+        result["bytes"],
+        result["bits_per_byte"],
+        result["bits_per_byte_interval"],
+        result["word_perplexity"],
+    ) == (None,) * 4
     [result] = run(found([2000], [1]))
     assert (result["perplexity"], result["perplexity_interval"]) == (None, None)
 
@@ -105,7 +121,9 @@ def test_documents_of_a_cluster_are_drawn_together():
     """Ten books of 20 like chapters each: there are 10 things to draw, not 200, and the interval is that of the books' sums."""
     dice = np.random.default_rng(5)
     books = dice.normal(3, 0.5, 10)
-    chapters = found(np.repeat(books, 20) * 10, [10] * 200, items=grouped(*np.repeat(list(LETTERS), 20), field="cluster"))
+    chapters = found(
+        np.repeat(books, 20) * 10, [10] * 200, items=grouped(*np.repeat(list(LETTERS), 20), field="cluster")
+    )
     [alone], [together] = run(found(np.repeat(books, 20) * 10, [10] * 200)), run(chapters)
     [sums] = run(found(books * 200, [200] * 10, [400] * 10, [40] * 10))
     assert (alone["documents"], alone["clusters"]) == (200, None)
@@ -122,14 +140,19 @@ def test_a_document_without_a_cluster_stands_for_itself():
 
 def test_clusters_are_counted_within_each_group():
     items = [Item(at, group="xyz"[at % 3], cluster=at // 6) for at in range(1, 13)]
-    counts = [(one["group"], one["documents"], one["clusters"]) for one in run(found([3.0] * 12, [2] * 12, items=items))]
+    counts = [
+        (one["group"], one["documents"], one["clusters"])
+        for one in run(found([3.0] * 12, [2] * 12, items=items))
+    ]
     assert counts == [(None, 12, 3), ("y", 4, 2), ("z", 4, 2), ("x", 4, 3)]
 
 
 def test_few_clusters_are_warned_of_once(caplog):
     few = grouped(*"aabbccdd", field="cluster")
     run(found([3] * 8, [2] * 8, items=few), found([4] * 8, [2] * 8, items=few, name="other"))
-    assert [one.message for one in caplog.records] == ["held out: 4 clusters: intervals from fewer than 50 are too narrow"]
+    assert [one.message for one in caplog.records] == [
+        "held out: 4 clusters: intervals from fewer than 50 are too narrow"
+    ]
     caplog.clear()
     run(found([3.0] * 90, [2] * 90, items=grouped(*"ab" * 30, *"c" * 30)))
     assert [one.message for one in caplog.records] == [
@@ -158,7 +181,13 @@ def compared(ours, theirs, **more):
 def test_a_model_against_itself_is_no_better():
     model = found([3, 4, 5], [1, 2, 3])
     result = compared(model, model)
-    assert (result["delta"], result["delta_interval"], result["effect"], result["improved"], result["p"]) == (0, [0, 0], 0, 0, 1)
+    assert (result["delta"], result["delta_interval"], result["effect"], result["improved"], result["p"]) == (
+        0,
+        [0, 0],
+        0,
+        0,
+        1,
+    )
 
 
 def test_a_constant_gain_is_certain_however_different_the_documents():
@@ -186,13 +215,18 @@ def test_p_is_the_share_of_sign_flips_that_do_as_much():
 def test_p_is_that_of_scipy():
     dice = np.random.default_rng(7)
     ours, theirs = dice.normal(50, 9, 12), dice.normal(53, 9, 12)
-    exact = stats.permutation_test((ours, theirs), lambda a, b: np.mean(a - b), permutation_type="samples", n_resamples=np.inf)
+    exact = stats.permutation_test(
+        (ours, theirs), lambda a, b: np.mean(a - b), permutation_type="samples", n_resamples=np.inf
+    )
     found_p = compared(found(ours, [10] * 12), found(theirs, [10] * 12), resamples=40_000)["p"]
     assert found_p == pytest.approx(exact.pvalue, abs=0.01)
 
 
 def test_unlike_tokenizers_are_compared_by_the_byte():
-    ours, theirs = found([10, 10], [5, 5], [20, 20], tokenizer="ours"), found([12, 14], [9, 9], [20, 20], tokenizer="theirs")
+    ours, theirs = (
+        found([10, 10], [5, 5], [20, 20], tokenizer="ours"),
+        found([12, 14], [9, 9], [20, 20], tokenizer="theirs"),
+    )
     result = compared(ours, theirs)
     assert result["unit"] == "bits per byte"
     assert result["delta"] == pytest.approx((20 - 26) / math.log(2) / 40)
@@ -203,13 +237,21 @@ def test_only_documents_that_both_can_score_are_compared():
     result = compared(found([0, 4, 6], [0, 2, 2]), found([9, 5, 0], [3, 2, 0]))
     assert (result["documents"], result["delta"]) == (1, -0.5)
     result = compared(found([0], [0]), found([0], [0]))
-    assert [result[name] for name in ("documents", "delta", "delta_interval", "improved", "p")] == [0, None, None, None, None]
+    assert [result[name] for name in ("documents", "delta", "delta_interval", "improved", "p")] == [
+        0,
+        None,
+        None,
+        None,
+        None,
+    ]
 
 
 def test_baselines_are_reported_first_and_compared_with_every_model():
     ours = [found([1, 1], [1, 1], name=name, data=data) for name in "ab" for data in "xy"]
     base = [found([2, 2], [1, 1], name="base", data=data) for data in "xy"]
-    assert [(result["model"], result.get("against"), result["data"]) for result in run(*ours, against=base)] == [
+    assert [
+        (result["model"], result.get("against"), result["data"]) for result in run(*ours, against=base)
+    ] == [
         ("base", None, "x"),
         ("base", None, "y"),
         ("a", None, "x"),
@@ -227,7 +269,9 @@ def test_only_results_on_the_same_documents_are_compared():
     ours, others = found([1, 1], [1, 1]), found([1, 1], [1, 1], data="other", name="base")
     with pytest.raises(DataError, match="held out: there are no results of base on these documents"):
         run(ours, against=[others])
-    web = found([1, 1], [1, 1], name="base", items=[Item(1), Item(3)])  # the same test set, but jq has chosen from it
+    web = found(
+        [1, 1], [1, 1], name="base", items=[Item(1), Item(3)]
+    )  # the same test set, but jq has chosen from it
     with pytest.raises(DataError, match="not of the same documents"):
         run(ours, against=[web])
 
@@ -243,7 +287,14 @@ def arm(name, per_token, noise=0.0, documents=400, seed=0):
     for at, level in enumerate(per_token):
         own = np.random.default_rng([seed, at, *name.encode()]).normal(0, noise, documents) if noise else 0
         values = 4 + level + hardness + own
-        runs.append(found(10 * (values - values.mean() + 4 + level), [10] * documents, name=f"{name}{at}", data="held out"))
+        runs.append(
+            found(
+                10 * (values - values.mean() + 4 + level),
+                [10] * documents,
+                name=f"{name}{at}",
+                data="held out",
+            )
+        )
     return runs
 
 
@@ -264,8 +315,12 @@ def test_arms_are_compared_by_welchs_formula():
 
 
 def test_the_documents_noise_is_added_to_that_of_training():
-    result = run(*arm("a", [0.02, 0.05], 0.4), against=arm("b", [0.06, 0.10], 0.4), arms=True, resamples=4000)[-1]
-    of_documents = math.sqrt(0.4**2 / 400)  # two runs a side, each with noise of its own: 4 · (0.4 / 2)² / 400
+    result = run(
+        *arm("a", [0.02, 0.05], 0.4), against=arm("b", [0.06, 0.10], 0.4), arms=True, resamples=4000
+    )[-1]
+    of_documents = math.sqrt(
+        0.4**2 / 400
+    )  # two runs a side, each with noise of its own: 4 · (0.4 / 2)² / 400
     assert result["standard_errors"]["documents"] == pytest.approx(of_documents, rel=0.1)
     assert result["standard_errors"]["runs"] == pytest.approx(math.sqrt(0.03**2 / 2 / 2 + 0.04**2 / 2 / 2))
     variances = [0.03**2 / 4, 0.04**2 / 4, result["standard_errors"]["documents"] ** 2]
@@ -287,7 +342,9 @@ def test_paired_seeds_leave_only_the_differences_of_pairs():
 def test_a_pair_of_runs_is_told_that_training_noise_is_left_out(caplog):
     result = compared(found([1.0] * 60, [1] * 60), found([2.0] * 60, [1] * 60, name="base"))
     assert result["includes_training_noise"] is False
-    assert [one.message for one in caplog.records] == ["one training run a side: the noise of training is not in the intervals"]
+    assert [one.message for one in caplog.records] == [
+        "one training run a side: the noise of training is not in the intervals"
+    ]
 
 
 # --- whether the numbers keep what they promise -------------------------------------------------------------------------------
@@ -314,7 +371,10 @@ def test_a_true_null_is_rejected_5_times_in_100_at_the_5_percent_level():
     dice, rejected, held = np.random.default_rng(11), [], []
     for seed in range(500):
         tokens, nll, items = corpus(dice, 100, 2)
-        sides = [found(nll + tokens * dice.normal(0, 0.1, len(tokens)), tokens, items=items, name=name) for name in "ab"]
+        sides = [
+            found(nll + tokens * dice.normal(0, 0.1, len(tokens)), tokens, items=items, name=name)
+            for name in "ab"
+        ]
         result = compared(*sides, seed=seed, resamples=400)
         rejected.append(result["p"] <= 0.05)
         held.append(result["delta_interval"][0] <= 0 <= result["delta_interval"][1])
@@ -332,7 +392,11 @@ def test_arms_hold_the_truth_95_times_in_100(paired):
         shared = dice.normal(0, 0.02, 3) if paired else np.zeros(3)
         sides = [
             [
-                found(10 * (4 + level + hardness + recipe + noise + dice.normal(0, 0.01)), [10] * documents, name=f"{level}{at}")
+                found(
+                    10 * (4 + level + hardness + recipe + noise + dice.normal(0, 0.01)),
+                    [10] * documents,
+                    name=f"{level}{at}",
+                )
                 for at, noise in enumerate(shared)
             ]
             for level, recipe in zip((truth, 0), recipes, strict=True)
@@ -394,8 +458,12 @@ def test_perplexity_is_that_of_lm_evaluation_harness(path):
     assert max(map(len, ids)) > 2 * network.config.max_position_embeddings
     assert result["tokens"] == sum(map(len, ids))
     assert result["perplexity"] == pytest.approx(math.exp(-total / sum(map(len, ids))), rel=1e-4)
-    assert result["word_perplexity"] == pytest.approx(math.exp(-total / sum(len(text.split()) for text in texts)), rel=1e-4)
-    assert result["bits_per_byte"] == pytest.approx(-total / math.log(2) / sum(len(text.encode()) for text in texts), rel=1e-4)
+    assert result["word_perplexity"] == pytest.approx(
+        math.exp(-total / sum(len(text.split()) for text in texts)), rel=1e-4
+    )
+    assert result["bits_per_byte"] == pytest.approx(
+        -total / math.log(2) / sum(len(text.encode()) for text in texts), rel=1e-4
+    )
 
 
 def test_one_model_is_in_memory_at_a_time(path):

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from prune_cli.cli import app
-from prune_cli.declarations import verbs
-from prune_cli.screens import PIPELINE
+from prune_cli.help.screen import PIPELINE
+from prune_cli.help.spec import verbs
 
 from .conftest import ROOT, lines, scored, status_of, zstd
 from .test_glue_files import lay
@@ -47,19 +47,50 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fields = ("id", "text", "source")
     corpus = [{name: record[name] for name in fields} for record in texts]
     (place / "corpus").mkdir()
-    for name, records in {"corpus": corpus, "test": corpus[:60], "scored": texts, "corpus/a": corpus[:80], "corpus/b": corpus[80:]}.items():
+    for name, records in {
+        "corpus": corpus,
+        "test": corpus[:60],
+        "scored": texts,
+        "corpus/a": corpus[:80],
+        "corpus/b": corpus[80:],
+    }.items():
         (place / f"{name}.jsonl.zst").write_bytes(zstd(lines(records)))
     for number in (1, 2):
         (place / f"half-{number}.jsonl.zst").write_bytes(zstd(lines(texts[number::2])))
-        assert status_of("rank", place / f"half-{number}.jsonl.zst", "-o", place / f"part-{number}.jsonl.zst") == 0
-    assert status_of("rank", "--by", "tokens", place / "scored.jsonl.zst", "-o", place / "ranked.jsonl.zst") == 0
-    assert status_of("slice", "--keep", "middle", "--frac", 0.5, place / "ranked.jsonl.zst", "-o", place / "shard.jsonl.zst") == 0
+        assert (
+            status_of("rank", place / f"half-{number}.jsonl.zst", "-o", place / f"part-{number}.jsonl.zst")
+            == 0
+        )
+    assert (
+        status_of("rank", "--by", "tokens", place / "scored.jsonl.zst", "-o", place / "ranked.jsonl.zst") == 0
+    )
+    assert (
+        status_of(
+            "slice",
+            "--keep",
+            "middle",
+            "--frac",
+            0.5,
+            place / "ranked.jsonl.zst",
+            "-o",
+            place / "shard.jsonl.zst",
+        )
+        == 0
+    )
     (place / "pool.jsonl").write_bytes(lines(corpus))
     (place / "small.toml").write_text(SMALL)
     (place / "glue").mkdir()
     lay(place / "glue/SST-2", "sentence\tlabel", *["it 's charming \t1", "it is dull \t0"] * 8)
-    lay(place / "glue/MRPC", "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String", *["1\t0\t1\ta b\ta b", "0\t0\t1\ta b\tc d"] * 8)
-    lay(place / "glue/RTE", "index\tsentence1\tsentence2\tlabel", *["0\tA.\tB.\tnot_entailment", "1\tA.\tA.\tentailment"] * 8)
+    lay(
+        place / "glue/MRPC",
+        "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String",
+        *["1\t0\t1\ta b\ta b", "0\t0\t1\ta b\tc d"] * 8,
+    )
+    lay(
+        place / "glue/RTE",
+        "index\tsentence1\tsentence2\tlabel",
+        *["0\tA.\tB.\tnot_entailment", "1\tA.\tA.\tentailment"] * 8,
+    )
     return place
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from prune_cli.training.fairness import doubts, training
+from prune_cli.stages.eval.comparability import doubts, training
 
 RUN = {
     "steps": 100,
@@ -33,12 +33,25 @@ def test_runs_that_differ_in_their_documents_alone_are_compared_without_a_word()
 
 
 def test_what_was_only_watched_and_how_a_tokenizer_came_about_are_no_differences():
-    assert found([made("a", held_out="h", train_tokenizer=None)], [made("b", held_out=None, train_tokenizer=400)]) == []
+    assert (
+        found(
+            [made("a", held_out="h", train_tokenizer=None)], [made("b", held_out=None, train_tokenizer=400)]
+        )
+        == []
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("tokenizer", "u"), ("model", "n"), ("seed", 1), ("data_seed", 1), ("batch", 4), ("steps", 99), ("schedule", "linear")],
+    [
+        ("tokenizer", "u"),
+        ("model", "n"),
+        ("seed", 1),
+        ("data_seed", 1),
+        ("batch", 4),
+        ("steps", 99),
+        ("schedule", "linear"),
+    ],
 )
 def test_what_else_differs_is_named(name, value):
     assert found([made("a", **{name: value})], [made("b", seed=0)]) == [
@@ -51,7 +64,9 @@ def test_a_model_from_elsewhere_is_not_judged():
 
 
 def test_unlike_ways_to_evaluate_are_named():
-    assert found([made("a", bos="never")], [made("b")]) == ["a and b were evaluated in unlike ways: bos never and auto"]
+    assert found([made("a", bos="never")], [made("b")]) == [
+        "a and b were evaluated in unlike ways: bos never and auto"
+    ]
 
 
 def test_seeds_may_differ_between_arms_but_not_repeat_in_one():
@@ -65,7 +80,9 @@ def test_seeds_may_differ_between_arms_but_not_repeat_in_one():
 def test_pairs_share_their_seeds():
     ours, theirs = [made("a0", seed=0), made("a1", seed=1)], [made("b0", seed=0), made("b1", seed=1)]
     assert found(ours, theirs, paired=True) == []
-    assert found(ours, theirs[::-1], paired=True) == [f"a{one} and b{1 - one} are a pair, but have unlike seeds" for one in (0, 1)]
+    assert found(ours, theirs[::-1], paired=True) == [
+        f"a{one} and b{1 - one} are a pair, but have unlike seeds" for one in (0, 1)
+    ]
 
 
 def test_every_run_of_two_arms_is_held_to_the_first():

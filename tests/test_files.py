@@ -11,7 +11,7 @@ import time
 import pytest
 
 from prune_cli.errors import InputOutputError
-from prune_cli.io.files import Input
+from prune_cli.storage.local import Input
 
 from .conftest import command, lines, prune, records, scored
 
@@ -75,7 +75,10 @@ def test_the_output_may_not_be_an_input(link, tmp_path):
 
 def test_where_no_output_can_be_made_it_is_said_before_reading(tmp_path):
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
-    assert b"directory does not exist; mkdir -p" in prune("rank", "-o", tmp_path / "no" / "out", status=73).stderr
+    assert (
+        b"directory does not exist; mkdir -p"
+        in prune("rank", "-o", tmp_path / "no" / "out", status=73).stderr
+    )
     assert b"is a directory" in prune("rank", "-o", tmp_path, status=73).stderr
     assert b"symbolic link to nothing" in prune("rank", "-o", tmp_path / "dangling", status=73).stderr
 
@@ -105,7 +108,10 @@ def test_a_name_that_promises_another_format_is_noted(tmp_path):
 
 
 def test_an_output_that_promises_another_format_is_noted(tmp_path, here):
-    assert b"out.gz will be zstd, whatever its name says" in here("rank", "-o", tmp_path / "out.gz", stdin=RECORDS).stderr
+    assert (
+        b"out.gz will be zstd, whatever its name says"
+        in here("rank", "-o", tmp_path / "out.gz", stdin=RECORDS).stderr
+    )
     assert here("rank", "-o", tmp_path / "out.zst", stdin=RECORDS).stderr == b""
 
 
@@ -164,7 +170,9 @@ def test_a_limit_on_file_sizes_is_an_error_and_nothing_is_left(tmp_path):
 
 def test_two_runs_on_one_output_the_second_leaves_at_once(tmp_path):
     target = tmp_path / "out"
-    with subprocess.Popen(command("rank", "-o", target), stdin=subprocess.PIPE, stderr=subprocess.PIPE) as first:
+    with subprocess.Popen(
+        command("rank", "-o", target), stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as first:
         wait_for_a_file_in(tmp_path)
         assert b"another run is writing it" in prune("rank", "-o", target, stdin=RECORDS, status=75).stderr
         first.communicate(RECORDS)
@@ -184,7 +192,9 @@ def test_what_a_killed_run_left_does_not_stop_the_next(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_run_by_that_signal_and_leaves_nothing(number, tmp_path):
-    with subprocess.Popen(command("rank", "-o", tmp_path / "out"), stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        command("rank", "-o", tmp_path / "out"), stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
         wait_for_a_file_in(tmp_path)
         process.send_signal(number)
         assert process.stderr.read() == b""
@@ -194,7 +204,12 @@ def test_a_signal_ends_the_run_by_that_signal_and_leaves_nothing(number, tmp_pat
 
 def test_closed_standard_streams_do_not_become_files(tmp_path):
     def closed(script: str, status: int) -> None:
-        assert subprocess.run(["sh", "-c", script, "sh", *command("rank")], input=RECORDS, cwd=os.getcwd()).returncode == status
+        assert (
+            subprocess.run(
+                ["sh", "-c", script, "sh", *command("rank")], input=RECORDS, cwd=os.getcwd()
+            ).returncode
+            == status
+        )
 
     closed('"$@" >&-', 74)
     closed('"$@" <&-', 66)

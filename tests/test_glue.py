@@ -13,11 +13,11 @@ torch = pytest.importorskip("torch")
 import transformers  # noqa: E402
 
 from prune_cli.errors import Interrupted, TryAgainError  # noqa: E402
-from prune_cli.io.glue import Data, Examples  # noqa: E402
-from prune_cli.io.kept import kept  # noqa: E402
 from prune_cli.models import loading  # noqa: E402
-from prune_cli.models.classifier import Classifier, joined, parts, rows  # noqa: E402
-from prune_cli.stages import glue as stage  # noqa: E402
+from prune_cli.stages.eval.glue import run as stage  # noqa: E402
+from prune_cli.stages.eval.glue.classifier import Classifier, joined, parts, rows  # noqa: E402
+from prune_cli.stages.eval.glue.result_cache import kept  # noqa: E402
+from prune_cli.stages.eval.glue.tasks import Data, Examples  # noqa: E402
 
 from .conftest import SHARED, shared  # noqa: E402
 from .test_model import END, tiny_gpt2  # noqa: E402
@@ -40,7 +40,12 @@ def examples(count, seed, pairs=True, numbers=False):
     """Those of class 1 speak of foxes; a number says how much they do."""
     dice = random.Random(seed)
     labels = [dice.randrange(2) for _ in range(count)]
-    words = [" ".join(dice.choice(("the quick fox", "a fox") if label else ("lazy dog", "sheep")) for _ in range(3)) for label in labels]
+    words = [
+        " ".join(
+            dice.choice(("the quick fox", "a fox") if label else ("lazy dog", "sheep")) for _ in range(3)
+        )
+        for label in labels
+    ]
     return Examples(
         [(text, "over the dog"[: dice.randint(3, 12)]) if pairs else (text,) for text in words],
         np.array(labels) * (2.5 if numbers else 1.0),
@@ -52,7 +57,11 @@ def data(**more):
 
 
 def run(gpt2, tasks, seeds=1, protocol=FAST, **more):
-    return list(stage.evaluate([("m", lambda: loading.load(str(gpt2), SETTINGS, trainable=True))], tasks, seeds, protocol, **more))
+    return list(
+        stage.evaluate(
+            [("m", lambda: loading.load(str(gpt2), SETTINGS, trainable=True))], tasks, seeds, protocol, **more
+        )
+    )
 
 
 # --- rows ---------------------------------------------------------------------------------------------------------------------
@@ -86,11 +95,17 @@ def test_every_row_has_one_part_and_long_ones_go_first():
 
 def test_the_state_at_the_last_end_is_read_though_padding_and_end_are_one_id(gpt2, loaded):
     """Rows alone, without padding, in float64; one holds ends inside, and the pad id is that of the end."""
-    some = [np.array(row, np.int32) for row in ([0, 5, 6, 0, 7, 0], [0, 9, 0], [0, 0, 0, 5, 0, 0], [0, *range(1, 40), 0])]
+    some = [
+        np.array(row, np.int32)
+        for row in ([0, 5, 6, 0, 7, 0], [0, 9, 0], [0, 0, 0, 5, 0, 0], [0, *range(1, 40), 0])
+    ]
     model = Classifier(loaded, 3, 0.02, seed=4)
     plain = transformers.GPT2Model.from_pretrained(gpt2, dtype=torch.float64).eval()
     with torch.no_grad():
-        expected = [plain(torch.tensor(row.tolist())[None]).last_hidden_state[0, -1] @ model.layer.double().T for row in some]
+        expected = [
+            plain(torch.tensor(row.tolist())[None]).last_hidden_state[0, -1] @ model.layer.double().T
+            for row in some
+        ]
         assert torch.allclose(model(some).double(), torch.stack(expected), atol=1e-5)
     assert model.layer.shape == (3, 32)
     assert Classifier(loaded, 100, 0.02, 0).layer.std().item() == pytest.approx(0.02, rel=0.05)
@@ -103,21 +118,35 @@ def plain_tuning(gpt2, task, head, protocol):
     head = torch.nn.Parameter(head.detach().clone())
 
     def outputs(texts):
-        inputs = tokenizer([END + END.join(pair) + END for pair in texts], padding=True, padding_side="right", return_tensors="pt")
+        inputs = tokenizer(
+            [END + END.join(pair) + END for pair in texts],
+            padding=True,
+            padding_side="right",
+            return_tensors="pt",
+        )
         states = trunk(**inputs).last_hidden_state
         return states[torch.arange(len(texts)), inputs["attention_mask"].sum(1) - 1] @ head.T
 
     named = [*trunk.named_parameters(), ("head", head)]
     decayed = [
-        {"params": [value for _, value in named if (value.ndim > 1) == matrix], "weight_decay": 0.01 * matrix} for matrix in (True, False)
+        {"params": [value for _, value in named if (value.ndim > 1) == matrix], "weight_decay": 0.01 * matrix}
+        for matrix in (True, False)
     ]
     steps = protocol.epochs * math.ceil(len(task.train.texts) / protocol.batch)
     warmup = math.ceil(0.06 * steps)
     optimizer = torch.optim.AdamW(decayed, lr=protocol.lr)
     for step, batch in enumerate(stage.batches(len(task.train.texts), protocol, seed=0)):
         for group in optimizer.param_groups:
-            group["lr"] = protocol.lr * ((step + 1) / warmup if step < warmup else (steps - step) / (steps - warmup))
-        loss = ((outputs([task.train.texts[at] for at in batch])[:, 0] - torch.tensor(task.train.labels[batch]).float()) ** 2).mean()
+            group["lr"] = protocol.lr * (
+                (step + 1) / warmup if step < warmup else (steps - step) / (steps - warmup)
+            )
+        loss = (
+            (
+                outputs([task.train.texts[at] for at in batch])[:, 0]
+                - torch.tensor(task.train.labels[batch]).float()
+            )
+            ** 2
+        ).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -132,7 +161,9 @@ def test_a_run_is_that_of_a_plain_loop(gpt2, loaded):
     found = stage._run(job, 0, lambda steps, text: None)["dev"]
     assert found == pytest.approx(expected, abs=1e-3)
     assert np.ptp(found) > 0.1, "it has learned something"
-    sparing = replace(loaded, settings=replace(loaded.settings, batch_tokens=40))  # a row or two at a time: the same gradients
+    sparing = replace(
+        loaded, settings=replace(loaded.settings, batch_tokens=40)
+    )  # a row or two at a time: the same gradients
     job = replace(job, subject=replace(job.subject, loaded=sparing))
     assert stage._run(job, 0, lambda steps, text: None)["dev"] == pytest.approx(found, abs=1e-3)
 
@@ -148,7 +179,9 @@ def test_the_rate_rises_and_falls_to_nothing():
 
 def test_an_epoch_sees_every_example_once_in_an_order_of_its_own():
     protocol = stage.Protocol(epochs=2, batch=4)
-    first, again, other = ([batch.tolist() for batch in stage.batches(10, protocol, seed)] for seed in (0, 0, 1))
+    first, again, other = (
+        [batch.tolist() for batch in stage.batches(10, protocol, seed)] for seed in (0, 0, 1)
+    )
     assert first == again != other
     assert [len(batch) for batch in first] == [4, 4, 2, 4, 4, 2]
     assert sorted(chain(*first[:3])) == sorted(chain(*first[3:])) == list(range(10))
@@ -159,12 +192,17 @@ def test_an_epoch_sees_every_example_once_in_an_order_of_its_own():
 
 
 def test_what_can_be_learned_is_learned_and_every_level_is_told(gpt2):
-    *seeds, task, average = run(gpt2, {"sst2": data(pairs=False)}, 2, stage.Protocol(epochs=5, lr=3e-3, batch=4, length=24))
+    *seeds, task, average = run(
+        gpt2, {"sst2": data(pairs=False)}, 2, stage.Protocol(epochs=5, lr=3e-3, batch=4, length=24)
+    )
     assert [(one["result"], one["seed"]) for one in seeds] == [("glue", 0), ("glue", 1)]
     assert task["metrics"]["accuracy"]["mean"] > 0.9 > task["majority"]["accuracy"]
     assert task["chance"] == {"accuracy": 0.5}
     values = [one["metrics"]["accuracy"] for one in seeds]
-    assert task["metrics"]["accuracy"] == {"mean": pytest.approx(np.mean(values)), "deviation": pytest.approx(np.std(values, ddof=1))}
+    assert task["metrics"]["accuracy"] == {
+        "mean": pytest.approx(np.mean(values)),
+        "deviation": pytest.approx(np.std(values, ddof=1)),
+    }
     assert task["examples"] == {"train": 30, "dev": 12}
     assert average["score"] == task["score"]
     assert set(task["provenance"]) == {"model", "tokenizer", "data", "protocol", "versions"}
@@ -174,7 +212,9 @@ def test_what_can_be_learned_is_learned_and_every_level_is_told(gpt2):
 
 def test_tasks_have_metrics_of_their_own_and_the_average_is_over_tasks(gpt2):
     three = Data(examples(12, 1), {"dev_matched": examples(6, 2), "dev_mismatched": examples(9, 3)}, "hash")
-    results = run(gpt2, {"mrpc": data(), "stsb": data(numbers=True), "mnli": three, "cola": data(pairs=False)}, 1)
+    results = run(
+        gpt2, {"mrpc": data(), "stsb": data(numbers=True), "mnli": three, "cola": data(pairs=False)}, 1
+    )
     tasks = [one for one in results if one["result"] == "glue task"]
     assert [list(one["metrics"]) for one in tasks] == [
         ["accuracy", "f1"],
@@ -182,7 +222,9 @@ def test_tasks_have_metrics_of_their_own_and_the_average_is_over_tasks(gpt2):
         ["accuracy_matched", "accuracy_mismatched"],
         ["matthews"],
     ]
-    assert tasks[0]["score"]["mean"] == pytest.approx(np.mean([spread["mean"] for spread in tasks[0]["metrics"].values()]))
+    assert tasks[0]["score"]["mean"] == pytest.approx(
+        np.mean([spread["mean"] for spread in tasks[0]["metrics"].values()])
+    )
     assert tasks[0]["score"]["deviation"] is None
     assert results[-1]["score"]["mean"] == pytest.approx(np.mean([one["score"]["mean"] for one in tasks]))
     assert tasks[1]["majority"] == {"pearson": 0, "spearman": 0}
@@ -197,7 +239,10 @@ def test_a_seed_gives_the_same_numbers_again_and_is_not_run_where_it_is_known(gp
     assert run(gpt2, {"rte": data()}, 2) == first
     again = run(gpt2, {"rte": data()}, 3, known=known, report=lambda steps, text: taken.append(text))
     assert again[:2] == first[:2]
-    assert [text for text in taken if "already" in text] == ["rte, seed 0: is there already", "rte, seed 1: is there already"]
+    assert [text for text in taken if "already" in text] == [
+        "rte, seed 0: is there already",
+        "rte, seed 1: is there already",
+    ]
     assert len(taken) == 2 + FAST.steps(30)
 
 
@@ -217,9 +262,12 @@ def tasks(tmp_path):
         (tmp_path / "glue" / folder).mkdir(parents=True)
         for part, some in (("train", examples(20, 1)), ("dev", examples(8, 2))):
             lines = [
-                f"{at}\t{a}\t{b}\t{names[int(label)]}\n" for at, ((a, b), label) in enumerate(zip(some.texts, some.labels, strict=True))
+                f"{at}\t{a}\t{b}\t{names[int(label)]}\n"
+                for at, ((a, b), label) in enumerate(zip(some.texts, some.labels, strict=True))
             ]
-            (tmp_path / "glue" / folder / f"{part}.tsv").write_text("index\tsentence1\tsentence2\tlabel\n" + "".join(lines))
+            (tmp_path / "glue" / folder / f"{part}.tsv").write_text(
+                "index\tsentence1\tsentence2\tlabel\n" + "".join(lines)
+            )
     return tmp_path / "glue"
 
 
@@ -254,11 +302,35 @@ def test_a_run_that_was_stopped_is_gone_on_with_to_the_same_bytes(gpt2, tasks, t
 def test_more_seeds_take_what_a_finished_run_has(gpt2, tasks, tmp_path, here):
     out = tmp_path / "out.jsonl"
     here("eval", gpt2, "--glue", tasks, "--tasks", "rte", "--seeds", 1, *OPTIONS, "-o", out)
-    assert b"exists; -f replaces it" in here("eval", gpt2, "--glue", tasks, *OPTIONS, "-o", out, "--resume", status=73).stderr
+    assert (
+        b"exists; -f replaces it"
+        in here("eval", gpt2, "--glue", tasks, *OPTIONS, "-o", out, "--resume", status=73).stderr
+    )
     out.write_bytes(out.read_bytes().replace(b'"seed":0,"score":', b'"seed":0,"known":true,"score":'))
     here("eval", gpt2, "--glue", tasks, "--tasks", "rte", "--seeds", 2, *OPTIONS, "-o", out, "--resume", "-f")
-    assert [json.loads(line).get("known") for line in out.read_bytes().splitlines()] == [True, None, None, None]
-    here("eval", gpt2, "--glue", tasks, "--tasks", "rte", "--seeds", 2, "--lr", 1e-4, *OPTIONS, "-o", out, "--resume", "-f")
+    assert [json.loads(line).get("known") for line in out.read_bytes().splitlines()] == [
+        True,
+        None,
+        None,
+        None,
+    ]
+    here(
+        "eval",
+        gpt2,
+        "--glue",
+        tasks,
+        "--tasks",
+        "rte",
+        "--seeds",
+        2,
+        "--lr",
+        1e-4,
+        *OPTIONS,
+        "-o",
+        out,
+        "--resume",
+        "-f",
+    )
     assert b"known" not in out.read_bytes(), "another protocol is another result"
 
 
@@ -283,7 +355,9 @@ def test_what_is_kept_outlives_a_signal_and_has_one_holder(tmp_path):
 def test_a_partial_file_of_another_kind_is_left_alone(gpt2, tasks, tmp_path, here):
     for content in (b"not ours\n", b"\x28\xb5\x2f\xfd", b"[1]\n"):
         (tmp_path / "out.partial").write_bytes(content)
-        said = here("eval", gpt2, "--glue", tasks, *OPTIONS, "-o", tmp_path / "out", "--resume", status=65).stderr
+        said = here(
+            "eval", gpt2, "--glue", tasks, *OPTIONS, "-o", tmp_path / "out", "--resume", status=65
+        ).stderr
         assert b"holds something else than results" in said
         assert (tmp_path / "out.partial").read_bytes() == content
 
@@ -299,20 +373,38 @@ def test_bad_lines_are_refused_or_skipped_on_request(gpt2, tasks, here):
 
 
 def test_what_does_not_go_together_is_said(gpt2, tasks, tmp_path, here):
-    assert b"has no use for --against" in here("eval", gpt2, "--glue", tasks, "--against", gpt2, status=2).stderr
-    assert b"has no use for --cluster" in here("eval", gpt2, "--glue", tasks, "--cluster", "source", status=2).stderr
+    assert (
+        b"has no use for --against" in here("eval", gpt2, "--glue", tasks, "--against", gpt2, status=2).stderr
+    )
+    assert (
+        b"has no use for --cluster"
+        in here("eval", gpt2, "--glue", tasks, "--cluster", "source", status=2).stderr
+    )
     assert b"--glue DIR" in here("eval", gpt2, "--tasks", "rte", "--data", tasks, status=2).stderr
-    assert b"boolq is no task of GLUE" in here("eval", gpt2, "--glue", tasks, "--tasks", "boolq", status=2).stderr
-    assert b"has no folder of cola" in here("eval", gpt2, "--glue", tasks, "--tasks", "cola", status=66).stderr
-    assert b"--resume needs an output that stays" in here("eval", gpt2, "--glue", tasks, "--resume", status=2).stderr
+    assert (
+        b"boolq is no task of GLUE"
+        in here("eval", gpt2, "--glue", tasks, "--tasks", "boolq", status=2).stderr
+    )
+    assert (
+        b"has no folder of cola" in here("eval", gpt2, "--glue", tasks, "--tasks", "cola", status=66).stderr
+    )
+    assert (
+        b"--resume needs an output that stays"
+        in here("eval", gpt2, "--glue", tasks, "--resume", status=2).stderr
+    )
     assert b"no such model directory" in here("eval", tmp_path / "none", "--glue", tasks, status=78).stderr
     train = tasks / "RTE" / "train.tsv"
-    assert b"the output is also an input" in here("eval", gpt2, "--glue", tasks, "-f", "-o", train, status=73).stderr
+    assert (
+        b"the output is also an input"
+        in here("eval", gpt2, "--glue", tasks, "-f", "-o", train, status=73).stderr
+    )
 
 
 @shared
 def test_wnli_itself(gpt2, here):
-    out = here("eval", gpt2, "--glue", SHARED / "data" / "glue", "--tasks", "WNLI", "--seeds", 1, "--epochs", 1).stdout
+    out = here(
+        "eval", gpt2, "--glue", SHARED / "data" / "glue", "--tasks", "WNLI", "--seeds", 1, "--epochs", 1
+    ).stdout
     task = json.loads(out.splitlines()[1])
     assert task["examples"] == {"train": 635, "dev": 71}
     assert task["majority"]["accuracy"] == 40 / 71

@@ -3,7 +3,7 @@
 import pytest
 
 from prune_cli.errors import DataError, NoInputError, UsageError
-from prune_cli.io import glue
+from prune_cli.stages.eval.glue import tasks
 
 from .conftest import SHARED, shared
 
@@ -11,7 +11,13 @@ PARSES = "index\tpromptID\tpairID\tgenre\tsentence1_binary_parse\tsentence2_bina
 LAYOUTS = {  # first line and an example, as GLUE has them; folder; what comes of it
     "cola": ("CoLA", "", "gj04\t0\t*\tThey drank the pub.", ("They drank the pub.",), 0),
     "sst2": ("SST-2", "sentence\tlabel", "it 's charming \t1", ("it 's charming ",), 1),
-    "mrpc": ("MRPC", "\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String", '1\t0\t1\t"A" b\tc "d', ('"A" b', 'c "d'), 1),
+    "mrpc": (
+        "MRPC",
+        "\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String",
+        '1\t0\t1\t"A" b\tc "d',
+        ('"A" b', 'c "d'),
+        1,
+    ),
     "stsb": (
         "STS-B",
         "index\tgenre\tfilename\tyear\told_index\tsource1\tsource2\tsentence1\tsentence2\tscore",
@@ -19,7 +25,13 @@ LAYOUTS = {  # first line and an example, as GLUE has them; folder; what comes o
         ("A plane.", "An air plane."),
         3.8,
     ),
-    "qqp": ("QQP", "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate", "5\t6\t7\tWhy?\tHow?\t0", ("Why?", "How?"), 0),
+    "qqp": (
+        "QQP",
+        "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate",
+        "5\t6\t7\tWhy?\tHow?\t0",
+        ("Why?", "How?"),
+        0,
+    ),
     "mnli": (
         "MNLI",
         f"{PARSES}\tsentence1\tsentence2\tlabel1\tgold_label",
@@ -40,27 +52,31 @@ def refuse(error):
 def lay(folder, first, *lines, parts=("train", "dev")):
     folder.mkdir(exist_ok=True)
     for part in parts:
-        (folder / f"{part}.tsv").write_text("".join(f"{line}\n" for line in (first, *lines) if line), encoding="utf-8")
+        (folder / f"{part}.tsv").write_text(
+            "".join(f"{line}\n" for line in (first, *lines) if line), encoding="utf-8"
+        )
     return str(folder)
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_layout_is_read(name, tmp_path):
     folder, first, example, texts, label = LAYOUTS[name]
-    held_out = glue.TASKS[name].held_out
+    held_out = tasks.TASKS[name].held_out
     lay(tmp_path / folder, first, example, parts=("train", *held_out))
-    assert glue.folders(str(tmp_path)) == {name: str(tmp_path / folder)}
-    data = glue.read(str(tmp_path / folder), name, refuse)
+    assert tasks.folders(str(tmp_path)) == {name: str(tmp_path / folder)}
+    data = tasks.read(str(tmp_path / folder), name, refuse)
     assert data.train.texts == [texts]
     assert data.train.labels.tolist() == [label]
-    assert {part: (some.texts, some.labels.tolist()) for part, some in data.held_out.items()} == dict.fromkeys(held_out, ([texts], [label]))
+    assert {
+        part: (some.texts, some.labels.tolist()) for part, some in data.held_out.items()
+    } == dict.fromkeys(held_out, ([texts], [label]))
 
 
 def test_mrpc_as_microsoft_has_it_is_divided_by_the_list_of_pairs(tmp_path):
     rows = ["Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\r", "1\t10\t11\ta\tb\r", "0\t12\t13\tc\td\r"]
     (tmp_path / "msr_paraphrase_train.txt").write_text("\ufeff" + "\n".join(rows) + "\n")
     (tmp_path / "dev_ids.tsv").write_text("12\t13\n")
-    data = glue.read(str(tmp_path), "mrpc", refuse)
+    data = tasks.read(str(tmp_path), "mrpc", refuse)
     assert (data.train.texts, data.held_out["dev"].texts) == ([("a", "b")], [("c", "d")])
 
 
@@ -75,50 +91,56 @@ def test_mrpc_as_microsoft_has_it_is_divided_by_the_list_of_pairs(tmp_path):
 def test_a_line_that_is_no_example_is_named_and_can_be_left_out(line, fault, tmp_path):
     folder = lay(tmp_path / "rte", "index\tsentence1\tsentence2\tlabel", "0\tA.\tB.\tentailment", line)
     with pytest.raises(DataError, match=fault):
-        glue.read(folder, "rte", refuse)
+        tasks.read(folder, "rte", refuse)
     told = list[DataError]()
-    assert len(glue.read(folder, "rte", told.append).train.texts) == 1
+    assert len(tasks.read(folder, "rte", told.append).train.texts) == 1
     assert len(told) == 2, "one in train.tsv, one in dev.tsv"
 
 
 def test_files_of_another_kind_are_refused(tmp_path):
     with pytest.raises(DataError, match="there is no column 'sentence1', only text, label"):
-        glue.read(lay(tmp_path / "a", "text\tlabel", "x\t1"), "wnli", refuse)
+        tasks.read(lay(tmp_path / "a", "text\tlabel", "x\t1"), "wnli", refuse)
     with pytest.raises(DataError, match="score is 'nan', and not a number"):
-        glue.read(lay(tmp_path / "b", "sentence1\tsentence2\tscore", "x\ty\tnan"), "stsb", refuse)
+        tasks.read(lay(tmp_path / "b", "sentence1\tsentence2\tscore", "x\ty\tnan"), "stsb", refuse)
     with pytest.raises(DataError, match="holds no example"):
-        glue.read(lay(tmp_path / "c", "sentence\tlabel"), "sst2", refuse)
+        tasks.read(lay(tmp_path / "c", "sentence\tlabel"), "sst2", refuse)
     (tmp_path / "c" / "train.tsv").write_bytes(b"sentence\tlabel\ncaf\xe9\t1\n")
     with pytest.raises(DataError, match=r"train.tsv:2: is not UTF-8 at byte 3"):
-        glue.read(str(tmp_path / "c"), "sst2", refuse)
+        tasks.read(str(tmp_path / "c"), "sst2", refuse)
 
 
 def test_what_is_not_there_is_said(tmp_path):
     with pytest.raises(NoInputError, match="no such file"):
-        glue.folders(str(tmp_path / "none"))
+        tasks.folders(str(tmp_path / "none"))
     with pytest.raises(NoInputError, match="holds no task of GLUE"):
-        glue.folders(str(tmp_path))
+        tasks.folders(str(tmp_path))
     (tmp_path / "rte").mkdir()
     with pytest.raises(NoInputError, match=r"train\.tsv"):
-        glue.read(str(tmp_path / "rte"), "rte", refuse)
+        tasks.read(str(tmp_path / "rte"), "rte", refuse)
     with pytest.raises(UsageError, match="take some of cola,sst2"):
-        glue.named("rte,boolq")
-    assert glue.named("SST-2, rte,sst2") == ["sst2", "rte"]
+        tasks.named("rte,boolq")
+    assert tasks.named("SST-2, rte,sst2") == ["sst2", "rte"]
 
 
 def test_the_hash_is_of_the_bytes(tmp_path):
     lay(tmp_path / "wnli", "sentence1\tsentence2\tlabel", "x\ty\t1")
-    before = glue.read(str(tmp_path / "wnli"), "wnli", refuse).hash
-    assert glue.read(str(tmp_path / "wnli"), "wnli", refuse).hash == before
+    before = tasks.read(str(tmp_path / "wnli"), "wnli", refuse).hash
+    assert tasks.read(str(tmp_path / "wnli"), "wnli", refuse).hash == before
     lay(tmp_path / "wnli", "sentence1\tsentence2\tlabel", "x\ty\t0")
-    assert glue.read(str(tmp_path / "wnli"), "wnli", refuse).hash != before
+    assert tasks.read(str(tmp_path / "wnli"), "wnli", refuse).hash != before
 
 
 @shared
 def test_the_real_files_hold_as_many_examples_as_glue_says():
-    sizes = {"cola": (8551, 1043), "sst2": (67349, 872), "mrpc": (3668, 408), "rte": (2490, 277), "wnli": (635, 71)}
+    sizes = {
+        "cola": (8551, 1043),
+        "sst2": (67349, 872),
+        "mrpc": (3668, 408),
+        "rte": (2490, 277),
+        "wnli": (635, 71),
+    }
     found = {}
-    for name, folder in glue.folders(str(SHARED / "data" / "glue")).items():
-        data = glue.read(folder, name, refuse)
+    for name, folder in tasks.folders(str(SHARED / "data" / "glue")).items():
+        data = tasks.read(folder, name, refuse)
         found[name] = (len(data.train.texts), len(data.held_out["dev"].texts))
     assert found == sizes

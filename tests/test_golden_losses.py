@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from prune_cli.models import pretrained
-from prune_cli.stages import train as stage
-from prune_cli.training.recipes import Settings
+from prune_cli.training import loop as stage
+from prune_cli.training.recipe import Settings
 
 from .conftest import ROOT
 
@@ -32,7 +32,14 @@ def documents():
 def losses(folder):
     (folder / "shape.toml").write_text(SHAPE)
     pretrained.save_tokenizer(pretrained.train_tokenizer(["lorem ipsum"], 257), folder / "tokenizer")
-    fixed = Settings(config=folder / "shape.toml", tokenizer=folder / "tokenizer", steps=40, schedule="wsd", dtype="float32", device="cpu")
+    fixed = Settings(
+        config=folder / "shape.toml",
+        tokenizer=folder / "tokenizer",
+        steps=40,
+        schedule="wsd",
+        dtype="float32",
+        device="cpu",
+    )
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     stage.train(documents(), fixed, folder / "run")

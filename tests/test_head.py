@@ -24,7 +24,9 @@ def plain(logits: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor
     }
 
 
-def layer(vocabulary: int, spread: float, *, bias: bool = False, dtype: torch.dtype = torch.float32) -> torch.nn.Linear:
+def layer(
+    vocabulary: int, spread: float, *, bias: bool = False, dtype: torch.dtype = torch.float32
+) -> torch.nn.Linear:
     torch.manual_seed(3)
     made = torch.nn.Linear(48, vocabulary, bias=bias, dtype=dtype).requires_grad_(False)
     torch.nn.init.normal_(made.weight, std=spread)
@@ -35,13 +37,22 @@ def layer(vocabulary: int, spread: float, *, bias: bool = False, dtype: torch.dt
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("spread", [0.1, 1.0])
 def test_statistics_are_those_of_float64(vocabulary, bias, spread):
-    output, hidden, targets = layer(vocabulary, spread, bias=bias), torch.randn(70, 48), torch.randint(vocabulary, (70,))
-    expected = plain(torch.nn.functional.linear(hidden.double(), output.weight.double(), output.bias.double() if bias else None), targets)
+    output, hidden, targets = (
+        layer(vocabulary, spread, bias=bias),
+        torch.randn(70, 48),
+        torch.randint(vocabulary, (70,)),
+    )
+    expected = plain(
+        torch.nn.functional.linear(
+            hidden.double(), output.weight.double(), output.bias.double() if bias else None
+        ),
+        targets,
+    )
     found = Head(output, vocabulary, torch.float32, CPU)(hidden, targets, NAMES)
     for name in NAMES:
-        assert found[name].double().numpy() == pytest.approx(expected[name].numpy(), rel=1e-5, abs=2e-5 if name == "entropy" else 5e-6), (
-            name
-        )
+        assert found[name].double().numpy() == pytest.approx(
+            expected[name].numpy(), rel=1e-5, abs=2e-5 if name == "entropy" else 5e-6
+        ), name
 
 
 @pytest.mark.parametrize("distance", [1e-3, 5.0, 20.0, 40.0, 80.0, 300.0])
@@ -51,7 +62,11 @@ def test_no_digits_are_lost_where_a_model_is_sure(distance, sign):
     logits = torch.zeros(1, 4)
     logits[0, 0], logits[0, 1], targets = sign * distance, sign * distance / 2, torch.tensor([0])
     found = Head(None, 4, torch.float32, CPU)(logits, targets, NAMES)
-    rivals = [math.exp(value - sign * distance) for value in (sign * distance / 2, 0, 0)] if sign > 0 or distance < 100 else []
+    rivals = (
+        [math.exp(value - sign * distance) for value in (sign * distance / 2, 0, 0)]
+        if sign > 0 or distance < 100
+        else []
+    )
     if rivals:
         total = 1 + math.fsum(rivals)
         norm = math.sqrt(math.fsum(rivals) ** 2 + math.fsum(each * each for each in rivals)) / total
@@ -67,13 +82,17 @@ def test_the_bounds_of_the_error_norm():
     uniform = Head(None, 10, torch.float32, CPU)(torch.zeros(1, 10), torch.tensor([3]), ("error_norm",))
     assert float(uniform["error_norm"]) == pytest.approx(math.sqrt(1 - 1 / 10))
     wrong = torch.full((1, 10), -100.0).index_fill(1, torch.tensor([4]), 100.0)
-    assert float(Head(None, 10, torch.float32, CPU)(wrong, torch.tensor([3]), ("error_norm",))["error_norm"]) == pytest.approx(math.sqrt(2))
+    assert float(
+        Head(None, 10, torch.float32, CPU)(wrong, torch.tensor([3]), ("error_norm",))["error_norm"]
+    ) == pytest.approx(math.sqrt(2))
 
 
 def test_the_exact_way_says_the_same():
     logits, targets = torch.randn(30, 50, dtype=torch.float64) * 5, torch.randint(50, (30,))
     for name, values in _exactly(logits, targets).items():
-        assert values.numpy() == pytest.approx(plain(logits, targets)[name].numpy(), rel=1e-12, abs=1e-14), name
+        assert values.numpy() == pytest.approx(plain(logits, targets)[name].numpy(), rel=1e-12, abs=1e-14), (
+            name
+        )
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf])

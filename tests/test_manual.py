@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from prune_cli import manual, metrics
+from prune_cli import metrics
 from prune_cli.cli import app
-from prune_cli.declarations import verbs
-from prune_cli.reliability import PROMISES
+from prune_cli.help import manual
+from prune_cli.help.promises import PROMISES
+from prune_cli.help.spec import verbs
 
 from .conftest import ROOT, on_a_terminal, prune
 
@@ -31,7 +32,9 @@ def test_what_is_generated_is_committed():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 @pytest.mark.parametrize(
-    "reader", [["mandoc", "-T", "lint", "-W", "warning"], ["groff", "-ww", "-man", "-Tutf8", "-z"]], ids=lambda one: one[0]
+    "reader",
+    [["mandoc", "-T", "lint", "-W", "warning"], ["groff", "-ww", "-man", "-Tutf8", "-z"]],
+    ids=lambda one: one[0],
 )
 def test_the_readers_of_manual_pages_have_nothing_to_say(page, reader):
     needs(reader[0])
@@ -92,10 +95,27 @@ def test_every_promise_names_a_test_that_is_there():
 
 def test_the_wheel_puts_pages_and_completions_where_man_and_the_shells_look(tmp_path: Path):
     copy = tmp_path / "source"
-    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "demo", "tests", "__pycache__", "build", "*.egg-info"))
-    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, copy]
+    shutil.copytree(
+        ROOT, copy, ignore=shutil.ignore_patterns(".*", "demo", "tests", "__pycache__", "build", "*.egg-info")
+    )
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        tmp_path,
+        copy,
+    ]
     subprocess.run(build, check=True, capture_output=True)
     names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
     assert {page.name for page in PAGES} == {Path(name).name for name in names if "/share/man/man1/" in name}
-    for path in ("bash-completion/completions/prune-cli.bash", "zsh/site-functions/_prune-cli", "fish/vendor_completions.d/prune-cli.fish"):
+    for path in (
+        "bash-completion/completions/prune-cli.bash",
+        "zsh/site-functions/_prune-cli",
+        "fish/vendor_completions.d/prune-cli.fish",
+    ):
         assert any(name.endswith(f".data/data/share/{path}") for name in names)

@@ -19,7 +19,13 @@ from .test_model import byte_level_tokenizer, save
 from .test_score import some
 
 CONTEXT = 96
-SHAPE = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128, "max_position_embeddings": CONTEXT}
+SHAPE = {
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 128,
+    "max_position_embeddings": CONTEXT,
+}
 ENDS = {"vocab_size": 320, "bos_token_id": 0, "eos_token_id": 0}
 FAMILIES: dict[str, Callable[[], Any]] = {
     "gpt2": lambda: transformers.GPT2Config(n_positions=CONTEXT, n_embd=64, n_layer=2, n_head=4, **ENDS),
@@ -45,13 +51,21 @@ def models(tmp_path_factory) -> dict[str, Path]:
     found = {}
     for seed, (name, config) in enumerate(FAMILIES.items()):
         torch.manual_seed(seed)
-        found[name] = save(transformers.AutoModelForCausalLM.from_config(config()), tmp_path_factory.mktemp(name))
+        found[name] = save(
+            transformers.AutoModelForCausalLM.from_config(config()), tmp_path_factory.mktemp(name)
+        )
     torch.manual_seed(9)
-    found["other"] = save(transformers.AutoModelForCausalLM.from_config(FAMILIES["gpt2"]()), tmp_path_factory.mktemp("other"))
-    larger = transformers.GPT2Config(n_positions=CONTEXT, n_embd=64, n_layer=2, n_head=4, vocab_size=600, bos_token_id=0, eos_token_id=0)
+    found["other"] = save(
+        transformers.AutoModelForCausalLM.from_config(FAMILIES["gpt2"]()), tmp_path_factory.mktemp("other")
+    )
+    larger = transformers.GPT2Config(
+        n_positions=CONTEXT, n_embd=64, n_layer=2, n_head=4, vocab_size=600, bos_token_id=0, eos_token_id=0
+    )
     tokenizer = byte_level_tokenizer()
     tokenizer.add_tokens(["quick"])
-    found["foreign"] = save(transformers.AutoModelForCausalLM.from_config(larger), tmp_path_factory.mktemp("foreign"), tokenizer)
+    found["foreign"] = save(
+        transformers.AutoModelForCausalLM.from_config(larger), tmp_path_factory.mktemp("foreign"), tokenizer
+    )
     return found
 
 
@@ -73,7 +87,9 @@ def rows(path: Path, text: str) -> tuple[torch.Tensor, torch.Tensor]:
         for first in range(1, len(ids), CONTEXT):
             end = min(first + CONTEXT, len(ids))
             start = max(0, end - CONTEXT - 1)
-            parts.append(double(path)[0](input_ids=torch.tensor([ids[start : end - 1]])).logits[0][first - start - 1 :])
+            parts.append(
+                double(path)[0](input_ids=torch.tensor([ids[start : end - 1]])).logits[0][first - start - 1 :]
+            )
     return torch.cat(parts), torch.tensor(ids[1:])
 
 
@@ -115,7 +131,9 @@ def test_one_pass_metrics_are_those_of_plain_transformers_in_float64(family, mod
             continue
         expected = plain(models[family], text)
         for name in ONE_PASS:
-            assert record[name] == pytest.approx(expected[name], rel=1e-5 if name in ("el2n", "brier") else 1e-4), name
+            assert record[name] == pytest.approx(
+                expected[name], rel=1e-5 if name in ("el2n", "brier") else 1e-4
+            ), name
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -124,7 +142,9 @@ def test_memorization_is_what_plain_generate_recites(family, models, here):
     model = double(models[family])[0]
     start = ids_of(models[family], TEXTS[0])[:33]
     with torch.inference_mode():
-        own = model.generate(torch.tensor([start]), max_new_tokens=40, min_new_tokens=40, do_sample=False, pad_token_id=0)[0]
+        own = model.generate(
+            torch.tensor([start]), max_new_tokens=40, min_new_tokens=40, do_sample=False, pad_token_id=0
+        )[0]
     blocks = [{"input_ids": own[1:].tolist()}, {"input_ids": own[1:64].tolist()}]
     out = scored(here, "-m", "memorization", "--model", models[family])
     for text, record in zip(TEXTS, out, strict=True):
@@ -133,30 +153,56 @@ def test_memorization_is_what_plain_generate_recites(family, models, here):
             assert record["memorization"] is None
             continue
         with torch.inference_mode():
-            found = model.generate(torch.tensor([ids[:33]]), max_new_tokens=32, min_new_tokens=32, do_sample=False, pad_token_id=0)[0, 33:]
+            found = model.generate(
+                torch.tensor([ids[:33]]),
+                max_new_tokens=32,
+                min_new_tokens=32,
+                do_sample=False,
+                pad_token_id=0,
+            )[0, 33:]
         assert record["memorization"] == float((found == torch.tensor(ids[33:65])).double().mean())
     recited, short = records(
-        here("score", "--dtype", "float32", "--bos", "always", "-m", "memorization", "--model", models[family], stdin=lines(blocks)).stdout
+        here(
+            "score",
+            "--dtype",
+            "float32",
+            "--bos",
+            "always",
+            "-m",
+            "memorization",
+            "--model",
+            models[family],
+            stdin=lines(blocks),
+        ).stdout
     )
     assert (recited["memorization"], short["memorization"]) == (1.0, None)
 
 
 def test_memorization_needs_room_in_the_context(models, here):
     assert (
-        b"raise --context" in here("score", "-m", "memorization", "--context", 40, "--model", models["gpt2"], stdin=b"{}", status=78).stderr
+        b"raise --context"
+        in here(
+            "score", "-m", "memorization", "--context", 40, "--model", models["gpt2"], stdin=b"{}", status=78
+        ).stderr
     )
 
 
 def test_an_ensemble_says_the_mean_of_what_its_models_say(models, here):
     pair = ("--model", models["gpt2"], "--model", models["other"])
     both = scored(here, *flags(["perplexity", "el2n"]), "--per-model", *pair)
-    alone = [scored(here, *flags(["perplexity", "el2n"]), "--model", models[name]) for name in ("gpt2", "other")]
+    alone = [
+        scored(here, *flags(["perplexity", "el2n"]), "--model", models[name]) for name in ("gpt2", "other")
+    ]
     for record, *each in zip(both, *alone, strict=True):
         if not record["text"]:
             assert record["perplexity"] is record["el2n_2"] is None
             continue
-        assert [record["perplexity_1"], record["perplexity_2"]] == pytest.approx([one["perplexity"] for one in each])
-        assert record["perplexity"] == pytest.approx(math.exp(np.mean([math.log(one["perplexity"]) for one in each])))
+        assert [record["perplexity_1"], record["perplexity_2"]] == pytest.approx(
+            [one["perplexity"] for one in each]
+        )
+        assert record["perplexity"] == pytest.approx(
+            math.exp(np.mean([math.log(one["perplexity"]) for one in each]))
+        )
         assert record["perplexity"] == pytest.approx(math.exp(record["nll_sum"] / record["n_scored"]))
         assert record["el2n"] == pytest.approx(np.mean([one["el2n"] for one in each]))
 
@@ -169,23 +215,37 @@ def test_two_model_scores(models, here):
             first, second = plain(models["gpt2"], text), plain(models["other"], text)
             excess = first["nll_sum"] - second["nll_sum"]
             assert record["excess_loss"] == pytest.approx(excess / record["n_scored"], abs=1e-5)
-            assert record["excess_bits_per_byte"] == pytest.approx(excess / math.log(2) / len(text.encode()), abs=1e-5)
-            assert record["perplexity_ratio"] == pytest.approx(first["perplexity"] / second["perplexity"], rel=1e-4)
+            assert record["excess_bits_per_byte"] == pytest.approx(
+                excess / math.log(2) / len(text.encode()), abs=1e-5
+            )
+            assert record["perplexity_ratio"] == pytest.approx(
+                first["perplexity"] / second["perplexity"], rel=1e-4
+            )
             assert record["against_nll_sum"] == pytest.approx(second["nll_sum"], rel=1e-4)
 
 
 def test_unlike_tokenizers_are_refused_where_tokens_are_compared(models, here):
     text = lines([{"text": "the quick fox"}])
     pair = ("--model", models["gpt2"], "--against", models["foreign"])
-    assert b"-m excess_bits_per_byte" in here("score", "-m", "excess_loss", *pair, stdin=text, status=78).stderr
+    assert (
+        b"-m excess_bits_per_byte" in here("score", "-m", "excess_loss", *pair, stdin=text, status=78).stderr
+    )
     [record] = records(here("score", "-m", "excess_bits_per_byte", *pair, stdin=text).stdout)
     assert math.isfinite(record["excess_bits_per_byte"])
-    assert b"ensemble" in here("score", "--model", models["gpt2"], "--model", models["foreign"], stdin=text, status=78).stderr
+    assert (
+        b"ensemble"
+        in here(
+            "score", "--model", models["gpt2"], "--model", models["foreign"], stdin=text, status=78
+        ).stderr
+    )
 
 
 def test_a_second_model_and_its_metric_go_together(models, here):
     assert b"--against PATH" in here("score", "-m", "excess_loss", "--model", models["gpt2"], status=2).stderr
-    assert b"no metric uses --against" in here("score", "--against", models["gpt2"], "--model", models["gpt2"], status=2).stderr
+    assert (
+        b"no metric uses --against"
+        in here("score", "--against", models["gpt2"], "--model", models["gpt2"], status=2).stderr
+    )
 
 
 def test_random_needs_no_model_and_no_torch():
@@ -203,11 +263,20 @@ def test_random_needs_no_model_and_no_torch():
 
 
 def test_the_head_says_where_the_numbers_come_from(models, tmp_path, here):
-    from prune_cli.io import frames
+    from prune_cli.stream import zstd_blocks
 
-    here("score", "-m", "el2n", "--model", models["gpt2"], "-o", tmp_path / "o.zst", stdin=lines([{"text": "the fox"}]))
+    here(
+        "score",
+        "-m",
+        "el2n",
+        "--model",
+        models["gpt2"],
+        "-o",
+        tmp_path / "o.zst",
+        stdin=lines([{"text": "the fox"}]),
+    )
     with (tmp_path / "o.zst").open("rb") as file:
-        head, *_, trailer = frames.read(file)
+        head, *_, trailer = zstd_blocks.read(file)
     how = head.content["score"]
     assert how["fields"] == ["el2n"]
     assert how["names"] == [models["gpt2"].name]
@@ -220,9 +289,32 @@ def test_the_head_says_where_the_numbers_come_from(models, tmp_path, here):
 
 def test_a_self_check_compares_with_float32_one_at_a_time(models, tmp_path, here):
     corpus = lines({"text": text} for text in TEXTS)
-    here("score", "--self-check", 4, "--dtype", "bfloat16", "--summary", tmp_path / "s", "--model", models["llama"], stdin=corpus)
+    here(
+        "score",
+        "--self-check",
+        4,
+        "--dtype",
+        "bfloat16",
+        "--summary",
+        tmp_path / "s",
+        "--model",
+        models["llama"],
+        stdin=corpus,
+    )
     assert 0 < json.loads((tmp_path / "s").read_text())["self_check"] < 0.05
-    here("score", "--self-check", 4, "--dtype", "float32", "-f", "--summary", tmp_path / "s", "--model", models["llama"], stdin=corpus)
+    here(
+        "score",
+        "--self-check",
+        4,
+        "--dtype",
+        "float32",
+        "-f",
+        "--summary",
+        tmp_path / "s",
+        "--model",
+        models["llama"],
+        stdin=corpus,
+    )
     assert json.loads((tmp_path / "s").read_text())["self_check"] < 1e-4
 
 
@@ -230,20 +322,37 @@ def test_a_self_check_compares_with_float32_one_at_a_time(models, tmp_path, here
 def test_bfloat16_is_near_float32_in_every_family(family, models, here):
     """Whose layers are replaced by ones that are laid out beforehand."""
     exact = [plain(models[family], text)["perplexity"] for text in TEXTS if text]
-    near = [one["perplexity"] for one in scored(here, "--dtype", "bfloat16", "--model", models[family]) if one["text"]]
+    near = [
+        one["perplexity"]
+        for one in scored(here, "--dtype", "bfloat16", "--model", models[family])
+        if one["text"]
+    ]
     assert near == pytest.approx(exact, rel=0.05)
 
 
 def test_what_a_rehearsal_cannot_do_is_refused(models, here):
     assert b"no metric asks one" in here("score", "-m", "random", "--self-check", 3, status=2).stderr
-    assert b"leave out --summary" in here("score", "--dry-run", "--summary", "s", "--model", models["gpt2"], status=2).stderr
+    assert (
+        b"leave out --summary"
+        in here("score", "--dry-run", "--summary", "s", "--model", models["gpt2"], status=2).stderr
+    )
 
 
 def test_a_self_check_that_fails_is_status_1(models, tmp_path, here, monkeypatch):
-    from prune_cli.stages import rehearsal
+    from prune_cli.stages.score import estimate
 
-    monkeypatch.setitem(rehearsal.TOLERANCES, "bfloat16", 1e-9)
-    arguments = ("score", "--self-check", 9, "--dtype", "bfloat16", "--model", models["gpt2"], "-o", tmp_path / "o.zst")
+    monkeypatch.setitem(estimate.TOLERANCES, "bfloat16", 1e-9)
+    arguments = (
+        "score",
+        "--self-check",
+        9,
+        "--dtype",
+        "bfloat16",
+        "--model",
+        models["gpt2"],
+        "-o",
+        tmp_path / "o.zst",
+    )
     done = here(*arguments, stdin=lines({"text": text} for text in TEXTS), status=1)
     assert b"its perplexity differs by" in done.stderr
     assert not (tmp_path / "o.zst").exists()
@@ -252,14 +361,19 @@ def test_a_self_check_that_fails_is_status_1(models, tmp_path, here, monkeypatch
 def test_a_dry_run_says_what_it_would_take_and_writes_nothing(models, tmp_path, here):
     corpus = tmp_path / "c.jsonl"
     corpus.write_bytes(lines({"text": text * 10} for text in TEXTS * 50))
-    said = json.loads(here("score", "--dry-run", "--model", models["gpt2"], corpus, "-o", tmp_path / "o.zst").stdout)
+    said = json.loads(
+        here("score", "--dry-run", "--model", models["gpt2"], corpus, "-o", tmp_path / "o.zst").stdout
+    )
     assert not (tmp_path / "o.zst").exists()
     out = records(here("score", "--model", models["gpt2"], corpus).stdout)
     assert said["records"] == len(out)
     assert said["tokens"] == pytest.approx(sum(record["n_scored"] for record in out), rel=0.25)
     assert said["flops"] > 0
     assert said["hours_here"] > 0
-    assert b"name files" in prune("score", "--dry-run", "-m", "random", stdin=corpus.read_bytes(), status=2).stderr
+    assert (
+        b"name files"
+        in prune("score", "--dry-run", "-m", "random", stdin=corpus.read_bytes(), status=2).stderr
+    )
 
 
 @shared
@@ -275,9 +389,15 @@ def test_bfloat16_ranks_as_float32_does(here):
     """On a model that was trained; `tests/bench/score.py` does it on more documents and larger models."""
     from scipy.stats import spearmanr
 
-    corpus, path = lines({"text": record["text"][:2000]} for record in some("web.jsonl.zst", 300)), SHARED / "data" / "stories260k"
+    corpus, path = (
+        lines({"text": record["text"][:2000]} for record in some("web.jsonl.zst", 300)),
+        SHARED / "data" / "stories260k",
+    )
     exact, near = (
-        [record["perplexity"] for record in records(here("score", "--dtype", dtype, "--model", path, stdin=corpus).stdout)]
+        [
+            record["perplexity"]
+            for record in records(here("score", "--dtype", dtype, "--model", path, stdin=corpus).stdout)
+        ]
         for dtype in ("float32", "bfloat16")
     )
     assert spearmanr(exact, near).statistic > 0.999

@@ -13,7 +13,7 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from prune_cli.errors import ConfigurationError, DataError, OutOfMemoryError, UnavailableError, UsageError
-from prune_cli.models import model as lm
+from prune_cli.models import language_model as lm
 from prune_cli.models import safety
 
 from .conftest import SHARED, shared
@@ -39,7 +39,9 @@ def byte_level_tokenizer() -> transformers.PreTrainedTokenizerFast:
     learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     learner.decoder = decoders.ByteLevel()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(vocab_size=320, special_tokens=[END], initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=320, special_tokens=[END], initial_alphabet=alphabet, show_progress=False
+    )
     learner.train_from_iterator([PROSE], trainer)
     return transformers.PreTrainedTokenizerFast(tokenizer_object=learner, bos_token=END, eos_token=END)
 
@@ -56,7 +58,15 @@ def save(network: Any, path: Path, tokenizer: Any = None) -> Path:
 
 def tiny_gpt2(path: Path, **more: Any) -> Path:
     torch.manual_seed(1)
-    shape = {"vocab_size": 320, "n_positions": CONTEXT, "n_embd": 32, "n_layer": 2, "n_head": 4, "bos_token_id": 0, "eos_token_id": 0}
+    shape = {
+        "vocab_size": 320,
+        "n_positions": CONTEXT,
+        "n_embd": 32,
+        "n_layer": 2,
+        "n_head": 4,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+    }
     return save(transformers.GPT2LMHeadModel(transformers.GPT2Config(**shape | more)), path)
 
 
@@ -99,7 +109,10 @@ def plain(path: Path, tokens: list[int], context: int, stride: int) -> list[floa
 def rolling(tokens: list[int], context: int, stride: int) -> list[tuple[list[int], list[int]]]:
     """Our windows as lm-evaluation-harness writes them: (tokens fed, tokens predicted), the prefix being -100."""
     sequence = [-100, *tokens]
-    return [(sequence[start : end - 1], sequence[first:end]) for start, end, first in lm.windows(len(sequence), context, stride)]
+    return [
+        (sequence[start : end - 1], sequence[first:end])
+        for start, end, first in lm.windows(len(sequence), context, stride)
+    ]
 
 
 def span(first: int, last: int) -> list[int]:
@@ -156,7 +169,9 @@ def test_every_token_but_the_first_is_scored_exactly_once(context):
 
 
 @pytest.mark.parametrize("which", ["gpt2", pytest.param("stories260k", marks=shared)])
-@pytest.mark.parametrize(("context", "stride", "bos"), [(CONTEXT, CONTEXT, "auto"), (CONTEXT, 7, "auto"), (16, 16, "never")])
+@pytest.mark.parametrize(
+    ("context", "stride", "bos"), [(CONTEXT, CONTEXT, "auto"), (CONTEXT, 7, "auto"), (16, 16, "never")]
+)
 def test_likelihoods_are_those_of_plain_transformers_in_float64(which, context, stride, bos, gpt2):
     path = gpt2 if which == "gpt2" else SHARED / "data" / which
     model = load(path, context=context, stride=stride, bos=bos, batch_tokens=100)
@@ -182,27 +197,49 @@ def test_results_come_in_the_order_of_the_documents(gpt2):
     documents = model.encode_many(TEXTS)
     there, back = model.statistics(documents), model.statistics(documents[::-1])[::-1]
     assert [len(one["nll"]) for one in there] == [document.n_scored for document in documents]
-    assert all(one["nll"] == pytest.approx(other["nll"], rel=1e-4, abs=1e-5) for one, other in zip(there, back, strict=True))
+    assert all(
+        one["nll"] == pytest.approx(other["nll"], rel=1e-4, abs=1e-5)
+        for one, other in zip(there, back, strict=True)
+    )
 
 
 @pytest.mark.parametrize(
     ("architecture", "more"),
     [
-        ("GPTJ", {"n_embd": 32, "n_layer": 2, "n_head": 2, "rotary_dim": 8, "n_positions": CONTEXT}),  # the output layer has a bias
-        ("Cohere", {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64, "logit_scale": 0.3}),
-        ("Gemma2", {"hidden_size": 32, "num_attention_heads": 4, "head_dim": 8, "intermediate_size": 64, "final_logit_softcapping": 1.5}),
+        (
+            "GPTJ",
+            {"n_embd": 32, "n_layer": 2, "n_head": 2, "rotary_dim": 8, "n_positions": CONTEXT},
+        ),  # the output layer has a bias
+        (
+            "Cohere",
+            {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64, "logit_scale": 0.3},
+        ),
+        (
+            "Gemma2",
+            {
+                "hidden_size": 32,
+                "num_attention_heads": 4,
+                "head_dim": 8,
+                "intermediate_size": 64,
+                "final_logit_softcapping": 1.5,
+            },
+        ),
     ],
 )
 def test_outputs_that_are_more_than_a_matrix_product_are_right(architecture, more, tmp_path):
     torch.manual_seed(2)
     if architecture != "GPTJ":
         more |= {"num_hidden_layers": 2, "num_key_value_heads": 2, "max_position_embeddings": CONTEXT}
-    config = getattr(transformers, f"{architecture}Config")(vocab_size=320, bos_token_id=0, eos_token_id=0, pad_token_id=0, **more)
+    config = getattr(transformers, f"{architecture}Config")(
+        vocab_size=320, bos_token_id=0, eos_token_id=0, pad_token_id=0, **more
+    )
     path = save(getattr(transformers, f"{architecture}ForCausalLM")(config), tmp_path)
     model = load(path)
     assert (model._head.weight is None) == (architecture != "GPTJ"), "which way is taken is found by trying"
     [ours, _] = nll(model, PROSE, "a")
-    assert ours == pytest.approx(plain(path, model.encode(PROSE).tokens.tolist(), CONTEXT, CONTEXT), rel=1e-4, abs=1e-4)
+    assert ours == pytest.approx(
+        plain(path, model.encode(PROSE).tokens.tolist(), CONTEXT, CONTEXT), rel=1e-4, abs=1e-4
+    )
 
 
 def test_bfloat16_is_near_float32(gpt2):
@@ -254,7 +291,9 @@ def test_a_text_gets_a_prefix_and_a_block_gets_none(gpt2):
 def test_a_bos_that_the_tokenizer_adds_itself_is_not_doubled(gpt2, tmp_path):
     path = Path(shutil.copytree(gpt2, tmp_path / "adds"))
     tokenizer = byte_level_tokenizer()
-    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single=f"{END} $A", special_tokens=[(END, 0)])
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{END} $A", special_tokens=[(END, 0)]
+    )
     tokenizer.save_pretrained(path)
     assert transformers.AutoTokenizer.from_pretrained(path)("ab")["input_ids"][0] == 0
     assert load(path).encode("ab").tokens.tolist() == load(gpt2).encode("ab").tokens.tolist()
@@ -412,7 +451,12 @@ def test_an_architecture_that_is_not_known(copy):
 def test_a_model_that_sees_the_future(tmp_path):
     """transformers loads BERT as a causal model, and warns of it in a log that we have silenced."""
     config = transformers.BertConfig(
-        vocab_size=320, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, max_position_embeddings=CONTEXT
+        vocab_size=320,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=CONTEXT,
     )
     save(transformers.BertLMHeadModel(config), tmp_path)
     with pytest.raises(ConfigurationError, match="see what comes after"):
@@ -421,7 +465,15 @@ def test_a_model_that_sees_the_future(tmp_path):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"device": "tpu"}, {"device": "cuda:x"}, {"dtype": "float16"}, {"bos": "maybe"}, {"context": 0}, {"stride": -1}, {"batch_tokens": 0}],
+    [
+        {"device": "tpu"},
+        {"device": "cuda:x"},
+        {"dtype": "float16"},
+        {"bos": "maybe"},
+        {"context": 0},
+        {"stride": -1},
+        {"batch_tokens": 0},
+    ],
 )
 def test_settings_that_make_no_sense(settings):
     with pytest.raises(UsageError, match="--"):

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from prune_cli.io import frames  # noqa: E402
-from prune_cli.io.documents import Document  # noqa: E402
-from prune_cli.io.lines import line_ends  # noqa: E402
-from prune_cli.io.records import MISSING, Batch  # noqa: E402
 from prune_cli.models import pretrained  # noqa: E402
+from prune_cli.records.documents import Document  # noqa: E402
+from prune_cli.records.lines import line_ends  # noqa: E402
+from prune_cli.records.reader import MISSING, Batch  # noqa: E402
 from prune_cli.stages import pack as stage  # noqa: E402
+from prune_cli.stream import zstd_blocks  # noqa: E402
 
 from .conftest import SHARED, damaged, lines, records, shared, status_of, zstd  # noqa: E402
 
@@ -30,7 +30,9 @@ END = 256  # in the stage's tests a byte is a token
 def corpus(count=40, seed=1):
     dice = random.Random(seed)
     texts = [" ".join(dice.choices(WORDS, k=dice.randint(0, 30))) for _ in range(count)]
-    return [{"id": f"doc-{index}", "text": text, "source": dice.choice("ab")} for index, text in enumerate(texts)]
+    return [
+        {"id": f"doc-{index}", "text": text, "source": dice.choice("ab")} for index, text in enumerate(texts)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +40,12 @@ def home(tmp_path_factory):
     """A folder with two tokenizers, and a model that was trained with the first."""
     home = tmp_path_factory.mktemp("pack")
     for name, entries in (("tokenizer", 280), ("other", 270)):
-        pretrained.save_tokenizer(pretrained.train_tokenizer([record["text"] for record in corpus()], entries), home / name)
-    (home / "small.toml").write_text("layers = 1\nwidth = 16\nheads = 2\ncontext = 32\nlr = 1e-3\nbatch_tokens = 64\n")
+        pretrained.save_tokenizer(
+            pretrained.train_tokenizer([record["text"] for record in corpus()], entries), home / name
+        )
+    (home / "small.toml").write_text(
+        "layers = 1\nwidth = 16\nheads = 2\ncontext = 32\nlr = 1e-3\nbatch_tokens = 64\n"
+    )
     (home / "corpus.jsonl").write_bytes(lines(corpus()))
     model = ["--config", home / "small.toml", "--steps", 2, home / "corpus.jsonl"]
     assert status_of("train", "--tokenizer", home / "tokenizer", "-o", home / "model", *model) == 0
@@ -55,7 +61,10 @@ def packed(here, home, *options, stdin=None, **more):
 def stream(home, corpus):
     """All documents by plain transformers, special tokens in them taken as text, and an end of document after each."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(home / "tokenizer")
-    found = [tokenizer(record["text"], add_special_tokens=False, split_special_tokens=True)["input_ids"] for record in corpus]
+    found = [
+        tokenizer(record["text"], add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        for record in corpus
+    ]
     return [[*ids, tokenizer.eos_token_id] for ids in found if ids]
 
 
@@ -83,10 +92,15 @@ def test_the_last_short_block_is_kept_on_request(home, here):
 
 
 def test_spans_say_where_every_token_came_from(home, here):
-    documents = {record["id"]: ids for record, ids in zip([one for one in corpus() if one["text"]], stream(home, corpus()), strict=True)}
+    documents = {
+        record["id"]: ids
+        for record, ids in zip([one for one in corpus() if one["text"]], stream(home, corpus()), strict=True)
+    }
     found: dict[str, list[int]] = {name: [] for name in documents}
     for block in records(packed(here, home, "--last", "keep").stdout):
-        assert [span["at"] for span in block["spans"]] == list(np.cumsum([0, *(span["tokens"] for span in block["spans"])]))[:-1]
+        assert [span["at"] for span in block["spans"]] == list(
+            np.cumsum([0, *(span["tokens"] for span in block["spans"])])
+        )[:-1]
         for span in block["spans"]:
             assert span["start"] == len(found[span["id"]])
             assert corpus()[span["document"]]["id"] == span["id"]
@@ -100,9 +114,13 @@ def test_a_carried_field_is_that_of_most_of_the_blocks_tokens(home, here):
     data = done.stdout
     sources = [record["source"] for record in corpus()]
     for block in records(data):
-        counts = {name: sum(span["tokens"] for span in block["spans"] if span["source"] == name) for name in "ab"}
+        counts = {
+            name: sum(span["tokens"] for span in block["spans"] if span["source"] == name) for name in "ab"
+        }
         assert counts[block["source"]] == max(counts.values())
-        assert [span["source"] for span in block["spans"]] == [sources[span["document"]] for span in block["spans"]]
+        assert [span["source"] for span in block["spans"]] == [
+            sources[span["document"]] for span in block["spans"]
+        ]
         assert block["missing"] is None
 
 
@@ -112,7 +130,9 @@ def test_ids_and_carried_fields_are_as_they_were(home, here):
     out = packed(here, home, "--carry", "x", "--last", "keep", "--plain", stdin=corpus).stdout
     assert out.count(b'"id":1.10,') == 1
     assert out.count(b'"x":' + value) == 2
-    assert [list(span) for span in json.loads(out)["spans"]] == [["document", *name, "start", "at", "tokens", "x"] for name in (["id"], [])]
+    assert [list(span) for span in json.loads(out)["spans"]] == [
+        ["document", *name, "start", "at", "tokens", "x"] for name in (["id"], [])
+    ]
 
 
 def test_a_document_cannot_end_a_document(home, here):
@@ -121,7 +141,9 @@ def test_a_document_cannot_end_a_document(home, here):
 
 
 def test_documents_without_tokens_are_left_out(home, here):
-    done = packed(here, home, "--last", "keep", "-v", stdin=lines([{"text": ""}, {"id": 7, "text": "a"}, {"text": ""}]))
+    done = packed(
+        here, home, "--last", "keep", "-v", stdin=lines([{"text": ""}, {"id": 7, "text": "a"}, {"text": ""}])
+    )
     [block] = records(done.stdout)
     assert [(span["document"], span["id"], span["tokens"]) for span in block["spans"]] == [(1, 7, 2)]
     assert b"2 documents had no tokens" in done.stderr
@@ -162,7 +184,12 @@ def documents(texts):
 
 
 @settings(max_examples=200, deadline=None)
-@given(texts=st.lists(st.text(max_size=30)), context=st.integers(2, 40), keep=st.booleans(), batch=st.integers(1, 60))
+@given(
+    texts=st.lists(st.text(max_size=30)),
+    context=st.integers(2, 40),
+    keep=st.booleans(),
+    batch=st.integers(1, 60),
+)
 def test_packing_is_a_partition(texts, context, keep, batch):
     before, stage.CHARACTERS = stage.CHARACTERS, batch
     tally = stage.Tally()
@@ -222,9 +249,16 @@ def test_no_tokenizer_is_a_usage_error(here):
 
 def test_a_tokenizer_without_an_end_needs_to_be_told_one(home, here, tmp_path):
     tokenizer = pretrained.load_tokenizer(home / "tokenizer")
-    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer).save_pretrained(tmp_path / "endless")
-    assert b"no end of a document" in here("pack", "--tokenizer", tmp_path / "endless", stdin=lines(corpus()), status=78).stderr
-    out = here("pack", "--tokenizer", tmp_path / "endless", "--eod", 5, "--context", 32, stdin=lines(corpus())).stdout
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer).save_pretrained(
+        tmp_path / "endless"
+    )
+    assert (
+        b"no end of a document"
+        in here("pack", "--tokenizer", tmp_path / "endless", stdin=lines(corpus()), status=78).stderr
+    )
+    out = here(
+        "pack", "--tokenizer", tmp_path / "endless", "--eod", 5, "--context", 32, stdin=lines(corpus())
+    ).stdout
     assert sum(block["input_ids"].count(5) for block in records(out)) > 30
 
 
@@ -232,7 +266,15 @@ def test_an_end_that_documents_have_inside_is_told(home, here):
     a = records(packed(here, home, "--last", "keep", stdin=lines([{"text": "a"}])).stdout)[0]["input_ids"][0]
     assert (
         b"2 documents have the end-of-document token inside"
-        in packed(here, home, "--eod", a, "--last", "keep", stdin=lines([{"text": "a b a"}, {"text": "a"}, {"text": "b"}])).stderr
+        in packed(
+            here,
+            home,
+            "--eod",
+            a,
+            "--last",
+            "keep",
+            stdin=lines([{"text": "a b a"}, {"text": "a"}, {"text": "b"}]),
+        ).stderr
     )
 
 
@@ -243,7 +285,12 @@ def test_damaged_streams_are_refused(home, here, tmp_path):
     )
     for what, broken in damaged(data, 20):
         victim.write_bytes(broken)
-        assert status_of("pack", "--tokenizer", home / "tokenizer", "--context", 32, victim, "-o", tmp_path / "out") == 65, what
+        assert (
+            status_of(
+                "pack", "--tokenizer", home / "tokenizer", "--context", 32, victim, "-o", tmp_path / "out"
+            )
+            == 65
+        ), what
         assert not (tmp_path / "out").exists()
 
 
@@ -257,21 +304,37 @@ def test_blocks_are_scored_ranked_sliced_and_trained_on(home, here, tmp_path):
     ranked = here("rank", "--by", "tokens", stdin=scored).stdout
     half = here("slice", "--keep", "middle", "--frac", "0.5", stdin=ranked).stdout
     assert 0 < len(records(half)) < len(records(data))
-    done = here("train", "--config", home / "small.toml", "--tokenizer", home / "model", "--steps", 2, "-o", tmp_path / "run", stdin=half)
+    done = here(
+        "train",
+        "--config",
+        home / "small.toml",
+        "--tokenizer",
+        home / "model",
+        "--steps",
+        2,
+        "-o",
+        tmp_path / "run",
+        stdin=half,
+    )
     assert (done.stdout, done.stderr) == (b"", b"")
     summary = json.loads((tmp_path / "run" / "train.json").read_text())
     assert summary["data"]["documents"] == len(records(half))
     assert summary["data"]["tokens"] == 32 * len(records(half))  # no end of document is added to a block
     (tmp_path / "half.zst").write_bytes(half)
-    [result] = [json.loads(line) for line in here("eval", tmp_path / "run", "--data", tmp_path / "half.zst").stdout.splitlines()]
+    [result] = [
+        json.loads(line)
+        for line in here("eval", tmp_path / "run", "--data", tmp_path / "half.zst").stdout.splitlines()
+    ]
     assert result["tokens"] == 31 * len(records(half))
 
 
 def test_the_counts_by_source_are_those_of_the_blocks(home, here):
     data = packed(here, home, "--carry", "source").stdout
-    events, blocks = list(frames.read(io.BytesIO(data))), records(data)
+    events, blocks = list(zstd_blocks.read(io.BytesIO(data))), records(data)
     expected = {name: [sum(block["source"] == name for block in blocks)] for name in "ab"}
-    assert events[-1].content["totals"]["groups"] == {name: [*count, 32 * count[0]] for name, count in expected.items()}
+    assert events[-1].content["totals"]["groups"] == {
+        name: [*count, 32 * count[0]] for name, count in expected.items()
+    }
     pack = events[0].content["pack"]
     assert pack == {"tokenizer": pack["tokenizer"], "context": 32, "eod": 0, "last": "drop"}
     assert pack["tokenizer"] == pretrained.tokenizer_hash(pretrained.load_tokenizer(home / "model"))
@@ -283,10 +346,15 @@ def test_another_tokenizers_blocks_are_refused(home, here, tmp_path):
     (tmp_path / "blocks").write_bytes(here("slice", "--keep", "top", "--frac", "0.5", stdin=ranked).stdout)
     both = [tmp_path / "foreign.jsonl", tmp_path / "blocks"]
     train = ["train", "--config", home / "small.toml", "--steps", 2, "-o", tmp_path / "run", *both]
-    ours, theirs = (pretrained.tokenizer_hash(pretrained.load_tokenizer(home / name))[:12].encode() for name in ("other", "tokenizer"))
+    ours, theirs = (
+        pretrained.tokenizer_hash(pretrained.load_tokenizer(home / name))[:12].encode()
+        for name in ("other", "tokenizer")
+    )
     said = here(*train, "--tokenizer", home / "other", status=78).stderr
     assert b"blocks: its blocks were packed with tokenizer " + theirs + b", not with " + ours in said
-    assert b"not with one that is yet to be trained" in here(*train, "--train-tokenizer", 300, status=78).stderr
+    assert (
+        b"not with one that is yet to be trained" in here(*train, "--train-tokenizer", 300, status=78).stderr
+    )
     assert not (tmp_path / "run").exists()
     here(*train, "--tokenizer", home / "tokenizer")
     here("eval", home / "model", "--data", tmp_path / "blocks")
@@ -294,7 +362,18 @@ def test_another_tokenizers_blocks_are_refused(home, here, tmp_path):
 
 
 def test_blocks_that_do_not_fit_the_model_are_told(home, here, tmp_path):
-    train = ["train", "--config", home / "small.toml", "--steps", 1, "--tokenizer", home / "tokenizer", "-o", tmp_path / "run", "-f"]
+    train = [
+        "train",
+        "--config",
+        home / "small.toml",
+        "--steps",
+        1,
+        "--tokenizer",
+        home / "tokenizer",
+        "-o",
+        tmp_path / "run",
+        "-f",
+    ]
     assert here(*train, stdin=packed(here, home, "--context", 64, "--last", "keep").stdout).stderr == b""
     odd = packed(here, home, "--context", 48).stdout
     assert f"{len(records(odd))} blocks are no multiple".encode() in here(*train, stdin=odd).stderr
@@ -302,9 +381,17 @@ def test_blocks_that_do_not_fit_the_model_are_told(home, here, tmp_path):
 
 @shared
 def test_real_documents_are_packed_as_gpt2_tokenizes_them(here):
-    data = subprocess.run(["zstd", "-dc", SHARED / "data" / "web.jsonl.zst"], capture_output=True, check=True).stdout
+    data = subprocess.run(
+        ["zstd", "-dc", SHARED / "data" / "web.jsonl.zst"], capture_output=True, check=True
+    ).stdout
     some = [json.loads(line) for line in data.splitlines()[::300]]
-    out = here("pack", "--tokenizer", SHARED / "data" / "gpt2-tokenizer", "--last", "keep", stdin=lines(some)).stdout
+    out = here(
+        "pack", "--tokenizer", SHARED / "data" / "gpt2-tokenizer", "--last", "keep", stdin=lines(some)
+    ).stdout
     tokenizer = pretrained.load_tokenizer(SHARED / "data" / "gpt2-tokenizer")
-    expected = [tokenizer(record["text"], split_special_tokens=True, verbose=False)["input_ids"] for record in some if record["text"]]
+    expected = [
+        tokenizer(record["text"], split_special_tokens=True, verbose=False)["input_ids"]
+        for record in some
+        if record["text"]
+    ]
     assert joined(records(out)) == [token for ids in expected for token in [*ids, 50256]]

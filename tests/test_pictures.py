@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from prune_cli.pictures import between, curve, evenly, histogram
-from prune_cli.statistics.shape import STEPS, Shape, shape_of
+from prune_cli.charts import between, curve, evenly, histogram
+from prune_cli.statistics.quantile_grid import STEPS, Shape, shape_of
 
 from .conftest import on_a_terminal, prune
 
@@ -55,13 +55,19 @@ def test_the_shape_is_that_of_the_quantiles(reverse):
 def test_a_slice_by_another_score_does_not_hand_its_picture_on_as_that_of_the_ranking(corpus, tmp_path):
     prune("rank", "--by", "tokens", corpus, "-o", tmp_path / "ranked.zst")
     by_length = "-k", "n_scored", "--keep", "top", "--frac", 0.5
-    assert "n_scored  records: █ kept" in on_a_terminal("stderr", "slice", *by_length, tmp_path / "ranked.zst", "-o", tmp_path / "long.zst")
-    assert "█" not in on_a_terminal("stderr", "slice", "--range", "0:1", tmp_path / "long.zst", "-o", tmp_path / "same.zst")
+    assert "n_scored  records: █ kept" in on_a_terminal(
+        "stderr", "slice", *by_length, tmp_path / "ranked.zst", "-o", tmp_path / "long.zst"
+    )
+    assert "█" not in on_a_terminal(
+        "stderr", "slice", "--range", "0:1", tmp_path / "long.zst", "-o", tmp_path / "same.zst"
+    )
 
 
 def test_rank_and_slice_close_with_a_picture_on_a_terminal_and_say_nothing_off_it(corpus, tmp_path):
     ranked = tmp_path / "on-a-terminal.zst"
     assert "perplexity  records" in on_a_terminal("stderr", "rank", corpus, "-o", ranked)
-    assert "█ kept  ░ cut" in on_a_terminal("stderr", "slice", "--keep", "middle", "--frac", 0.5, ranked, "-o", tmp_path / "half.zst")
+    assert "█ kept  ░ cut" in on_a_terminal(
+        "stderr", "slice", "--keep", "middle", "--frac", 0.5, ranked, "-o", tmp_path / "half.zst"
+    )
     assert "█" not in on_a_terminal("stderr", "rank", "-q", corpus, "-f", "-o", ranked)
     assert prune("slice", "--keep", "middle", "--frac", 0.5, ranked).stderr.count("█".encode()) == 0

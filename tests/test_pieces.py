@@ -13,7 +13,7 @@ transformers = pytest.importorskip("transformers")
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers  # noqa: E402
 
-from prune_cli.models import pieces, pretrained  # noqa: E402
+from prune_cli.models import pretrained, text_splits  # noqa: E402
 
 from .conftest import SHARED, shared  # noqa: E402
 
@@ -22,7 +22,7 @@ PROSE = [
     "the quick brown fox; it's 1984 or 19840. ünï привет、世界 かな. DON'T  stop\n\n\tnow! a_b(c) x=1,2",
     " the  dog\r\n's e\u0301 12 345",
 ] * 5
-KNOWN = [None, *pieces.WORDS.values()]  # None: GPT-2's own, which the library has built in
+KNOWN = [None, *text_splits.WORDS.values()]  # None: GPT-2's own, which the library has built in
 
 
 def tokenizer(words=None, normalizer=None, before=(), added=(), model=None):
@@ -34,7 +34,10 @@ def tokenizer(words=None, normalizer=None, before=(), added=(), model=None):
     learner.decoder = decoders.ByteLevel()
     learner.normalizer = normalizer
     trainer = trainers.BpeTrainer(
-        vocab_size=330, special_tokens=[END], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=330,
+        special_tokens=[END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     learner.train_from_iterator(PROSE, trainer)
     learner.add_tokens(list(added))
@@ -46,7 +49,9 @@ def llama_2(cut="▁", **model):
     learner = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, **model))
     learner.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     learner.pre_tokenizer = pre_tokenizers.Split(cut, "merged_with_next")
-    learner.train_from_iterator(PROSE, trainers.BpeTrainer(vocab_size=120, special_tokens=["<unk>", END, "x. y"], show_progress=False))
+    learner.train_from_iterator(
+        PROSE, trainers.BpeTrainer(vocab_size=120, special_tokens=["<unk>", END, "x. y"], show_progress=False)
+    )
     learner.pre_tokenizer = None
     return transformers.PreTrainedTokenizerFast(tokenizer_object=learner, eos_token=END)
 
@@ -62,17 +67,20 @@ TOKENIZERS = [
 
 
 def cuts(tokenizer, special=False):
-    return pieces.cutter(pretrained.specification(tokenizer), special=special)
+    return text_splits.cutter(pretrained.specification(tokenizer), special=special)
 
 
 def whole(tokenizer, text, special=False):
-    return tokenizer(text, add_special_tokens=False, split_special_tokens=not special, verbose=False)["input_ids"]
+    return tokenizer(text, add_special_tokens=False, split_special_tokens=not special, verbose=False)[
+        "input_ids"
+    ]
 
 
 TEXTS = st.lists(
     st.one_of(
         st.text(max_size=6),
-        st.sampled_from(" .\n\t,'xy1aäか世") | st.sampled_from([END, "x. y", " the", "'s", "e\u0301", "\u0301", "  ", "x ", " y", "</s>"]),
+        st.sampled_from(" .\n\t,'xy1aäか世")
+        | st.sampled_from([END, "x. y", " the", "'s", "e\u0301", "\u0301", "  ", "x ", " y", "</s>"]),
     ),
     max_size=60,
 )
@@ -91,18 +99,18 @@ def test_the_pieces_have_the_tokens_of_the_whole(which, special, parts):
 
 
 def _short(cut, text):
-    before, pieces.PIECE = pieces.PIECE, 1
+    before, text_splits.PIECE = text_splits.PIECE, 1
     try:
         yield from cut(text)
     finally:
-        pieces.PIECE = before
+        text_splits.PIECE = before
 
 
 def test_pieces_are_as_long_as_they_should_be_and_end_with_a_word():
     text = "the quick brown fox. " * 20_000
     found = list(cuts(TOKENIZERS[0])(text))
-    assert len(found) == len(text) // pieces.PIECE + 1
-    assert all(pieces.PIECE <= len(piece) < pieces.PIECE + 10 for piece in found[:-1])
+    assert len(found) == len(text) // text_splits.PIECE + 1
+    assert all(text_splits.PIECE <= len(piece) < text_splits.PIECE + 10 for piece in found[:-1])
     assert all(left[-1].isalpha() and right[0] in " ." for left, right in pairwise(found))
 
 
@@ -132,25 +140,32 @@ def test_a_tokenizer_of_which_nothing_is_known_gets_texts_whole(unknown):
 @shared
 @pytest.mark.parametrize("which", ["gpt2-tokenizer", "stories260k"])
 def test_a_real_text_of_a_megabyte_is_tokenized_as_the_whole_is(which):
-    data = subprocess.run(["zstd", "-dc", SHARED / "data" / "web.jsonl.zst"], capture_output=True, check=True).stdout
+    data = subprocess.run(
+        ["zstd", "-dc", SHARED / "data" / "web.jsonl.zst"], capture_output=True, check=True
+    ).stdout
     text = "\n".join(json.loads(line)["text"] for line in data.splitlines()[::50])[:1_500_000]
     real = pretrained.load_tokenizer(SHARED / "data" / which)
     [ids] = pretrained.encode(real, [text])
     assert ids.tolist() == whole(real, text)
-    assert len(list(cuts(real)(text))) == len(text) // pieces.PIECE + 1
+    assert len(list(cuts(real)(text))) == len(text) // text_splits.PIECE + 1
 
 
 def test_texts_come_back_in_their_order_whatever_their_length(monkeypatch):
     monkeypatch.setattr(pretrained, "CHARACTERS", 500)
     monkeypatch.setattr(pretrained, "PIECE", 100)
-    monkeypatch.setattr(pieces, "PIECE", 100)
+    monkeypatch.setattr(text_splits, "PIECE", 100)
     texts = ["", "the fox. " * 100, "a", "-" * 700, "", "b it's. " * 50]
-    assert [ids.tolist() for ids in pretrained.encode(TOKENIZERS[0], texts)] == [whole(TOKENIZERS[0], text) for text in texts]
+    assert [ids.tolist() for ids in pretrained.encode(TOKENIZERS[0], texts)] == [
+        whole(TOKENIZERS[0], text) for text in texts
+    ]
     assert pretrained.encode(TOKENIZERS[0], []) == []
 
 
 def test_special_tokens_in_a_text_are_text_unless_asked_for():
-    [text], [token] = pretrained.encode(TOKENIZERS[0], [END]), pretrained.encode(TOKENIZERS[0], [END], special=True)
+    [text], [token] = (
+        pretrained.encode(TOKENIZERS[0], [END]),
+        pretrained.encode(TOKENIZERS[0], [END], special=True),
+    )
     assert token.tolist() == [TOKENIZERS[0].eos_token_id]
     assert TOKENIZERS[0].eos_token_id not in text
     assert TOKENIZERS[0].decode(text) == END
@@ -160,7 +175,10 @@ def test_what_a_tokenizer_cuts_off_or_fills_up_is_kept(tmp_path):
     one = tokenizer()
     one.backend_tokenizer.enable_truncation(3)
     one.backend_tokenizer.enable_padding(length=5)
-    assert [len(ids) for ids in pretrained.encode(one, ["the quick brown fox", ""])] == [len(whole(tokenizer(), "the quick brown fox")), 0]
+    assert [len(ids) for ids in pretrained.encode(one, ["the quick brown fox", ""])] == [
+        len(whole(tokenizer(), "the quick brown fox")),
+        0,
+    ]
 
 
 def test_a_tokenizer_written_in_python_is_taken_as_it_is():

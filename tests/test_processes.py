@@ -16,10 +16,10 @@ from transformers import AutoModelForCausalLM, GPT2Config
 
 from prune_cli.errors import UsageError
 from prune_cli.models import pretrained
-from prune_cli.stages import train as stage
-from prune_cli.training import learning
-from prune_cli.training.processes import Processes
-from prune_cli.training.recipes import PRESETS, Settings
+from prune_cli.training import loop as stage
+from prune_cli.training import step as learning
+from prune_cli.training.distributed import Processes
+from prune_cli.training.recipe import PRESETS, Settings
 
 from .conftest import ROOT, command, lines, scored, status_of
 
@@ -51,7 +51,10 @@ def begun(*given):
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
     return [
         subprocess.Popen(
-            command(*given), stderr=subprocess.PIPE, cwd=ROOT, env={**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            command(*given),
+            stderr=subprocess.PIPE,
+            cwd=ROOT,
+            env={**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank)},
         )
         for rank in range(2)
     ]
@@ -104,17 +107,33 @@ def test_when_one_is_killed_the_other_ends_and_one_alone_goes_on_from_their_shar
     both[1].kill()
     status, said = ended(both)
     assert status == [75, -signal.SIGKILL]
-    assert said[0] == "prune-cli train: process 0: another process of the run has gone; --resume goes on from the last checkpoint\n"
+    assert (
+        said[0]
+        == "prune-cli train: process 0: another process of the run has gone; --resume goes on from the last checkpoint\n"
+    )
     went_on = here(*arguments(home, tmp_path / "run", "--resume"))
     assert b"begun with processes 2, resumed with 1: the last digits may differ" in went_on.stderr
     assert_same(tmp_path / "run", home / "one")
 
 
 def test_two_with_shards_go_on_where_one_was_stopped(home, tmp_path):
-    recipe = {"config": home / "shape.toml", "tokenizer": home / "tokenizer", "dtype": "float32", "steps": 60, "save_every": 10}
+    recipe = {
+        "config": home / "shape.toml",
+        "tokenizer": home / "tokenizer",
+        "dtype": "float32",
+        "steps": 60,
+        "save_every": 10,
+    }
     with pytest.raises(Stopped):
-        stage.train((record["text"] for record in scored(200)), Settings(**recipe), tmp_path / "run", report=stop_at_25)
-    status, said = ended(begun(*arguments(home, tmp_path / "run", "--resume", "--fsdp", "--checkpoint-activations")))
+        stage.train(
+            (record["text"] for record in scored(200)),
+            Settings(**recipe),
+            tmp_path / "run",
+            report=stop_at_25,
+        )
+    status, said = ended(
+        begun(*arguments(home, tmp_path / "run", "--resume", "--fsdp", "--checkpoint-activations"))
+    )
     assert status == [0, 0], said
     assert "begun with processes 1, resumed with 2" in said[0]
     assert said[1] == ""
@@ -123,7 +142,16 @@ def test_two_with_shards_go_on_where_one_was_stopped(home, tmp_path):
 
 def test_a_damaged_record_ends_all_with_one_message(home, tmp_path):
     (tmp_path / "corpus.jsonl").write_bytes(lines(scored(20)) + b"oops\n")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "prune_cli"]
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "prune_cli",
+    ]
     given = [*map(str, arguments(home, tmp_path / "run")[:-1]), str(tmp_path / "corpus.jsonl")]
     done = subprocess.run([*launcher, *given], capture_output=True, text=True, timeout=100, cwd=ROOT)
     assert done.returncode == 1
@@ -139,10 +167,15 @@ def test_shares_are_the_batch_and_go_through_in_step(world, rows):
     batch = torch.arange(10)[:, None].expand(-1, 5)
     assert [row for each in all_of_it for row in batch[each.share(10), 0].tolist()] == list(range(10))
     pieces = [
-        learning._pieces(learning.Learner(None, None, torch.float32, rows, processes=each), batch[each.share(10)], 10) for each in all_of_it
+        learning._pieces(
+            learning.Learner(None, None, torch.float32, rows, processes=each), batch[each.share(10)], 10
+        )
+        for each in all_of_it
     ]
     assert len({len(some) for some in pieces}) == 1
-    assert sum(len(blocks) * 4 * scale for some in pieces for blocks, scale in some) / world == pytest.approx(1)
+    assert sum(len(blocks) * 4 * scale for some in pieces for blocks, scale in some) / world == pytest.approx(
+        1
+    )
 
 
 def test_a_card_for_each():
@@ -167,9 +200,16 @@ def test_layers_that_are_computed_once_more_give_the_same_gradients(home):
 def peak(layers, rows, checkpointed):
     """Bytes that a step of the 1.5b preset with so many of its layers takes at most, moments included, by torch's own reckoning."""
     shape = {name: int(value) for name, value in PRESETS["1.5b"].items()}
-    sizes = {"n_positions": shape["context"], "n_embd": shape["width"], "n_head": shape["heads"], "vocab_size": shape["vocabulary"]}
+    sizes = {
+        "n_positions": shape["context"],
+        "n_embd": shape["width"],
+        "n_head": shape["heads"],
+        "vocab_size": shape["vocabulary"],
+    }
     with FakeTensorMode():  # tensors without their numbers
-        model = AutoModelForCausalLM.from_config(GPT2Config(**sizes, n_layer=layers), dtype=torch.float32).eval()
+        model = AutoModelForCausalLM.from_config(
+            GPT2Config(**sizes, n_layer=layers), dtype=torch.float32
+        ).eval()
         if checkpointed:
             pretrained.checkpoint_activations(model)
         optimizer, tracker = learning.adamw(model), MemTracker()
@@ -177,7 +217,9 @@ def peak(layers, rows, checkpointed):
         with tracker:
             for _ in range(2):  # there are no moments in the first step until it is over
                 tracker.reset_mod_stats()
-                pretrained.loss(model, torch.zeros(rows, shape["context"], dtype=torch.int64), torch.bfloat16, 1.0).backward()
+                pretrained.loss(
+                    model, torch.zeros(rows, shape["context"], dtype=torch.int64), torch.bfloat16, 1.0
+                ).backward()
                 optimizer.step()
                 optimizer.zero_grad()
         return tracker.get_tracker_snapshot("peak")[torch.device("cpu")]["Total"]

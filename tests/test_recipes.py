@@ -14,7 +14,11 @@ from .conftest import ROOT, lines, records, zstd
 
 SHELL = ROOT / "shell"
 STARTS = (b"#!/usr/bin/env bash", b"# shellcheck shell=bash")
-SCRIPTS = sorted(path for path in (*SHELL.rglob("*"), ROOT / ".ci" / "run") if path.is_file() and path.read_bytes().startswith(STARTS))
+SCRIPTS = sorted(
+    path
+    for path in (*SHELL.rglob("*"), ROOT / ".ci" / "run")
+    if path.is_file() and path.read_bytes().startswith(STARTS)
+)
 CORPUS = [{"id": f"doc-{number}", "text": "lorem ipsum " * (number % 7 + 1)} for number in range(30)]
 ALL = [record["id"] for record in CORPUS]
 RANDOM = ("-m", "random")  # numbers that want no model
@@ -46,7 +50,9 @@ def home(tmp_path):
         install(tmp_path, name, f'exec "{sys.executable}" {module} "$@"')
     (tmp_path / "corpus").mkdir()
     for number, name in enumerate("abc"):
-        (tmp_path / "corpus" / f"{name}.jsonl.zst").write_bytes(zstd(lines(CORPUS[number * 10 : number * 10 + 10])))
+        (tmp_path / "corpus" / f"{name}.jsonl.zst").write_bytes(
+            zstd(lines(CORPUS[number * 10 : number * 10 + 10]))
+        )
     return tmp_path
 
 
@@ -97,7 +103,15 @@ def test_every_script_is_shellcheck_clean():
 
 
 @pytest.mark.parametrize(
-    "name", ["score-nightly", "score-array.slurm", "score-on-every-gpu", "score-in-parallel", "score-parquet", "train-on-every-gpu"]
+    "name",
+    [
+        "score-nightly",
+        "score-array.slurm",
+        "score-on-every-gpu",
+        "score-in-parallel",
+        "score-parquet",
+        "train-on-every-gpu",
+    ],
 )
 def test_a_recipe_without_arguments_says_its_usage(name, recipe):
     assert recipe(name, status=2).startswith(f"usage: {name} ")
@@ -113,7 +127,9 @@ def test_a_night_that_goes_well_says_nothing_and_the_next_scores_what_is_new(hom
 
 def test_a_night_that_fails_says_why(home, recipe):
     (home / "corpus" / "d.jsonl").write_text("oops\n")
-    assert "corpus/d.jsonl:1: not JSON" in recipe("score-nightly", "scored", *RANDOM, "corpus/a.jsonl.zst", "corpus/d.jsonl", status=65)
+    assert "corpus/d.jsonl:1: not JSON" in recipe(
+        "score-nightly", "scored", *RANDOM, "corpus/a.jsonl.zst", "corpus/d.jsonl", status=65
+    )
     assert identities(home / "scored" / "a.jsonl.zst") == ALL[:10]
 
 
@@ -128,7 +144,9 @@ def test_a_night_that_finds_the_last_one_at_work_leaves_silently(home, environme
     command = [SHELL / "score-nightly", "scored", *RANDOM, "slow.jsonl"]
     with (
         open(os.open(home / "slow.jsonl", os.O_RDWR), "wb") as slow,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=home, env=environment) as night,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=home, env=environment
+        ) as night,
     ):
         wait_for(home / "scored" / "slow.jsonl.zst.partial")
         assert recipe("score-nightly", "scored", *RANDOM, "corpus/a.jsonl.zst", status=75) == ""
@@ -152,15 +170,24 @@ UNITS = [SHELL / "score-nightly.service", SHELL / "score-nightly.timer"]
 @needs("systemd-analyze")
 def test_systemd_understands_the_units(tmp_path):
     verify = ["systemd-analyze", "verify", "--user", "--man=no", *UNITS]
-    done = subprocess.run(verify, capture_output=True, text=True, env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)})
+    done = subprocess.run(
+        verify, capture_output=True, text=True, env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_what_the_unit_starts_scores_with_the_model_of_the_package(home):
-    [start] = [line.removeprefix("ExecStart=") for line in UNITS[0].read_text().splitlines() if line.startswith("ExecStart=")]
+    [start] = [
+        line.removeprefix("ExecStart=")
+        for line in UNITS[0].read_text().splitlines()
+        if line.startswith("ExecStart=")
+    ]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PRUNE_CLI_")}
     done = subprocess.run(
-        shlex.split(start.replace("%h", str(home))), capture_output=True, timeout=120, env=environment | {"PYTHONPATH": str(ROOT)}
+        shlex.split(start.replace("%h", str(home))),
+        capture_output=True,
+        timeout=120,
+        env=environment | {"PYTHONPATH": str(ROOT)},
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     assert identities(*home.glob("scored/*.zst")) == ALL
@@ -170,7 +197,17 @@ def test_what_the_unit_starts_scores_with_the_model_of_the_package(home):
 def test_a_slurm_array_scores_parts_and_a_job_behind_it_ranks_them(home, recipe):
     for name, script in SLURM.items():
         install(home, name, script)
-    assert recipe("score-array.slurm", "a folder", *RANDOM, *home.glob("corpus/*"), PARTS="3", QUEUE=str(home / "queue")) == ""
+    assert (
+        recipe(
+            "score-array.slurm",
+            "a folder",
+            *RANDOM,
+            *home.glob("corpus/*"),
+            PARTS="3",
+            QUEUE=str(home / "queue"),
+        )
+        == ""
+    )
     array, ranking = (home / "queue").read_text().splitlines()
     assert array.startswith("--parsable --array=1-3 ")
     assert ranking.startswith("--dependency=afterok:17 ")
@@ -184,15 +221,22 @@ def test_a_slurm_task_that_was_stopped_goes_into_the_queue_again(home, recipe):
     install(home, "srun", "exit 75")
     install(home, "scontrol", 'echo "$@"')
     task = {"SLURM_ARRAY_JOB_ID": "17", "SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_TASK_COUNT": "3"}
-    assert recipe("score-array.slurm", "scored", *RANDOM, "corpus/a.jsonl.zst", status=75, **task) == "requeue 17_2\n"
+    assert (
+        recipe("score-array.slurm", "scored", *RANDOM, "corpus/a.jsonl.zst", status=75, **task)
+        == "requeue 17_2\n"
+    )
 
 
 def test_one_process_a_gpu_scores_shards_and_fails_if_one_fails(home, recipe):
     assert recipe("score-on-every-gpu", "scored", *RANDOM, *home.glob("corpus/*"), PROCESSES="2") == ""
-    assert {path.name for path in home.glob("scored/*")} == {f"{name}.{part}-of-2.jsonl.zst" for name in "abc" for part in "12"}
+    assert {path.name for path in home.glob("scored/*")} == {
+        f"{name}.{part}-of-2.jsonl.zst" for name in "abc" for part in "12"
+    }
     assert identities(*home.glob("scored/*")) == ALL
     (home / "bad.jsonl").write_bytes(b"oops\n")
-    assert "bad.jsonl:1: not JSON" in recipe("score-on-every-gpu", "scored", *RANDOM, "bad.jsonl", PROCESSES="2", status=65)
+    assert "bad.jsonl:1: not JSON" in recipe(
+        "score-on-every-gpu", "scored", *RANDOM, "bad.jsonl", PROCESSES="2", status=65
+    )
 
 
 def test_torchrun_trains_in_two_processes(home, recipe):
@@ -210,8 +254,14 @@ def test_every_gpu_gets_a_process(home, recipe):
         "0 score --shard 1/2 --resume -O scored x",
         "1 score --shard 2/2 --resume -O scored x",
     ]
-    assert recipe("score-on-every-gpu", "scored", "x", CUDA_VISIBLE_DEVICES="3") == "3 score --shard 1/1 --resume -O scored x\n"
-    assert recipe("train-on-every-gpu", "-o", "run", "x") == "--standalone --nproc-per-node gpu -m prune_cli train --resume -o run x\n"
+    assert (
+        recipe("score-on-every-gpu", "scored", "x", CUDA_VISIBLE_DEVICES="3")
+        == "3 score --shard 1/1 --resume -O scored x\n"
+    )
+    assert (
+        recipe("train-on-every-gpu", "-o", "run", "x")
+        == "--standalone --nproc-per-node gpu -m prune_cli train --resume -o run x\n"
+    )
 
 
 @pytest.mark.parametrize("name", ["score-on-every-gpu", "train-on-every-gpu"])
@@ -223,7 +273,15 @@ def test_without_a_gpu_the_processor_is_offered(name, home, recipe):
 @needs("parallel")
 def test_gnu_parallel_scores_files_and_a_bad_one_keeps_none_from_it(home, recipe):
     (home / "corpus" / "b b.jsonl").write_bytes(b"oops\n")
-    said = recipe("score-in-parallel", "a folder", *RANDOM, ":::", *sorted(home.glob("corpus/*")), status=1, PROCESSES="2")
+    said = recipe(
+        "score-in-parallel",
+        "a folder",
+        *RANDOM,
+        ":::",
+        *sorted(home.glob("corpus/*")),
+        status=1,
+        PROCESSES="2",
+    )
     assert "b b.jsonl:1: not JSON" in said
     assert identities(*home.glob("a folder/*.zst")) == ALL
 
@@ -233,14 +291,18 @@ def parquet(home):
     """Two files of thirty rows."""
     duckdb = pytest.importorskip("duckdb")
     for name, numbers in {"a 1": "range(10)", "b": "range(10, 30)"}.items():
-        duckdb.sql(f"COPY (SELECT 'doc-' || i AS id, 'text' AS content, i / 4 AS n FROM {numbers} t(i)) TO '{home}/{name}.parquet'")
+        duckdb.sql(
+            f"COPY (SELECT 'doc-' || i AS id, 'text' AS content, i / 4 AS n FROM {numbers} t(i)) TO '{home}/{name}.parquet'"
+        )
     return ("*.parquet", *RANDOM, "--text-field", "content", "--resume", "-o", "scored.jsonl.zst")
 
 
 def test_parquet_is_scored_in_its_order(parquet, home, recipe):
     recipe("score-parquet", *parquet)
     scored = read(home / "scored.jsonl.zst")
-    assert [(record["id"], record["n"]) for record in scored] == [(f"doc-{number}", number / 4) for number in range(30)]
+    assert [(record["id"], record["n"]) for record in scored] == [
+        (f"doc-{number}", number / 4) for number in range(30)
+    ]
 
 
 def test_parquet_that_is_read_in_part_is_an_error(parquet, home, recipe):
@@ -252,4 +314,6 @@ def test_parquet_that_is_read_in_part_is_an_error(parquet, home, recipe):
 def test_parquet_that_is_not_there_and_a_field_that_is_not_are_told_in_a_line(parquet, recipe):
     [said] = recipe("score-parquet", *parquet, "--text-field", "x", status=65).splitlines()
     assert "no field `x`" in said
-    assert 'No files found that match the pattern "no.parquet"' in recipe("score-parquet", "no.parquet", *parquet[1:], status=1)
+    assert 'No files found that match the pattern "no.parquet"' in recipe(
+        "score-parquet", "no.parquet", *parquet[1:], status=1
+    )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prune_cli.io import splicing
+from prune_cli.records import splice
 
 from .conftest import lines, scored, zstd
 
@@ -57,7 +57,12 @@ def test_a_second_key_inside_another_object_is_not_a_doubled_key(here):
 
 def test_two_records_on_one_line_are_not_taken_for_two_lines(here):
     """msgspec reads values, not lines: as many values as lines must not be enough."""
-    assert "not JSON" in here("rank", stdin=b'{"perplexity": 1}{"perplexity": 2}\n{"perplexity":\n3}\n', status=65).stderr.decode()
+    assert (
+        "not JSON"
+        in here(
+            "rank", stdin=b'{"perplexity": 1}{"perplexity": 2}\n{"perplexity":\n3}\n', status=65
+        ).stderr.decode()
+    )
 
 
 @pytest.mark.parametrize(
@@ -84,7 +89,12 @@ def test_the_last_line_needs_no_line_end_and_blank_lines_are_passed_over(here):
 
 
 def test_a_byte_order_mark_is_taken_out_on_request(here):
-    out = here("rank", "--plain", "--strip-bom", stdin=b'\xef\xbb\xbf{"perplexity":2}\n\xef\xbb\xbf{"perplexity":1}\n').stdout
+    out = here(
+        "rank",
+        "--plain",
+        "--strip-bom",
+        stdin=b'\xef\xbb\xbf{"perplexity":2}\n\xef\xbb\xbf{"perplexity":1}\n',
+    ).stdout
     assert out.startswith(b'{"perplexity":1,')
 
 
@@ -95,7 +105,9 @@ def test_a_line_over_the_limit_is_an_error_and_memory_stays_bounded(tmp_path, he
     assert "longer than --max-line (64 MiB)" in said
     assert (
         "longer than"
-        in here("rank", "--max-line", "1K", stdin=b'{"perplexity":1,"text":"' + b"a" * 2000 + b'"}\n', status=65).stderr.decode()
+        in here(
+            "rank", "--max-line", "1K", stdin=b'{"perplexity":1,"text":"' + b"a" * 2000 + b'"}\n', status=65
+        ).stderr.decode()
     )
 
 
@@ -108,7 +120,10 @@ def test_skip_bad_skips_counts_and_says_so_with_status_3(here):
 
 def test_expect_records_notices_a_part_that_is_missing_whole(here):
     here("rank", "--expect-records", 2, stdin=GOOD * 2)
-    assert b"1 records came, 2 were expected" in here("rank", "--expect-records", 2, stdin=GOOD, status=65).stderr
+    assert (
+        b"1 records came, 2 were expected"
+        in here("rank", "--expect-records", 2, stdin=GOOD, status=65).stderr
+    )
 
 
 def test_overwrite_replaces_the_field_and_nothing_else(here):
@@ -126,12 +141,15 @@ JSON = st.recursive(
 
 @given(st.dictionaries(st.text(), JSON, max_size=6), st.booleans(), st.sampled_from(["", " ", "\t"]))
 def test_splicing_adds_members_and_changes_no_byte(record, ascii_only, space):
-    line = (space + json.dumps(record, ensure_ascii=ascii_only, separators=("," + space, ":" + space)) + space).encode(
-        "utf-8", "surrogatepass"
-    )
-    spliced = splicing.splice(line, splicing.members({"rank": 3, "quantile": 0.1}))
+    line = (
+        space + json.dumps(record, ensure_ascii=ascii_only, separators=("," + space, ":" + space)) + space
+    ).encode("utf-8", "surrogatepass")
+    spliced = splice.splice(line, splice.members({"rank": 3, "quantile": 0.1}))
     assert json.loads(spliced.decode("utf-8", "surrogatepass")) == {**record, "rank": 3, "quantile": 0.1}
-    assert spliced.replace(b',"rank":3,"quantile":0.1', b"", 1).replace(b'"rank":3,"quantile":0.1', b"", 1) == line
+    assert (
+        spliced.replace(b',"rank":3,"quantile":0.1', b"", 1).replace(b'"rank":3,"quantile":0.1', b"", 1)
+        == line
+    )
 
 
 @given(st.dictionaries(st.text(max_size=3), JSON, min_size=1, max_size=6), st.data())
@@ -139,29 +157,34 @@ def test_cutting_members_out_leaves_the_others_byte_for_byte(record, data):
     gone = data.draw(st.sets(st.sampled_from(sorted(record))))
     line = json.dumps(record).encode()
     left = {name: value for name, value in record.items() if name not in gone}
-    assert json.loads(splicing.without(line, gone)) == left
-    assert splicing.without(line, []) == line
+    assert json.loads(splice.without(line, gone)) == left
+    assert splice.without(line, []) == line
 
 
 @given(st.dictionaries(st.text(max_size=3), JSON, min_size=1, max_size=6), st.data())
 def test_choosing_members_leaves_them_byte_for_byte(record, data):
     kept = data.draw(st.sets(st.sampled_from(sorted(record))))
-    line, missing = splicing.only(json.dumps(record).encode(), [*kept, "not there"])
+    line, missing = splice.only(json.dumps(record).encode(), [*kept, "not there"])
     members = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in record.items() if name in kept]
     assert line == f"{{{','.join(members)}}}".encode()
     assert missing == ["not there"]
 
 
-@given(st.dictionaries(st.text(max_size=3), JSON, max_size=3), st.dictionaries(st.text(max_size=3), st.none() | st.floats(0, 1)))
+@given(
+    st.dictionaries(st.text(max_size=3), JSON, max_size=3),
+    st.dictionaries(st.text(max_size=3), st.none() | st.floats(0, 1)),
+)
 def test_what_was_spliced_in_is_found_again(record, fields):
     base = json.dumps(record).encode() + b"\r"
-    line = splicing.splice(base, splicing.members(fields)) if fields else base
-    assert splicing.spliced(line, base) == fields
+    line = splice.splice(base, splice.members(fields)) if fields else base
+    assert splice.spliced(line, base) == fields
 
 
-@pytest.mark.parametrize("base", ['{"id":1}', '{"id":1,"x":1}', '{"id":1} ', '{"id":12,"p":3}', '{"id":12,"p":0.5,"q":1}', "{}"])
+@pytest.mark.parametrize(
+    "base", ['{"id":1}', '{"id":1,"x":1}', '{"id":1} ', '{"id":12,"p":3}', '{"id":12,"p":0.5,"q":1}', "{}"]
+)
 def test_a_record_is_not_taken_for_one_that_it_was_not_made_from(base):
-    assert splicing.spliced(b'{"id":12,"p":0.5}', base.encode()) in (None, {"id": 12, "p": 0.5})
+    assert splice.spliced(b'{"id":12,"p":0.5}', base.encode()) in (None, {"id": 12, "p": 0.5})
 
 
 @pytest.mark.parametrize("split", [1, 7, 50])

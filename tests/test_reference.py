@@ -14,8 +14,8 @@ import pytest
 from safetensors import safe_open
 
 from prune_cli import reference
-from prune_cli.io import frames
 from prune_cli.models import safety
+from prune_cli.stream import zstd_blocks
 
 from .conftest import ROOT, SHARED, lines, prune, records, shared
 
@@ -30,7 +30,7 @@ PROSE = (
 
 def head(stream: bytes) -> dict:
     """What a stream says of its scores."""
-    return next(frames.read(BytesIO(stream))).content["score"]
+    return next(zstd_blocks.read(BytesIO(stream))).content["score"]
 
 
 def test_it_is_whole_in_bfloat16_and_takes_8_mb_at_most():
@@ -50,7 +50,9 @@ def test_it_scores_where_no_model_is_named(here):
 def test_an_option_or_the_environment_names_another(here, tmp_path, monkeypatch):
     other = tmp_path / "another one"
     shutil.copytree(reference.DIRECTORY, other)
-    assert head(here("score", "--model", other, stdin=lines([{"text": PROSE}])).stdout)["names"] == ["another one"]
+    assert head(here("score", "--model", other, stdin=lines([{"text": PROSE}])).stdout)["names"] == [
+        "another one"
+    ]
     monkeypatch.setenv("PRUNE_CLI_MODEL", str(other))
     assert head(here("score", stdin=lines([{"text": PROSE}])).stdout)["names"] == ["another one"]
 
@@ -61,12 +63,18 @@ def test_per_model_counts_it_too(here):
 
 
 def test_it_needs_no_network_and_no_home():
-    out = prune("score", stdin=lines([{"text": PROSE}]), env={"PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1"}).stdout
+    out = prune(
+        "score", stdin=lines([{"text": PROSE}]), env={"PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1"}
+    ).stdout
     assert records(out)[0]["perplexity"] > 1
 
 
 def test_a_second_model_is_compared_with_it(here):
-    [record] = records(here("score", "-m", "excess_loss", "--against", reference.DIRECTORY, stdin=lines([{"text": PROSE}])).stdout)
+    [record] = records(
+        here(
+            "score", "-m", "excess_loss", "--against", reference.DIRECTORY, stdin=lines([{"text": PROSE}])
+        ).stdout
+    )
     assert record["excess_loss"] == 0
 
 
@@ -84,12 +92,16 @@ def test_prose_scores_lower_than_its_words_out_of_order_code_tables_and_another_
     words = PROSE.split()
     random.Random(0).shuffle(words)
     code = 'for (int i = 0; i < n; i++) {\n    if (!seen[i]) { printf("%d\\n", a[i] & 0xff); }\n}\n'
-    table = "\n".join(f"{number * 7919 % 1000:03d} | {number * 104729 % 977:4d} | x{number:02x}" for number in range(12))
+    table = "\n".join(
+        f"{number * 7919 % 1000:03d} | {number * 104729 % 977:4d} | x{number:02x}" for number in range(12)
+    )
     german = "Der Ausschuss trat am Dienstag zusammen, um über die neue Straße zu beraten, die den Fluss überqueren soll."
     texts = [PROSE, " ".join(words), code, table, german]
     prose, *others = [
         record["bits_per_byte"]
-        for record in records(here("score", "-m", "bits_per_byte", stdin=lines({"text": text} for text in texts)).stdout)
+        for record in records(
+            here("score", "-m", "bits_per_byte", stdin=lines({"text": text} for text in texts)).stdout
+        )
     ]
     assert prose < min(others)
 
@@ -111,7 +123,13 @@ def test_works_are_held_out_whole():
 
     training, heldout = streams(SHARED / "data" / "clean.jsonl.zst")
     assert not {document.work for document in training} & {document.work for document in heldout}
-    assert {document.source for document in heldout} == {"abc", "inaugural", "novels", "state_union", "wikipedia"}
+    assert {document.source for document in heldout} == {
+        "abc",
+        "inaugural",
+        "novels",
+        "state_union",
+        "wikipedia",
+    }
     assert all("-english-" in document.id for document in training if document.source == "genesis")
 
 

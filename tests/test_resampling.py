@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from prune_cli.statistics import resampling
-from prune_cli.statistics.resampling import (
+from prune_cli.statistics import bootstrap
+from prune_cli.statistics.bootstrap import (
     Sampling,
     Spread,
     clustered,
@@ -42,7 +42,7 @@ def test_flips_are_fair_and_independent():
 @pytest.mark.parametrize("draw", [resampled, flipped])
 def test_the_numbers_depend_on_the_seed_alone(draw, monkeypatch):
     rows = np.random.default_rng(0).normal(5, 1, (1000, 3))
-    monkeypatch.setattr(resampling, "BATCH", 20_000)
+    monkeypatch.setattr(bootstrap, "BATCH", 20_000)
     one = draw(rows, Sampling(3, 300))
     assert np.array_equal(one, draw(rows, Sampling(3, 300, threads=4)))
     assert not np.array_equal(one, draw(rows, Sampling(4, 300)))

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from prune_cli.io import records as reading
-from prune_cli.stages import score as stage
+from prune_cli.records import reader as reading
+from prune_cli.stages.score import windows as stage
 
 from .conftest import ROOT, command, lines, on_a_terminal, records, status_of, zstd
 
@@ -25,7 +25,10 @@ torch = pytest.importorskip("torch")
 from .test_model import tiny_gpt2  # noqa: E402
 
 WORDS = ["the quick brown fox ", "jumps over ", "a lazy dog ", "", "and on "]
-CORPUS = [{"id": f"doc-{at}", "text": WORDS[at % 5] * (at % 7), "source": "abc"[at % 3], "pad": "x" * (at % 50)} for at in range(120)]
+CORPUS = [
+    {"id": f"doc-{at}", "text": WORDS[at % 5] * (at % 7), "source": "abc"[at % 3], "pad": "x" * (at % 50)}
+    for at in range(120)
+]
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +85,12 @@ def test_every_frame_is_a_window_and_the_whole_is_right(whole, model, corpus, tm
 def test_cut_anywhere_and_resumed_the_file_is_the_same_byte_for_byte(whole, model, corpus, tmp_path):
     """In START, the head, at and inside data frames, in the trailer and the seek table; and whole, but for its name."""
     ends, dice = borders(whole), random.Random(0)
-    cuts = {0, 5, *(at + step for at in ends for step in (-1, 0, 1)), *(dice.randrange(len(whole)) for _ in range(20))}
+    cuts = {
+        0,
+        5,
+        *(at + step for at in ends for step in (-1, 0, 1)),
+        *(dice.randrange(len(whole)) for _ in range(20)),
+    }
     for cut in sorted(cuts - {len(whole) + 1}):
         (tmp_path / "out.zst.partial").write_bytes(whole[:cut])
         assert resume(model, corpus, tmp_path) == 0, cut
@@ -121,7 +129,9 @@ def test_another_run_is_not_gone_on_with(whole, model, corpus, tmp_path, here):
     arguments = ("score", "--resume", corpus, "-o", tmp_path / "out.zst")
     said = here(*arguments, "--model", model, "--min-tokens", 3, status=78).stderr
     assert b"out.zst.partial: was begun with min_tokens 1, not 3; go on with the same" in said
-    said = here(*arguments, "--model", model, "-m", "bits_per_byte", "--dtype", "bfloat16", "--context", 7, status=78).stderr
+    said = here(
+        *arguments, "--model", model, "-m", "bits_per_byte", "--dtype", "bfloat16", "--context", 7, status=78
+    ).stderr
     assert b"begun with fields ['perplexity'], not ['bits_per_byte']" in said
     assert b"context" in said
     partial.write_bytes(b"something else")
@@ -129,7 +139,9 @@ def test_another_run_is_not_gone_on_with(whole, model, corpus, tmp_path, here):
     assert partial.read_bytes() == b"something else"
 
 
-@pytest.mark.parametrize("change", ["another text", "one less", "another order", "another id", "a field more", "none at all"])
+@pytest.mark.parametrize(
+    "change", ["another text", "one less", "another order", "another id", "a field more", "none at all"]
+)
 def test_another_input_is_not_gone_on_with(change, whole, model, tmp_path, here):
     changed: list[dict] = [dict(record) for record in CORPUS]
     if change == "another text":
@@ -147,14 +159,26 @@ def test_another_input_is_not_gone_on_with(change, whole, model, tmp_path, here)
     partial = tmp_path / "out.zst.partial"
     partial.write_bytes(whole[: borders(whole)[5]])
     before = partial.read_bytes()
-    said = here("score", "--resume", "--allow-empty", "--model", model, "-o", tmp_path / "out.zst", stdin=lines(changed), status=65).stderr
+    said = here(
+        "score",
+        "--resume",
+        "--allow-empty",
+        "--model",
+        model,
+        "-o",
+        tmp_path / "out.zst",
+        stdin=lines(changed),
+        status=65,
+    ).stderr
     assert b"is not made from (standard input):" in said or b"holds more than the 0 records" in said
     assert partial.read_bytes() == before
 
 
 def test_a_failed_run_keeps_its_whole_frames(whole, model, tmp_path, here):
     bad = lines(CORPUS[:70]) + b"oops\n" + lines(CORPUS[70:])
-    said = here("score", "--resume", "--model", model, "-o", tmp_path / "out.zst", stdin=bad, status=65).stderr
+    said = here(
+        "score", "--resume", "--model", model, "-o", tmp_path / "out.zst", stdin=bad, status=65
+    ).stderr
     assert b"(standard input):71: not JSON" in said
     kept = (tmp_path / "out.zst.partial").read_bytes()
     assert kept == whole[: len(kept)]
@@ -226,14 +250,31 @@ def test_what_another_command_finished_or_nobody_did_still_exists(whole, model, 
     assert b"the output is also an input" in here(*same, target, status=73).stderr
 
 
-def test_a_run_that_was_killed_while_it_named_its_output_is_not_written_to_again(whole, model, corpus, tmp_path):
+def test_a_run_that_was_killed_while_it_named_its_output_is_not_written_to_again(
+    whole, model, corpus, tmp_path
+):
     """For a moment a file has both names; -f makes a new one, and until it is whole the old one stays as it is."""
     (tmp_path / "out.zst").write_bytes(whole)
     for hidden in ("out.zst.partial", ".out.zst.prune-cli"):
         (tmp_path / hidden).hardlink_to(tmp_path / "out.zst")
-        assert status_of("score", "-f", "--resume", "--model", model, "-o", tmp_path / "out.zst", tmp_path / "whole.zst") == 65
+        assert (
+            status_of(
+                "score",
+                "-f",
+                "--resume",
+                "--model",
+                model,
+                "-o",
+                tmp_path / "out.zst",
+                tmp_path / "whole.zst",
+            )
+            == 65
+        )
         assert (tmp_path / "out.zst").read_bytes() == whole
-        assert status_of("score", "-f", "--model", model, "-o", tmp_path / "out.zst", tmp_path / "whole.zst") == 65
+        assert (
+            status_of("score", "-f", "--model", model, "-o", tmp_path / "out.zst", tmp_path / "whole.zst")
+            == 65
+        )
         assert (tmp_path / "out.zst").read_bytes() == whole
 
 
@@ -268,7 +309,10 @@ LONG = [{"id": at, "text": "a text ", "pad": "x" * 1_300_000} for at in range(30
 def started(model: Path, corpus: Path, *options: object) -> subprocess.Popen:
     """A run that reads the first records of a pipe and waits for more."""
     return subprocess.Popen(
-        command("score", "--model", model, corpus, "-o", *options), stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+        command("score", "--model", model, corpus, "-o", *options),
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
     )
 
 
@@ -288,13 +332,21 @@ def test_a_run_is_stopped_by_a_signal_and_gone_on_with(number, model, tmp_path, 
         process.stdin.write(lines(LONG[:20]))
         process.stdin.flush()
         wait_for(partial, borders(whole)[3])
-        assert b"another run is writing it" in here("score", "--model", model, "-o", tmp_path / "out.zst", "--resume", status=75).stderr
-        assert b"another run is writing it" in here("score", "--model", model, "-o", tmp_path / "out.zst", status=75).stderr
+        assert (
+            b"another run is writing it"
+            in here("score", "--model", model, "-o", tmp_path / "out.zst", "--resume", status=75).stderr
+        )
+        assert (
+            b"another run is writing it"
+            in here("score", "--model", model, "-o", tmp_path / "out.zst", status=75).stderr
+        )
         process.send_signal(number)
         said = process.stderr.read()
         assert process.wait(timeout=60) == (75 if number == signal.SIGTERM else -number)
     assert said.count(b"\n") == (number == signal.SIGTERM)
-    assert (b"out.zst.partial: stopped early; the same command goes on from there" in said) == (number == signal.SIGTERM)
+    assert (b"out.zst.partial: stopped early; the same command goes on from there" in said) == (
+        number == signal.SIGTERM
+    )
     assert left(tmp_path) == {"out.zst.partial"}
     assert partial.read_bytes() == whole[: partial.stat().st_size]
     here("score", "--resume", "--model", model, "-o", tmp_path / "out.zst", stdin=lines(LONG))
@@ -307,7 +359,10 @@ def test_without_resume_a_signal_leaves_nothing(model, tmp_path, here):
         process.stdin.write(lines(LONG[:20]))
         process.stdin.flush()
         wait_for(tmp_path / ".out.zst.prune-cli", 1000)
-        assert b"another run is writing it" in here("score", "--model", model, "-o", tmp_path / "out.zst", "--resume", status=75).stderr
+        assert (
+            b"another run is writing it"
+            in here("score", "--model", model, "-o", tmp_path / "out.zst", "--resume", status=75).stderr
+        )
         process.terminate()
         assert process.wait(timeout=60) == -signal.SIGTERM
     assert left(tmp_path) == set()
@@ -339,7 +394,9 @@ def test_each_input_gets_an_output_of_its_name(folder, model, tmp_path, here):
 def test_what_is_done_is_passed_over_and_then_no_model_is_loaded(folder, model, tmp_path, here):
     here("score", "--model", model, "-O", tmp_path / "new", *folder)
     (tmp_path / "new" / "b.jsonl.zst").unlink()
-    said = here("score", "-v", "--model", model, "-O", tmp_path / "new", "--summary", tmp_path / "s", *folder).stderr
+    said = here(
+        "score", "-v", "--model", model, "-O", tmp_path / "new", "--summary", tmp_path / "s", *folder
+    ).stderr
     assert b"2 outputs were finished before" in said
     summary = json.loads((tmp_path / "s").read_text())
     assert (summary["records"], summary["outputs"], summary["finished"]) == (40, 1, 2)
@@ -351,7 +408,10 @@ def test_what_is_done_is_passed_over_and_then_no_model_is_loaded(folder, model, 
 
 def test_a_bad_file_in_the_middle_fails_the_run_and_what_was_done_stays(folder, model, tmp_path, here):
     folder[1].write_bytes(b"oops\n")
-    assert b"b.jsonl.gz:1: not JSON" in here("score", "--model", model, "-O", tmp_path / "new", *folder, status=65).stderr
+    assert (
+        b"b.jsonl.gz:1: not JSON"
+        in here("score", "--model", model, "-O", tmp_path / "new", *folder, status=65).stderr
+    )
     assert left(tmp_path / "new") == {"a.jsonl.zst"}
     here("score", "--model", model, "--skip-bad", "-O", tmp_path / "new", *folder, status=3)
     assert left(tmp_path / "new") == {"a.jsonl.zst", "b.jsonl.zst", "c.jsonl.zst"}
@@ -375,7 +435,9 @@ def test_a_second_run_on_a_folder_leaves_at_the_file_that_the_first_one_writes(f
     for name, more in ((".b.jsonl.zst.prune-cli", ()), ("b.jsonl.zst.partial", ("--resume",))):
         with (new / name).open("ab") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
-            said = here("score", "--model", tmp_path / "no such model", "-O", new, *folder, *more, status=75).stderr
+            said = here(
+                "score", "--model", tmp_path / "no such model", "-O", new, *folder, *more, status=75
+            ).stderr
         assert b"b.jsonl.zst: another run is writing it" in said
         (new / name).unlink()
     assert left(new) == {"a.jsonl.zst"}
@@ -384,13 +446,24 @@ def test_a_second_run_on_a_folder_leaves_at_the_file_that_the_first_one_writes(f
 def test_outputs_that_could_not_be_told_apart_are_refused_before_anything(folder, model, tmp_path, here):
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "a.jsonl").write_bytes(b"")
-    said = here("score", "--model", model, "-O", tmp_path / "new", *folder, tmp_path / "more" / "a.jsonl", status=2).stderr
+    said = here(
+        "score", "--model", model, "-O", tmp_path / "new", *folder, tmp_path / "more" / "a.jsonl", status=2
+    ).stderr
     assert b"a.jsonl.zst and " in said
     assert b"would both become" in said
-    assert b"standard input has no name" in here("score", "--model", model, "-O", tmp_path / "new", "-", status=2).stderr
+    assert (
+        b"standard input has no name"
+        in here("score", "--model", model, "-O", tmp_path / "new", "-", status=2).stderr
+    )
     assert not (tmp_path / "new").exists()
-    assert b"the output is also an input" in here("score", "--model", model, "-O", tmp_path, *folder, status=73).stderr
-    assert b"mkdir -p" in here("score", "--model", model, "-O", tmp_path / "no" / "no", *folder, status=73).stderr
+    assert (
+        b"the output is also an input"
+        in here("score", "--model", model, "-O", tmp_path, *folder, status=73).stderr
+    )
+    assert (
+        b"mkdir -p"
+        in here("score", "--model", model, "-O", tmp_path / "no" / "no", *folder, status=73).stderr
+    )
 
 
 # --- shards -------------------------------------------------------------------------------------------------------------------
@@ -405,19 +478,35 @@ def test_shards_are_runs_dealt_in_turn_and_together_the_whole(of, model, tmp_pat
     monkeypatch.setattr(reading, "RUN", 8)
     text = lines(some(50)) + b"\n  \n" + lines(some(30)) + b"\n" + lines(some(3))
     (tmp_path / "in.jsonl").write_bytes(text)
-    streams = [here("score", "--model", model, "--shard", f"{number}/{of}", tmp_path / "in.jsonl").stdout for number in range(1, of + 1)]
+    streams = [
+        here("score", "--model", model, "--shard", f"{number}/{of}", tmp_path / "in.jsonl").stdout
+        for number in range(1, of + 1)
+    ]
     whole = records(here("score", "--model", model, tmp_path / "in.jsonl").stdout)
     for number, stream in enumerate(streams):
         assert records(stream) == [record for at, record in enumerate(whole) if at // 8 % of == number]
     ranked = records(here("rank", stdin=b"".join(streams)).stdout)
     key = json.dumps
     assert sorted(map(key, records(b"".join(streams)))) == sorted(map(key, whole))
-    assert sorted(record["rank"] is None for record in ranked) == sorted(record["perplexity"] is None for record in whole)
+    assert sorted(record["rank"] is None for record in ranked) == sorted(
+        record["perplexity"] is None for record in whole
+    )
 
 
 def test_a_run_of_a_shard_is_4096_records(model, here):
     found = records(
-        here("score", "--model", model, "--shard", "2/2", "--only", "id", "--expect-records", 9000, stdin=lines(some(9000))).stdout
+        here(
+            "score",
+            "--model",
+            model,
+            "--shard",
+            "2/2",
+            "--only",
+            "id",
+            "--expect-records",
+            9000,
+            stdin=lines(some(9000)),
+        ).stdout
     )
     assert [record["id"] for record in found] == list(range(4096, 8192))
 
@@ -425,17 +514,25 @@ def test_a_run_of_a_shard_is_4096_records(model, here):
 def test_a_bad_line_belongs_to_one_shard(model, here, monkeypatch):
     monkeypatch.setattr(reading, "RUN", 8)
     text = lines(some(10)) + b"oops\n" + lines(some(10))
-    assert b"(standard input):11: not JSON" in here("score", "--model", model, "--shard", "2/2", stdin=text, status=65).stderr
+    assert (
+        b"(standard input):11: not JSON"
+        in here("score", "--model", model, "--shard", "2/2", stdin=text, status=65).stderr
+    )
     found = records(here("score", "--model", model, "--shard", "1/2", stdin=text).stdout)
     assert [record["id"] for record in found] == [*range(8), *range(5, 10)]
 
 
 @pytest.mark.parametrize("shard", ["0/2", "3/2", "1", "1/", "/2", "a/b", "-1/2", "1/0", "1/2/3"])
 def test_what_is_no_shard_is_said(shard, model, here):
-    assert b"is no shard; for example --shard 1/4" in here("score", "--model", model, f"--shard={shard}", stdin=b"{}", status=2).stderr
+    assert (
+        b"is no shard; for example --shard 1/4"
+        in here("score", "--model", model, f"--shard={shard}", stdin=b"{}", status=2).stderr
+    )
 
 
-def test_shards_of_a_folder_go_into_one_directory_and_are_resumed(folder, model, small_windows, tmp_path, monkeypatch):
+def test_shards_of_a_folder_go_into_one_directory_and_are_resumed(
+    folder, model, small_windows, tmp_path, monkeypatch
+):
     monkeypatch.setattr(reading, "RUN", 8)
     for shard in ("1/2", "2/2"):
         assert status_of("score", "--model", model, "--shard", shard, "-O", tmp_path / "whole", *folder) == 0
@@ -447,14 +544,22 @@ def test_shards_of_a_folder_go_into_one_directory_and_are_resumed(folder, model,
     whole = (tmp_path / "whole" / name).read_bytes()
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / f"{name}.partial").write_bytes(whole[: borders(whole)[2]])
-    assert status_of("score", "--resume", "--model", model, "--shard", "1/2", "-O", tmp_path / "new", folder[0]) == 0
-    assert status_of("score", "--resume", "--model", model, "--shard", "2/2", "-O", tmp_path / "new", folder[0]) == 0
+    assert (
+        status_of("score", "--resume", "--model", model, "--shard", "1/2", "-O", tmp_path / "new", folder[0])
+        == 0
+    )
+    assert (
+        status_of("score", "--resume", "--model", model, "--shard", "2/2", "-O", tmp_path / "new", folder[0])
+        == 0
+    )
     assert (tmp_path / "new" / name).read_bytes() == whole
 
 
 def test_another_shard_is_not_gone_on_with(whole, model, corpus, tmp_path, here):
     (tmp_path / "out.zst.partial").write_bytes(whole[: borders(whole)[3]])
-    said = here("score", "--resume", "--shard", "1/2", "--model", model, corpus, "-o", tmp_path / "out.zst", status=78).stderr
+    said = here(
+        "score", "--resume", "--shard", "1/2", "--model", model, corpus, "-o", tmp_path / "out.zst", status=78
+    ).stderr
     assert b"was begun with shard None, not '1/2'" in said
 
 
@@ -504,13 +609,20 @@ def test_the_summary_counts_what_was_written(model, corpus, tmp_path, here):
     assert summary["seconds"] > 0
     assert (summary["blank"], summary["skipped"]) == (0, 0)
     assert summary["score"]["names"] == [model.name]
-    assert b"exists" in here("score", "--summary", tmp_path / "summary.json", "--model", model, corpus, status=73).stderr
+    assert (
+        b"exists"
+        in here("score", "--summary", tmp_path / "summary.json", "--model", model, corpus, status=73).stderr
+    )
 
 
 def test_the_trailer_says_what_it_took(whole):
     trailer = whole[borders(whole)[-3] : borders(whole)[-2]]
     content = json.loads(trailer[trailer.index(b"\n") : -4])
-    assert content["work"]["tokens"] == content["totals"]["tokens"] == sum(record["n_scored"] for record in records(whole))
+    assert (
+        content["work"]["tokens"]
+        == content["totals"]["tokens"]
+        == sum(record["n_scored"] for record in records(whole))
+    )
 
 
 def test_on_a_terminal_there_is_progress_and_one_closing_line(model, corpus, tmp_path):

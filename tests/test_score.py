@@ -30,7 +30,9 @@ def gpt2(tmp_path_factory) -> Path:
 
 
 def some(name: str, count: int) -> list[dict]:
-    data = subprocess.run(["zstd", "-dcq", str(SHARED / "data" / name)], capture_output=True, check=True).stdout
+    data = subprocess.run(
+        ["zstd", "-dcq", str(SHARED / "data" / name)], capture_output=True, check=True
+    ).stdout
     return [json.loads(line) for line in data.splitlines()[: count * 7 : 7]]
 
 
@@ -71,7 +73,11 @@ def test_perplexities_of_200_documents_agree_with_plain_transformers_in_float64(
     assert [record["id"] for record in out] == [record["id"] for record in corpus]
     for record in out:
         expected = plain_perplexity(path, record["text"])
-        assert record["perplexity"] == pytest.approx(expected, rel=1e-4) if expected else record["perplexity"] is None
+        assert (
+            record["perplexity"] == pytest.approx(expected, rel=1e-4)
+            if expected
+            else record["perplexity"] is None
+        )
 
 
 @shared
@@ -81,7 +87,9 @@ def test_the_pipeline_keeps_exactly_half_of_the_scorable_records(tmp_path):
     model = SHARED / "data" / "stories260k"
     shell = '"$0" -m prune_cli score --model "$1" "$2" | "$0" -m prune_cli rank | "$0" -m prune_cli slice --keep middle --frac 0.5'
     python = command()[0]
-    data = subprocess.run(["bash", "-c", shell, python, model, tmp_path / "c.jsonl.zst"], capture_output=True, check=True).stdout
+    data = subprocess.run(
+        ["bash", "-c", shell, python, model, tmp_path / "c.jsonl.zst"], capture_output=True, check=True
+    ).stdout
     assert len(records(data)) == 30
     assert all(record["rank"] is not None for record in records(data))
 
@@ -98,12 +106,19 @@ def test_fields_are_spliced_in_and_the_rest_is_as_it_was(gpt2, here):
 
 def test_empty_and_short_texts_are_unscorable(gpt2, here):
     corpus = lines([{"text": ""}, {"text": "the fox"}, {"text": "a"}])
-    scores = [record["perplexity"] for record in records(here("score", "--min-tokens", 2, "--model", gpt2, stdin=corpus).stdout)]
+    scores = [
+        record["perplexity"]
+        for record in records(here("score", "--min-tokens", 2, "--model", gpt2, stdin=corpus).stdout)
+    ]
     assert [score is None for score in scores] == [True, False, True]
 
 
 def test_ids_win_over_text_and_their_first_is_not_scored(gpt2, here):
-    out = records(here("score", "--model", gpt2, stdin=lines([{"text": "no", "input_ids": [5, 6, 7]}, {"input_ids": []}])).stdout)
+    out = records(
+        here(
+            "score", "--model", gpt2, stdin=lines([{"text": "no", "input_ids": [5, 6, 7]}, {"input_ids": []}])
+        ).stdout
+    )
     assert [record["n_scored"] for record in out] == [2, 0]
 
 
@@ -126,9 +141,15 @@ def test_records_that_cannot_be_scored_are_named(record, words, gpt2, here):
 
 
 def test_a_text_that_is_no_unicode_is_named(gpt2, here):
-    assert b"(standard input):1: invalid UTF-8" in here("score", "--model", gpt2, stdin=b'{"text":"\xff"}\n', status=65).stderr
+    assert (
+        b"(standard input):1: invalid UTF-8"
+        in here("score", "--model", gpt2, stdin=b'{"text":"\xff"}\n', status=65).stderr
+    )
     assert b"surrogate" in here("score", "--model", gpt2, stdin=b'{"text":"\\ud800 x"}\n', status=65).stderr
-    assert b"stands twice" in here("score", "--model", gpt2, stdin=b'{"text":"a","text":"b"}\n', status=65).stderr
+    assert (
+        b"stands twice"
+        in here("score", "--model", gpt2, stdin=b'{"text":"a","text":"b"}\n', status=65).stderr
+    )
     here("score", "--model", gpt2, stdin=b'{"text":"a\\u0000b"}\n')
 
 
@@ -146,7 +167,9 @@ def test_models_that_cannot_be_used_are_refused_before_anything_is_read(tmp_path
     here("score", "--model", broken, status=78)
     (broken / "model.safetensors").write_bytes(weights)
     config = json.loads((broken / "config.json").read_text())
-    (broken / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModelForCausalLM": "evil.Model"}}))
+    (broken / "config.json").write_text(
+        json.dumps({**config, "auto_map": {"AutoModelForCausalLM": "evil.Model"}})
+    )
     here("score", "--model", broken, status=78)
 
 
@@ -156,7 +179,16 @@ def test_unknown_metrics_list_the_choices(gpt2, here):
 
 
 def test_several_metrics_in_one_run_and_rank_asks_which(gpt2, here):
-    data = here("score", "-m", "perplexity", "-m", "bits_per_byte", "--model", gpt2, stdin=lines([{"text": "the fox"}])).stdout
+    data = here(
+        "score",
+        "-m",
+        "perplexity",
+        "-m",
+        "bits_per_byte",
+        "--model",
+        gpt2,
+        stdin=lines([{"text": "the fox"}]),
+    ).stdout
     [record] = records(data)
     assert record["bits_per_byte"] == pytest.approx(record["nll_sum"] / math.log(2) / 7)
     assert b"several scores: perplexity, bits_per_byte" in here("rank", stdin=data, status=2).stderr
@@ -168,14 +200,23 @@ def test_a_successful_run_off_a_terminal_says_nothing(gpt2):
 
 def test_scores_do_not_depend_on_their_neighbours(gpt2, here):
     texts = ["the quick brown fox " * count for count in (1, 30, 2, 9, 1)]
-    together = records(here("score", "--dtype", "float32", "--model", gpt2, stdin=lines({"text": text} for text in texts)).stdout)
+    together = records(
+        here(
+            "score", "--dtype", "float32", "--model", gpt2, stdin=lines({"text": text} for text in texts)
+        ).stdout
+    )
     for text, record in zip(texts, together, strict=True):
-        [alone] = records(here("score", "--dtype", "float32", "--model", gpt2, stdin=lines([{"text": text}])).stdout)
+        [alone] = records(
+            here("score", "--dtype", "float32", "--model", gpt2, stdin=lines([{"text": text}])).stdout
+        )
         assert record["perplexity"] == pytest.approx(alone["perplexity"], rel=1e-4)
 
 
 def test_damaged_streams_are_refused(gpt2, tmp_path, here):
-    data, victim = here("score", "--model", gpt2, stdin=lines([{"text": "the fox"}] * 30)).stdout, tmp_path / "damaged.zst"
+    data, victim = (
+        here("score", "--model", gpt2, stdin=lines([{"text": "the fox"}] * 30)).stdout,
+        tmp_path / "damaged.zst",
+    )
     for what, broken in damaged(data, 40):
         victim.write_bytes(broken)
         assert status_of("score", "--overwrite", "--model", gpt2, victim, "-o", tmp_path / "out") == 65, what
@@ -186,5 +227,7 @@ def test_a_reader_that_left_is_noticed_within_a_batch(gpt2, tmp_path):
     """One window of a single document in many batches: nothing is written before its end, and nobody waits for that."""
     (tmp_path / "long.jsonl").write_bytes(lines([{"text": "the quick brown fox " * 400_000}]))
     shell = '"$0" -m prune_cli score --batch-tokens 1 --model "$1" "$2" | true; echo ${PIPESTATUS[0]}'
-    done = subprocess.run(["bash", "-c", shell, command()[0], gpt2, tmp_path / "long.jsonl"], capture_output=True, timeout=100)
+    done = subprocess.run(
+        ["bash", "-c", shell, command()[0], gpt2, tmp_path / "long.jsonl"], capture_output=True, timeout=100
+    )
     assert (done.stdout, done.stderr) == (b"141\n", b"")

@@ -14,8 +14,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from prune_cli import metrics
 from prune_cli.errors import DataError, UsageError
-from prune_cli.models.model import LanguageModel
-from prune_cli.stages import score as stage
+from prune_cli.models.language_model import LanguageModel
+from prune_cli.stages.score import windows as stage
 
 from .test_model import IDS, PROSE, TEXTS, load, save, tiny_gpt2
 
@@ -29,8 +29,16 @@ BOTH = [metrics.load("perplexity"), metrics.load("bits_per_byte")]
 
 
 def scored(items, model, chosen=BOTH, **more):
-    settings = {name: more.pop(name) for name in ("min_tokens", "per_model", "against", "top_k", "seed") if name in more}
-    return [pair for window in stage.score(items, stage.Scoring(chosen, [model], **settings), **more) for pair in window]
+    settings = {
+        name: more.pop(name)
+        for name in ("min_tokens", "per_model", "against", "top_k", "seed")
+        if name in more
+    }
+    return [
+        pair
+        for window in stage.score(items, stage.Scoring(chosen, [model], **settings), **more)
+        for pair in window
+    ]
 
 
 # --- metrics ------------------------------------------------------------------------------------------------------------------
@@ -59,10 +67,22 @@ HALF, QUARTER, EIGHTH = math.log(2), math.log(4), math.log(8)  # of what probabi
         # The second model is sure where the first is at 1/2 and at 1/8: two bits a token, over 3 bytes and over 4.
         ("excess_loss", {"nll": numbers(HALF, EIGHTH), "against_nll": numbers(0, 0)}, math.log(4)),
         ("perplexity_ratio", {"nll": numbers(HALF, EIGHTH), "against_nll": numbers(HALF, HALF)}, 2),
-        ("excess_bits_per_byte", {"nll": numbers(HALF, EIGHTH), "n_bytes": 4, "against_nll": numbers(HALF), "against_n_bytes": 4}, 3 / 4),
-        ("excess_bits_per_byte", {"nll": numbers(HALF), "n_bytes": 4, "against_nll": numbers(HALF), "against_n_bytes": None}, None),
+        (
+            "excess_bits_per_byte",
+            {"nll": numbers(HALF, EIGHTH), "n_bytes": 4, "against_nll": numbers(HALF), "against_n_bytes": 4},
+            3 / 4,
+        ),
+        (
+            "excess_bits_per_byte",
+            {"nll": numbers(HALF), "n_bytes": 4, "against_nll": numbers(HALF), "against_n_bytes": None},
+            None,
+        ),
         # 32 tokens after a prefix and a prompt of 32; 8 of them as they were.
-        ("memorization", {"tokens": np.arange(70), "n_prefix": 1, "continuation": np.r_[33:41, [0] * 24]}, 8 / 32),
+        (
+            "memorization",
+            {"tokens": np.arange(70), "n_prefix": 1, "continuation": np.r_[33:41, [0] * 24]},
+            8 / 32,
+        ),
         ("memorization", {"tokens": np.arange(70), "n_prefix": 0, "continuation": None}, None),
     ],
 )
@@ -95,7 +115,10 @@ def test_the_folder_is_the_registry():
 
 
 def test_an_unknown_metric_lists_the_choices():
-    with pytest.raises(UsageError, match=r"no metric is named 'perplexty': there are bits_per_byte, .*; did you mean perplexity\?"):
+    with pytest.raises(
+        UsageError,
+        match=r"no metric is named 'perplexty': there are bits_per_byte, .*; did you mean perplexity\?",
+    ):
         metrics.load("perplexty")
 
 
@@ -111,7 +134,9 @@ def test_payloads_come_out_in_order_with_their_fields(model):
         assert fields["n_scored"] == len(model.tokenizer(text)["input_ids"])
         if text:
             assert fields["perplexity"] == pytest.approx(math.exp(fields["nll_sum"] / fields["n_scored"]))
-            assert fields["bits_per_byte"] == pytest.approx(fields["nll_sum"] / math.log(2) / fields["n_bytes"])
+            assert fields["bits_per_byte"] == pytest.approx(
+                fields["nll_sum"] / math.log(2) / fields["n_bytes"]
+            )
 
 
 def test_what_cannot_be_scored_is_none(model):
@@ -147,7 +172,10 @@ def test_a_list_ends_where_its_own_records_say(model, monkeypatch):
 def test_a_list_ends_before_its_lines_would_be_too_many_bytes(block_records, model, monkeypatch):
     monkeypatch.setattr(stage, "BLOCK_RECORDS", block_records)
     monkeypatch.setattr(stage, "WINDOW_BYTES", 100)
-    items = [("x" * size, TEXTS[at % len(TEXTS)]) for at, size in enumerate((30, 30, 40, 1, 500, 20, 100, 99, 1, 1, *(7,) * 60))]
+    items = [
+        ("x" * size, TEXTS[at % len(TEXTS)])
+        for at, size in enumerate((30, 30, 40, 1, 500, 20, 100, 99, 1, 1, *(7,) * 60))
+    ]
     whole = list(stage.score(items, stage.Scoring(BOTH, [model]), size=len))
     assert [payload for window in whole for payload, _ in window] == [payload for payload, _ in items]
     sizes = [[len(payload) for payload, _ in window] for window in whole]
@@ -158,7 +186,9 @@ def test_a_list_ends_before_its_lines_would_be_too_many_bytes(block_records, mod
 
 
 def test_empty_records_fill_a_list_too(model):
-    windows = list(stage.score((("", "") for _ in range(2000)), stage.Scoring(BOTH, [model]), window_tokens=1000))
+    windows = list(
+        stage.score((("", "") for _ in range(2000)), stage.Scoring(BOTH, [model]), window_tokens=1000)
+    )
     assert [len(window) for window in windows] == [512, 512, 512, 464]
 
 
@@ -173,7 +203,9 @@ def test_no_more_is_read_than_this_list_and_the_next(model):
 
 def test_scores_do_not_depend_on_the_list(model):
     items = list(enumerate(TEXTS))
-    for (_, fields), (_, alone) in zip(scored(items, model), scored(items, model, window_tokens=1), strict=True):
+    for (_, fields), (_, alone) in zip(
+        scored(items, model), scored(items, model, window_tokens=1), strict=True
+    ):
         assert fields["nll_sum"] == pytest.approx(alone["nll_sum"], rel=1e-5)
 
 

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from prune_cli.errors import DataError
-from prune_cli.io.rows import ROW
-from prune_cli.io.spool import Spool
+from prune_cli.records.columns import ROW
+from prune_cli.records.spool import Spool
 
 from .conftest import command, lines, prune, records, scored
 
@@ -21,7 +21,10 @@ from .conftest import command, lines, prune, records, scored
 def fill(spool: Spool, keys: list[float], at_once: int = 7, text: bytes = b"x" * 500) -> None:
     """Rows with these keys; each line says which row it was."""
     for start in range(0, len(keys), at_once):
-        written = [b'{"row":%d,"text":"%s"}\n' % (start + index, text) for index in range(len(keys[start : start + at_once]))]
+        written = [
+            b'{"row":%d,"text":"%s"}\n' % (start + index, text)
+            for index in range(len(keys[start : start + at_once]))
+        ]
         rows = np.zeros(len(written), ROW)
         rows["key"], rows["end"] = keys[start : start + at_once], np.cumsum([*map(len, written)]) - 1
         rows["start"], rows["close"] = rows["end"] + 1 - [*map(len, written)], rows["end"] - 1
@@ -39,14 +42,20 @@ def order(spool: Spool) -> list[int]:
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.sampled_from([0.0, -0.0, 1.0, -1.5, 5e-324, 1e308, float("nan")]), max_size=80), st.booleans(), st.integers(1, 9))
+@given(
+    st.lists(st.sampled_from([0.0, -0.0, 1.0, -1.5, 5e-324, 1e308, float("nan")]), max_size=80),
+    st.booleans(),
+    st.integers(1, 9),
+)
 def test_runs_merge_to_a_stable_order(tmp_path, keys, descending, at_once):
     scored = [index for index, key in enumerate(keys) if key == key]
     expected = sorted(scored, key=lambda index: keys[index])
     for size in (1, 2000, 1 << 30):
         with Spool(size, [str(tmp_path)], descending=descending) as spool:
             fill(spool, keys, at_once)
-            assert order(spool) == (expected[::-1] if descending else expected) + [at for at, key in enumerate(keys) if key != key]
+            assert order(spool) == (expected[::-1] if descending else expected) + [
+                at for at, key in enumerate(keys) if key != key
+            ]
             assert bool(spool.runs) == (size == 1 and len(keys) > 0) or size == 2000
 
 
@@ -64,7 +73,9 @@ def test_every_directory_takes_its_turn_and_shows_no_file(tmp_path):
         (tmp_path / name).mkdir()
     with Spool(1, [str(tmp_path / "a"), str(tmp_path / "b")]) as spool:
         fill(spool, [3.0, 1.0, 2.0, 0.0], at_once=1)
-        assert [spool.runs[turn].scored[0].descriptor for turn in range(4)] == [file.descriptor for file in spool.files] * 2
+        assert [spool.runs[turn].scored[0].descriptor for turn in range(4)] == [
+            file.descriptor for file in spool.files
+        ] * 2
         assert os.listdir(tmp_path / "a") == os.listdir(tmp_path / "b") == []
 
 
@@ -88,17 +99,29 @@ def test_a_temporary_directory_that_is_missing_or_full_is_told_of_before_anythin
 def test_few_open_files_are_enough(tmp_path):
     """Runs lie in one file for each directory."""
     corpus = lines(scored(3000))
-    few = prune("rank", "--plain", "-S", "64K", stdin=corpus, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (24, 24)))
+    few = prune(
+        "rank",
+        "--plain",
+        "-S",
+        "64K",
+        stdin=corpus,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (24, 24)),
+    )
     assert few.stdout == prune("rank", "--plain", stdin=corpus).stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_rank_leaves_no_run_behind(number, tmp_path):
-    with subprocess.Popen(command("rank", "-S", "64K", "-T", tmp_path), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        command("rank", "-S", "64K", "-T", tmp_path), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+    ) as process:
         process.stdin.write(lines(scored(3000)))
         process.stdin.flush()
         for _ in range(400):
-            held = [os.readlink(f"/proc/{process.pid}/fd/{name}") for name in os.listdir(f"/proc/{process.pid}/fd")]
+            held = [
+                os.readlink(f"/proc/{process.pid}/fd/{name}")
+                for name in os.listdir(f"/proc/{process.pid}/fd")
+            ]
             if any(str(tmp_path) in path for path in held):
                 break
             time.sleep(0.05)

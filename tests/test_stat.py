@@ -14,9 +14,21 @@ def stat(run, *arguments: object, **more) -> dict:
 def test_the_trailer_says_what_reading_everything_says(here, ranked):
     at_once, read = stat(here, ranked), stat(here, "--verify", ranked)
     assert (at_once["verified"], read["verified"]) == (False, True)
-    for name in ("records", "nulls", "tokens", "bytes", "scores", "length_correlation", "verb", "key", "unit"):
+    for name in (
+        "records",
+        "nulls",
+        "tokens",
+        "bytes",
+        "scores",
+        "length_correlation",
+        "verb",
+        "key",
+        "unit",
+    ):
         assert at_once[name] == read[name], name
-    assert at_once["groups"] == {name: {"records": one["records"], "tokens": one["tokens"]} for name, one in read["groups"].items()}
+    assert at_once["groups"] == {
+        name: {"records": one["records"], "tokens": one["tokens"]} for name, one in read["groups"].items()
+    }
 
 
 def test_a_threshold_is_the_lowest_score_that_the_range_from_there_keeps(here, ranked, corpus):
@@ -79,8 +91,19 @@ def test_several_files_are_told_of_one_by_one(here, corpus, ranked):
 
 def test_tokens_that_nobody_counted_are_not_none_at_all(here, tmp_path):
     path = tmp_path / "ranked.zst"
-    here("rank", "-k", "perplexity", "-o", path, stdin=lines({"perplexity": score, "source": "a"} for score in (1, 2)))
-    for found in (stat(here, path), stat(here, "--verify", path), stat(here, stdin=lines([{"text": "a", "source": "a"}]))):
+    here(
+        "rank",
+        "-k",
+        "perplexity",
+        "-o",
+        path,
+        stdin=lines({"perplexity": score, "source": "a"} for score in (1, 2)),
+    )
+    for found in (
+        stat(here, path),
+        stat(here, "--verify", path),
+        stat(here, stdin=lines([{"text": "a", "source": "a"}])),
+    ):
         assert (found["tokens"], found["groups"]["a"]["tokens"]) == (None, None)
     assert stat(here, stdin=lines([{"perplexity": None, "n_scored": 0}]))["tokens"] == 0
 

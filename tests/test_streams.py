@@ -14,13 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prune_cli.errors import DataError
-from prune_cli.io import frames
-from prune_cli.io.forms import Counts
-from prune_cli.io.frames import START, Head, Limits, Trailer
+from prune_cli.stream import zstd_blocks
+from prune_cli.stream.schema import Counts
+from prune_cli.stream.zstd_blocks import START, Head, Limits, Trailer
 
 from .conftest import command, damaged, lines, prune, records, scored, status_of, zstd
 
-LOREM = b"".join(b'{"id": %d, "text": "%s"}\n' % (index, b"lorem ipsum " * (index % 50)) for index in range(3000))
+LOREM = b"".join(
+    b'{"id": %d, "text": "%s"}\n' % (index, b"lorem ipsum " * (index % 50)) for index in range(3000)
+)
 
 
 class Bytes:
@@ -36,7 +38,9 @@ class Bytes:
 
 
 def text(data: bytes, limits: Limits = Limits(), step: int = 65536) -> bytes:
-    return b"".join(event for event in frames.read(Bytes(data, step), limits) if isinstance(event, bytes))
+    return b"".join(
+        event for event in zstd_blocks.read(Bytes(data, step), limits) if isinstance(event, bytes)
+    )
 
 
 def skippable(payload: bytes) -> bytes:
@@ -47,7 +51,13 @@ def skippable(payload: bytes) -> bytes:
 def test_many_frames_skippable_frames_and_empty_frames_are_all_read(step):
     parts = [LOREM[:5000], b"", LOREM[5000:]]
     data = (
-        skippable(b"first") + zstd(parts[0]) + skippable(b"") + zstd(parts[1]) + skippable(b"x" * 999) + zstd(parts[2]) + skippable(b"last")
+        skippable(b"first")
+        + zstd(parts[0])
+        + skippable(b"")
+        + zstd(parts[1])
+        + skippable(b"x" * 999)
+        + zstd(parts[2])
+        + skippable(b"last")
     )
     assert text(data, step=step) == LOREM
     assert subprocess.run(["zstd", "-dc"], input=data, capture_output=True, check=True).stdout == LOREM
@@ -59,16 +69,23 @@ def test_what_zstandard_writes_is_read_back(texts, level, checksum):
 
 
 def test_streamed_frames_without_a_content_size_are_read(tmp_path):
-    piped = subprocess.run(["zstd", "-c", "-19", "--long=24"], input=LOREM * 20, capture_output=True, check=True).stdout
+    piped = subprocess.run(
+        ["zstd", "-c", "-19", "--long=24"], input=LOREM * 20, capture_output=True, check=True
+    ).stdout
     assert text(piped) == LOREM * 20
 
 
 @pytest.mark.parametrize(
-    "compressed", [zstd(LOREM), zstd(LOREM, write_checksum=False), zstd(LOREM[:9000], LOREM[9000:]), gzip.compress(LOREM)]
+    "compressed",
+    [zstd(LOREM), zstd(LOREM, write_checksum=False), zstd(LOREM[:9000], LOREM[9000:]), gzip.compress(LOREM)],
 )
 def test_every_cut_inside_a_frame_is_an_error(compressed):
     borders = {0, len(zstd(LOREM[:9000]))}
-    for at in {*range(1, 60), *range(len(compressed) - 60, len(compressed)), *range(60, len(compressed), 997)} - borders:
+    for at in {
+        *range(1, 60),
+        *range(len(compressed) - 60, len(compressed)),
+        *range(60, len(compressed), 997),
+    } - borders:
         with pytest.raises(DataError, match="truncated"):
             text(compressed[:at])
 
@@ -86,7 +103,7 @@ def test_flipped_bits_in_a_foreign_frame_with_a_checksum_are_errors():
 def test_a_frame_without_a_checksum_is_warned_of_once():
     said: list[str] = []
     data = zstd(LOREM, LOREM, write_checksum=False)
-    assert sum(map(len, frames.read(Bytes(data), Limits(), said.append))) == 2 * len(LOREM)
+    assert sum(map(len, zstd_blocks.read(Bytes(data), Limits(), said.append))) == 2 * len(LOREM)
     assert said == ["no checksum in a zstd frame: damage to its contents cannot be seen"]
 
 
@@ -103,7 +120,14 @@ def test_gzip_members_follow_each_other():
 
 
 @pytest.mark.parametrize(
-    ("start", "name"), [(b"PAR1", "Parquet"), (b"BZh9", "bzip2"), (b"\xfd7zXZ\0", "xz"), (b"PK\x03\x04", "zip"), (b"\x01\x02", "01 02")]
+    ("start", "name"),
+    [
+        (b"PAR1", "Parquet"),
+        (b"BZh9", "bzip2"),
+        (b"\xfd7zXZ\0", "xz"),
+        (b"PK\x03\x04", "zip"),
+        (b"\x01\x02", "01 02"),
+    ],
 )
 def test_other_formats_are_named(start, name):
     with pytest.raises(DataError, match=name):
@@ -117,14 +141,18 @@ def test_no_bytes_at_all_is_an_error_unless_allowed():
 
 
 def test_a_window_over_the_limit_names_the_option():
-    data = subprocess.run(["zstd", "-c", "--long=28", "-1"], input=b"ab" * 1_000_000, capture_output=True, check=True).stdout
+    data = subprocess.run(
+        ["zstd", "-c", "--long=28", "-1"], input=b"ab" * 1_000_000, capture_output=True, check=True
+    ).stdout
     with pytest.raises(DataError, match="--long 28"):
         text(data)
     assert text(data, Limits(window_log=28)) == b"ab" * 1_000_000
 
 
 def test_a_frame_that_needs_a_dictionary_says_so():
-    dictionary = zstandard.ZstdCompressionDict(b"lorem ipsum dolor sit amet " * 20, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+    dictionary = zstandard.ZstdCompressionDict(
+        b"lorem ipsum dolor sit amet " * 20, dict_type=zstandard.DICT_TYPE_RAWCONTENT
+    )
     data = bytearray(zstd(LOREM, dict_data=dictionary))
     data[4] |= 1
     data[5:5] = b"\x07"
@@ -135,7 +163,10 @@ def test_a_frame_that_needs_a_dictionary_says_so():
 def test_reading_takes_bounded_steps():
     """32 KB of zstd that decompress to a gigabyte come out a few megabytes at a time."""
     bomb = zstd(bytes(1 << 30))
-    assert max(len(event) for event in frames.read(Bytes(bomb), Limits()) if isinstance(event, bytes)) <= 4 << 20
+    assert (
+        max(len(event) for event in zstd_blocks.read(Bytes(bomb), Limits()) if isinstance(event, bytes))
+        <= 4 << 20
+    )
 
 
 # Streams of our own
@@ -149,7 +180,7 @@ STREAM = ours()
 
 
 def test_our_stream_begins_and_ends_as_promised(ranked):
-    events = list(frames.read(Bytes(ranked.read_bytes())))
+    events = list(zstd_blocks.read(Bytes(ranked.read_bytes())))
     assert isinstance(events[0], Head)
     assert isinstance(events[-1], Trailer)
     assert ranked.read_bytes().startswith(START)
@@ -163,17 +194,26 @@ def test_the_oldest_of_readers_read_our_streams(ranked):
     plain = prune("rank", "--plain", ranked.with_name("corpus.jsonl.zst")).stdout
     assert subprocess.run(["zstd", "-dc", str(ranked)], capture_output=True, check=True).stdout == plain
     subprocess.run(["zstd", "-tq", str(ranked)], check=True)
-    ids = subprocess.run(f"zstd -dc '{ranked}' | jq -c .id | wc -l", shell=True, capture_output=True, check=True).stdout
+    ids = subprocess.run(
+        f"zstd -dc '{ranked}' | jq -c .id | wc -l", shell=True, capture_output=True, check=True
+    ).stdout
     assert int(ids) == 200
 
 
 @pytest.mark.filterwarnings("default")
 def test_duckdb_polars_datasets_and_the_seekable_format_read_our_streams(ranked, tmp_path):
-    duckdb, polars, datasets, pyzstd = (pytest.importorskip(name) for name in ("duckdb", "polars", "datasets", "pyzstd"))
+    duckdb, polars, datasets, pyzstd = (
+        pytest.importorskip(name) for name in ("duckdb", "polars", "datasets", "pyzstd")
+    )
     expected = [record["id"] for record in records(ranked.read_bytes())]
-    assert [row[0] for row in duckdb.sql(f"select id from read_json('{ranked}', format='newline_delimited')").fetchall()] == expected
+    assert [
+        row[0]
+        for row in duckdb.sql(f"select id from read_json('{ranked}', format='newline_delimited')").fetchall()
+    ] == expected
     assert polars.read_ndjson(ranked)["id"].to_list() == expected
-    loaded = datasets.load_dataset("json", data_files=str(ranked), split="train", cache_dir=str(tmp_path / "cache"))
+    loaded = datasets.load_dataset(
+        "json", data_files=str(ranked), split="train", cache_dir=str(tmp_path / "cache")
+    )
     assert loaded["id"] == expected or list(loaded["id"]) == expected
     with pyzstd.SeekableZstdFile(str(ranked), "r") as file:
         whole = file.read()
@@ -192,7 +232,12 @@ def test_every_cut_and_every_flipped_bit_is_seen_by_every_verb_that_reads_the_wh
     for what, broken in damaged(data, 60):
         victim.write_bytes(broken)
         assert status_of("rank", "--overwrite", "--plain", victim, "-o", tmp_path / "ranked") == 65, what
-        assert status_of("slice", "--keep", "bottom", "--frac", "1", "--plain", victim, "-o", tmp_path / "sliced") == 65, what
+        assert (
+            status_of(
+                "slice", "--keep", "bottom", "--frac", "1", "--plain", victim, "-o", tmp_path / "sliced"
+            )
+            == 65
+        ), what
         assert not (tmp_path / "ranked").exists()
         assert not (tmp_path / "sliced").exists()
 
@@ -205,7 +250,8 @@ def test_rubbish_made_of_a_stream_is_an_error_and_never_a_crash(data):
     for _ in range(data.draw(st.integers(1, 5))):
         at, end = sorted((data.draw(st.integers(0, len(whole))), data.draw(st.integers(0, len(whole)))))
         middle = data.draw(
-            st.sampled_from([b"", whole[at:end] * 2, whole[at:end][::-1], START, b"\0", zstd(b"{}\n")]) | st.binary(max_size=9)
+            st.sampled_from([b"", whole[at:end] * 2, whole[at:end][::-1], START, b"\0", zstd(b"{}\n")])
+            | st.binary(max_size=9)
         )
         whole = whole[:at] + middle + whole[end:]
     with suppress(DataError):
@@ -214,10 +260,14 @@ def test_rubbish_made_of_a_stream_is_an_error_and_never_a_crash(data):
 
 def test_heads_and_trailers_that_lie_are_errors():
     def lying(head: object, trailer: object) -> bytes:
-        parts = [frames.skippable(kind, name, content, before) for kind, name, content, before in (
-            (frames.HEAD, "head", head, START), (frames.TRAILER, "trailer", trailer, b""))]  # fmt: skip
+        parts = [zstd_blocks.skippable(kind, name, content, before) for kind, name, content, before in (
+            (zstd_blocks.HEAD, "head", head, START), (zstd_blocks.TRAILER, "trailer", trailer, b""))]  # fmt: skip
         counts = Counts()
-        return START + b"".join(parts) + frames.seek_table(frames.frame_sizes(len(parts[0]), counts, len(parts[1])))
+        return (
+            START
+            + b"".join(parts)
+            + zstd_blocks.seek_table(zstd_blocks.frame_sizes(len(parts[0]), counts, len(parts[1])))
+        )
 
     counts = Counts()
     whole = {"frames": counts.columns(), "totals": counts.totals()}
@@ -264,9 +314,13 @@ def test_the_bytes_do_not_depend_on_the_threads(corpus):
 
 def test_frames_end_on_line_ends_and_hold_what_the_trailer_says(tmp_path):
     path = tmp_path / "big.jsonl"
-    path.write_bytes(b"".join(json.dumps({"text": "x" * 100_000, "perplexity": index}).encode() + b"\n" for index in range(120)))
+    path.write_bytes(
+        b"".join(
+            json.dumps({"text": "x" * 100_000, "perplexity": index}).encode() + b"\n" for index in range(120)
+        )
+    )
     data = prune("rank", path).stdout
-    *_, trailer = frames.read(Bytes(data))
+    *_, trailer = zstd_blocks.read(Bytes(data))
     assert isinstance(trailer, Trailer)
     columns = trailer.content["frames"]
     assert len(columns["size"]) > 2
@@ -296,9 +350,14 @@ def test_killing_any_stage_of_a_pipe_fails_every_later_one(stage, tmp_path):
     feed = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     first = subprocess.Popen(command("rank"), stdin=feed.stdout, stdout=subprocess.PIPE)
     second = subprocess.Popen(
-        command("slice", "--keep", "middle", "--frac", "0.5"), stdin=first.stdout, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command("slice", "--keep", "middle", "--frac", "0.5"),
+        stdin=first.stdout,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
-    third = subprocess.Popen(command("rank", "--overwrite", "-o", tmp_path / "out"), stdin=second.stdout, stderr=subprocess.PIPE)
+    third = subprocess.Popen(
+        command("rank", "--overwrite", "-o", tmp_path / "out"), stdin=second.stdout, stderr=subprocess.PIPE
+    )
     stages = [first, second, third]
     with feed, first, second, third:
         for process in (feed, first, second):
@@ -316,7 +375,9 @@ def test_killing_any_stage_of_a_pipe_fails_every_later_one(stage, tmp_path):
 def test_the_reader_of_our_output_may_leave_early(tmp_path):
     path = Path(tmp_path / "big.jsonl")
     path.write_bytes(lines(scored(5)) * 30_000)
-    process = subprocess.Popen(command("rank", "--plain", path), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command("rank", "--plain", path), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     assert process.stdout
     assert process.stderr
     process.stdout.readline()

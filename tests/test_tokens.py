@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from prune_cli.errors import DataError
-from prune_cli.io import tokens
+from prune_cli.training import token_file
 
 CONTEXT, END = 16, 256
 GOLDEN = ["097|062|001|068|", "073|045|074|070|"]
@@ -25,8 +25,8 @@ def documents(count=100, seed=1):
 
 def blocks(folder, documents, seed=0, context=CONTEXT, vocabulary=257):
     folder.mkdir(exist_ok=True)
-    manifest = tokens.pack(documents, encode, folder, vocabulary=vocabulary, separator=END)
-    return tokens.Blocks(folder, manifest, context, seed)
+    manifest = token_file.pack(documents, encode, folder, vocabulary=vocabulary, separator=END)
+    return token_file.Blocks(folder, manifest, context, seed)
 
 
 def text(block):
@@ -95,7 +95,9 @@ def test_blocks_stay_whole_beside_documents_of_any_length(tmp_path):
     packed = blocks(tmp_path, [*documents(20), *whole, [60] * 5])
     found = [packed[index] for index in range(packed.count)]
     assert sum(len(set(block)) == 1 for block in found) == 75
-    assert packed.count == (sum(len(document) + 1 for document in documents(20)) + 75 * CONTEXT + 5) // CONTEXT
+    assert (
+        packed.count == (sum(len(document) + 1 for document in documents(20)) + 75 * CONTEXT + 5) // CONTEXT
+    )
 
 
 def test_a_batch_knows_its_documents_by_their_numbers_in_the_stream(tmp_path):
@@ -107,10 +109,10 @@ def test_a_batch_knows_its_documents_by_their_numbers_in_the_stream(tmp_path):
 def test_what_was_put_in_order_once_is_not_put_in_order_again(tmp_path, monkeypatch):
     first = blocks(tmp_path, documents())
     batch = first.batch(5, 3)
-    monkeypatch.setattr(tokens, "_document_order", lambda *_: pytest.fail("ordered again"))
-    monkeypatch.setattr(tokens, "_block_order", lambda *_: pytest.fail("ordered again"))
-    assert np.array_equal(tokens.Blocks(tmp_path, first.manifest, CONTEXT, 0).batch(5, 3), batch)
-    tokens.remove(tmp_path)
+    monkeypatch.setattr(token_file, "_document_order", lambda *_: pytest.fail("ordered again"))
+    monkeypatch.setattr(token_file, "_block_order", lambda *_: pytest.fail("ordered again"))
+    assert np.array_equal(token_file.Blocks(tmp_path, first.manifest, CONTEXT, 0).batch(5, 3), batch)
+    token_file.remove(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -121,34 +123,45 @@ def test_an_id_outside_the_vocabulary_is_an_error(tmp_path, wrong):
 
 
 def test_empty_documents_are_left_out(tmp_path):
-    manifest = tokens.pack(["", "ab", [], [1]], encode, tmp_path, vocabulary=257, separator=END, source="here")
+    manifest = token_file.pack(
+        ["", "ab", [], [1]], encode, tmp_path, vocabulary=257, separator=END, source="here"
+    )
     assert (manifest.documents, manifest.tokens, manifest.source) == (2, 4, "here")
-    assert manifest.content == tokens.pack([[1], "ab"], encode, tmp_path, vocabulary=257, separator=END).content
-    manifest = tokens.pack(["", "ab", [], [1]], encode, tmp_path, vocabulary=257, separator=END, source="here")
-    assert tokens.find(tmp_path) == manifest
-    assert len(tokens.document_hashes(tmp_path)) == 2
-    assert tokens.content_hash("ab") in tokens.document_hashes(tmp_path)
+    assert (
+        manifest.content
+        == token_file.pack([[1], "ab"], encode, tmp_path, vocabulary=257, separator=END).content
+    )
+    manifest = token_file.pack(
+        ["", "ab", [], [1]], encode, tmp_path, vocabulary=257, separator=END, source="here"
+    )
+    assert token_file.find(tmp_path) == manifest
+    assert len(token_file.document_hashes(tmp_path)) == 2
+    assert token_file.content_hash("ab") in token_file.document_hashes(tmp_path)
 
 
 def test_a_torn_token_file_is_not_found(tmp_path):
-    tokens.pack(["text"], encode, tmp_path, vocabulary=257, separator=END)
+    token_file.pack(["text"], encode, tmp_path, vocabulary=257, separator=END)
     with (tmp_path / "tokens.bin").open("ab") as file:
         file.write(b"x")
-    assert tokens.find(tmp_path) is None
+    assert token_file.find(tmp_path) is None
     (tmp_path / "tokens.json").write_bytes(b'{"docu')
-    assert tokens.find(tmp_path) is None
+    assert token_file.find(tmp_path) is None
 
 
 def test_what_is_spooled_is_read_again(tmp_path):
     corpus = ["one\ntwo", [3, 4], "\u2028 five"]
-    assert list(tokens.spool(corpus, tmp_path / "copy")) == list(tokens.spooled(tmp_path / "copy")) == corpus
+    assert (
+        list(token_file.spool(corpus, tmp_path / "copy"))
+        == list(token_file.spooled(tmp_path / "copy"))
+        == corpus
+    )
 
 
 def test_memory_does_not_grow_with_the_text(tmp_path, monkeypatch):
-    monkeypatch.setattr(tokens, "CHARACTERS", 10_000)
+    monkeypatch.setattr(token_file, "CHARACTERS", 10_000)
     texts = (chr(97 + number % 26) * 10_000 for number in range(500))
     tracemalloc.start()
-    tokens.pack(texts, encode, tmp_path, vocabulary=257, separator=END)
+    token_file.pack(texts, encode, tmp_path, vocabulary=257, separator=END)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1 << 20 < (tmp_path / "tokens.bin").stat().st_size

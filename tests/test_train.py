@@ -36,39 +36,80 @@ def test_a_ranked_slice_trains_a_model_that_plain_transformers_loads(options, tm
 def test_what_was_trained_scores_and_evaluates(options, tmp_path, here):
     here("train", *options, "-o", tmp_path / "a", stdin=CORPUS)
     here("train", *options, "--seed", 1, "-o", tmp_path / "b", stdin=CORPUS)
-    assert b'"perplexity":' in here("score", "--plain", "--model", tmp_path / "a", stdin=lines([{"text": "lorem"}])).stdout
+    assert (
+        b'"perplexity":'
+        in here("score", "--plain", "--model", tmp_path / "a", stdin=lines([{"text": "lorem"}])).stdout
+    )
     (tmp_path / "test.jsonl").write_bytes(lines(scored(30, seed=9)))
     out = here(
-        "eval", tmp_path / "a", tmp_path / "b", "--against", tmp_path / "b", "--data", tmp_path / "test.jsonl", "--group-by", "source"
+        "eval",
+        tmp_path / "a",
+        tmp_path / "b",
+        "--against",
+        tmp_path / "b",
+        "--data",
+        tmp_path / "test.jsonl",
+        "--group-by",
+        "source",
     ).stdout
     results = [json.loads(line) for line in out.splitlines()]
     assert [result["result"] for result in results].count("comparison") == 1
-    assert {result["group"] for result in results if result["result"] == "likelihood"} == {None, "a", "b", "c"}
+    assert {result["group"] for result in results if result["result"] == "likelihood"} == {
+        None,
+        "a",
+        "b",
+        "c",
+    }
 
 
 def test_the_same_options_give_the_same_weights(options, tmp_path, here):
     for name in ("a", "b"):
         here("train", *options, "-o", tmp_path / name, stdin=CORPUS)
-    assert (tmp_path / "a" / "model.safetensors").read_bytes() == (tmp_path / "b" / "model.safetensors").read_bytes()
+    assert (tmp_path / "a" / "model.safetensors").read_bytes() == (
+        tmp_path / "b" / "model.safetensors"
+    ).read_bytes()
 
 
 def test_the_order_of_the_documents_does_not_matter(options, tmp_path, here):
     shuffled = b"".join(sorted(CORPUS.splitlines(keepends=True)))
     here("train", *options, "-o", tmp_path / "a", stdin=CORPUS)
-    here("train", *options[:2], "--tokenizer", tmp_path / "a", "--steps", 4, "-o", tmp_path / "b", stdin=CORPUS)
-    here("train", *options[:2], "--tokenizer", tmp_path / "a", "--steps", 4, "-o", tmp_path / "c", stdin=shuffled)
-    assert (tmp_path / "b" / "model.safetensors").read_bytes() == (tmp_path / "c" / "model.safetensors").read_bytes()
+    here(
+        "train", *options[:2], "--tokenizer", tmp_path / "a", "--steps", 4, "-o", tmp_path / "b", stdin=CORPUS
+    )
+    here(
+        "train",
+        *options[:2],
+        "--tokenizer",
+        tmp_path / "a",
+        "--steps",
+        4,
+        "-o",
+        tmp_path / "c",
+        stdin=shuffled,
+    )
+    assert (tmp_path / "b" / "model.safetensors").read_bytes() == (
+        tmp_path / "c" / "model.safetensors"
+    ).read_bytes()
 
 
 def test_a_run_that_fails_leaves_nothing(options, tmp_path, here):
-    assert b"not JSON" in here("train", *options, "-o", tmp_path / "run", stdin=CORPUS + b"oops\n", status=65).stderr
-    assert b"less than one block" in here("train", *options, "-o", tmp_path / "run", stdin=lines([{"text": "a"}]), status=65).stderr
+    assert (
+        b"not JSON"
+        in here("train", *options, "-o", tmp_path / "run", stdin=CORPUS + b"oops\n", status=65).stderr
+    )
+    assert (
+        b"less than one block"
+        in here("train", *options, "-o", tmp_path / "run", stdin=lines([{"text": "a"}]), status=65).stderr
+    )
     assert {entry.name for entry in tmp_path.iterdir()} == {"small.toml"}
 
 
 def test_an_existing_run_is_refused_without_force(options, tmp_path, here):
     here("train", *options, "-o", tmp_path / "run", stdin=CORPUS)
-    assert b"exists; -f replaces it" in here("train", *options, "-o", tmp_path / "run", stdin=CORPUS, status=73).stderr
+    assert (
+        b"exists; -f replaces it"
+        in here("train", *options, "-o", tmp_path / "run", stdin=CORPUS, status=73).stderr
+    )
     here("train", *options, "-f", "-o", tmp_path / "run", stdin=CORPUS)
 
 
@@ -79,7 +120,10 @@ def test_an_existing_run_is_refused_without_force(options, tmp_path, here):
         (["--preset", "tiny"], b"a run needs a tokenizer"),
         (["--preset", "tiny", "--train-tokenizer", "300"], b"a run needs one budget"),
         (["--preset", "huge", "--train-tokenizer", "300", "--steps", "1"], b"--preset huge is unknown"),
-        (["--preset", "tiny", "--train-tokenizer", "300", "--steps", "1", "--tokens", "5"], b"a run needs one budget"),
+        (
+            ["--preset", "tiny", "--train-tokenizer", "300", "--steps", "1", "--tokens", "5"],
+            b"a run needs one budget",
+        ),
     ],
 )
 def test_options_that_make_no_run_are_usage_errors(wrong, words, tmp_path, here):
@@ -99,4 +143,7 @@ def test_damaged_streams_are_refused(options, tmp_path, here):
 
 
 def test_a_single_process_has_nothing_to_divide_a_model_among(options, tmp_path, here):
-    assert b"--fsdp divides a model among the processes" in here("train", *options, "--fsdp", "-o", tmp_path / "run", stdin=CORPUS).stderr
+    assert (
+        b"--fsdp divides a model among the processes"
+        in here("train", *options, "--fsdp", "-o", tmp_path / "run", stdin=CORPUS).stderr
+    )

@@ -13,15 +13,27 @@ from transformers import AutoModelForCausalLM
 
 from prune_cli.commands import train as command_of_train
 from prune_cli.errors import ConfigurationError, DataError, UsageError
-from prune_cli.io import files, tokens
 from prune_cli.models import pretrained, safety
-from prune_cli.stages import train as stage
-from prune_cli.training import learning, preparing
-from prune_cli.training.preparing import Corpus
-from prune_cli.training.recipes import Plan, Settings, choose, learning_rate
+from prune_cli.storage import local
+from prune_cli.training import loop as stage
+from prune_cli.training import setup, token_file
+from prune_cli.training import step as learning
+from prune_cli.training.recipe import Plan, Settings, choose, learning_rate
+from prune_cli.training.setup import Corpus
 
 from .conftest import lines, on_a_terminal, records, scored
-from .test_train_stage import Killed, batches, documents, furnished, killed_at, losses, metrics, plain_training, settings, weights
+from .test_train_stage import (
+    Killed,
+    batches,
+    documents,
+    furnished,
+    killed_at,
+    losses,
+    metrics,
+    plain_training,
+    settings,
+    weights,
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +44,10 @@ def home(tmp_path_factory):
 def packed(home, folder, corpus, context=32):
     tokenizer = pretrained.load_tokenizer(home / "tokenizer")
     folder.mkdir()
-    manifest = tokens.pack(corpus, lambda texts: pretrained.encode(tokenizer, texts), folder, vocabulary=300, separator=0)
-    return tokens.Blocks(folder, manifest, context, seed=0)
+    manifest = token_file.pack(
+        corpus, lambda texts: pretrained.encode(tokenizer, texts), folder, vocabulary=300, separator=0
+    )
+    return token_file.Blocks(folder, manifest, context, seed=0)
 
 
 def steps(run):
@@ -44,7 +58,9 @@ def steps(run):
 
 
 def test_the_losses_of_tiny_are_those_of_a_plain_loop(home, tmp_path):
-    tiny = Settings(preset="tiny", tokenizer=home / "tokenizer", batch_tokens=512, steps=42, warmup=40, dtype="float32")
+    tiny = Settings(
+        preset="tiny", tokenizer=home / "tokenizer", batch_tokens=512, steps=42, warmup=40, dtype="float32"
+    )
     with pytest.raises(Killed):
         stage.train(documents(), replace(tiny, save_at="1"), tmp_path / "run", report=killed_at(20))
     tokenizer = pretrained.load_tokenizer(home / "tokenizer")
@@ -62,7 +78,10 @@ def test_steps_are_those_of_torch_with_decay_on_matrices_alone(home):
     matrices = [each for each in theirs.parameters() if each.ndim > 1]
     vectors = [each for each in theirs.parameters() if each.ndim == 1]
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
-    plain, optimizer = torch.optim.AdamW(groups, lr=1e-2, betas=(0.9, 0.95), eps=1e-8, foreach=False), learning.adamw(ours)
+    plain, optimizer = (
+        torch.optim.AdamW(groups, lr=1e-2, betas=(0.9, 0.95), eps=1e-8, foreach=False),
+        learning.adamw(ours),
+    )
     for group in optimizer.param_groups:
         group["lr"] = 1e-2
     for _ in range(4):
@@ -95,10 +114,14 @@ def test_a_run_begins_with_a_checkpoint(home, tmp_path):
     with torch.no_grad():
         theirs = AutoModelForCausalLM.from_pretrained(home / "run")(input_ids=first, labels=first).loss.item()
     assert losses(tmp_path / "run")[0] == pytest.approx(theirs, abs=1e-5)
-    assert json.loads((tmp_path / "run" / "train.json").read_text())["run"]["init_from"] == safety.directory_hash(home / "run")
-    assert (tmp_path / "run" / "tokenizer.json").read_bytes() == (home / "run" / "tokenizer.json").read_bytes()
+    assert json.loads((tmp_path / "run" / "train.json").read_text())["run"][
+        "init_from"
+    ] == safety.directory_hash(home / "run")
+    assert (tmp_path / "run" / "tokenizer.json").read_bytes() == (
+        home / "run" / "tokenizer.json"
+    ).read_bytes()
     seen = set(np.load(tmp_path / "run" / "documents.npy").tolist())
-    assert seen == {tokens.content_hash(document) for document in (*documents(), *documents(seed=2))}
+    assert seen == {token_file.content_hash(document) for document in (*documents(), *documents(seed=2))}
 
 
 def test_a_run_from_a_checkpoint_is_resumed_and_held_to_it(home, tmp_path):
@@ -124,7 +147,12 @@ def test_a_run_from_a_checkpoint_is_resumed_and_held_to_it(home, tmp_path):
         (lambda run: (run / "model.safetensors").write_bytes(b"short"), "weights are cut off or damaged"),
         (lambda run: (run / "model.safetensors").rename(run / "pytorch_model.bin"), "weights are a pickle"),
         (lambda run: (run / "tokenizer.json").unlink(), "there is no tokenizer"),
-        (lambda run: (run / "config.json").write_text((run / "config.json").read_text().replace(": 2", ": 3")), "cannot be loaded|lack"),
+        (
+            lambda run: (run / "config.json").write_text(
+                (run / "config.json").read_text().replace(": 2", ": 3")
+            ),
+            "cannot be loaded|lack",
+        ),
     ],
 )
 def test_a_checkpoint_that_cannot_be_gone_on_from_is_refused(home, tmp_path, spoil, words):
@@ -150,7 +178,9 @@ def test_the_held_out_loss_is_that_of_plain_transformers(home, tmp_path):
     kept = documents(seed=5)
     summary = stage.train(documents(), settings(home, eval_every=8), tmp_path / "run", held_out=Corpus(kept))
     assert losses(tmp_path / "run") == losses(home / "run")
-    found = {line["step"]: line["held_out_loss"] for line in metrics(tmp_path / "run") if "held_out_loss" in line}
+    found = {
+        line["step"]: line["held_out_loss"] for line in metrics(tmp_path / "run") if "held_out_loss" in line
+    }
     assert list(found) == [8, 16, 20]
     assert found[8] > found[16] > found[20] == summary.held_out_loss
     blocks = packed(home, tmp_path / "tokens", kept)
@@ -167,7 +197,12 @@ def test_without_an_interval_there_is_a_held_out_loss_at_the_end(home, tmp_path)
 
 
 def test_held_out_documents_that_are_trained_on_are_told(home, tmp_path, caplog):
-    stage.train(documents(), settings(home, steps=1), tmp_path / "run", held_out=Corpus([*documents(20, seed=5), *documents()[:3]]))
+    stage.train(
+        documents(),
+        settings(home, steps=1),
+        tmp_path / "run",
+        held_out=Corpus([*documents(20, seed=5), *documents()[:3]]),
+    )
     assert "3 of 23 held-out documents are trained on" in caplog.text
 
 
@@ -177,9 +212,21 @@ def test_held_out_data_that_change_nothing_or_all_are_refused(home, tmp_path):
     with pytest.raises(DataError, match="less than one block of 32"):
         stage.train(documents(), settings(home), tmp_path / "run", held_out=Corpus(["a"]))
     with pytest.raises(Killed):
-        stage.train(documents(), settings(home, save_every=3), tmp_path / "run", held_out=Corpus(documents(seed=5)), report=killed_at(4))
+        stage.train(
+            documents(),
+            settings(home, save_every=3),
+            tmp_path / "run",
+            held_out=Corpus(documents(seed=5)),
+            report=killed_at(4),
+        )
     with pytest.raises(ConfigurationError, match="was begun with held_out"):
-        stage.train(documents(), settings(home, save_every=3), tmp_path / "run", held_out=Corpus(documents(seed=6)), resume=True)
+        stage.train(
+            documents(),
+            settings(home, save_every=3),
+            tmp_path / "run",
+            held_out=Corpus(documents(seed=6)),
+            resume=True,
+        )
 
 
 # Checkpoints that stay
@@ -188,7 +235,9 @@ def test_held_out_data_that_change_nothing_or_all_are_refused(home, tmp_path):
 def test_the_last_of_the_regular_checkpoints_stay_and_all_that_were_asked_for(home, tmp_path):
     there = []
     note = lambda step, values: there.append(steps(tmp_path / "run.partial"))  # noqa: E731
-    stage.train(documents(), settings(home, save_every=3, save_at="4,30%", keep=1), tmp_path / "run", report=note)
+    stage.train(
+        documents(), settings(home, save_every=3, save_at="4,30%", keep=1), tmp_path / "run", report=note
+    )
     assert steps(tmp_path / "run") == [4, 6, 18]
     assert there[-1] == [4, 6, 15, 18]  # two to resume from
     stage.train(documents(), settings(home, save_every=3, keep=0), tmp_path / "run", replace=True)
@@ -216,7 +265,8 @@ def test_a_loss_that_is_not_finite_names_the_documents_of_the_batch(home, tmp_pa
     caplog.set_level("INFO", "prune_cli")
     corpus = ["", *documents()]
     with pytest.raises(
-        ConfigurationError, match=r"step 2 has a loss of \w+ .*; its batch is of the documents \d+, .* of the stream; lower"
+        ConfigurationError,
+        match=r"step 2 has a loss of \w+ .*; its batch is of the documents \d+, .* of the stream; lower",
     ) as told:
         stage.train(corpus, settings(home, lr=1e38, warmup=0), tmp_path / "run")
     [listed] = re.findall(r"documents of step 2: ([\d, ]+)", caplog.text)
@@ -238,7 +288,7 @@ def test_a_token_file_of_another_tokenizer_or_source_is_not_used(home, tmp_path)
     other = pretrained.train_tokenizer(documents(seed=3), 280)
 
     def made(tokenizer, source, corpus):
-        return preparing.token_file(Corpus(corpus, source), tokenizer, tmp_path, lambda step, values: None)
+        return setup.token_file(Corpus(corpus, source), tokenizer, tmp_path, lambda step, values: None)
 
     manifest = made(first, "here", documents())
     assert made(first, "here", iter(())) == manifest
@@ -250,17 +300,19 @@ def test_a_token_file_of_another_tokenizer_or_source_is_not_used(home, tmp_path)
 def test_a_file_that_was_touched_is_not_known_again(tmp_path):
     path = tmp_path / "corpus.jsonl"
     path.write_bytes(lines(scored(3)))
-    known, time = command_of_train._known_by(files.operands([str(path)]), "text"), path.stat().st_mtime_ns
-    assert command_of_train._known_by(files.operands([str(path)]), "text") == known
+    known, time = command_of_train._known_by(local.operands([str(path)]), "text"), path.stat().st_mtime_ns
+    assert command_of_train._known_by(local.operands([str(path)]), "text") == known
     path.write_bytes(path.read_bytes().replace(b"lorem", b"LOREM"))
     os.utime(path, ns=(time, time))
-    assert command_of_train._known_by(files.operands([str(path)]), "text") != known
-    assert command_of_train._known_by([files.Input("/dev/null")], "text") is None
+    assert command_of_train._known_by(local.operands([str(path)]), "text") != known
+    assert command_of_train._known_by([local.Input("/dev/null")], "text") is None
 
 
 def test_the_padded_vocabulary_of_a_preset_is_kept(home):
     recipe = choose(Settings(preset="124m", tokenizer=home / "tokenizer", steps=1))
-    config = preparing.configuration(Settings(preset="124m"), recipe, pretrained.load_tokenizer(home / "tokenizer"))
+    config = setup.configuration(
+        Settings(preset="124m"), recipe, pretrained.load_tokenizer(home / "tokenizer")
+    )
     assert (config.vocab_size, config.n_layer, config.n_embd, config.n_positions) == (51_200, 12, 768, 2048)
 
 
@@ -273,10 +325,16 @@ def test_score_tells_of_documents_that_the_model_has_seen(home, tmp_path, here):
         "their scores are lower than those of documents it has not seen\n"
     )
     assert json.loads((tmp_path / "summary.json").read_text())["seen"] == 4
-    assert here("score", "--model", home / "run", stdin=lines([{"text": text} for text in strangers])).stderr == b""
+    assert (
+        here("score", "--model", home / "run", stdin=lines([{"text": text} for text in strangers])).stderr
+        == b""
+    )
     shutil.copytree(home / "run", tmp_path / "run")
     (tmp_path / "run" / "documents.npy").write_bytes(b"oops")
-    assert b"documents.npy: is damaged" in here("score", "--model", tmp_path / "run", stdin=corpus, status=78).stderr
+    assert (
+        b"documents.npy: is damaged"
+        in here("score", "--model", tmp_path / "run", stdin=corpus, status=78).stderr
+    )
 
 
 def test_score_knows_blocks_that_were_trained_on(home, tmp_path, here):
@@ -284,13 +342,25 @@ def test_score_knows_blocks_that_were_trained_on(home, tmp_path, here):
     packed = here("pack", "--tokenizer", home / "tokenizer", "--context", 32, stdin=texts).stdout
     (tmp_path / "packed.zst").write_bytes(packed)
     (tmp_path / "held-out.jsonl").write_bytes(lines([{"text": text} for text in documents(seed=5)]))
-    options = ["--config", home / "shape.toml", "--tokenizer", home / "tokenizer", "--steps", 2, "--eval-data", tmp_path / "held-out.jsonl"]
+    options = [
+        "--config",
+        home / "shape.toml",
+        "--tokenizer",
+        home / "tokenizer",
+        "--steps",
+        2,
+        "--eval-data",
+        tmp_path / "held-out.jsonl",
+    ]
     here("train", *options, "-o", tmp_path / "run", tmp_path / "packed.zst")
     assert "held_out_loss" in metrics(tmp_path / "run")[-1]
     count = len(records(packed))
     said = here("score", "--model", tmp_path / "run", tmp_path / "packed.zst").stderr
     assert f"{count} of {count} documents were in the training data".encode() in said
-    assert b"--eval-data is read from a file" in here("train", *options[:-1], "-", "-o", tmp_path / "no", status=2).stderr
+    assert (
+        b"--eval-data is read from a file"
+        in here("train", *options[:-1], "-", "-o", tmp_path / "no", status=2).stderr
+    )
 
 
 def test_on_a_terminal_the_run_is_seen_and_one_line_closes_it(home, tmp_path):
@@ -306,7 +376,16 @@ def test_on_a_terminal_the_run_is_seen_and_one_line_closes_it(home, tmp_path):
         "--eval-data",
         tmp_path / "held-out.jsonl",
     ]
-    said = on_a_terminal("stderr", "train", "--progress", *options, "-o", tmp_path / "run", tmp_path / "corpus.jsonl", COLUMNS="160")
+    said = on_a_terminal(
+        "stderr",
+        "train",
+        "--progress",
+        *options,
+        "-o",
+        tmp_path / "run",
+        tmp_path / "corpus.jsonl",
+        COLUMNS="160",
+    )
     assert re.search(r"loss \d\.\d+ +held-out \d\.\d+ +lr \S+ +[\d,]+ tokens/s \(\d+% of the limit\)", said)
     closing = r"trained 20 steps on 5,120 tokens \(\d\.\d\d passes over [\d,]+, [\d,]+ repeated\); loss \d\.\d+, held-out \d\.\d+: "
     assert re.search(closing, said)

@@ -16,12 +16,13 @@ import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 from prune_cli.errors import CannotCreateError, ConfigurationError, DataError, TryAgainError, UsageError
-from prune_cli.io import tokens
-from prune_cli.models import kernels, pretrained
-from prune_cli.models.layers import has_packed_products
-from prune_cli.stages import train as stage
-from prune_cli.training import fast_training, learning
-from prune_cli.training.recipes import Plan, Settings, choose, learning_rate, plan
+from prune_cli.models import cpu_kernels as kernels
+from prune_cli.models import fast_training, pretrained
+from prune_cli.models.fast_inference import has_packed_products
+from prune_cli.training import loop as stage
+from prune_cli.training import step as learning
+from prune_cli.training import token_file
+from prune_cli.training.recipe import Plan, Settings, choose, learning_rate, plan
 
 from .conftest import ROOT, SHARED, shared
 
@@ -57,7 +58,15 @@ def furnished(home):
 
 
 def settings(home, **more):
-    return Settings(**{"config": home / "shape.toml", "tokenizer": home / "tokenizer", "steps": 20, "dtype": "float32", **more})
+    return Settings(
+        **{
+            "config": home / "shape.toml",
+            "tokenizer": home / "tokenizer",
+            "steps": 20,
+            "dtype": "float32",
+            **more,
+        }
+    )
 
 
 def metrics(run):
@@ -74,8 +83,10 @@ def weights(run):
 
 def batches(home, tmp_path, steps, size):
     tokenizer = pretrained.load_tokenizer(home / "tokenizer")
-    manifest = tokens.pack(documents(), lambda texts: pretrained.encode(tokenizer, texts), tmp_path, vocabulary=300, separator=0)
-    blocks = tokens.Blocks(tmp_path, manifest, 32, seed=0)
+    manifest = token_file.pack(
+        documents(), lambda texts: pretrained.encode(tokenizer, texts), tmp_path, vocabulary=300, separator=0
+    )
+    blocks = token_file.Blocks(tmp_path, manifest, 32, seed=0)
     return [torch.from_numpy(blocks.batch(step, size)) for step in range(steps)]
 
 
@@ -98,9 +109,14 @@ def plain_logits(weights, ids, heads=2, layers=2):
             part.view(count, length, heads, -1).transpose(1, 2)
             for part in linear(norm(x, f"{name}.ln_1"), f"{name}.attn.c_attn").chunk(3, -1)
         )
-        scores = (q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])).masked_fill(torch.ones(length, length).triu(1).bool(), -math.inf)
+        scores = (q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])).masked_fill(
+            torch.ones(length, length).triu(1).bool(), -math.inf
+        )
         x = x + linear((scores.softmax(-1) @ v).transpose(1, 2).flatten(2), f"{name}.attn.c_proj")
-        x = x + linear(F.gelu(linear(norm(x, f"{name}.ln_2"), f"{name}.mlp.c_fc"), approximate="tanh"), f"{name}.mlp.c_proj")
+        x = x + linear(
+            F.gelu(linear(norm(x, f"{name}.ln_2"), f"{name}.mlp.c_fc"), approximate="tanh"),
+            f"{name}.mlp.c_proj",
+        )
     return norm(x, "transformer.ln_f") @ weights["transformer.wte.weight"].T
 
 
@@ -110,7 +126,11 @@ def plain_training(weights, data, steps, peak, warmup=1, **shape):
     first, second = ({name: torch.zeros_like(value) for name, value in weights.items()} for _ in range(2))
     for step, ids in enumerate(data):
         done = (step - warmup) / (steps - 1 - warmup)
-        rate = peak * (step + 1) / warmup if step < warmup else peak * (0.1 + 0.9 * (1 + math.cos(math.pi * done)) / 2)
+        rate = (
+            peak * (step + 1) / warmup
+            if step < warmup
+            else peak * (0.1 + 0.9 * (1 + math.cos(math.pi * done)) / 2)
+        )
         logits = plain_logits(weights, ids, **shape)
         loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
         gradients = dict(zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True))
@@ -127,17 +147,27 @@ def plain_training(weights, data, steps, peak, warmup=1, **shape):
 
 
 def test_the_losses_are_those_of_a_plain_loop(home, tmp_path):
-    config = pretrained.gpt2(pretrained.load_tokenizer(home / "tokenizer"), layers=2, width=32, heads=2, context=32, entries=300)
+    config = pretrained.gpt2(
+        pretrained.load_tokenizer(home / "tokenizer"), layers=2, width=32, heads=2, context=32, entries=300
+    )
     start = {name: value.detach() for name, value in pretrained.new_model(config, seed=0).named_parameters()}
     expected = list(plain_training(start, batches(home, tmp_path, 20, 8), 20, 1e-2))
     assert losses(home / "run") == pytest.approx([loss for loss, _ in expected], abs=1e-5)
-    assert [line["norm"] for line in metrics(home / "run")] == pytest.approx([norm for _, norm in expected], abs=1e-4)
+    assert [line["norm"] for line in metrics(home / "run")] == pytest.approx(
+        [norm for _, norm in expected], abs=1e-4
+    )
 
 
 def test_weights_start_as_gpt2_says(home):
     tokenizer = pretrained.load_tokenizer(home / "tokenizer")
-    model = pretrained.new_model(pretrained.gpt2(tokenizer, layers=8, width=64, heads=2, context=32, entries=300), seed=0)
-    deviations = {name: parameter.std().item() for name, parameter in model.named_parameters() if name.endswith("weight")}
+    model = pretrained.new_model(
+        pretrained.gpt2(tokenizer, layers=8, width=64, heads=2, context=32, entries=300), seed=0
+    )
+    deviations = {
+        name: parameter.std().item()
+        for name, parameter in model.named_parameters()
+        if name.endswith("weight")
+    }
     for name, deviation in deviations.items():
         wanted = 0 if "ln_" in name else 0.02 / math.sqrt(16) if "c_proj" in name else 0.02
         assert deviation == pytest.approx(wanted, rel=0.06), name
@@ -145,7 +175,10 @@ def test_weights_start_as_gpt2_says(home):
 
 
 def test_plain_transformers_loads_the_run_and_finds_the_same_loss(home, tmp_path):
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(home / "run"), AutoTokenizer.from_pretrained(home / "run")
+    model, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(home / "run"),
+        AutoTokenizer.from_pretrained(home / "run"),
+    )
     ids = batches(home, tmp_path, 1, 8)[0]
     with torch.no_grad():
         theirs = model(input_ids=ids, labels=ids).loss.item()
@@ -158,11 +191,17 @@ def test_plain_transformers_loads_the_run_and_finds_the_same_loss(home, tmp_path
 
 def test_the_run_is_a_hugging_face_folder_and_nothing_of_the_work_is_left(home):
     names = {path.name for path in (home / "run").iterdir()}
-    theirs = {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    theirs = {
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
     assert names == theirs | {"train.json", "metrics.jsonl", "documents.npy"}
     assert {path.name for path in home.iterdir()} == {"shape.toml", "tokenizer", "run"}
     seen = np.load(home / "run" / "documents.npy")
-    assert set(map(int, seen)) == {tokens.content_hash(document) for document in documents()}
+    assert set(map(int, seen)) == {token_file.content_hash(document) for document in documents()}
 
 
 def test_bfloat16_goes_the_same_way(home, tmp_path):
@@ -174,10 +213,16 @@ def test_attention_is_that_of_torch():
     packed = torch.randn(2, 600, 3 * 32, dtype=torch.float64, requires_grad=True)
     ours = kernels.causal_attention(packed, 2, 0.3)
     query, key, value = packed.unflatten(2, (3, 2, 16)).permute(2, 0, 3, 1, 4)
-    theirs = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=0.3).transpose(1, 2).flatten(2)
+    theirs = (
+        F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=0.3)
+        .transpose(1, 2)
+        .flatten(2)
+    )
     slope = torch.randn_like(ours)
     torch.testing.assert_close(ours, theirs)
-    torch.testing.assert_close(torch.autograd.grad(ours, packed, slope), torch.autograd.grad(theirs, packed, slope))
+    torch.testing.assert_close(
+        torch.autograd.grad(ours, packed, slope), torch.autograd.grad(theirs, packed, slope)
+    )
 
 
 def test_long_attention_is_made_anew_with_the_same_gradients(monkeypatch):
@@ -192,13 +237,17 @@ def test_long_attention_is_made_anew_with_the_same_gradients(monkeypatch):
 @pytest.mark.parametrize("widths", [(24, 40), (40, 24), (24, 24)])
 def test_products_are_those_of_torch_in_bfloat16(widths, monkeypatch):
     monkeypatch.setattr(kernels, "WIDE", 32)
-    inputs, weight, bias = (torch.randn(shape, requires_grad=True) for shape in ((3, 200, widths[0]), widths, widths[1:]))
+    inputs, weight, bias = (
+        torch.randn(shape, requires_grad=True) for shape in ((3, 200, widths[0]), widths, widths[1:])
+    )
     slope = torch.randn(3, 200, widths[1]).bfloat16()
     ours = kernels.product(inputs, weight, bias)
     with torch.autocast("cpu", torch.bfloat16):
         theirs = F.linear(inputs, weight.T, bias)
     torch.testing.assert_close(ours, theirs, rtol=1e-2, atol=0.05)
-    exactly = torch.autograd.grad(inputs.double() @ weight.double() + bias.double(), (inputs, weight, bias), slope.double())
+    exactly = torch.autograd.grad(
+        inputs.double() @ weight.double() + bias.double(), (inputs, weight, bias), slope.double()
+    )
     for found, exact in zip(torch.autograd.grad(ours, (inputs, weight, bias), slope), exactly, strict=True):
         assert found.dtype == torch.float32
         torch.testing.assert_close(found, exact, rtol=1e-2, atol=0.3)
@@ -211,7 +260,9 @@ def test_a_compiled_model_is_the_same_model(home, tmp_path):
         model = pretrained.load_model(home / "run")
         if compiled:
             fast_training.compile_layers(model, backend="aot_eager")
-        loss = learning._gradients(learning.Learner(model, learning.adamw(model), torch.float32, 3), ids, len(ids))
+        loss = learning._gradients(
+            learning.Learner(model, learning.adamw(model), torch.float32, 3), ids, len(ids)
+        )
         found.append([torch.tensor(loss), *(parameter.grad for parameter in model.parameters())])
         assert list(model.state_dict()) == list(pretrained.load_model(home / "run").state_dict())
     torch.testing.assert_close(*found)
@@ -220,9 +271,14 @@ def test_a_compiled_model_is_the_same_model(home, tmp_path):
 def test_the_loss_is_that_of_torch():
     hidden, weight = torch.randn(2500, 8, requires_grad=True), torch.randn(70, 8, requires_grad=True)
     targets = torch.randint(70, (2500,))
-    ours, theirs = kernels.head_loss(hidden, weight, targets, 1 / 2500), F.cross_entropy(hidden @ weight.T, targets)
+    ours, theirs = (
+        kernels.head_loss(hidden, weight, targets, 1 / 2500),
+        F.cross_entropy(hidden @ weight.T, targets),
+    )
     torch.testing.assert_close(ours, theirs)
-    torch.testing.assert_close(torch.autograd.grad(3 * ours, (hidden, weight)), torch.autograd.grad(3 * theirs, (hidden, weight)))
+    torch.testing.assert_close(
+        torch.autograd.grad(3 * ours, (hidden, weight)), torch.autograd.grad(3 * theirs, (hidden, weight))
+    )
 
 
 def test_rows_at_a_time_do_not_change_the_gradients(home, tmp_path):
@@ -230,7 +286,9 @@ def test_rows_at_a_time_do_not_change_the_gradients(home, tmp_path):
     found = []
     for rows in (8, 3, 1):
         model = pretrained.load_model(home / "run")
-        loss = learning._gradients(learning.Learner(model, learning.adamw(model), torch.float32, rows), ids, len(ids))
+        loss = learning._gradients(
+            learning.Learner(model, learning.adamw(model), torch.float32, rows), ids, len(ids)
+        )
         found.append([torch.tensor(loss), *(parameter.grad for parameter in model.parameters())])
     for other in found[1:]:
         torch.testing.assert_close(found[0], other)
@@ -265,7 +323,9 @@ def killed_at(step):
 
 def interrupted(home, run, step, **more):
     with pytest.raises(Killed):
-        stage.train(documents(), settings(home, save_every=3, **more), run, resume=True, report=killed_at(step))
+        stage.train(
+            documents(), settings(home, save_every=3, **more), run, resume=True, report=killed_at(step)
+        )
 
 
 def test_a_resumed_run_ends_with_the_same_bits(home, tmp_path):
@@ -276,7 +336,14 @@ def test_a_resumed_run_ends_with_the_same_bits(home, tmp_path):
     assert losses(tmp_path / "run") == losses(home / "run")
     assert weights(tmp_path / "run") == weights(home / "run")
     assert {path.name for path in (tmp_path / "run" / "step-18").iterdir()} == {
-        *("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "documents.npy")
+        *(
+            "config.json",
+            "generation_config.json",
+            "model.safetensors",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "documents.npy",
+        )
     }
 
 
@@ -286,7 +353,11 @@ def test_a_run_that_is_killed_goes_on(home, tmp_path):
         "kill = lambda step, values: step == 8 and os.kill(os.getpid(), signal.SIGKILL)\n"
         "stage.train(documents(), settings(Path(sys.argv[1]), save_at='3,30%'), Path(sys.argv[2]), source='a', report=kill)"
     )
-    done = subprocess.run([sys.executable, "-c", script, home, tmp_path / "run"], cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        [sys.executable, "-c", script, home, tmp_path / "run"],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == -9
     assert not (tmp_path / "run").exists()
     unread = (pytest.fail("the documents were read again") for _ in range(1))
@@ -310,7 +381,9 @@ def test_another_run_is_not_resumed(home, tmp_path, other, corpus, named):
         stage.train(corpus, settings(home, **{"save_every": 3, **other}), tmp_path / "run", resume=True)
 
 
-@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:-1] + b"?")])
+@pytest.mark.parametrize(
+    "damage", [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:-1] + b"?")]
+)
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(home, tmp_path, caplog, damage):
     interrupted(home, tmp_path / "run", 8)
     damage(tmp_path / "run.partial" / "step-6" / "model.safetensors")
@@ -364,7 +437,13 @@ def test_only_a_run_is_replaced(home, tmp_path):
     with pytest.raises(CannotCreateError, match="is not a directory with train"):
         stage.train(documents(), settings(home), tmp_path / "precious", replace=True)
     with pytest.raises(TryAgainError, match="another run"):
-        stage.train(documents(), settings(home), tmp_path / "run", replace=True, report=lambda step, values: again(home, tmp_path))
+        stage.train(
+            documents(),
+            settings(home),
+            tmp_path / "run",
+            replace=True,
+            report=lambda step, values: again(home, tmp_path),
+        )
     stage.train(documents(), settings(home, steps=1), tmp_path / "run", replace=True)
     assert len(losses(tmp_path / "run")) == 1
 
@@ -391,7 +470,9 @@ def test_many_passes_are_warned_of(home, tmp_path, caplog):
 
 
 def test_a_model_of_another_architecture(home, tmp_path):
-    config = LlamaConfig(vocab_size=300, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2)
+    config = LlamaConfig(
+        vocab_size=300, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2
+    )
     values = {**config.to_dict(), "max_position_embeddings": 32, "attention_dropout": 0.5}
     (tmp_path / "config.json").write_text(json.dumps(values))
     theirs = settings(home, config=tmp_path / "config.json", batch_tokens=256, lr=1e-2)
@@ -401,18 +482,33 @@ def test_a_model_of_another_architecture(home, tmp_path):
 
 
 def test_a_head_that_does_more_than_a_product_is_refused(home, tmp_path):
-    values = {"model_type": "granite", "vocab_size": 300, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
-    values |= {"num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 32, "logits_scaling": 8.0}
+    values = {
+        "model_type": "granite",
+        "vocab_size": 300,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+    }
+    values |= {
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 32,
+        "logits_scaling": 8.0,
+    }
     (tmp_path / "config.json").write_text(json.dumps(values))
     with pytest.raises(ConfigurationError, match="GraniteForCausalLM does more in its head"):
-        stage.train(documents(), settings(home, config=tmp_path / "config.json", batch_tokens=256), tmp_path / "run")
+        stage.train(
+            documents(), settings(home, config=tmp_path / "config.json", batch_tokens=256), tmp_path / "run"
+        )
 
 
 @shared
 def test_the_bare_gpt2_tokenizer_is_read():
     tokenizer = pretrained.load_tokenizer(SHARED / "data" / "gpt2-tokenizer")
     assert pretrained.encode(tokenizer, ["Hello world<|endoftext|>"])[0].tolist()[:2] == [15496, 995]
-    assert tokenizer.eos_token_id == 50256 not in pretrained.encode(tokenizer, ["Hello world<|endoftext|>"])[0]
+    assert (
+        tokenizer.eos_token_id == 50256 not in pretrained.encode(tokenizer, ["Hello world<|endoftext|>"])[0]
+    )
 
 
 # The recipe
@@ -422,7 +518,10 @@ MODEL = {"tokenizer": "t", "preset": "124m"}
 
 def test_a_value_comes_from_the_user_the_paper_the_preset_or_the_default():
     recipe = choose(Settings(**MODEL, protocol="paper", batch_tokens=4096))
-    found = {name: (recipe[name].value, recipe[name].origin) for name in ("batch_tokens", "lr", "steps", "context", "schedule")}
+    found = {
+        name: (recipe[name].value, recipe[name].origin)
+        for name in ("batch_tokens", "lr", "steps", "context", "schedule")
+    }
     assert found == {
         "batch_tokens": (4096, "given"),
         "lr": (1.5e-4, "paper"),
@@ -469,8 +568,17 @@ def test_configuration_files_that_make_no_model(tmp_path, text, message):
 
 
 def test_budgets_and_saves_are_counted_in_steps():
-    made = plan(choose(Settings(**MODEL, epochs=4.4, save_at="250, 0.55ep,14%,100%", save_every=900)), 2048, 256 * 1000)
-    assert (made.batch, made.steps, made.warmup, made.saves) == (256, 4400, 220, {250, 550, 616, 900, 1800, 2700, 3600, 4400})
+    made = plan(
+        choose(Settings(**MODEL, epochs=4.4, save_at="250, 0.55ep,14%,100%", save_every=900)),
+        2048,
+        256 * 1000,
+    )
+    assert (made.batch, made.steps, made.warmup, made.saves) == (
+        256,
+        4400,
+        220,
+        {250, 550, 616, 900, 1800, 2700, 3600, 4400},
+    )
     assert plan(choose(Settings(**MODEL, tokens=(1 << 20) + 1)), 2048, 9).steps == 3
     with pytest.raises(UsageError, match="2ep is step 2000, past the end at 100"):
         plan(choose(Settings(**MODEL, steps=100, save_at="2ep")), 2048, 256 * 1000)

@@ -13,16 +13,16 @@ import typer
 
 from .. import terminal
 from ..errors import CheckFailed, DataError, UsageError
-from . import tables
+from . import eval_tables
 from .glue import Tuning
 from .options import RESULT, Force, Model, OutputFile, Reading, TextField, expanded, option, processors
 
 if TYPE_CHECKING:
-    from ..io.files import Input, Output
-    from ..io.journal import Journal
-    from ..io.records import Source
-    from ..io.results import Heldout, Run, Task
-    from ..models.model import LanguageModel
+    from ..models.language_model import LanguageModel
+    from ..records.reader import Source
+    from ..stages.eval.journal import Journal
+    from ..stages.eval.results import Heldout, Run, Task
+    from ..storage.local import Input, Output
 
 COST = (
     "Each model reads each test set once; numbers of each document stay in memory (some 160 bytes), the texts do not. Results come when "
@@ -42,7 +42,10 @@ EXAMPLES = (
         "Fail in a script where a model became worse by half a per cent:",
         "prune-cli eval run/ --against base/ --data test.jsonl.zst --fail-if-worse 0.5 -o results.jsonl",
     ),
-    ("Fine-tune on three tasks of GLUE:", "prune-cli eval run/ --glue glue/ --tasks sst2,mrpc,rte -o glue.jsonl --resume"),
+    (
+        "Fine-tune on three tasks of GLUE:",
+        "prune-cli eval run/ --glue glue/ --tasks sst2,mrpc,rte -o glue.jsonl --resume",
+    ),
 )
 
 Result = dict[str, Any]
@@ -54,7 +57,12 @@ class Comparing:
 
     GROUP: ClassVar[str] = "Comparison"
     against: Annotated[
-        list[str] | None, option("--against", metavar="MODEL", help="A baseline, or its results. Repeat for more seeds of its recipe.")
+        list[str] | None,
+        option(
+            "--against",
+            metavar="MODEL",
+            help="A baseline, or its results. Repeat for more seeds of its recipe.",
+        ),
     ] = None
     paired_seeds: Annotated[
         bool,
@@ -75,14 +83,23 @@ class Comparing:
 
     def check(self) -> None:
         """Raise UsageError for options that compare nothing."""
-        for name, asked in (("--fail-if-worse", self.fail_if_worse is not None), ("--paired-seeds", self.paired_seeds)):
+        for name, asked in (
+            ("--fail-if-worse", self.fail_if_worse is not None),
+            ("--paired-seeds", self.paired_seeds),
+        ):
             if asked and not self.against:
-                raise UsageError(f"{name} says how models compare, and there is nothing to compare with", remedy="add --against MODEL")
+                raise UsageError(
+                    f"{name} says how models compare, and there is nothing to compare with",
+                    remedy="add --against MODEL",
+                )
 
     def are_arms(self, ours: int, theirs: int) -> bool:
         """Whether the models on either side, so many, are seeds of one recipe each. Raises UsageError for pairs that are none."""
         if self.paired_seeds and not 1 < ours == theirs:
-            raise UsageError(f"{ours} models and {theirs} baselines are not pairs", remedy="name as many, and two or more of each")
+            raise UsageError(
+                f"{ours} models and {theirs} baselines are not pairs",
+                remedy="name as many, and two or more of each",
+            )
         return min(ours, theirs) > 1
 
     def hold(self, results: Sequence[Result]) -> None:
@@ -93,11 +110,15 @@ class Comparing:
         if not comparisons:
             raise CheckFailed("nothing was compared", remedy="name a MODEL that is no baseline")
         for one in comparisons:
-            about = f"{tables.several(one['model'])} against {tables.several(one['against'])} on {one['data']}"
+            about = f"{eval_tables.several(one['model'])} against {eval_tables.several(one['against'])} on {one['data']}"
             if one["effect_interval"] is None:
-                raise CheckFailed(f"{about}: the difference cannot be told", remedy="take documents that both can score")
+                raise CheckFailed(
+                    f"{about}: the difference cannot be told", remedy="take documents that both can score"
+                )
             if (least := 100 * one["effect_interval"][0]) > self.fail_if_worse:
-                raise CheckFailed(f"{about}: {least:.2f} % worse at least, {self.fail_if_worse:g} % are allowed")
+                raise CheckFailed(
+                    f"{about}: {least:.2f} % worse at least, {self.fail_if_worse:g} % are allowed"
+                )
 
 
 @dataclass(frozen=True)
@@ -107,7 +128,11 @@ class Keeping:
     GROUP: ClassVar[str] = RESULT
     per_document: Annotated[
         str | None,
-        option("--per-document", metavar="FILE", help="Write each document's results to FILE. It can stand for its models later."),
+        option(
+            "--per-document",
+            metavar="FILE",
+            help="Write each document's results to FILE. It can stand for its models later.",
+        ),
     ] = None
     resume: Annotated[
         bool,
@@ -121,24 +146,39 @@ class Keeping:
         """Raise UsageError for what makes no sense together."""
         path = self.per_document
         if self.resume and path in (None, "-"):
-            raise UsageError("--resume needs results that stay", remedy="name a file with --per-document FILE")
+            raise UsageError(
+                "--resume needs results that stay", remedy="name a file with --per-document FILE"
+            )
         if self.resume and (path or "").endswith(".jsonl"):
-            raise UsageError("--resume goes on behind a whole frame, which plain output has not", remedy="name a FILE.jsonl.zst")
+            raise UsageError(
+                "--resume goes on behind a whole frame, which plain output has not",
+                remedy="name a FILE.jsonl.zst",
+            )
         if path is not None and _place(path) == _place(output or "-"):
-            raise UsageError("the results and those of each document would go to one place", remedy="name another with -o FILE")
+            raise UsageError(
+                "the results and those of each document would go to one place",
+                remedy="name another with -o FILE",
+            )
 
     def check_target(self, inputs: "Sequence[Input]", force: bool) -> None:
         """Raise CannotCreateError or PermissionDeniedError where the file can be known to be refused."""
-        from ..io import files, journal
+        from ..stages.eval import journal
+        from ..storage import local
 
         path = self.per_document
-        if path not in (None, "-") and not files.is_special(path) and not (self.resume and journal.is_finished(path)):
-            files.check_target(path, inputs, force=force)
+        if (
+            path not in (None, "-")
+            and not local.is_special(path)
+            and not (self.resume and journal.is_finished(path))
+        ):
+            local.check_target(path, inputs, force=force)
 
     @contextmanager
-    def journal(self, tasks: "Sequence[Task]", inputs: "Sequence[Input]", force: bool, reading: Reading) -> "Iterator[Journal]":
+    def journal(
+        self, tasks: "Sequence[Task]", inputs: "Sequence[Input]", force: bool, reading: Reading
+    ) -> "Iterator[Journal]":
         """What is known of the tasks; it goes to the file as it grows, if there is one."""
-        from ..io import journal
+        from ..stages.eval import journal
 
         path = self.per_document
         if path is None:
@@ -148,18 +188,33 @@ class Keeping:
                 found = journal.finished(source, tasks)
             yield found
         else:
-            with journal.kept(path, tasks, inputs, force=force, resume=self.resume, threads=processors()) as growing:
+            with journal.kept(
+                path, tasks, inputs, force=force, resume=self.resume, threads=processors()
+            ) as growing:
                 yield growing
 
 
 @expanded
 def eval(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="The models to evaluate, or files that --per-document wrote.")],
-    data: Annotated[list[str] | None, option("--data", metavar="FILE", help="Held-out text. Repeat for more test sets.")] = None,
-    group_by: Annotated[str | None, option("--group-by", metavar="FIELD", help="Results for each value of this field, too.")] = None,
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...", help="The models to evaluate, or files that --per-document wrote."
+        ),
+    ],
+    data: Annotated[
+        list[str] | None, option("--data", metavar="FILE", help="Held-out text. Repeat for more test sets.")
+    ] = None,
+    group_by: Annotated[
+        str | None, option("--group-by", metavar="FIELD", help="Results for each value of this field, too.")
+    ] = None,
     cluster: Annotated[
         str | None,
-        option("--cluster", metavar="FIELD", help="Resample whole books, or sites. Documents with the same value of FIELD hang together."),
+        option(
+            "--cluster",
+            metavar="FIELD",
+            help="Resample whole books, or sites. Documents with the same value of FIELD hang together.",
+        ),
     ] = None,
     seed: Annotated[int, option("--seed", metavar="N", min=0, help="Of the resampling.")] = 0,
     text_field: TextField = "text",
@@ -188,7 +243,12 @@ def eval(
     With --glue it fine-tunes each model on GLUE's tasks, by the paper's protocol, and writes one record per task and seed, one per
     task (mean and deviation, beside what the most common class and a blind guess would get) and the average over the tasks.
     """
-    likelihoods = {"--data": data, "--against": comparing.against, "--group-by": group_by, "--cluster": cluster}
+    likelihoods = {
+        "--data": data,
+        "--against": comparing.against,
+        "--group-by": group_by,
+        "--cluster": cluster,
+    }
     tuning.check({**likelihoods, "--per-document": keeping.per_document})
     if tuning.glue:
         tuning.run(models, running, reading, output, force=force, resume=keeping.resume)
@@ -202,19 +262,22 @@ def eval(
     loaded = [name for name in (*theirs, *ours) if name not in kept]
     if loaded and not data:
         raise UsageError("nothing to evaluate on", remedy="name a test set with --data FILE")
-    from ..io import files
     from ..models import safety
+    from ..storage import local
 
     for model in loaded:
         safety.check(model)
-    inputs = files.operands([*kept, *dict.fromkeys(data or [])]) if kept or data else []
+    inputs = local.operands([*kept, *dict.fromkeys(data or [])]) if kept or data else []
     keeping.check_target(inputs, force)
     with ExitStack() as stack:
-        with files.create(output, inputs, force=force) as out:
-            from ..stages import eval as stage
-            from ..statistics.resampling import Sampling
+        with local.create(output, inputs, force=force) as out:
+            from ..stages.eval import measure as stage
+            from ..statistics.bootstrap import Sampling
 
-            sets = [_heldout(stack, reading, name, text_field, group_by, cluster) for name in dict.fromkeys(data or [])]
+            sets = [
+                _heldout(stack, reading, name, text_field, group_by, cluster)
+                for name in dict.fromkeys(data or [])
+            ]
             _check_distinct(sets)
             known = {name: _runs(reading, name, sets, group_by, cluster) for name in kept}
             work = Work(loaded, sets, known, running, {"group_by": group_by, "cluster": cluster})
@@ -222,9 +285,12 @@ def eval(
             with keeping.journal(work.tasks, inputs, force, reading) as journal, work.bar(reading) as bar:
                 of_ours, of_theirs = (work.runs(names, journal, bar.advance) for names in (ours, theirs))
                 sampling = Sampling(seed, threads=processors())
-                found = _written(stage.evaluate(of_ours, of_theirs, sampling, arms=arms, paired=comparing.paired_seeds), out)
+                found = _written(
+                    stage.evaluate(of_ours, of_theirs, sampling, arms=arms, paired=comparing.paired_seeds),
+                    out,
+                )
             if out.is_terminal():
-                tables.show(found)
+                eval_tables.show(found)
         comparing.hold(found)
 
 
@@ -233,7 +299,7 @@ def eval(
 
 def _is_file(name: str) -> bool:
     """Whether an operand is results, not a model."""
-    from ..io.failures import failure
+    from ..storage.os_errors import failure
 
     try:
         return name == "-" or not stat.S_ISDIR(os.stat(name).st_mode)
@@ -247,10 +313,14 @@ def _place(path: str) -> str:
     return path if path == "-" else os.path.realpath(path)
 
 
-def _heldout(stack: ExitStack, reading: Reading, name: str, text_field: str, group_by: str | None, cluster: str | None) -> "Heldout":
-    from ..io.results import heldout
+def _heldout(
+    stack: ExitStack, reading: Reading, name: str, text_field: str, group_by: str | None, cluster: str | None
+) -> "Heldout":
+    from ..stages.eval.results import heldout
 
-    return heldout(name, stack.enter_context(reading.source("eval", [name], bar=False)), text_field, group_by, cluster)
+    return heldout(
+        name, stack.enter_context(reading.source("eval", [name], bar=False)), text_field, group_by, cluster
+    )
 
 
 def _check_distinct(sets: "Sequence[Heldout]") -> None:
@@ -266,9 +336,11 @@ def _results(reading: Reading, name: str) -> "AbstractContextManager[Source]":
     return replace(reading, skip_bad=False, expect_records=None).source("eval", [name], bar=False)
 
 
-def _runs(reading: Reading, name: str, sets: "Sequence[Heldout]", group_by: str | None, cluster: str | None) -> "list[Run]":
+def _runs(
+    reading: Reading, name: str, sets: "Sequence[Heldout]", group_by: str | None, cluster: str | None
+) -> "list[Run]":
     """What a result file holds of the test sets, or of all there are."""
-    from ..io import results
+    from ..stages.eval import results
 
     with _results(reading, name) as source:
         runs = results.runs(source)
@@ -280,9 +352,17 @@ def _runs(reading: Reading, name: str, sets: "Sequence[Heldout]", group_by: str 
                     raise UsageError(fault, place=name, remedy="name the test set with --data, too")
         return runs
     by_hash = {one.hash: one for one in sets}
-    found = [results.again(run, by_hash[run.provenance["data"]]) for run in runs if run.provenance["data"] in by_hash]
+    found = [
+        results.again(run, by_hash[run.provenance["data"]])
+        for run in runs
+        if run.provenance["data"] in by_hash
+    ]
     if missing := next((one.name for one in sets if one.name not in {run.data for run in found}), None):
-        raise DataError(f"holds no results on the documents of {missing}", place=name, remedy="evaluate the models on them, too")
+        raise DataError(
+            f"holds no results on the documents of {missing}",
+            place=name,
+            remedy="evaluate the models on them, too",
+        )
     return found
 
 
@@ -301,57 +381,73 @@ class Work:
     tasks: "list[Task]" = field(init=False)
 
     def __post_init__(self) -> None:
-        from ..io.results import Task
+        from ..stages.eval.results import Task
 
         self.tasks = []
         for model in self.models:
             made = _provenance(model, self.running, self.sets)
-            self.tasks += [Task(model, one.name, {**made, "data": one.hash, **self.fields}, one.items) for one in self.sets]
+            self.tasks += [
+                Task(model, one.name, {**made, "data": one.hash, **self.fields}, one.items)
+                for one in self.sets
+            ]
 
     def count(self, names: Sequence[str]) -> int:
         """How many models these operands stand for."""
-        return sum(len({(run.model, run.provenance["model"]) for run in self.known[name]}) if name in self.known else 1 for name in names)
+        return sum(
+            len({(run.model, run.provenance["model"]) for run in self.known[name]})
+            if name in self.known
+            else 1
+            for name in names
+        )
 
     def bar(self, reading: Reading) -> AbstractContextManager[terminal.Progress]:
         """Over the documents that models read."""
         documents = len(self.models) * sum(len(one.items) for one in self.sets)
-        return reading.bar("eval", documents, "documents") if documents else terminal.progress("eval", None, wanted=False)
+        return (
+            reading.bar("eval", documents, "documents")
+            if documents
+            else terminal.progress("eval", None, wanted=False)
+        )
 
-    def runs(self, names: Sequence[str], journal: "Journal", advance: "Callable[[int], object]") -> "Iterator[Run]":
+    def runs(
+        self, names: Sequence[str], journal: "Journal", advance: "Callable[[int], object]"
+    ) -> "Iterator[Run]":
         """Those of all models that the operands stand for, in turn."""
         for name in names:
             yield from self.known[name] if name in self.known else self._measured(name, journal, advance)
 
-    def _measured(self, model: str, journal: "Journal", advance: "Callable[[int], object]") -> "Iterator[Run]":
-        from ..stages import eval as stage
-        from ..stages import score
+    def _measured(
+        self, model: str, journal: "Journal", advance: "Callable[[int], object]"
+    ) -> "Iterator[Run]":
+        from ..stages.eval import measure as stage
+        from ..stages.score import windows
 
         first = self.models.index(model) * len(self.sets)
         return stage.measure(
             partial(_load, model, self.running),
             [(number, one.contents) for number, one in enumerate(self.sets, first)],
             journal,
-            lambda items, loaded, place: score.score(items, score.Scoring((), [loaded]), place=place),
+            lambda items, loaded, place: windows.score(items, windows.Scoring((), [loaded]), place=place),
             advance,
         )
 
 
 def _provenance(model: str, running: Model, sets: "Sequence[Heldout]") -> dict[str, Any]:
     """What a model's numbers hang on; refused where others packed the blocks."""
-    from .. import __version__
-    from ..io.documents import check_tokenizer
-    from ..models.model import provenance
-    from ..training import fairness
+    from ..models.language_model import provenance
+    from ..records.documents import check_tokenizer
+    from ..stages.eval import comparability
+    from ..version import __version__
 
     found = provenance(model, running.settings())
     for one in sets:
         check_tokenizer(one.heads, found["tokenizer"], one.name)
     found["versions"] |= {"prune_cli": __version__}
-    return {**found, "training": fairness.training(Path(model))}
+    return {**found, "training": comparability.training(Path(model))}
 
 
 def _load(model: str, running: Model) -> "LanguageModel":
-    from ..models.model import load
+    from ..models.language_model import load
 
     return load(model, running.settings())
 
@@ -361,7 +457,7 @@ def _load(model: str, running: Model) -> "LanguageModel":
 
 def _written(results: Iterator[Result], out: "Output") -> list[Result]:
     """The results, each written as it comes, but to a terminal."""
-    from ..io.documents import written
+    from ..records.documents import written
 
     found = []
     for result in results:

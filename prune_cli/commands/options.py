@@ -17,14 +17,18 @@ from .. import sizes, terminal
 from ..errors import UsageError
 
 if TYPE_CHECKING:
-    from ..io.files import Input, Output
-    from ..io.records import Source
-    from ..io.sink import Closing, Sink
-    from ..models.model import Settings
+    from ..models.language_model import Settings
+    from ..records.reader import Source
+    from ..storage.local import Input, Output
+    from ..stream.writer import Closing, Sink
 
 log = logging.getLogger(__name__)
 option = typer.Option
-COMMON = (INPUT, FORM, MESSAGES) = ("Input", "Output", "Messages")  # groups of options that are the same in every verb
+COMMON = (INPUT, FORM, MESSAGES) = (
+    "Input",
+    "Output",
+    "Messages",
+)  # groups of options that are the same in every verb
 FOREIGN = (".gz", ".bz2", ".xz", ".parquet", ".csv", ".json")  # names for what is not written
 FIELDS, RESULT, COMPUTING = "Fields", "Result", "Computing"
 
@@ -53,13 +57,33 @@ class Unit(StrEnum):
 
 
 Files = Annotated[
-    list[str] | None, typer.Argument(metavar="[FILE]...", help="Records to read; - or none is standard input.", show_default=False)
+    list[str] | None,
+    typer.Argument(
+        metavar="[FILE]...", help="Records to read; - or none is standard input.", show_default=False
+    ),
 ]
-GroupBy = Annotated[str, option("--group-by", metavar="FIELD", rich_help_panel=FIELDS, help="Count records by this field's values.")]
-TextField = Annotated[str, option("--text-field", metavar="FIELD", rich_help_panel=FIELDS, help="What holds the text.")]
-TokensField = Annotated[str, option("--tokens-field", metavar="FIELD", rich_help_panel=FIELDS, help="What holds the count of tokens.")]
-Prefix = Annotated[str, option("--prefix", metavar="STR", rich_help_panel=FIELDS, help="Put STR before the names of the new fields.")]
-Overwrite = Annotated[bool, option("--overwrite", rich_help_panel=FIELDS, help="Replace fields that are already there.")]
+GroupBy = Annotated[
+    str,
+    option(
+        "--group-by", metavar="FIELD", rich_help_panel=FIELDS, help="Count records by this field's values."
+    ),
+]
+TextField = Annotated[
+    str, option("--text-field", metavar="FIELD", rich_help_panel=FIELDS, help="What holds the text.")
+]
+TokensField = Annotated[
+    str,
+    option("--tokens-field", metavar="FIELD", rich_help_panel=FIELDS, help="What holds the count of tokens."),
+]
+Prefix = Annotated[
+    str,
+    option(
+        "--prefix", metavar="STR", rich_help_panel=FIELDS, help="Put STR before the names of the new fields."
+    ),
+]
+Overwrite = Annotated[
+    bool, option("--overwrite", rich_help_panel=FIELDS, help="Replace fields that are already there.")
+]
 OutputFile = Annotated[
     str | None,
     option(
@@ -70,7 +94,9 @@ OutputFile = Annotated[
         help="Write FILE, whole or not at all. Without it the output is standard output, which a command that fails leaves unfinished.",
     ),
 ]
-Force = Annotated[bool, option("--force", "-f", rich_help_panel=RESULT, help="Replace the output if it exists.")]
+Force = Annotated[
+    bool, option("--force", "-f", rich_help_panel=RESULT, help="Replace the output if it exists.")
+]
 Device = Annotated[
     str,
     option(
@@ -106,7 +132,10 @@ class Talk:
     quiet: Annotated[bool, option("--quiet", "-q", help="No warnings, no progress.")] = False
     verbose: Annotated[bool, option("--verbose", "-v", help="Say more.")] = False
     progress: Annotated[
-        bool | None, option("--progress/--no-progress", help="A progress bar; by default on a terminal.", show_default=False)
+        bool | None,
+        option(
+            "--progress/--no-progress", help="A progress bar; by default on a terminal.", show_default=False
+        ),
     ] = None
     debug: Annotated[bool, option("--debug", help="Show the traceback of an error.", hidden=True)] = False
 
@@ -117,7 +146,9 @@ class Talk:
         """Whether progress is shown."""
         return not self.quiet and (terminal.is_interactive() if self.progress is None else self.progress)
 
-    def bar(self, verb: str, total: float | None, unit: str = "bytes") -> AbstractContextManager[terminal.Progress]:
+    def bar(
+        self, verb: str, total: float | None, unit: str = "bytes"
+    ) -> AbstractContextManager[terminal.Progress]:
         return terminal.progress(verb, total, unit, wanted=self.is_watched(), at_once=bool(self.progress))
 
 
@@ -126,16 +157,31 @@ class Reading(Talk):
     """What is accepted of the input."""
 
     GROUP: ClassVar[str] = INPUT
-    allow_empty: Annotated[bool, option("--allow-empty", help="Accept no bytes at all as no records.")] = False
-    skip_bad: Annotated[bool, option("--skip-bad", help="Skip bad records, say how many, end with status 3.")] = False
-    expect_records: Annotated[int | None, option("--expect-records", metavar="N", min=0, help="Fail unless N records came.")] = None
+    allow_empty: Annotated[bool, option("--allow-empty", help="Accept no bytes at all as no records.")] = (
+        False
+    )
+    skip_bad: Annotated[
+        bool, option("--skip-bad", help="Skip bad records, say how many, end with status 3.")
+    ] = False
+    expect_records: Annotated[
+        int | None, option("--expect-records", metavar="N", min=0, help="Fail unless N records came.")
+    ] = None
     strip_bom: Annotated[bool, option("--strip-bom", help="Take out byte-order marks.")] = False
-    ignore_trailing: Annotated[bool, option("--ignore-trailing", help="Accept rubbish after the last frame.")] = False
+    ignore_trailing: Annotated[
+        bool, option("--ignore-trailing", help="Accept rubbish after the last frame.")
+    ] = False
     max_line: Annotated[str, option("--max-line", metavar="SIZE", help="The longest line accepted.")] = "64M"
-    long: Annotated[int, option("--long", metavar="BITS", min=10, max=31, help="The largest zstd window accepted, 2^BITS bytes.")] = 27
+    long: Annotated[
+        int,
+        option(
+            "--long", metavar="BITS", min=10, max=31, help="The largest zstd window accepted, 2^BITS bytes."
+        ),
+    ] = 27
 
     @contextmanager
-    def source(self, verb: str, paths: list[str] | None, *, replay: bool = False, bar: bool = True) -> Iterator["Source"]:
+    def source(
+        self, verb: str, paths: list[str] | None, *, replay: bool = False, bar: bool = True
+    ) -> Iterator["Source"]:
         """The records of the operands, with a progress bar over their bytes; bad ones that were skipped make the status 3."""
         with self.inputs(verb, paths, bar=bar, passes=1 + replay) as (inputs, shown):
             source = self.records(inputs, shown, replay=replay)
@@ -150,23 +196,30 @@ class Reading(Talk):
         self, verb: str, paths: list[str] | None, *, bar: bool = True, passes: int = 1
     ) -> Iterator[tuple[list["Input"], terminal.Progress]]:
         """The operands, checked, and a progress bar over their bytes, which are read in so many passes."""
-        from ..io import files
+        from ..storage import local
 
         self.configure(verb)
-        inputs = files.operands(paths or [])
-        total = files.total_size(inputs)
-        with self.bar(verb, passes * total if total else None) if bar else terminal.progress(verb, None, wanted=False) as shown:
+        inputs = local.operands(paths or [])
+        total = local.total_size(inputs)
+        with (
+            self.bar(verb, passes * total if total else None)
+            if bar
+            else terminal.progress(verb, None, wanted=False) as shown
+        ):
             yield inputs, shown
 
     def records(self, inputs: list["Input"], shown: terminal.Progress, *, replay: bool = False) -> "Source":
         """The records of some of the inputs in turn."""
-        from ..io import frames, records
+        from ..records import reader
+        from ..stream import zstd_blocks
 
         for one in inputs:
             one.progress, one.keep = shown.advance, replay
-        limits = frames.Limits(self.long, self.ignore_trailing, self.allow_empty)
-        reading = records.Reading(self.strip_bom, self.skip_bad, sizes.parse(self.max_line), self.expect_records, limits)
-        return records.Source(inputs, reading, log.warning)
+        limits = zstd_blocks.Limits(self.long, self.ignore_trailing, self.allow_empty)
+        reading = reader.Reading(
+            self.strip_bom, self.skip_bad, sizes.parse(self.max_line), self.expect_records, limits
+        )
+        return reader.Source(inputs, reading, log.warning)
 
     def account(self, *sources: "Source") -> None:
         """Say what was passed over in sources that were read; bad records make the status 3."""
@@ -184,30 +237,46 @@ class Streams(Reading):
     GROUP: ClassVar[str] = FORM
     output: OutputFile = None
     force: Force = False
-    plain: Annotated[bool, option("--plain", help="Write JSON Lines uncompressed, as to a terminal or a *.jsonl.")] = False
-    single_frame: Annotated[
-        bool, option("--single-frame", help="Write one ordinary zstd frame, for readers that stop after the first.")
+    plain: Annotated[
+        bool, option("--plain", help="Write JSON Lines uncompressed, as to a terminal or a *.jsonl.")
     ] = False
-    level: Annotated[int, option("--level", metavar="N", min=1, max=22, envvar="ZSTD_CLEVEL", help="zstd compression level.")] = 3
+    single_frame: Annotated[
+        bool,
+        option(
+            "--single-frame", help="Write one ordinary zstd frame, for readers that stop after the first."
+        ),
+    ] = False
+    level: Annotated[
+        int,
+        option("--level", metavar="N", min=1, max=22, envvar="ZSTD_CLEVEL", help="zstd compression level."),
+    ] = 3
     threads: Annotated[
         int | None,
-        option("--threads", metavar="N", min=1, envvar="ZSTD_NBTHREADS", help="Threads that compress; by default one a processor."),
+        option(
+            "--threads",
+            metavar="N",
+            min=1,
+            envvar="ZSTD_NBTHREADS",
+            help="Threads that compress; by default one a processor.",
+        ),
     ] = None
 
     @contextmanager
-    def opened(self, verb: str, paths: list[str] | None, *, replay: bool = False) -> Iterator[tuple["Source", "Output"]]:
+    def opened(
+        self, verb: str, paths: list[str] | None, *, replay: bool = False
+    ) -> Iterator[tuple["Source", "Output"]]:
         """Source and output, both checked before anything is read; the output takes its name when the block ends well.
 
         With `replay` a pipe is copied as it is read, so that it can be read again.
         """
-        from ..io import files
+        from ..storage import local
 
         is_shown_itself = (
             self.output in (None, "-") and not self.progress and terminal.shows_output()
         )  # then a bar would stand among the records
         with (
             self.source(verb, paths, replay=replay, bar=not is_shown_itself) as source,
-            files.create(self.output, source.inputs, force=self.force) as output,
+            local.create(self.output, source.inputs, force=self.force) as output,
             self.shown_to_fail(output),
         ):
             yield source, output
@@ -215,24 +284,28 @@ class Streams(Reading):
     @contextmanager
     def shown_to_fail(self, output: "Output") -> Iterator[None]:
         """Have a failure of the block be one of the output, too."""
-        from ..io import sink
+        from ..stream import writer
 
         try:
             yield
         except BaseException:
-            sink.leave_unfinished(output, self.is_plain(output))
+            writer.leave_unfinished(output, self.is_plain(output))
             raise
 
     def is_plain(self, output: "Output") -> bool:
         return self.plain or output.is_terminal() or (self.output or "").endswith(".jsonl")
 
-    def sink(self, output: "Output", head: dict[str, Any], trailer: "Closing" = lambda totals: {}) -> AbstractContextManager["Sink"]:
-        from ..io import sink
+    def sink(
+        self, output: "Output", head: dict[str, Any], trailer: "Closing" = lambda totals: {}
+    ) -> AbstractContextManager["Sink"]:
+        from ..stream import writer
 
         if os.path.splitext(self.output or "")[1] in FOREIGN and not self.is_plain(output):
             log.warning("%s will be zstd, whatever its name says", self.output)
-        writing = sink.Writing(self.is_plain(output), self.single_frame, self.level, self.threads or processors())
-        return sink.open_sink(output, head, writing, trailer)
+        writing = writer.Writing(
+            self.is_plain(output), self.single_frame, self.level, self.threads or processors()
+        )
+        return writer.open_sink(output, head, writing, trailer)
 
 
 @dataclass(frozen=True)
@@ -243,32 +316,55 @@ class Model:
     device: Device = "auto"
     dtype: Type = Dtype.auto
     context: Annotated[
-        int | None, option("--context", metavar="N", min=1, help="Tokens in a window. By default as many as the model allows.")
+        int | None,
+        option(
+            "--context",
+            metavar="N",
+            min=1,
+            help="Tokens in a window. By default as many as the model allows.",
+        ),
     ] = None
     stride: Annotated[
         int | None,
-        option("--stride", metavar="N", min=1, help="Tokens that a later window scores. By default the context: windows do not overlap."),
+        option(
+            "--stride",
+            metavar="N",
+            min=1,
+            help="Tokens that a later window scores. By default the context: windows do not overlap.",
+        ),
     ] = None
     bos: Annotated[
-        Bos, option("--bos", metavar="WHEN", help="A token in front: auto, always or never. auto gives documents one, and blocks none.")
+        Bos,
+        option(
+            "--bos",
+            metavar="WHEN",
+            help="A token in front: auto, always or never. auto gives documents one, and blocks none.",
+        ),
     ] = Bos.auto
-    batch_tokens: Annotated[int | None, option("--batch-tokens", metavar="N", min=1, help="Tokens in a batch. Fewer take less memory.")] = (
-        None
-    )
+    batch_tokens: Annotated[
+        int | None,
+        option("--batch-tokens", metavar="N", min=1, help="Tokens in a batch. Fewer take less memory."),
+    ] = None
 
     def settings(self) -> "Settings":
-        from ..models.model import Settings
+        from ..models.language_model import Settings
 
-        return Settings(self.device, self.dtype.value, self.context, self.stride, self.bos.value, self.batch_tokens)
+        return Settings(
+            self.device, self.dtype.value, self.context, self.stride, self.bos.value, self.batch_tokens
+        )
 
 
 def expanded(command: Callable[..., None]) -> Callable[..., None]:
     """A command whose dataclass parameter is, on the command line, one option for each of its fields."""
     signature = inspect.signature(command)
-    groups: dict[str, Any] = {name: one.annotation for name, one in signature.parameters.items() if is_dataclass(one.annotation)}
+    groups: dict[str, Any] = {
+        name: one.annotation for name, one in signature.parameters.items() if is_dataclass(one.annotation)
+    }
     ordered = []
     for name, one in signature.parameters.items():
-        ordered += _members(groups[name]) if name in groups else [one.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
+        ordered += (
+            _members(groups[name]) if name in groups else [one.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
+        )
 
     @wraps(command)
     def run(**values: Any) -> None:
@@ -290,7 +386,12 @@ def _members(kind: Any) -> list[inspect.Parameter]:
         info = copy(info)
         info.rich_help_panel = info.rich_help_panel or declared.GROUP
         found.append(
-            inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=each.default, annotation=Annotated[annotation, info])
+            inspect.Parameter(
+                each.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=each.default,
+                annotation=Annotated[annotation, info],
+            )
         )
     return found
 
@@ -301,7 +402,11 @@ def the_score(source: "Source") -> str:
     named = scores_among(head, present)
     if len(named) == 1 or not present:
         return named[0] if named else "perplexity"
-    found = f"several scores: {', '.join(named)}" if named else f"no score that is known among {', '.join(present)}"
+    found = (
+        f"several scores: {', '.join(named)}"
+        if named
+        else f"no score that is known among {', '.join(present)}"
+    )
     raise UsageError(f"{source.inputs[0].name} has {found}", remedy="name one with -k FIELD")
 
 
@@ -313,7 +418,14 @@ def scores_among(head: dict[str, Any] | None, present: list[str]) -> list[str]:
     return [name for name in dict.fromkeys((*named, *metrics.names())) if name in present]
 
 
-def head_after(source: "Source", verb: str, group: str, keeps: tuple[str, ...] = ("score",), **added: Any) -> dict[str, Any]:
+def head_after(
+    source: "Source", verb: str, group: str, keeps: tuple[str, ...] = ("score",), **added: Any
+) -> dict[str, Any]:
     """The head of an output: how its blocks were packed, what else `keeps` says of the input's head, and what this verb did."""
     head, _ = source.peek()
-    return {"verb": verb, **{name: head[name] for name in ("pack", *keeps) if head and name in head}, **added, "group": group}
+    return {
+        "verb": verb,
+        **{name: head[name] for name in ("pack", *keeps) if head and name in head},
+        **added,
+        "group": group,
+    }

@@ -36,11 +36,19 @@ class Last(StrEnum):
 def pack(
     files: Files = None,
     tokenizer: Annotated[
-        Path | None, option("--tokenizer", metavar="PATH", help="A directory with a tokenizer, a model's or its own.")
+        Path | None,
+        option("--tokenizer", metavar="PATH", help="A directory with a tokenizer, a model's or its own."),
     ] = None,
     context: Annotated[int, option("--context", metavar="N", min=2, help="Tokens in a block.")] = 2048,
-    eod: Annotated[str, option("--eod", metavar="auto|ID", help="End-of-document token. auto is the tokenizer's end of text.")] = "auto",
-    last: Annotated[Last, option("--last", metavar="drop|keep", help="What becomes of a short last block.")] = Last.drop,
+    eod: Annotated[
+        str,
+        option(
+            "--eod", metavar="auto|ID", help="End-of-document token. auto is the tokenizer's end of text."
+        ),
+    ] = "auto",
+    last: Annotated[
+        Last, option("--last", metavar="drop|keep", help="What becomes of a short last block.")
+    ] = Last.drop,
     carry: Annotated[
         str,
         option(
@@ -64,22 +72,30 @@ def pack(
     fields, token = _fields(carry, text_field), _token(eod)
     with streams.opened("pack", files) as (source, output):
         source.peek()  # what cannot be read is refused before torch, which the tokenizers bring along, is loaded
-        from ..io.documents import Verbatim, documents
         from ..models import pretrained
+        from ..records.documents import Verbatim, documents
         from ..stages import pack as stage
 
         loaded = pretrained.load_tokenizer(tokenizer, needs_end=token is None)
         end = _end(loaded, token, tokenizer)
-        packing = stage.Packing(context, end, last is Last.keep, fields, group_by, pretrained.unknown_token(loaded))
+        packing = stage.Packing(
+            context, end, last is Last.keep, fields, group_by, pretrained.unknown_token(loaded)
+        )
         tally = stage.Tally()
         found = documents(source, text_field, stage.IDENTITY, *fields, kind=Verbatim)
         blocks = stage.pack(found, lambda texts: pretrained.encode(loaded, texts), packing, tally)
-        how = {"tokenizer": pretrained.tokenizer_hash(loaded), "context": context, "eod": end, "last": last.value}
+        how = {
+            "tokenizer": pretrained.tokenizer_hash(loaded),
+            "context": context,
+            "eod": end,
+            "last": last.value,
+        }
         with streams.sink(output, options.head_after(source, "pack", group_by, (), pack=how)) as sink:
             sink.write(blocks)
     dropped = f"; {tally.dropped:,} tokens at the end dropped" if tally.dropped else ""
     terminal.closing(
-        f"packed {tally.documents:,} documents into {tally.blocks:,} blocks of {context:,} tokens{dropped}", quiet=streams.quiet
+        f"packed {tally.documents:,} documents into {tally.blocks:,} blocks of {context:,} tokens{dropped}",
+        quiet=streams.quiet,
     )
 
 
@@ -91,7 +107,10 @@ def _fields(carry: str, text_field: str) -> tuple[str, ...]:
     taken = ("id", "input_ids", "n_tokens", "spans", "document", "start", "at", "tokens", text_field)
     for name in fields:
         if name in taken:
-            raise UsageError(f"--carry {name}: blocks have no room for a field of that name", remedy="rename it first, or leave it out")
+            raise UsageError(
+                f"--carry {name}: blocks have no room for a field of that name",
+                remedy="rename it first, or leave it out",
+            )
     return fields
 
 

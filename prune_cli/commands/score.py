@@ -14,20 +14,20 @@ from zlib import crc32
 
 from .. import metrics, reference, terminal
 from ..errors import UsageError
-from ..models.throughput import Throughput
+from ..stages.score.progress import Throughput
 from . import options
 from .options import Files, GroupBy, Model, Overwrite, Prefix, Streams, TextField, expanded, option
 
 if TYPE_CHECKING:
-    from ..io.documents import Document
-    from ..io.files import Input, Output
-    from ..io.records import Source
-    from ..io.scores import Layout
-    from ..io.seen import Seen
-    from ..io.sink import Sink
     from ..metrics import Metric
-    from ..models.model import Content
-    from ..stages.score import Scoring
+    from ..models.language_model import Content
+    from ..records.documents import Document
+    from ..records.reader import Source
+    from ..stages.score.layout import Layout
+    from ..stages.score.windows import Scoring
+    from ..storage.local import Input, Output
+    from ..stream.writer import Sink
+    from ..training.training_hashes import Seen
 
 COST = (
     "One pass; records come out a window of a few hundred at a time, each a frame of its own. Memory is that of the model and of a "
@@ -38,13 +38,19 @@ EXAMPLES = (
         "Score with a model of one's own; the same command goes on with a run that was stopped:",
         "prune-cli score --model ./gpt2 corpus.jsonl.zst -o scored.jsonl.zst --resume",
     ),
-    ("Try it with the small model that comes with the package:", "prune-cli score corpus.jsonl.zst | prune-cli rank > ranked.jsonl.zst"),
+    (
+        "Try it with the small model that comes with the package:",
+        "prune-cli score corpus.jsonl.zst | prune-cli rank > ranked.jsonl.zst",
+    ),
     (
         "Three metrics from one pass, and only the scores:",
         "prune-cli score -m perplexity -m el2n -m entropy --only id,perplexity,el2n,entropy,n_scored corpus.jsonl.zst > scores.jsonl.zst",
     ),
     ("What a corpus would take:", "prune-cli score --model ./gpt2 --dry-run corpus/*.jsonl.zst"),
-    ("The second of four machines:", "prune-cli score --model ./gpt2 --shard 2/4 -O scored/ corpus/*.jsonl.zst"),
+    (
+        "The second of four machines:",
+        "prune-cli score --model ./gpt2 --shard 2/4 -O scored/ corpus/*.jsonl.zst",
+    ),
     (
         "How much better one model knows a text than another:",
         "prune-cli score -m excess_loss --model ./gpt2 --against ./base corpus.jsonl.zst > excess.jsonl.zst",
@@ -61,31 +67,61 @@ class Work:
     GROUP: ClassVar[str] = options.RESULT
     output_directory: Annotated[
         str | None,
-        option("--output-directory", "-O", metavar="DIR", help="Write one output for each FILE into DIR. What is done is passed over."),
+        option(
+            "--output-directory",
+            "-O",
+            metavar="DIR",
+            help="Write one output for each FILE into DIR. What is done is passed over.",
+        ),
     ] = None
     resume: Annotated[
-        bool, option("--resume", help="Go on with what a stopped run left. It works in FILE.partial, and keeps that when it is stopped.")
+        bool,
+        option(
+            "--resume",
+            help="Go on with what a stopped run left. It works in FILE.partial, and keeps that when it is stopped.",
+        ),
     ] = False
     shard: Annotated[
-        str | None, option("--shard", metavar="I/N", help="Score the I-th of N parts. They are runs of 4,096 records, dealt in turn.")
+        str | None,
+        option(
+            "--shard",
+            metavar="I/N",
+            help="Score the I-th of N parts. They are runs of 4,096 records, dealt in turn.",
+        ),
     ] = None
-    only: Annotated[str | None, option("--only", metavar="FIELD,...", help="Write these alone, as in id,perplexity.")] = None
-    summary: Annotated[str | None, option("--summary", metavar="FILE", help="Write what the run did to FILE, as JSON.")] = None
+    only: Annotated[
+        str | None, option("--only", metavar="FIELD,...", help="Write these alone, as in id,perplexity.")
+    ] = None
+    summary: Annotated[
+        str | None, option("--summary", metavar="FILE", help="Write what the run did to FILE, as JSON.")
+    ] = None
 
     def check(self, inputs: "list[Input]", streams: Streams) -> None:
         """Raise UsageError, CannotCreateError or PermissionDeniedError for what can be known to fail before anything is read."""
-        from ..io import files
+        from ..storage import local
 
         if self.output_directory and streams.output:
-            raise UsageError("-o and -O exclude each other", remedy="name one output, or a directory for many")
+            raise UsageError(
+                "-o and -O exclude each other", remedy="name one output, or a directory for many"
+            )
         if self.output_directory and streams.expect_records is not None:
-            raise UsageError("--expect-records counts the records of one output", remedy="leave it out, or write one with -o FILE")
+            raise UsageError(
+                "--expect-records counts the records of one output",
+                remedy="leave it out, or write one with -o FILE",
+            )
         if self.resume and not (self.output_directory or streams.output not in (None, "-")):
-            raise UsageError("--resume needs an output that stays", remedy="name a file with -o FILE, or a directory with -O DIR")
-        if self.resume and (streams.plain or streams.single_frame or (streams.output or "").endswith(".jsonl")):
-            raise UsageError("--resume goes on behind a whole frame, which neither plain output nor a single frame has")
-        if self.summary and not files.is_special(self.summary):
-            files.check_target(self.summary, inputs, force=streams.force)
+            raise UsageError(
+                "--resume needs an output that stays",
+                remedy="name a file with -o FILE, or a directory with -O DIR",
+            )
+        if self.resume and (
+            streams.plain or streams.single_frame or (streams.output or "").endswith(".jsonl")
+        ):
+            raise UsageError(
+                "--resume goes on behind a whole frame, which neither plain output nor a single frame has"
+            )
+        if self.summary and not local.is_special(self.summary):
+            local.check_target(self.summary, inputs, force=streams.force)
         self.part()
 
     def part(self) -> tuple[int, int] | None:
@@ -94,7 +130,9 @@ class Work:
             return None
         match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", self.shard, re.ASCII)
         if not match or not 1 <= int(match[1]) <= int(match[2]):
-            raise UsageError(f"'{self.shard}' is no shard", remedy="for example --shard 1/4, the first of four")
+            raise UsageError(
+                f"'{self.shard}' is no shard", remedy="for example --shard 1/4, the first of four"
+            )
         return int(match[1]), int(match[2])
 
     @property
@@ -104,34 +142,43 @@ class Work:
 
     def jobs(self, inputs: "list[Input]", streams: Streams) -> "list[tuple[list[Input], str | None]]":
         """Inputs and the path of their output, one such pair for each output."""
-        from ..io import outputs
+        from ..storage import output_paths
 
         if self.output_directory is None:
             return [(inputs, streams.output)]
         part = self.shard.replace("/", "-of-") if self.shard else ""
-        paths = outputs.in_directory(self.output_directory, inputs, plain=streams.plain, part=part)
+        paths = output_paths.in_directory(self.output_directory, inputs, plain=streams.plain, part=part)
         return [([one], path) for one, path in zip(inputs, paths, strict=True)]
 
     def is_done(self, path: str | None, force: bool) -> bool:
         """Whether another run has finished an output of the directory: the final name is there."""
         return self.output_directory is not None and os.path.exists(path or "") and not force
 
-    def output(self, path: str | None, inputs: "list[Input]", force: bool) -> "AbstractContextManager[Output]":
-        from ..io import partial
+    def output(
+        self, path: str | None, inputs: "list[Input]", force: bool
+    ) -> "AbstractContextManager[Output]":
+        from ..stream import resume as partial
 
-        return partial.resume(path or "", inputs, force=force) if self.resume else partial.afresh(path, inputs, force=force)
+        return (
+            partial.resume(path or "", inputs, force=force)
+            if self.resume
+            else partial.afresh(path, inputs, force=force)
+        )
 
     def dealt(self, source: "Source") -> "Source":
         """A source without the records of other shards. Many short files begin with different ones, so that each gets its part."""
         if part := self.part():
-            source.deal(*part, crc32(os.fsencode(os.path.basename(source.inputs[0].path))) if self.output_directory else 0)
+            source.deal(
+                *part,
+                crc32(os.fsencode(os.path.basename(source.inputs[0].path))) if self.output_directory else 0,
+            )
         return source
 
     def write_summary(self, content: dict[str, Any], force: bool) -> None:
-        from ..io import files
+        from ..storage import local
 
         if self.summary:
-            with files.create(self.summary, force=force) as output:
+            with local.create(self.summary, force=force) as output:
                 output.write(json.dumps(content).encode() + b"\n")
 
 
@@ -148,10 +195,20 @@ class Models:
             help="The model that scores. Repeat for an ensemble; by default PRUNE_CLI_MODEL, or a small one of our own.",
         ),
     ] = None
-    against: Annotated[str | None, option("--against", metavar="PATH|HUB_ID", help="The second model of excess_loss and its kin.")] = None
-    per_model: Annotated[bool, option("--per-model", help="Write each model's own score, too. As perplexity_1, perplexity_2, ...")] = False
-    min_tokens: Annotated[int, option("--min-tokens", metavar="N", min=1, help="Records with fewer tokens get null.")] = 1
-    top_k: Annotated[int, option("--top-k", metavar="K", min=1, help="Of top_k_accuracy: the K likeliest are hits.")] = 5
+    against: Annotated[
+        str | None,
+        option("--against", metavar="PATH|HUB_ID", help="The second model of excess_loss and its kin."),
+    ] = None
+    per_model: Annotated[
+        bool,
+        option("--per-model", help="Write each model's own score, too. As perplexity_1, perplexity_2, ..."),
+    ] = False
+    min_tokens: Annotated[
+        int, option("--min-tokens", metavar="N", min=1, help="Records with fewer tokens get null.")
+    ] = 1
+    top_k: Annotated[
+        int, option("--top-k", metavar="K", min=1, help="Of top_k_accuracy: the K likeliest are hits.")
+    ] = 5
     seed: Annotated[int, option("--seed", metavar="N", help="Of -m random.")] = 0
 
     def named(self, chosen: "list[Metric]") -> list[str]:
@@ -172,7 +229,9 @@ class Rehearsal:
     """What is found out on a sample before the work begins."""
 
     GROUP: ClassVar[str] = "Beforehand"
-    dry_run: Annotated[bool, option("--dry-run", help="Only say what it would take. As JSON: tokens, FLOPs, hours, bytes.")] = False
+    dry_run: Annotated[
+        bool, option("--dry-run", help="Only say what it would take. As JSON: tokens, FLOPs, hours, bytes.")
+    ] = False
     self_check: Annotated[
         int | None,
         option(
@@ -186,9 +245,14 @@ class Rehearsal:
     def check(self, with_models: bool, work: Work) -> None:
         """Raise UsageError for what makes no sense together."""
         if self.self_check and not with_models:
-            raise UsageError("--self-check compares what models say, and no metric asks one", remedy="leave it out")
+            raise UsageError(
+                "--self-check compares what models say, and no metric asks one", remedy="leave it out"
+            )
         if self.dry_run and (self.self_check or work.summary):
-            raise UsageError("--dry-run writes nothing and scores but a sample", remedy="leave out --summary and --self-check")
+            raise UsageError(
+                "--dry-run writes nothing and scores but a sample",
+                remedy="leave out --summary and --self-check",
+            )
 
 
 @dataclass(frozen=True)
@@ -202,22 +266,43 @@ class Corpus:
     seen: "Seen"
 
     def documents(self, source: "Source", scoring: "Scoring") -> "Iterator[Document]":
-        from ..io.documents import documents
+        from ..records.documents import documents
 
         tokenizer = scoring.models[0].tokenizer_hash if scoring.models else None
         also = dict.fromkeys((self.group, "id"))
-        return documents(source, self.text_field, *also, fresh=self.layout.fresh, overwrite=self.overwrite, tokenizer=tokenizer)
+        return documents(
+            source,
+            self.text_field,
+            *also,
+            fresh=self.layout.fresh,
+            overwrite=self.overwrite,
+            tokenizer=tokenizer,
+        )
 
     def described(self, scoring: "Scoring", shard: str | None) -> dict[str, Any]:
         """What the scores hang on, for the head of the stream."""
         models = [*scoring.models, *([scoring.against] if scoring.against else [])]
         of_models: dict[str, Any] = {}
         if models:
-            of_models = {"names": [os.path.basename(os.path.normpath(one.name)) for one in models], "models": [one.hash for one in models]}
-            of_models |= {"against": scoring.against is not None, "tokenizer": models[0].tokenizer_hash, **asdict(models[0].settings)}
+            of_models = {
+                "names": [os.path.basename(os.path.normpath(one.name)) for one in models],
+                "models": [one.hash for one in models],
+            }
+            of_models |= {
+                "against": scoring.against is not None,
+                "tokenizer": models[0].tokenizer_hash,
+                **asdict(models[0].settings),
+            }
             of_models["versions"] = models[0].versions
-        parameters: dict[str, Any] = {name: getattr(scoring, name) for name in ("top_k", "seed") if name in scoring.needs}
-        how: dict[str, Any] = {"fields": self.layout.added_scores, **of_models, **parameters, "min_tokens": scoring.min_tokens}
+        parameters: dict[str, Any] = {
+            name: getattr(scoring, name) for name in ("top_k", "seed") if name in scoring.needs
+        }
+        how: dict[str, Any] = {
+            "fields": self.layout.added_scores,
+            **of_models,
+            **parameters,
+            "min_tokens": scoring.min_tokens,
+        }
         return how | {"text_field": self.text_field, "only": self.layout.only, "shard": shard}
 
 
@@ -256,16 +341,24 @@ def score(
     of its rate), `bytes` (of the output), `sampled_records` and `sampled_share`. --summary writes the counts of a run, its `seconds`,
     `tokens_per_second`, and under `score` everything that the scores hang on.
     """
-    from ..io.scores import Layout, counts, names
-    from ..io.seen import Seen
+    from ..stages.score.layout import Layout, counts, names
+    from ..training.training_hashes import Seen
 
     chosen = [metrics.load(name) for name in dict.fromkeys(metric or ["perplexity"])]
     wanted = models.named(chosen)
     rehearsal.check(bool(wanted), work)
-    fields = names([(one.name, one.needs_model) for one in chosen], len(wanted) - bool(models.against) if models.per_model else 0)
+    fields = names(
+        [(one.name, one.needs_model) for one in chosen],
+        len(wanted) - bool(models.against) if models.per_model else 0,
+    )
     layout = Layout(fields, counts(bool(wanted), models.against is not None), prefix, group_by, work.fields)
     corpus = Corpus(text_field, group_by, overwrite, layout, Seen(wanted))
-    scorer, tally, sources, how = cache(partial(_load, models, chosen, wanted, running)), Throughput(), list["Source"](), dict[str, Any]()
+    scorer, tally, sources, how = (
+        cache(partial(_load, models, chosen, wanted, running)),
+        Throughput(),
+        list["Source"](),
+        dict[str, Any](),
+    )
     with ExitStack() as closed, streams.inputs("score", files) as (inputs, bar):
         work.check(inputs, streams)
         if rehearsal.dry_run:
@@ -283,7 +376,16 @@ def score(
                 how = corpus.described(scoring, work.shard)
                 head = options.head_after(source, "score", group_by, (), score=how)
                 with streams.sink(output, head, partial(_work, layout, scoring)) as sink:
-                    _score(corpus, source, output, sink, scoring, tally, bar, None if tally.outputs else rehearsal.self_check)
+                    _score(
+                        corpus,
+                        source,
+                        output,
+                        sink,
+                        scoring,
+                        tally,
+                        bar,
+                        None if tally.outputs else rehearsal.self_check,
+                    )
             tally.outputs += 1
     passed_over = {name: sum(getattr(source, name) for source in sources) for name in ("blank", "skipped")}
     work.write_summary({**tally.summary(), **passed_over, "score": how}, streams.force)
@@ -301,11 +403,11 @@ def _load(models: Models, chosen: "list[Metric]", wanted: list[str], running: Mo
 
     for name in wanted:
         safety.check(name)
-    from ..stages.score import Scoring
+    from ..stages.score.windows import Scoring
 
     if not wanted:
         return Scoring(chosen, seed=models.seed)
-    from ..models.model import load
+    from ..models.language_model import load
 
     loaded = [load(name, running.settings()) for name in wanted]
     second = loaded.pop() if models.against else None
@@ -323,8 +425,8 @@ def _score(
     self_check: int | None,
 ) -> None:
     """Each window as a frame of its own, behind which the work can be taken up again; a reader that left is noticed with each batch."""
-    from ..io.partial import take_up
-    from ..stages import score as stage
+    from ..stages.score import windows as stage
+    from ..stream.resume import take_up
 
     found = corpus.documents(source, scoring)
     tally.resumed += take_up(output, sink, found, corpus.layout.read_back)
@@ -351,40 +453,58 @@ def _score(
 
 def _flops(scoring: "Scoring", totals: "Mapping[str, int]") -> float:
     """What records took, from how many there are: one pass over their tokens, and a continuation of each that has a score."""
-    return totals["tokens"] * scoring.flops_per_token + (totals["records"] - totals["nulls"]) * scoring.flops_per_continuation
+    return (
+        totals["tokens"] * scoring.flops_per_token
+        + (totals["records"] - totals["nulls"]) * scoring.flops_per_continuation
+    )
 
 
 def _work(layout: "Layout", scoring: "Scoring", totals: dict[str, Any]) -> dict[str, Any]:
     """What scoring took, as the trailer says it; where the records do not say how many tokens they have, neither can it."""
-    return {"work": {"tokens": totals["tokens"], "flops": _flops(scoring, totals)}} if layout.counts_tokens else {}
+    return (
+        {"work": {"tokens": totals["tokens"], "flops": _flops(scoring, totals)}}
+        if layout.counts_tokens
+        else {}
+    )
 
 
 def _fields(scoring: "Scoring", contents: "Sequence[Content]") -> list[dict[str, Any]]:
     """The new fields of some contents."""
-    from ..stages import score as stage
+    from ..stages.score import windows as stage
 
     return [fields for window in stage.score(enumerate(contents), scoring) for _, fields in window]
 
 
 def _self_check(documents: "list[Document]", scoring: "Scoring") -> float:
     """The first records as they are scored, and once more: one at a time, in float32."""
-    from ..models.model import load
-    from ..stages import rehearsal
+    from ..models.language_model import load
+    from ..stages.score import estimate
 
     exact = [load(one.name, replace(one.settings, dtype="float32")) for one in scoring.models]
-    likelihoods, again = replace(scoring, metrics=(), against=None), replace(scoring, metrics=(), models=exact, against=None)
+    likelihoods, again = (
+        replace(scoring, metrics=(), against=None),
+        replace(scoring, metrics=(), models=exact, against=None),
+    )
     contents, places = [one.content for one in documents], [str(one) for one in documents]
     dtype = scoring.models[0].settings.dtype
-    return rehearsal.self_check(contents, places, partial(_fields, likelihoods), partial(_fields, again), dtype)
+    return estimate.self_check(
+        contents, places, partial(_fields, likelihoods), partial(_fields, again), dtype
+    )
 
 
 def _dry_run(scoring: "Scoring", corpus: Corpus, streams: Streams, inputs: "list[Input]") -> None:
     """Say on standard output what the work would take, from the records at the start of the first file."""
-    from ..io.sampling import sampled
-    from ..stages import rehearsal
+    from ..stages.score import estimate
+    from ..stages.score.sample import sampled
 
     with streams.bar("score", None) as bar:
         source, documents = streams.records(inputs[:1], bar), partial(corpus.documents, scoring=scoring)
         sample = sampled(inputs, source, documents, fields=len(corpus.layout.added), level=streams.level)
-    some = rehearsal.Sample([one.content for one in sample.documents], sample.share, sample.bytes)
-    print(json.dumps(rehearsal.dry_run(some, partial(_fields, scoring), scoring.flops_per_token, scoring.flops_per_continuation)))
+    some = estimate.Sample([one.content for one in sample.documents], sample.share, sample.bytes)
+    print(
+        json.dumps(
+            estimate.dry_run(
+                some, partial(_fields, scoring), scoring.flops_per_token, scoring.flops_per_continuation
+            )
+        )
+    )

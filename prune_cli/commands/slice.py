@@ -8,18 +8,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
-from .. import pictures, terminal
+from .. import charts, terminal
 from ..errors import DataError, UsageError
 from . import options
 from .options import Files, GroupBy, Streams, TextField, TokensField, Unit, expanded, option
-from .wish import Keep, Wish
+from .selection import Keep, Wish
 
 if TYPE_CHECKING:
-    from ..io.records import Source
-    from ..io.sink import Sink
-    from ..io.table import Table
-    from ..stages.slice import Findings, Parted, Slicing, Whole
+    from ..records.reader import Source
+    from ..stages.slice.run import Findings, Parted, Slicing, Whole
     from ..statistics.cuts import Cut
+    from ..stream.index import Table
+    from ..stream.writer import Sink
 
 COST = (
     "A ranked stream is read once, in constant memory; of a ranked file whole frames are copied as they stand, and what is skipped is "
@@ -27,8 +27,14 @@ COST = (
     "some 40 bytes of memory a record, 70 where tokens are counted."
 )
 EXAMPLES = (
-    ("Keep the middle half of a ranking:", "prune-cli slice --keep middle --frac 0.5 ranked.jsonl.zst -o shard.jsonl.zst"),
-    ("Read what lies at the median:", "prune-cli slice --range 0.49:0.51 --plain ranked.jsonl.zst | jq -r .text"),
+    (
+        "Keep the middle half of a ranking:",
+        "prune-cli slice --keep middle --frac 0.5 ranked.jsonl.zst -o shard.jsonl.zst",
+    ),
+    (
+        "Read what lies at the median:",
+        "prune-cli slice --range 0.49:0.51 --plain ranked.jsonl.zst | jq -r .text",
+    ),
     (
         "Keep the easier half of a corpus that was scored but not ranked, in its order, and the rest beside it:",
         "prune-cli slice -k perplexity --keep easy --frac 0.5 --rejects hard.jsonl.zst scored.jsonl.zst -o easy.jsonl.zst",
@@ -37,7 +43,10 @@ EXAMPLES = (
         "Take 100,000 tokens from the middle outwards, and say what was kept of each source:",
         "prune-cli slice --keep middle --tokens 100000 --summary kept.json ranked.jsonl.zst -o shard.jsonl.zst",
     ),
-    ("A random half as a baseline:", "prune-cli slice --keep random --frac 0.5 --seed 1 ranked.jsonl.zst -o random.jsonl.zst"),
+    (
+        "A random half as a baseline:",
+        "prune-cli slice --keep random --frac 0.5 --seed 1 ranked.jsonl.zst -o random.jsonl.zst",
+    ),
 )
 
 log = logging.getLogger(__name__)
@@ -49,7 +58,13 @@ def slice(
     files: Files = None,
     wish: Wish = Wish(),
     key: Annotated[
-        str | None, option("--key", "-k", metavar="FIELD", help="Slice by this score, the order kept. The stream need not be ranked.")
+        str | None,
+        option(
+            "--key",
+            "-k",
+            metavar="FIELD",
+            help="Slice by this score, the order kept. The stream need not be ranked.",
+        ),
     ] = None,
     scores: Annotated[
         str | None,
@@ -67,21 +82,38 @@ def slice(
             help="F is a share of records or of tokens. A ranked stream says so itself, and another unit is an error.",
         ),
     ] = None,
-    within: Annotated[str | None, option("--within", metavar="FIELD", help="Cut each value of FIELD for itself.")] = None,
+    within: Annotated[
+        str | None, option("--within", metavar="FIELD", help="Cut each value of FIELD for itself.")
+    ] = None,
     tokens_field: TokensField = "n_scored",
     text_field: TextField = "text",
     prefix: Annotated[
         str | None,
         option(
-            "--prefix", metavar="STR", help="What stands before `rank` and `quantile`.", rich_help_panel=options.FIELDS, show_default=False
+            "--prefix",
+            metavar="STR",
+            help="What stands before `rank` and `quantile`.",
+            rich_help_panel=options.FIELDS,
+            show_default=False,
         ),
     ] = None,
     rejects: Annotated[
-        str | None, option("--rejects", metavar="FILE", help="Write what is not kept to FILE.", rich_help_panel=options.RESULT)
+        str | None,
+        option(
+            "--rejects",
+            metavar="FILE",
+            help="Write what is not kept to FILE.",
+            rich_help_panel=options.RESULT,
+        ),
     ] = None,
     summary: Annotated[
         str | None,
-        option("--summary", metavar="FILE", help="Write what was kept and cut to FILE, as JSON.", rich_help_panel=options.RESULT),
+        option(
+            "--summary",
+            metavar="FILE",
+            help="Write what was kept and cut to FILE, as JSON.",
+            rich_help_panel=options.RESULT,
+        ),
     ] = None,
     group_by: GroupBy = "source",
     streams: Streams = Streams(),
@@ -95,39 +127,60 @@ def slice(
     --summary is a JSON object: the cut as it was asked for, `by` (the unit of the shares), `in`, `kept`, `cut` and `unscored` (records
     and tokens), the same by `groups`, `ties` that the cut divides, and `length_correlation`.
     """
-    from ..io import files as outputs
-    from ..stages.slice import Findings, Slicing
+    from ..stages.slice.run import Findings, Slicing
+    from ..storage import local as outputs
 
     cut = wish.cut()
     if within and cut.tokens is not None:
-        raise UsageError("--tokens is a budget for the whole", remedy="leave out --within, or say how much with --frac")
+        raise UsageError(
+            "--tokens is a budget for the whole", remedy="leave out --within, or say how much with --frac"
+        )
     if scores == "-" and "-" in (files or ["-"]):
         raise UsageError("standard input (-) is named twice", remedy="it can be read only once")
     if scores is not None and wish.draws:
         raise UsageError(
-            "random numbers depend on the texts, which --scores FILE has not", remedy="put the scores into the corpus, and use -k"
+            "random numbers depend on the texts, which --scores FILE has not",
+            remedy="put the scores into the corpus, and use -k",
         )
     _check_apart(streams.output, rejects, summary)
     slicing = Slicing(cut, by.value if by else None, key, within, tokens_field, text_field, group_by, prefix,
         wish.keep_unscored, wish.invert, wish.seed, wish.sample)  # fmt: skip
     findings, of_ranking = Findings(), key is None and scores is None
-    replay = scores is None and (wish.draws or key is not None or within is not None or cut.tokens is not None)
+    replay = scores is None and (
+        wish.draws or key is not None or within is not None or cut.tokens is not None
+    )
     with streams.opened("slice", files, replay=replay) as (source, output), ExitStack() as opened:
-        rest = opened.enter_context(outputs.create(rejects, source.inputs, force=streams.force)) if rejects else None
-        told = opened.enter_context(outputs.create(summary, source.inputs, force=streams.force)) if summary else None
+        rest = (
+            opened.enter_context(outputs.create(rejects, source.inputs, force=streams.force))
+            if rejects
+            else None
+        )
+        told = (
+            opened.enter_context(outputs.create(summary, source.inputs, force=streams.force))
+            if summary
+            else None
+        )
         plan = _plan(source, wish, slicing, scores, streams, findings, opened)
-        head: Head = {"verb": "slice", **{name: plan.head[name] for name in ("pack", "score", "rank") if name in plan.head}}
+        head: Head = {
+            "verb": "slice",
+            **{name: plan.head[name] for name in ("pack", "score", "rank") if name in plan.head},
+        }
         head |= {"slice": _history(wish, key, within, scores), "group": group_by}
         with streams.sink(output, head) as kept, ExitStack() as also:
             rejected = also.enter_context(replace(streams, output=rejects).sink(rest, head)) if rest else None
             _write(plan, kept, rejected)
             if findings.length_correlation is not None:
-                kept.facts["length_correlation"] = findings.length_correlation = round(findings.length_correlation, 6)
+                kept.facts["length_correlation"] = findings.length_correlation = round(
+                    findings.length_correlation, 6
+                )
             if findings.shape is not None and of_ranking:
                 kept.facts["shape"] = findings.shape
         findings.tally.check(plan.records())
         if told:
-            told.write(json.dumps({**head["slice"], "by": plan.unit, **_summary(findings)}, indent=2).encode() + b"\n")
+            told.write(
+                json.dumps({**head["slice"], "by": plan.unit, **_summary(findings)}, indent=2).encode()
+                + b"\n"
+            )
     _tell(findings, cut, streams)
     _draw(plan.key, plan.unit if of_ranking else "records", cut, findings, wish, streams)
 
@@ -145,10 +198,16 @@ class _Plan:
 
 
 def _plan(
-    source: "Source", wish: Wish, slicing: "Slicing", scores: str | None, streams: Streams, findings: "Findings", opened: ExitStack
+    source: "Source",
+    wish: Wish,
+    slicing: "Slicing",
+    scores: str | None,
+    streams: Streams,
+    findings: "Findings",
+    opened: ExitStack,
 ) -> _Plan:
-    from ..stages import slice as stage
-    from ..statistics.places import ranking_of
+    from ..stages.slice import run as stage
+    from ..stages.slice.ranked import ranking_of
 
     if scores is not None:
         return _plan_joined(source, wish, slicing, scores, streams, findings, opened)
@@ -160,8 +219,12 @@ def _plan(
         return _Plan(parts, table.head, table, lambda: count, known["key"], known["unit"])
     head = source.peek()[0] or {}
     known = ranking_of(head)
-    slicing = replace(slicing, cut=wish.settled(lambda: slicing.key or known.get("key") or options.the_score(source)).cut())
-    needs_order = wish.draws or slicing.cut.tokens is not None or slicing.within not in (None, known.get("within"))
+    slicing = replace(
+        slicing, cut=wish.settled(lambda: slicing.key or known.get("key") or options.the_score(source)).cut()
+    )
+    needs_order = (
+        wish.draws or slicing.cut.tokens is not None or slicing.within not in (None, known.get("within"))
+    )
     if slicing.key is None and not needs_order:
         return _Plan(
             stage.ranked(source, slicing, findings),
@@ -175,16 +238,29 @@ def _plan(
     slicing = replace(slicing, key=_key(source, wish, slicing, known), by=slicing.by or known.get("unit"))
     again = source.again()
     return _Plan(
-        stage.scored(source, again, slicing, findings), head, None, lambda: again.records, slicing.key or "score", slicing.by or "records"
+        stage.scored(source, again, slicing, findings),
+        head,
+        None,
+        lambda: again.records,
+        slicing.key or "score",
+        slicing.by or "records",
     )
 
 
 def _plan_joined(
-    source: "Source", wish: Wish, slicing: "Slicing", scores: str, streams: Streams, findings: "Findings", opened: ExitStack
+    source: "Source",
+    wish: Wish,
+    slicing: "Slicing",
+    scores: str,
+    streams: Streams,
+    findings: "Findings",
+    opened: ExitStack,
 ) -> _Plan:
-    from ..stages import slice as stage
+    from ..stages.slice import run as stage
 
-    theirs = opened.enter_context(replace(streams, expect_records=None).source("slice", [scores], replay=True, bar=False))
+    theirs = opened.enter_context(
+        replace(streams, expect_records=None).source("slice", [scores], replay=True, bar=False)
+    )
     key = slicing.key or options.the_score(theirs)
     slicing = replace(slicing, key=key, cut=wish.settled(lambda: key).cut())
     return _Plan(
@@ -199,16 +275,25 @@ def _plan_joined(
 
 def _table(source: "Source", wish: Wish, slicing: "Slicing", streams: Streams) -> "Table | None":
     """The table of a ranked file of which whole frames can be taken as they stand, at the level that they have."""
-    from ..io import table
-    from ..stages import slice as stage
+    from ..stages.slice import run as stage
+    from ..stream import index
 
-    if len(source.inputs) > 1 or streams.skip_bad or streams.level != Streams.level or wish.draws or slicing.cut.tokens is not None:
+    if (
+        len(source.inputs) > 1
+        or streams.skip_bad
+        or streams.level != Streams.level
+        or wish.draws
+        or slicing.cut.tokens is not None
+    ):
         return None
-    found = table.of(source.inputs[0])
+    found = index.of(source.inputs[0])
     if found is None or not stage.is_copyable(found, slicing):
         return None
     if streams.expect_records not in (None, found.totals["records"]):
-        raise DataError(f"{found.totals['records']} records came, {streams.expect_records} were expected", place=found.file.name)
+        raise DataError(
+            f"{found.totals['records']} records came, {streams.expect_records} were expected",
+            place=found.file.name,
+        )
     return found
 
 
@@ -222,7 +307,7 @@ def _key(source: "Source", wish: Wish, slicing: "Slicing", known: Head) -> str |
 
 
 def _write(plan: _Plan, kept: "Sink", rejected: "Sink | None") -> None:
-    from ..stages.slice import Whole
+    from ..stages.slice.run import Whole
 
     for part in plan.parts:
         if isinstance(part, Whole):
@@ -239,21 +324,36 @@ def _write(plan: _Plan, kept: "Sink", rejected: "Sink | None") -> None:
 def _check_apart(*paths: str | None) -> None:
     named = [os.path.realpath(path) for path in paths if path]
     if len(set(named)) < len(named):
-        raise UsageError("two outputs have one name", remedy="give --output, --rejects and --summary a file each")
+        raise UsageError(
+            "two outputs have one name", remedy="give --output, --rejects and --summary a file each"
+        )
     if "-" in paths[1:]:
         raise UsageError("--rejects and --summary take a file", remedy="/dev/stderr is one")
 
 
 def _history(wish: Wish, key: str | None, within: str | None, scores: str | None) -> Head:
     """What the head says of the cut: the options that were given."""
-    given = {name: getattr(wish, name) for name in ("keep", "frac", "tokens", "sample", "invert", "keep_unscored")}
-    given |= {"range": wish.range_, "min": wish.least, "max": wish.most, "key": key, "within": within, "scores": scores}
+    given = {
+        name: getattr(wish, name) for name in ("keep", "frac", "tokens", "sample", "invert", "keep_unscored")
+    }
+    given |= {
+        "range": wish.range_,
+        "min": wish.least,
+        "max": wish.most,
+        "key": key,
+        "within": within,
+        "scores": scores,
+    }
     given["seed"] = wish.seed if wish.draws else None
     return {name: value for name, value in given.items() if value not in (None, False)}
 
 
 def _summary(findings: "Findings") -> Head:
-    return {**findings.tally.summary(), "ties": findings.ties.found(), "length_correlation": findings.length_correlation}
+    return {
+        **findings.tally.summary(),
+        "ties": findings.ties.found(),
+        "length_correlation": findings.length_correlation,
+    }
 
 
 def _tell(findings: "Findings", cut: "Cut", streams: Streams) -> None:
@@ -261,12 +361,19 @@ def _tell(findings: "Findings", cut: "Cut", streams: Streams) -> None:
     found = _summary(findings)
     for tie in found["ties"]:
         log.warning(
-            "%d records tie at %r, and %d of them are inside the cut: input order decided", tie["records"], tie["score"], tie["inside"]
+            "%d records tie at %r, and %d of them are inside the cut: input order decided",
+            tie["records"],
+            tie["score"],
+            tie["inside"],
         )
     kept, rest, unscored = (found[fate]["records"] for fate in ("kept", "cut", "unscored"))
     tokens, others = found["kept"]["tokens"], found["cut"]["tokens"]
     if cut.tokens is not None and rest and tokens < 0.95 * cut.tokens:
-        log.warning("%d of %d tokens are kept: the next record in turn has more than what is left of them", tokens, cut.tokens)
+        log.warning(
+            "%d of %d tokens are kept: the next record in turn has more than what is left of them",
+            tokens,
+            cut.tokens,
+        )
     elif rest and not kept:
         log.warning("nothing is kept of %d scored records (a share is one of the whole ranking)", rest)
     groups = [f"{name or '(none)'} {one['kept']['records']:,} of {sum(one[fate]['records'] for fate in one):,}"
@@ -288,10 +395,14 @@ def _draw(key: str, unit: str, cut: "Cut", findings: "Findings", wish: Wish, str
         return
     if wish.keep is Keep.random:
         kept, rest = (_summary(findings)[fate]["records"] for fate in ("kept", "cut"))
-        share = pictures.evenly(kept / max(kept + rest, 1))
+        share = charts.evenly(kept / max(kept + rest, 1))
     else:
         found = findings.between
         if found is None:
-            found = pictures.quantiles(shape, cut.least, cut.most) if cut.keep == "scores" else (float(cut.low), float(cut.high))
-        share = pictures.between(*found, invert=wish.invert)
-    terminal.closing("\n".join(pictures.histogram(key, shape, unit, share)), quiet=streams.quiet)
+            found = (
+                charts.quantiles(shape, cut.least, cut.most)
+                if cut.keep == "scores"
+                else (float(cut.low), float(cut.high))
+            )
+        share = charts.between(*found, invert=wish.invert)
+    terminal.closing("\n".join(charts.histogram(key, shape, unit, share)), quiet=streams.quiet)

@@ -7,14 +7,17 @@ from . import options
 from .options import Files, Force, GroupBy, OutputFile, Reading, TextField, TokensField, expanded, option
 
 if TYPE_CHECKING:
-    from ..io.files import Input
-    from ..io.records import Source
+    from ..records.reader import Source
     from ..stages.stat import Wish
+    from ..storage.local import Input
 
 COST = "A file of ours says it at once, from its trailer; everything else, -k and --verify read all of it: 16 bytes a record and score."
 EXAMPLES = (
     ("Look at the thresholds of a ranking:", "prune-cli stat ranked.jsonl.zst | jq .scores"),
-    ("Check every byte of a file, and count its duplicates:", "prune-cli stat --verify --duplicates corpus.jsonl.zst"),
+    (
+        "Check every byte of a file, and count its duplicates:",
+        "prune-cli stat --verify --duplicates corpus.jsonl.zst",
+    ),
 )
 
 
@@ -22,10 +25,18 @@ EXAMPLES = (
 def stat(
     files: Files = None,
     key: Annotated[
-        list[str] | None, option("--key", "-k", metavar="FIELD", help="A score to look at. Repeat for more; by default all known ones.")
+        list[str] | None,
+        option(
+            "--key",
+            "-k",
+            metavar="FIELD",
+            help="A score to look at. Repeat for more; by default all known ones.",
+        ),
     ] = None,
     verify: Annotated[bool, option("--verify", help="Read all, and hold it to the trailer.")] = False,
-    duplicates: Annotated[bool, option("--duplicates", help="Count exact duplicates of the text, too.")] = False,
+    duplicates: Annotated[
+        bool, option("--duplicates", help="Count exact duplicates of the text, too.")
+    ] = False,
     tokens_field: TokensField = "n_scored",
     text_field: TextField = "text",
     group_by: GroupBy = "source",
@@ -41,25 +52,28 @@ def stat(
     The trailer of a ranked file knows the thresholds of the whole; those of a file that was only scored, and those by group, are known
     when it is read, by -k or --verify.
     """
-    from ..io import files as outputs
     from ..stages.stat import Wish
+    from ..storage import local as outputs
 
     with reading.source("stat", files) as source, outputs.create(output, source.inputs, force=force) as out:
         for one in source.inputs:
             wish = Wish(key or (), tokens_field, group_by, text_field if duplicates else None)
             found = _found(one, source, wish, whole=verify or duplicates or bool(key))
-            out.write(json.dumps({"file": one.name, **found}, indent=2 if out.is_terminal() else None).encode() + b"\n")
+            out.write(
+                json.dumps({"file": one.name, **found}, indent=2 if out.is_terminal() else None).encode()
+                + b"\n"
+            )
 
 
 def _found(one: "Input", source: "Source", wish: "Wish", whole: bool) -> dict[str, Any]:
     from dataclasses import replace
 
-    from ..io import table
     from ..stages import stat as stage
-    from ..statistics.places import ranking_of
+    from ..stages.slice.ranked import ranking_of
+    from ..stream import index
 
     alone = source.only(one)
-    found = None if whole else table.of(one)
+    found = None if whole else index.of(one)
     if found and found.head.get("group") == wish.group:
         with found.file.open():
             return {**_origin(found.head), **stage.at_once(found, alone)}
@@ -75,4 +89,7 @@ def _found(one: "Input", source: "Source", wish: "Wish", whole: bool) -> dict[st
 def _origin(head: dict[str, Any]) -> dict[str, Any]:
     """Which verb wrote the stream, and of a ranking what it is a ranking by."""
     known = head.get("rank") or {}
-    return {"verb": head.get("verb"), **{name: known[name] for name in ("key", "unit", "reverse", "within") if name in known}}
+    return {
+        "verb": head.get("verb"),
+        **{name: known[name] for name in ("key", "unit", "reverse", "within") if name in known},
+    }

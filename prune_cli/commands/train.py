@@ -11,16 +11,28 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from .. import pictures, terminal
+from .. import charts, terminal
 from ..errors import UsageError
-from .options import COMPUTING, RESULT, Device, Dtype, Files, Force, Reading, TextField, Type, expanded, option
+from .options import (
+    COMPUTING,
+    RESULT,
+    Device,
+    Dtype,
+    Files,
+    Force,
+    Reading,
+    TextField,
+    Type,
+    expanded,
+    option,
+)
 
 if TYPE_CHECKING:
-    from ..io.files import Input
-    from ..io.records import Content, Source
-    from ..stages.train import Summary
-    from ..training.preparing import Corpus
-    from ..training.recipes import Settings
+    from ..records.reader import Content, Source
+    from ..storage.local import Input
+    from ..training.loop import Summary
+    from ..training.recipe import Settings
+    from ..training.setup import Corpus
 
 COST = (
     "Everything is read and tokenized once, into a file beside the run (2 or 4 bytes a token), before the first step; --resume does not "
@@ -53,7 +65,9 @@ class Run:
     """What is trained, on how much, and how; what is not given comes from the protocol, the preset or the defaults."""
 
     GROUP: ClassVar[str] = "Training"
-    preset: Annotated[str | None, option("--preset", metavar="SIZE", help="A GPT of this size: tiny, 124m or 1.5b.")] = None
+    preset: Annotated[
+        str | None, option("--preset", metavar="SIZE", help="A GPT of this size: tiny, 124m or 1.5b.")
+    ] = None
     config: Annotated[
         Path | None,
         option(
@@ -63,17 +77,32 @@ class Run:
             "context, lr, batch_tokens.",
         ),
     ] = None
-    init_from: Annotated[Path | None, option("--init-from", metavar="DIR", help="Or this model and its tokenizer, trained on.")] = None
-    tokenizer: Annotated[Path | None, option("--tokenizer", metavar="DIR", help="The tokenizer in this directory.")] = None
+    init_from: Annotated[
+        Path | None, option("--init-from", metavar="DIR", help="Or this model and its tokenizer, trained on.")
+    ] = None
+    tokenizer: Annotated[
+        Path | None, option("--tokenizer", metavar="DIR", help="The tokenizer in this directory.")
+    ] = None
     train_tokenizer: Annotated[
         int | None,
-        option("--train-tokenizer", metavar="VOCAB", help="Or a new one of so many entries. Byte-level BPE, trained on the stream."),
+        option(
+            "--train-tokenizer",
+            metavar="VOCAB",
+            help="Or a new one of so many entries. Byte-level BPE, trained on the stream.",
+        ),
     ] = None
     steps: Annotated[int | None, option("--steps", metavar="N", help="Budget: optimizer steps.")] = None
     tokens: Annotated[int | None, option("--tokens", metavar="N", help="Budget: or tokens.")] = None
-    epochs: Annotated[float | None, option("--epochs", metavar="X", help="Budget: or passes over the data.")] = None
+    epochs: Annotated[
+        float | None, option("--epochs", metavar="X", help="Budget: or passes over the data.")
+    ] = None
     batch_tokens: Annotated[
-        int | None, option("--batch-tokens", metavar="N", help="Tokens in a step. They go through in as many pieces as memory asks for.")
+        int | None,
+        option(
+            "--batch-tokens",
+            metavar="N",
+            help="Tokens in a step. They go through in as many pieces as memory asks for.",
+        ),
     ] = None
     lr: Annotated[float | None, option("--lr", metavar="X", help="The highest learning rate.")] = None
     schedule: Annotated[
@@ -85,10 +114,17 @@ class Run:
         ),
     ] = None
     warmup: Annotated[
-        int | None, option("--warmup", metavar="N", help="Steps in which the rate rises. By default 5 % of them, at most 2,000.")
+        int | None,
+        option(
+            "--warmup",
+            metavar="N",
+            help="Steps in which the rate rises. By default 5 % of them, at most 2,000.",
+        ),
     ] = None
     seed: Annotated[int | None, option("--seed", metavar="N", help="Of the first weights.")] = None
-    data_seed: Annotated[int | None, option("--data-seed", metavar="N", help="Of the order of documents and blocks.")] = None
+    data_seed: Annotated[
+        int | None, option("--data-seed", metavar="N", help="Of the order of documents and blocks.")
+    ] = None
     save_at: Annotated[
         str | None,
         option(
@@ -97,13 +133,24 @@ class Run:
             help="Keep DIR/step-N there, as in 250,0.55ep,50%. That is after steps, passes over the data, or a share of the run.",
         ),
     ] = None
-    save_every: Annotated[int | None, option("--save-every", metavar="N", help="Keep one every N steps.")] = None
-    keep: Annotated[int | None, option("--keep", metavar="N", help="Keep only the last N of --save-every.")] = None
-    eval_every: Annotated[int | None, option("--eval-every", metavar="N", help="Take the held-out loss every N steps, too.")] = None
-    protocol: Annotated[str | None, option("--protocol", metavar="paper", help="The paper's own numbers for the preset.")] = None
+    save_every: Annotated[int | None, option("--save-every", metavar="N", help="Keep one every N steps.")] = (
+        None
+    )
+    keep: Annotated[
+        int | None, option("--keep", metavar="N", help="Keep only the last N of --save-every.")
+    ] = None
+    eval_every: Annotated[
+        int | None, option("--eval-every", metavar="N", help="Take the held-out loss every N steps, too.")
+    ] = None
+    protocol: Annotated[
+        str | None, option("--protocol", metavar="paper", help="The paper's own numbers for the preset.")
+    ] = None
     checkpoint_activations: Annotated[
         bool | None,
-        option("--checkpoint-activations", help="Less memory, a third more time. Each layer is computed once more rather than kept."),
+        option(
+            "--checkpoint-activations",
+            help="Less memory, a third more time. Each layer is computed once more rather than kept.",
+        ),
     ] = None
 
 
@@ -124,10 +171,20 @@ def train(
     force: Force = False,
     resume: Annotated[
         bool,
-        option("--resume", rich_help_panel=RESULT, help="Go on from the newest checkpoint in DIR.partial. With the very same numbers."),
+        option(
+            "--resume",
+            rich_help_panel=RESULT,
+            help="Go on from the newest checkpoint in DIR.partial. With the very same numbers.",
+        ),
     ] = False,
     eval_data: Annotated[
-        str | None, option("--eval-data", metavar="FILE", rich_help_panel=Run.GROUP, help="Records to take a held-out loss on.")
+        str | None,
+        option(
+            "--eval-data",
+            metavar="FILE",
+            rich_help_panel=Run.GROUP,
+            help="Records to take a held-out loss on.",
+        ),
     ] = None,
     text_field: TextField = "text",
     device: Device = "auto",
@@ -154,18 +211,28 @@ def train(
         raise UsageError("no place for the run", remedy="name a directory with -o DIR")
     if eval_data == "-":
         raise UsageError("--eval-data is read from a file", remedy="name one")
-    from ..stages import train as stage
-    from ..training.processes import started
-    from ..training.recipes import Settings
+    from ..training import loop as stage
+    from ..training.distributed import started
+    from ..training.recipe import Settings
 
     settings = Settings(**asdict(run), dtype=None if dtype is Dtype.auto else dtype.value, device=device)
     with started(device, sharded=fsdp) as processes:
         if fsdp and processes.world == 1:
-            log.warning("--fsdp divides a model among the processes that torchrun starts: this is one, and has all of it")
+            log.warning(
+                "--fsdp divides a model among the processes that torchrun starts: this is one, and has all of it"
+            )
         if not processes.is_first:  # who reads and speaks for all
             files, eval_data, reading = [os.devnull], eval_data and os.devnull, replace(reading, quiet=True)
-        kept = replace(reading, expect_records=None).source("train", [eval_data], bar=False) if eval_data else nullcontext()
-        with reading.source("train", files, bar=False) as source, kept as held_out, reading.bar("train", None, "steps") as bar:
+        kept = (
+            replace(reading, expect_records=None).source("train", [eval_data], bar=False)
+            if eval_data
+            else nullcontext()
+        )
+        with (
+            reading.source("train", files, bar=False) as source,
+            kept as held_out,
+            reading.bar("train", None, "steps") as bar,
+        ):
             corpus = _corpus(source, text_field, settings)
             summary = stage.train(
                 corpus.documents,
@@ -185,15 +252,18 @@ def train(
 
 
 def _corpus(source: "Source", text_field: str, settings: "Settings") -> "Corpus":
-    from ..training.preparing import Corpus
+    from ..training.setup import Corpus
 
-    return Corpus(_contents(source, text_field, settings.tokenizer or settings.init_from), _known_by(source.inputs, text_field))
+    return Corpus(
+        _contents(source, text_field, settings.tokenizer or settings.init_from),
+        _known_by(source.inputs, text_field),
+    )
 
 
 def _contents(source: "Source", text_field: str, tokenizer: Path | None) -> "Iterator[Content]":
     """What is trained on; of blocks only those that the tokenizer at this place packed."""
-    from ..io.documents import documents
     from ..models import pretrained
+    from ..records.documents import documents
 
     expected = pretrained.tokenizer_hash(pretrained.load_tokenizer(tokenizer)) if tokenizer else ""
     for document in documents(source, text_field, tokenizer=expected):
@@ -234,13 +304,15 @@ class Shown:
             self.held_out = f"  held-out {values['held_out_loss']:.3f}"
         rate = values["tokens_per_second"]
         share = f" ({self.share * rate:.0%} of the limit)" if self.share else ""
-        self.bar.describe(f"loss {values['loss']:.3f}{self.held_out}  lr {values['lr']:.1e}  {rate:,.0f} tokens/s{share}")
+        self.bar.describe(
+            f"loss {values['loss']:.3f}{self.held_out}  lr {values['lr']:.1e}  {rate:,.0f} tokens/s{share}"
+        )
 
 
 def _curve(run: Path) -> str:
     """How the loss of a run fell."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_bytes().splitlines()]
-    return "\n".join(pictures.curve("loss", [line["loss"] for line in lines], [line["step"] for line in lines]))
+    return "\n".join(charts.curve("loss", [line["loss"] for line in lines], [line["step"] for line in lines]))
 
 
 def _words(summary: "Summary") -> str:

@@ -66,7 +66,11 @@ def load(name: str) -> Metric:
     if name not in names():
         near = get_close_matches(name, names(), 1)
         remedy = f"did you mean {near[0]}?" if near else ""
-        raise UsageError(f"no metric is named {name!r}: there are {', '.join(names())}", place="--metric", remedy=remedy)
+        raise UsageError(
+            f"no metric is named {name!r}: there are {', '.join(names())}", place="--metric", remedy=remedy
+        )
     module = import_module(f"{__name__}.{name}")
     description = (module.__doc__ or "").partition("\n")[0]
-    return Metric(name, description, module.EASY, getattr(module, name), getattr(module, "over_models", fmean))
+    return Metric(
+        name, description, module.EASY, getattr(module, name), getattr(module, "over_models", fmean)
+    )

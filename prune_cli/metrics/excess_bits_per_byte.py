@@ -9,7 +9,10 @@ EASY = None
 
 
 def excess_bits_per_byte(
-    nll: NDArray[np.float32], n_bytes: int | None, against_nll: NDArray[np.float32], against_n_bytes: int | None
+    nll: NDArray[np.float32],
+    n_bytes: int | None,
+    against_nll: NDArray[np.float32],
+    against_n_bytes: int | None,
 ) -> float | None:
     """Σ nll / n_bytes of the model less that of the second, over ln 2; None where a tokenizer cannot tell the bytes."""
     if not n_bytes or not against_n_bytes:

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 EASY = "high"
 
 
-def memorization(tokens: NDArray[np.int_], n_prefix: int, continuation: NDArray[np.int_] | None) -> float | None:
+def memorization(
+    tokens: NDArray[np.int_], n_prefix: int, continuation: NDArray[np.int_] | None
+) -> float | None:
     """Share of positions at which the continuation and the record agree."""
     if continuation is None:
         return None

@@ -5,7 +5,7 @@ Records that are equal in id and text (or ids) go together, whatever their order
 
 from typing import Any
 
-from ..io.splicing import uniform
+from ..records.splice import uniform
 
 EASY = None
 

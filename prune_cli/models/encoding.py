@@ -86,7 +86,9 @@ def _prefix(tokenizer: Any, bos: str, name: str) -> list[int]:
     """The token that stands before a text: BOS, else EOS, as in lm-evaluation-harness."""
     token = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     if token is None and bos == "always":
-        raise ConfigurationError("the tokenizer has neither BOS nor EOS", place=name, remedy="use --bos never")
+        raise ConfigurationError(
+            "the tokenizer has neither BOS nor EOS", place=name, remedy="use --bos never"
+        )
     return [] if token is None else [token]
 
 

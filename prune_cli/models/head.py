@@ -30,7 +30,9 @@ EXACT_ROWS = 64
 NEVER = -1e4  # stands for the distance of y from itself: its exponential is 0, and 0 times it is 0
 
 
-def split(network: Any, vocabulary: int, length: int, name: str) -> tuple[Callable[[Tensor], Tensor], nn.Linear | None]:
+def split(
+    network: Any, vocabulary: int, length: int, name: str
+) -> tuple[Callable[[Tensor], Tensor], nn.Linear | None]:
     """The trunk and the output layer, where applying one to the other is all that the model does; else the model and None.
 
     Soft caps, scaled logits and transforms in between are found by trying, which needs no list of architectures; so are models
@@ -42,7 +44,9 @@ def split(network: Any, vocabulary: int, length: int, name: str) -> tuple[Callab
         probe[1, -1] = probe[0, 0]
         logits = network(input_ids=probe, use_cache=False).logits
         if not _close(logits[0, :-1], logits[1, :-1]):
-            raise ConfigurationError("its tokens see what comes after them", place=name, remedy="use a causal language model")
+            raise ConfigurationError(
+                "its tokens see what comes after them", place=name, remedy="use a causal language model"
+            )
         if isinstance(layer, nn.Linear) and trunk is not network:
             hidden = trunk(input_ids=probe, use_cache=False)[0]
             if hidden.shape[-1] == layer.in_features and _close(layer(hidden), logits):
@@ -63,7 +67,9 @@ class Head:
     R are rows (scored tokens), D is the width of the model, V the vocabulary, C the columns of logits that exist at a time.
     """
 
-    def __init__(self, layer: nn.Linear | None, vocabulary: int, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, layer: nn.Linear | None, vocabulary: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
         self.weight: Tensor | None = layer.weight if layer else None
         self.bias: Tensor | None = layer.bias if layer else None
         self.vocabulary = layer.out_features if layer else vocabulary
@@ -74,7 +80,9 @@ class Head:
         self.product = torch.empty(size if dtype != torch.float32 else 0, dtype=dtype, device=device)
         self.distances = torch.empty(size, device=device)
         self.dtype, self.spare = dtype, torch.empty(0, device=device)
-        self.exact = torch.float64 if dtype == torch.float32 else torch.float32  # which holds a product of two numbers
+        self.exact = (
+            torch.float64 if dtype == torch.float32 else torch.float32
+        )  # which holds a product of two numbers
 
     def __call__(self, hidden: Tensor, targets: Tensor, wanted: Collection[str]) -> dict[str, Tensor]:
         """The `wanted` ones of the above for each row, in float32: hidden (R, D) or logits (R, V), targets (R) → (R) each."""
@@ -86,7 +94,9 @@ class Head:
         own = self._own(hidden, targets)  # (R)
         rounded = own.to(self.dtype)
         rest = (own - rounded).float()[:, None]  # z_y is not quite a number of the product's type
-        near, square, product, rank = (torch.zeros(len(targets), dtype=torch.float64, device=targets.device) for _ in range(4))
+        near, square, product, rank = (
+            torch.zeros(len(targets), dtype=torch.float64, device=targets.device) for _ in range(4)
+        )
         for start in range(0, self.vocabulary, self.columns):
             distances = self._distances(hidden, rounded[:, None], start)  # (R, C)
             self._leave_out(distances, targets - start)
@@ -99,7 +109,11 @@ class Head:
             if "entropy" in wanted:
                 product += distances.mul_(chances).sum(-1)
         shift = rest[:, 0].double()
-        near, square, product = near * torch.exp(-shift), square * torch.exp(-2 * shift), product * torch.exp(-shift)
+        near, square, product = (
+            near * torch.exp(-shift),
+            square * torch.exp(-2 * shift),
+            product * torch.exp(-shift),
+        )
         found = _formulas(near, square, product - shift * near, rank)
         self._repeat_exactly(found, ~((near > SMALLEST) & (near < LARGEST)), hidden, targets)
         return {name: found[name].float() for name in wanted}
@@ -122,7 +136,9 @@ class Head:
         distances = self.distances[: shape[0] * shape[1]].view(shape)
         if self.weight is None:
             return distances.copy_(hidden[:, columns]).sub_(own)
-        product = distances if self.dtype == torch.float32 else self.product[: shape[0] * shape[1]].view(shape)
+        product = (
+            distances if self.dtype == torch.float32 else self.product[: shape[0] * shape[1]].view(shape)
+        )
         torch.addmm(own, hidden, self.weight[columns].t(), beta=-1, out=product)
         if product is not distances:
             distances.copy_(product)
@@ -159,7 +175,12 @@ class Head:
 def _formulas(near: Tensor, square: Tensor, product: Tensor, rank: Tensor) -> dict[str, Tensor]:
     """S, Q, D and the rank → the statistics of the same shape."""
     nll = torch.log1p(near)
-    return {"nll": nll, "error_norm": (near.square() + square).sqrt() / (1 + near), "entropy": nll - product / (1 + near), "rank": rank}
+    return {
+        "nll": nll,
+        "error_norm": (near.square() + square).sqrt() / (1 + near),
+        "entropy": nll - product / (1 + near),
+        "rank": rank,
+    }
 
 
 def _exactly(logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
@@ -170,4 +191,9 @@ def _exactly(logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
     nll = torch.logaddexp(torch.zeros_like(near), near)
     square = torch.exp(2 * (near - nll)) + torch.exp(torch.logsumexp(2 * rivals, -1) - 2 * nll)
     entropy = -torch.special.xlogy(chances := torch.softmax(distances, -1), chances).sum(-1)
-    return {"nll": nll, "error_norm": square.sqrt(), "entropy": entropy, "rank": (rivals > 0).sum(-1).double()}
+    return {
+        "nll": nll,
+        "error_norm": square.sqrt(),
+        "entropy": entropy,
+        "rank": (rivals > 0).sum(-1).double(),
+    }

@@ -19,14 +19,23 @@ from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from ..errors import ConfigurationError, OutOfMemoryError, UnavailableError, UsageError
-from .hardware import has_bfloat16
-from .layers import make_fast
+from .device import has_bfloat16
+from .fast_inference import make_fast
 from .safety import check_directory, is_local
 
 log = logging.getLogger(__name__)
 
 HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
-LOADING_ERRORS = (OSError, ValueError, LookupError, RuntimeError, ImportError, AttributeError, TypeError, MemoryError)
+LOADING_ERRORS = (
+    OSError,
+    ValueError,
+    LookupError,
+    RuntimeError,
+    ImportError,
+    AttributeError,
+    TypeError,
+    MemoryError,
+)
 
 # Tokens in a batch, padding included: on a processor no more than its cache takes between two layers; a card wants to be filled.
 BATCH_TOKENS = {"cpu": 4096, "cuda": 1 << 16}
@@ -37,16 +46,23 @@ class Settings:
     """How a model is run. `load` gives back what `auto` and None became: they are recorded with the scores."""
 
     device: str = "auto"  # auto | cpu | cuda[:N]
-    dtype: str = "auto"  # auto | float32 | bfloat16; auto is bfloat16 where the processor or card has it natively
+    dtype: str = (
+        "auto"  # auto | float32 | bfloat16; auto is bfloat16 where the processor or card has it natively
+    )
     context: int | None = None  # tokens that a window feeds to the model; None: as many as it was made for
     stride: int | None = None  # tokens that a later window scores; None: the context
     bos: str = "auto"  # auto: texts get a prefix token, blocks none | always | never
     batch_tokens: int | None = None
 
     def __post_init__(self) -> None:
-        for name, choices in (("dtype", ("auto", "float32", "bfloat16")), ("bos", ("auto", "always", "never"))):
+        for name, choices in (
+            ("dtype", ("auto", "float32", "bfloat16")),
+            ("bos", ("auto", "always", "never")),
+        ):
             if getattr(self, name) not in choices:
-                raise UsageError(f"{getattr(self, name)!r} is not one of {', '.join(choices)}", place=f"--{name}")
+                raise UsageError(
+                    f"{getattr(self, name)!r} is not one of {', '.join(choices)}", place=f"--{name}"
+                )
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise UsageError(f"{self.device!r} is not one of auto, cpu, cuda, cuda:N", place="--device")
         for name in ("context", "stride", "batch_tokens"):
@@ -95,7 +111,9 @@ def find(name: str, settings: Settings = Settings()) -> Found:
     check_directory(directory)
     tokenizer = _load_tokenizer(directory)
     with _loading(name):
-        config = transformers.AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False).get_text_config()
+        config = transformers.AutoConfig.from_pretrained(
+            directory, local_files_only=True, trust_remote_code=False
+        ).get_text_config()
     settings = _resolve(settings, config, name)
     _check_vocabulary(tokenizer, config.vocab_size, name)
     return Found(directory, tokenizer, settings)
@@ -108,7 +126,9 @@ def versions() -> dict[str, str]:
 
 def _load_tokenizer(directory: Path) -> Any:
     with _loading(str(directory)):
-        return transformers.AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+        return transformers.AutoTokenizer.from_pretrained(
+            directory, local_files_only=True, trust_remote_code=False
+        )
 
 
 def _silence() -> None:
@@ -120,12 +140,16 @@ def _silence() -> None:
 
 def _fetch(name: str) -> Path:
     try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=HUB_FILES, ignore_patterns=["*/*"]))
+        return Path(
+            huggingface_hub.snapshot_download(name, allow_patterns=HUB_FILES, ignore_patterns=["*/*"])
+        )
     except (RepositoryNotFoundError, HFValidationError):
         fault = "there is neither such a directory nor such a public model on the hub"
         raise ConfigurationError(fault, place=name, remedy="begin a path with ./") from None
     except OSError as error:
-        raise UnavailableError(f"the hub cannot be reached ({_first_line(error)})", place=name, remedy="begin a path with ./") from None
+        raise UnavailableError(
+            f"the hub cannot be reached ({_first_line(error)})", place=name, remedy="begin a path with ./"
+        ) from None
 
 
 @contextmanager
@@ -136,9 +160,13 @@ def _loading(name: str) -> Iterator[None]:
             yield
     except LOADING_ERRORS as error:
         if is_out_of_memory(error):
-            raise OutOfMemoryError("no memory for the weights", place=name, remedy="use --dtype bfloat16 or a smaller model") from None
+            raise OutOfMemoryError(
+                "no memory for the weights", place=name, remedy="use --dtype bfloat16 or a smaller model"
+            ) from None
         fault = f"cannot be loaded ({_first_line(error)})"
-        raise ConfigurationError(fault, place=name, remedy="it must be a causal language model that transformers knows") from error
+        raise ConfigurationError(
+            fault, place=name, remedy="it must be a causal language model that transformers knows"
+        ) from error
 
 
 def _first_line(error: BaseException) -> str:
@@ -157,22 +185,38 @@ def _resolve(settings: Settings, config: Any, name: str) -> Settings:
     limit = getattr(config, "max_position_embeddings", None)
     context = settings.context or limit
     if context is None:
-        raise ConfigurationError("its configuration tells no context length", place=name, remedy="name one with --context")
+        raise ConfigurationError(
+            "its configuration tells no context length", place=name, remedy="name one with --context"
+        )
     if limit and context > limit:
-        raise ConfigurationError(f"the model reads {limit} tokens at most", place=name, remedy=f"use --context {limit} or less")
+        raise ConfigurationError(
+            f"the model reads {limit} tokens at most", place=name, remedy=f"use --context {limit} or less"
+        )
     stride = settings.stride or context
     if stride > context:
-        raise UsageError(f"a stride of {stride} passes over tokens: the context is {context}", place="--stride")
-    dtype = settings.dtype if settings.dtype != "auto" else "bfloat16" if has_bfloat16(torch.device(device)) else "float32"
+        raise UsageError(
+            f"a stride of {stride} passes over tokens: the context is {context}", place="--stride"
+        )
+    dtype = (
+        settings.dtype
+        if settings.dtype != "auto"
+        else "bfloat16"
+        if has_bfloat16(torch.device(device))
+        else "float32"
+    )
     batch_tokens = settings.batch_tokens or BATCH_TOKENS[torch.device(device).type]
-    return replace(settings, device=device, dtype=dtype, context=context, stride=stride, batch_tokens=batch_tokens)
+    return replace(
+        settings, device=device, dtype=dtype, context=context, stride=stride, batch_tokens=batch_tokens
+    )
 
 
 def _check_vocabulary(tokenizer: Any, size: int, name: str) -> None:
     largest = max(tokenizer.get_vocab().values(), default=-1)
     if largest >= size:
         fault = f"the tokenizer has ids up to {largest}, the model knows {size}"
-        raise ConfigurationError(fault, place=name, remedy="use the tokenizer that the model was trained with")
+        raise ConfigurationError(
+            fault, place=name, remedy="use the tokenizer that the model was trained with"
+        )
 
 
 def _load_network(directory: Path, settings: Settings, name: str) -> Any:
@@ -190,7 +234,9 @@ def _load_network(directory: Path, settings: Settings, name: str) -> Any:
         network = network.eval().to(settings.device)
     if report["missing_keys"]:
         fault = f"the weights lack {_some(report['missing_keys'])}"
-        raise ConfigurationError(fault, place=name, remedy="config.json is of another model, or this is no language model")
+        raise ConfigurationError(
+            fault, place=name, remedy="config.json is of another model, or this is no language model"
+        )
     if report["unexpected_keys"]:
         log.warning("%s: the model has no use for some weights: %s", name, _some(report["unexpected_keys"]))
     return network

@@ -27,9 +27,9 @@ from transformers.modeling_utils import PreTrainedModel as PreTrainedModel
 from transformers.utils import logging
 
 from ..errors import ConfigurationError, NoInputError, UsageError
-from .kernels import head_loss
-from .pieces import PIECE, Cut, cutter
+from .cpu_kernels import head_loss
 from .safety import check_directory
+from .text_splits import PIECE, Cut, cutter
 
 END = "<|endoftext|>"
 SMALLEST = 257  # entries of a byte-level vocabulary: the bytes, and the end of a document
@@ -47,16 +47,28 @@ def load_tokenizer(path: Path, *, needs_end: bool = True) -> PreTrainedTokenizer
     Raises NoInputError, and ConfigurationError: also for one that names no end of a document, if it `needs_end`.
     """
     if not path.is_dir():
-        raise NoInputError("is not a directory", place=str(path), remedy="name the folder that holds the tokenizer")
+        raise NoInputError(
+            "is not a directory", place=str(path), remedy="name the folder that holds the tokenizer"
+        )
     try:
         bare = not (path / "tokenizer.json").exists() and (path / "merges.txt").exists()
-        tokenizer = _bare(path) if bare else AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        tokenizer = (
+            _bare(path)
+            if bare
+            else AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        )
     except Exception as error:  # each format fails in a way of its own
-        raise ConfigurationError(f"its tokenizer cannot be loaded ({_first_line(error)})", place=str(path)) from error
+        raise ConfigurationError(
+            f"its tokenizer cannot be loaded ({_first_line(error)})", place=str(path)
+        ) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise ConfigurationError("its tokenizer is not a fast one", place=str(path), remedy="convert it to a tokenizer.json")
+        raise ConfigurationError(
+            "its tokenizer is not a fast one", place=str(path), remedy="convert it to a tokenizer.json"
+        )
     if needs_end and tokenizer.eos_token_id is None:
-        raise ConfigurationError("its tokenizer names no end of a document", place=str(path), remedy="set eos_token")
+        raise ConfigurationError(
+            "its tokenizer names no end of a document", place=str(path), remedy="set eos_token"
+        )
     _take_all(tokenizer)
     return tokenizer
 
@@ -78,10 +90,15 @@ def _bare(path: Path) -> PreTrainedTokenizerFast:
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE of `vocabulary` entries: the end of a document first, then the bytes, then merges; fewer if the texts run out."""
     if vocabulary < SMALLEST:
-        raise UsageError(f"{vocabulary} entries do not hold the bytes and the end of a document", remedy=f"ask for {SMALLEST} or more")
+        raise UsageError(
+            f"{vocabulary} entries do not hold the bytes and the end of a document",
+            remedy=f"ask for {SMALLEST} or more",
+        )
     learner = _byte_level(models.BPE()).backend_tokenizer
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=[END], initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary, special_tokens=[END], initial_alphabet=alphabet, show_progress=False
+    )
     learner.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=learner, bos_token=END, eos_token=END)
 
@@ -100,11 +117,15 @@ def encode(tokenizer: Any, texts: Sequence[str], *, special: bool = False) -> li
     ids of the whole, so that memory holds the ids of all texts and little more.
     """
     if not hasattr(tokenizer, "backend_tokenizer"):  # the few that are written in Python
-        plain = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=not special, verbose=False)["input_ids"]
+        plain = tokenizer(
+            list(texts), add_special_tokens=False, split_special_tokens=not special, verbose=False
+        )["input_ids"]
         return [np.array(ids, np.int32) for ids in plain]
     found: list[list[Ids]] = [[] for _ in texts]
     for batch in _batches(tokenizer, texts, special):
-        for (index, _), ids in zip(batch, _ids(tokenizer, [piece for _, piece in batch], special), strict=True):
+        for (index, _), ids in zip(
+            batch, _ids(tokenizer, [piece for _, piece in batch], special), strict=True
+        ):
             found[index].append(ids)
     return [parts[0] if len(parts) == 1 else np.concatenate([NOTHING, *parts]) for parts in found]
 
@@ -161,7 +182,9 @@ def unknown_token(tokenizer: PreTrainedTokenizerFast) -> int | None:
 def specification(tokenizer: Any) -> dict[str, Any]:
     """What its tokenizer.json says; of the few tokenizers that have none, the vocabulary."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    found: dict[str, Any] = json.loads(backend.to_str()) if backend else {"model": {"vocab": tokenizer.get_vocab()}}
+    found: dict[str, Any] = (
+        json.loads(backend.to_str()) if backend else {"model": {"vocab": tokenizer.get_vocab()}}
+    )
     return found
 
 
@@ -170,9 +193,12 @@ def tokenizer_hash(tokenizer: Any) -> str:
     found = specification(tokenizer)
     parts = {name: found.get(name) for name in ("normalizer", "pre_tokenizer")}
     parts["added_tokens"] = [
-        {**token, "normalized": token["normalized"] and bool(parts["normalizer"])} for token in found.get("added_tokens", ())
+        {**token, "normalized": token["normalized"] and bool(parts["normalizer"])}
+        for token in found.get("added_tokens", ())
     ]
-    parts["model"] = {name: value for name, value in found["model"].items() if value not in (None, "")}  # an affix of "" is none
+    parts["model"] = {
+        name: value for name, value in found["model"].items() if value not in (None, "")
+    }  # an affix of "" is none
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -189,7 +215,9 @@ def _hash(text: str) -> str:
 # Models
 
 
-def gpt2(tokenizer: PreTrainedTokenizerFast, *, layers: int, width: int, heads: int, context: int, entries: int) -> PretrainedConfig:
+def gpt2(
+    tokenizer: PreTrainedTokenizerFast, *, layers: int, width: int, heads: int, context: int, entries: int
+) -> PretrainedConfig:
     """A GPT-2 of this shape, without dropout; its activation is GPT-2's own `gelu_new` under the name of the faster code."""
     return GPT2Config(
         vocab_size=max(entries, vocabulary(tokenizer)),
@@ -214,7 +242,9 @@ def read_config(path: Path, tokenizer: PreTrainedTokenizerFast) -> PretrainedCon
     except FileNotFoundError:
         raise NoInputError("does not exist", place=str(path)) from None
     except Exception as error:  # each architecture checks its values in a way of its own
-        raise ConfigurationError(f"is not the config.json of a model ({_first_line(error)})", place=str(path)) from error
+        raise ConfigurationError(
+            f"is not the config.json of a model ({_first_line(error)})", place=str(path)
+        ) from error
     if config.vocab_size < vocabulary(tokenizer):
         fault = f"vocab_size {config.vocab_size} is less than the tokenizer's {vocabulary(tokenizer)}"
         raise ConfigurationError(fault, place=str(path), remedy="raise it")
@@ -230,9 +260,13 @@ def new_model(config: PretrainedConfig, seed: int) -> PreTrainedModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False).eval()
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(
+                config, dtype=torch.float32, trust_remote_code=False
+            ).eval()
         except (ValueError, RuntimeError) as error:
-            raise ConfigurationError(f"no model can be made of this configuration ({_first_line(error)})") from error
+            raise ConfigurationError(
+                f"no model can be made of this configuration ({_first_line(error)})"
+            ) from error
     return _with_plain_head(model)
 
 
@@ -242,12 +276,16 @@ def load_model(directory: Path) -> PreTrainedModel:
     options: dict[str, Any] = {"use_safetensors": True, "local_files_only": True, "trust_remote_code": False}
     loaded: Any
     try:
-        loaded = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, output_loading_info=True, **options)
+        loaded = AutoModelForCausalLM.from_pretrained(
+            directory, dtype=torch.float32, output_loading_info=True, **options
+        )
     except Exception as error:  # each architecture fails in a way of its own
         raise ConfigurationError(f"cannot be loaded ({_first_line(error)})", place=str(directory)) from error
     model, report = loaded
     if missing := sorted(report["missing_keys"]):
-        raise ConfigurationError(f"its weights lack {missing[0]}", place=str(directory), remedy="config.json is of another model")
+        raise ConfigurationError(
+            f"its weights lack {missing[0]}", place=str(directory), remedy="config.json is of another model"
+        )
     return _with_plain_head(model.eval())
 
 
@@ -276,7 +314,10 @@ def layers(model: PreTrainedModel) -> list[torch.nn.Module]:
 def checkpoint_activations(model: PreTrainedModel) -> None:
     """Have each layer keep no more than what goes into it, and compute the rest once more in the backward pass."""
     if not (known := layers(model)):
-        raise ConfigurationError(f"the layers of a {type(model).__name__} are not known", remedy="leave out --checkpoint-activations")
+        raise ConfigurationError(
+            f"the layers of a {type(model).__name__} are not known",
+            remedy="leave out --checkpoint-activations",
+        )
     for layer in known:
         layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
 
@@ -291,7 +332,12 @@ def loss(model: PreTrainedModel, blocks: Tensor, dtype: torch.dtype, scale: floa
 # Folders
 
 
-def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, directory: Path, weights: dict[str, Tensor] | None = None) -> None:
+def save(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    directory: Path,
+    weights: dict[str, Tensor] | None = None,
+) -> None:
     """Write config.json, generation_config.json, model.safetensors, tokenizer.json and tokenizer_config.json.
 
     `weights` are the model's own by their names where it does not hold them whole.
@@ -310,7 +356,9 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, directory: Path, context:
     with _writing(directory):
         tokenizer.save_pretrained(directory)
     names = directory / "tokenizer_config.json"
-    names.write_text(names.read_text().replace('"TokenizersBackend"', '"PreTrainedTokenizerFast"'))  # which transformers 4 knows, too
+    names.write_text(
+        names.read_text().replace('"TokenizersBackend"', '"PreTrainedTokenizerFast"')
+    )  # which transformers 4 knows, too
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:

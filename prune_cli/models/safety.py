@@ -12,7 +12,14 @@ from safetensors import SafetensorError, safe_open
 from ..errors import ConfigurationError
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "consolidated.00.pth")
 
 
@@ -39,11 +46,15 @@ def check_directory(path: Path) -> None:
     for name in ("config.json", "tokenizer_config.json"):
         if (path / name).exists() and "auto_map" in _read_json(path / name):
             fault = f"{name} asks for Python code of the model's own (auto_map)"
-            raise ConfigurationError(fault, place=str(path), remedy="such code is never run; use a model that transformers knows")
+            raise ConfigurationError(
+                fault, place=str(path), remedy="such code is never run; use a model that transformers knows"
+            )
     for weights in _weight_files(path):
         _check_weights(weights)
     if not any((path / name).exists() for name in TOKENIZER_FILES):
-        raise ConfigurationError("there is no tokenizer", place=str(path), remedy="put its tokenizer.json beside the weights")
+        raise ConfigurationError(
+            "there is no tokenizer", place=str(path), remedy="put its tokenizer.json beside the weights"
+        )
 
 
 def directory_hash(path: Path) -> str:
@@ -62,7 +73,9 @@ def _read_json(path: Path) -> dict[str, Any]:
         remedy = "a model directory holds config.json, model.safetensors and tokenizer.json"
         raise ConfigurationError(f"there is no {path.name}", place=str(path.parent), remedy=remedy) from None
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"cannot be read: {error}", place=str(path), remedy="copy it again") from None
+        raise ConfigurationError(
+            f"cannot be read: {error}", place=str(path), remedy="copy it again"
+        ) from None
     if not isinstance(value, dict):
         raise ConfigurationError("is not a JSON object", place=str(path), remedy="copy it again")
     return value
@@ -77,7 +90,9 @@ def _weight_files(path: Path) -> list[Path]:
     if any((path / name).exists() for name in PICKLES):
         fault = "the weights are a pickle, which can run code when it is loaded"
         raise ConfigurationError(fault, place=str(path), remedy="convert them to safetensors")
-    raise ConfigurationError("there are no weights", place=str(path), remedy="put model.safetensors beside config.json")
+    raise ConfigurationError(
+        "there are no weights", place=str(path), remedy="put model.safetensors beside config.json"
+    )
 
 
 def _check_weights(path: Path) -> None:
@@ -86,6 +101,10 @@ def _check_weights(path: Path) -> None:
         with safe_open(path, framework="numpy"):
             return
     except FileNotFoundError:
-        raise ConfigurationError("a part of the weights is missing", place=str(path), remedy="copy the model again") from None
+        raise ConfigurationError(
+            "a part of the weights is missing", place=str(path), remedy="copy the model again"
+        ) from None
     except (SafetensorError, OSError) as error:
-        raise ConfigurationError(f"the weights are cut off or damaged ({error})", place=str(path), remedy="copy them again") from None
+        raise ConfigurationError(
+            f"the weights are cut off or damaged ({error})", place=str(path), remedy="copy them again"
+        ) from None

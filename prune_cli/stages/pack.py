@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..io.documents import IDS, Document, string, verbatim, written
-from ..io.records import Record
+from ..records.documents import IDS, Document, string, verbatim, written
+from ..records.reader import Record
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,9 @@ def pack(documents: Iterable[Document], encode: Encode, packing: Packing, tally:
     _warn(tally)
 
 
-def _stream(documents: Iterable[Document], encode: Encode, packing: Packing, tally: Tally) -> Iterator[tuple[int, Document, Ids]]:
+def _stream(
+    documents: Iterable[Document], encode: Encode, packing: Packing, tally: Tally
+) -> Iterator[tuple[int, Document, Ids]]:
     """Each document that has tokens with its number among all and its tokens, the end-of-document token last."""
     for ordinal, (document, ids) in enumerate(_encoded(documents, encode)):
         tally.documents += 1
@@ -122,7 +124,11 @@ def _text(document: Document) -> str:
     if isinstance(document.content, str):
         return document.content
     fault = f"it has `{IDS}`: it is packed or tokenized already"
-    raise DataError(fault, place=str(document), remedy="pack documents, of text; a packed stream is scored or trained on as it is")
+    raise DataError(
+        fault,
+        place=str(document),
+        remedy="pack documents, of text; a packed stream is scored or trained on as it is",
+    )
 
 
 class _Block:
@@ -150,7 +156,13 @@ class _Block:
         ids = np.concatenate(self.ids)
         carried = {name: self._most(name) for name in self.packing.carry}
         spans = [{**span, **_verbatim(fields)} for span, fields in zip(self.spans, self.carried, strict=True)]
-        fields = {IDENTITY: f"block-{tally.blocks}", IDS: ids, "n_tokens": len(ids), **_verbatim(carried), SPANS: spans}
+        fields = {
+            IDENTITY: f"block-{tally.blocks}",
+            IDS: ids,
+            "n_tokens": len(ids),
+            **_verbatim(carried),
+            SPANS: spans,
+        }
         tally.blocks += 1
         tally.tokens += len(ids)
         return Record(written(fields), len(ids), group=string(carried.get(self.packing.group, b"null")))
@@ -171,7 +183,10 @@ def _warn(tally: Tally) -> None:
     if tally.dropped and not tally.blocks:
         log.warning("all %d tokens there are make no block, and --last keep was not asked for", tally.dropped)
     if tally.absent and tally.documents:
-        log.warning("no document has a field %s to be carried", " or ".join(f"`{name}`" for name in sorted(tally.absent)))
+        log.warning(
+            "no document has a field %s to be carried",
+            " or ".join(f"`{name}`" for name in sorted(tally.absent)),
+        )
     if tally.ends:
         log.warning("%d documents have the end-of-document token inside them", tally.ends)
     if tally.unknown:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import CheckFailed, DataError
-from ..io import spool
-from ..io.records import MISSING, Anything, Batch, Count, Label, Number, Source, Wanted
-from ..io.rows import Labels, Lines, Part, counts, numbers, spliced, table
-from ..io.sink import GROUPS
+from ..records import spool
+from ..records.columns import Labels, Lines, Part, counts, numbers, spliced, table
+from ..records.reader import MISSING, Anything, Batch, Count, Label, Number, Source, Wanted
 from ..statistics.correlation import LengthCorrelation
-from ..statistics.shape import Shape
+from ..statistics.quantile_grid import Shape
+from ..stream.writer import GROUPS
 
 ADDED = ("rank", "quantile")
 # What a head says about scores that decides no number: where and how fast they were computed, and what they are called.
@@ -45,7 +45,13 @@ class Ranking:
         if self.within:
             fields[self.within] = Label
             required.add(self.within)
-        return Wanted(fields, tuple(name for name in fields if name not in required), (self.key,), self.fresh, self.overwrite)
+        return Wanted(
+            fields,
+            tuple(name for name in fields if name not in required),
+            (self.key,),
+            self.fresh,
+            self.overwrite,
+        )
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,10 @@ def merge(sources: Sequence[Source], counts: Sequence[dict[str, Any]], ranking: 
         source.peek()
     _check_alike([head for source in sources for head in source.heads], sources[0].inputs[0].name, ranking)
     records, nulls = sum(one["records"] for one in counts), sum(one["nulls"] for one in counts)
-    shares.n[0], shares.tokens[0] = records - nulls, sum(one["tokens"] - one["unscored_tokens"] for one in counts)
+    shares.n[0], shares.tokens[0] = (
+        records - nulls,
+        sum(one["tokens"] - one["unscored_tokens"] for one in counts),
+    )
     inputs = [_Sorted(source, ranking, reader) for source in sources]
 
     def parts() -> Iterator[Part]:
@@ -119,7 +128,11 @@ def check(source: Source, ranking: Ranking) -> None:
         if wrong is None and not within and MISSING not in batch[rank_field]:
             wrong = ranks.broken(np.array(batch[rank_field], dtype=float))
         if wrong is not None:
-            raise CheckFailed(f"not in the order of `{ranking.key}`", place=batch.place(wrong), remedy="prune-cli rank puts it in order")
+            raise CheckFailed(
+                f"not in the order of `{ranking.key}`",
+                place=batch.place(wrong),
+                remedy="prune-cli rank puts it in order",
+            )
 
 
 class _Order:
@@ -149,7 +162,11 @@ class _Sorted:
             rows = reader.rows(batch)
             wrong = order.broken(rows["key"])
             if wrong is not None:
-                raise DataError(f"not in the order of `{ranking.key}`", place=batch.place(wrong), remedy="rank without --merge")
+                raise DataError(
+                    f"not in the order of `{ranking.key}`",
+                    place=batch.place(wrong),
+                    remedy="rank without --merge",
+                )
             yield rows, batch.text
 
     def scored(self) -> Iterator[spool.Block]:
@@ -178,16 +195,32 @@ def _check_alike(heads: Sequence[dict[str, Any] | None], place: str, ranking: Ra
                 )
 
 
-def _ranked(parts: Iterator[Part], ranking: Ranking, reader: "_Reader", shares: "_Shares", nulls: int) -> Ranked:
+def _ranked(
+    parts: Iterator[Part], ranking: Ranking, reader: "_Reader", shares: "_Shares", nulls: int
+) -> Ranked:
     shares.check(reader.values.names)
     facts: dict[str, Any] = {}
-    return Ranked(_head(ranking, shares, nulls), _written(parts, ranking, shares, reader.groups.names, facts), facts)
+    return Ranked(
+        _head(ranking, shares, nulls), _written(parts, ranking, shares, reader.groups.names, facts), facts
+    )
 
 
 def _head(ranking: Ranking, shares: "_Shares", nulls: int) -> dict[str, Any]:
-    known = {"key": ranking.key, "n": int(shares.n.sum()), "nulls": nulls, "unit": ranking.by, "reverse": ranking.reverse}
+    known = {
+        "key": ranking.key,
+        "n": int(shares.n.sum()),
+        "nulls": nulls,
+        "unit": ranking.by,
+        "reverse": ranking.reverse,
+    }
     within = {"within": ranking.within} if ranking.within else {}
-    return {**known, "prefix": ranking.prefix, "tokens": int(shares.tokens.sum()), "tokens_field": ranking.tokens_field, **within}
+    return {
+        **known,
+        "prefix": ranking.prefix,
+        "tokens": int(shares.tokens.sum()),
+        "tokens_field": ranking.tokens_field,
+        **within,
+    }
 
 
 class _Reader:
@@ -216,7 +249,10 @@ class _Shares:
     def expect(self, values: np.ndarray, tokens: np.ndarray) -> None:
         """Count records that will come."""
         if len(values) and (more := int(values.max()) + 1 - len(self.n)) > 0:
-            self.n, self.tokens = (np.concatenate((each, np.zeros(max(more, len(each)), np.int64))) for each in (self.n, self.tokens))
+            self.n, self.tokens = (
+                np.concatenate((each, np.zeros(max(more, len(each)), np.int64)))
+                for each in (self.n, self.tokens)
+            )
         np.add.at(self.n, values, 1)
         np.add.at(self.tokens, values, tokens)
 
@@ -226,7 +262,10 @@ class _Shares:
         empty = np.flatnonzero((self.n > 0) & (self.tokens == 0))
         if self.ranking.by == "tokens" and len(empty):
             whose = f" whose `{self.ranking.within}` is {names[empty[0]]}" if self.ranking.within else ""
-            raise DataError(f"no scored record{whose} has any tokens", remedy="rank --by records, or name the count with --tokens-field")
+            raise DataError(
+                f"no scored record{whose} has any tokens",
+                remedy="rank --by records, or name the count with --tokens-field",
+            )
 
     def next(self, values: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rank and quantile of each record."""
@@ -256,7 +295,9 @@ def _before(values: np.ndarray, amounts: np.ndarray, seen: np.ndarray) -> np.nda
     return found
 
 
-def _written(parts: Iterator[Part], ranking: Ranking, shares: _Shares, names: list[str], facts: dict[str, Any]) -> Iterator[Lines]:
+def _written(
+    parts: Iterator[Part], ranking: Ranking, shares: _Shares, names: list[str], facts: dict[str, Any]
+) -> Iterator[Lines]:
     """The lines in order with their new fields, and the rows' own numbers for the trailer."""
     correlation, shape = LengthCorrelation(), Shape(ranking.reverse)
     for rows, blocks in parts:
@@ -272,7 +313,10 @@ def _written(parts: Iterator[Part], ranking: Ranking, shares: _Shares, names: li
         text, sizes = spliced(rows, blocks, dict(zip(ranking.fresh, shown, strict=True)))
         yield Lines(text, sizes, rows["tokens"], nulls, ranks, rows["group"], names)
     if shares.n_before.sum() != shares.n.sum():
-        raise DataError(f"{shares.n.sum()} scored records were counted, {shares.n_before.sum()} came", remedy="rank without --merge")
+        raise DataError(
+            f"{shares.n.sum()} scored records were counted, {shares.n_before.sum()} came",
+            remedy="rank without --merge",
+        )
     facts["shape"] = shape.value()
     found = correlation.value()
     if found is not None:

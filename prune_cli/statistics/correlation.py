@@ -63,7 +63,9 @@ class LengthCorrelation:
         of_scores = (n**3 - n - self.ties) / 12
         of_lengths = float((self.counts * lengths**2).sum()) - squared_mean
         together = float((lengths * self.ranks).sum()) - squared_mean
-        return together / (of_scores * of_lengths) ** 0.5 if min(of_scores, of_lengths) > 1e-9 * n**3 else None
+        return (
+            together / (of_scores * of_lengths) ** 0.5 if min(of_scores, of_lengths) > 1e-9 * n**3 else None
+        )
 
 
 def _bins(lengths: np.ndarray) -> np.ndarray:

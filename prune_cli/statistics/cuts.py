@@ -31,7 +31,9 @@ class Cut:
         first = {"middle": (n - k) // 2, "top": n - k}.get(self.keep, 0)
         return first, first + k
 
-    def places(self, scores: np.ndarray, ranks: np.ndarray, quantiles: np.ndarray, n: np.ndarray | None) -> np.ndarray:
+    def places(
+        self, scores: np.ndarray, ranks: np.ndarray, quantiles: np.ndarray, n: np.ndarray | None
+    ) -> np.ndarray:
         """Where ranked records lie: -1 below the cut, 0 inside, 1 above. `n` are the numbers of which `ranks` are ranks, if by records."""
         if self.keep == "scores":
             return _places(scores, self.least, np.nextafter(self.most, np.inf))
@@ -60,7 +62,12 @@ def fraction(keep: str, share: Decimal) -> Cut:
 
 
 def choose(
-    values: np.ndarray, tokens: np.ndarray, eligible: np.ndarray, cut: Cut, by: str, within: np.ndarray | None = None
+    values: np.ndarray,
+    tokens: np.ndarray,
+    eligible: np.ndarray,
+    cut: Cut,
+    by: str,
+    within: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """A mask of the records inside the cut, and the eligible records' places in the order of their values, then of the input.
 

@@ -8,12 +8,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..io import folders
-from ..io.seen import SEEN
 from ..models import pretrained
 from ..models.pretrained import PreTrainedTokenizerFast
-from .learning import Learner
-from .processes import part
+from ..storage import directories
+from .distributed import part
+from .step import Learner
+from .training_hashes import SEEN
 
 KEPT = 2  # to resume from: the newest, and the one before in case it is damaged
 OPTIMIZER, MOMENTS = "optimizer.safetensors", ("exp_avg", "exp_avg_sq")
@@ -32,11 +32,18 @@ def save(learner: Learner, tokenizer: PreTrainedTokenizerFast, documents: Hashes
     learner.processes.first(lambda: _save(learner, weights, moments, tokenizer, documents, work))
 
 
-def _save(learner: Learner, weights: Tensors, moments: Tensors, tokenizer: PreTrainedTokenizerFast, documents: Hashes, work: Path) -> None:
-    with folders.whole(work / f"step-{learner.step}") as folder:
+def _save(
+    learner: Learner,
+    weights: Tensors,
+    moments: Tensors,
+    tokenizer: PreTrainedTokenizerFast,
+    documents: Hashes,
+    work: Path,
+) -> None:
+    with directories.whole(work / f"step-{learner.step}") as folder:
         _write(learner, weights, tokenizer, documents, folder)
         pretrained.save_tensors(moments, folder / OPTIMIZER)
-        folders.seal(folder, {"step": learner.step})
+        directories.seal(folder, {"step": learner.step})
     for folder in resumable(work)[KEPT:]:
         forget(folder)
 
@@ -47,7 +54,9 @@ def write(learner: Learner, tokenizer: PreTrainedTokenizerFast, documents: Hashe
     learner.processes.first(lambda: _write(learner, weights, tokenizer, documents, folder))
 
 
-def _write(learner: Learner, weights: Tensors, tokenizer: PreTrainedTokenizerFast, documents: Hashes, folder: Path) -> None:
+def _write(
+    learner: Learner, weights: Tensors, tokenizer: PreTrainedTokenizerFast, documents: Hashes, folder: Path
+) -> None:
     pretrained.save(learner.model, tokenizer, folder, weights)
     np.save(folder / SEEN, documents)
 
@@ -61,7 +70,7 @@ def thin(work: Path, lasting: frozenset[int], keep: int | None) -> None:
     """Delete the checkpoints that are not `lasting`, all but the last `keep`; None is none."""
     passing = [folder for folder in work.glob("step-*") if _step(folder) not in lasting]
     for folder in sorted(passing, key=_step, reverse=True)[keep:] if keep is not None else ():
-        folders.remove(folder)
+        directories.remove(folder)
 
 
 def _weights(learner: Learner) -> Tensors:
@@ -70,12 +79,16 @@ def _weights(learner: Learner) -> Tensors:
 
 def _moments(learner: Learner) -> Tensors:
     state = learner.optimizer.state
-    return {f"{name}.{moment}": state[each][moment] for name, each in learner.model.named_parameters() for moment in MOMENTS}
+    return {
+        f"{name}.{moment}": state[each][moment]
+        for name, each in learner.model.named_parameters()
+        for moment in MOMENTS
+    }
 
 
 def resumable(work: Path) -> list[Path]:
     """What can be resumed from, the newest first."""
-    return sorted((seal.parent for seal in work.glob(f"step-*/{folders.SEAL}")), key=_step, reverse=True)
+    return sorted((seal.parent for seal in work.glob(f"step-*/{directories.SEAL}")), key=_step, reverse=True)
 
 
 def _step(folder: Path) -> int:
@@ -85,7 +98,7 @@ def _step(folder: Path) -> int:
 def newest(work: Path) -> Path | None:
     """The newest that is what it was when it was written."""
     for folder in resumable(work):
-        if folders.sealed(folder):
+        if directories.sealed(folder):
             return folder
         log.warning("%s is damaged: going on from the one before", folder)
     return None
@@ -103,5 +116,5 @@ def restore(learner: Learner, folder: Path, device: torch.device) -> None:
 
 def forget(folder: Path) -> None:
     """Leave of a checkpoint what a finished model is; the seal goes first."""
-    for name in (folders.SEAL, OPTIMIZER):
+    for name in (directories.SEAL, OPTIMIZER):
         (folder / name).unlink()

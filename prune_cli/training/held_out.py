@@ -3,17 +3,20 @@
 import numpy as np
 import torch
 
-from ..io import tokens
-from .learning import Learner, loss
+from . import token_file
+from .step import Learner, loss
 
 
-def mean_loss(learner: Learner, blocks: tokens.Blocks) -> float:
+def mean_loss(learner: Learner, blocks: token_file.Blocks) -> float:
     """Nats a token over every token of all blocks but the first of each, which nothing in its block predicts.
 
     Of many processes each takes its share of the blocks, in as many pieces as every other (see `learning`).
     """
     processes, device = learner.processes, next(learner.model.parameters()).device
-    ours, total = range(blocks.count)[processes.share(blocks.count)], torch.zeros((), dtype=torch.float64, device=device)
+    ours, total = (
+        range(blocks.count)[processes.share(blocks.count)],
+        torch.zeros((), dtype=torch.float64, device=device),
+    )
     with torch.no_grad():
         for start in range(0, processes.largest_share(blocks.count), learner.rows):
             some = ours[start : start + learner.rows]

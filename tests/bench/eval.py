@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from prune_cli.models.model import LanguageModel, Settings, load
-from prune_cli.stages import score as stage
+from prune_cli.models.language_model import LanguageModel, Settings, load
+from prune_cli.stages.score import windows as stage
 
 from .score import documents, gpt2, timed
 from .timing import OURS, compare, show
@@ -32,21 +32,31 @@ def main(shared: Path, python: str, scratch: Path, count: int) -> None:
 
 def likelihoods(python: str, script: Path, path: Path, corpus: Path, texts: list[str]) -> None:
     """Perplexity pooled over all tokens, and tokens a second, theirs and ours."""
-    done = subprocess.run([python, script, path, corpus, str(len(texts))], capture_output=True, text=True, check=True).stdout
+    done = subprocess.run(
+        [python, script, path, corpus, str(len(texts))], capture_output=True, text=True, check=True
+    ).stdout
     rate = float(re.findall(r"([\d.]+) tokens/s", done)[-1])
     total = math.fsum(map(float, re.findall(r"^-[\d.]+$", done, re.MULTILINE)))
     for dtype in ("float32", "bfloat16"):
         model = load(str(path), Settings(device="cpu", dtype=dtype))
         fields = measured(model, texts)
         tokens = sum(one["n_scored"] for one in fields)
-        theirs, ours = math.exp(-total / tokens), math.exp(math.fsum(one["nll_sum"] for one in fields) / tokens)
+        theirs, ours = (
+            math.exp(-total / tokens),
+            math.exp(math.fsum(one["nll_sum"] for one in fields) / tokens),
+        )
         found = tokens / timed(partial(measured, model, texts))
-        print(f"{dtype:9} {tokens:,} tokens; perplexity {ours:.3f}, theirs {theirs:.3f}: {ours / theirs - 1:+.1e}; ", end="")
+        print(
+            f"{dtype:9} {tokens:,} tokens; perplexity {ours:.3f}, theirs {theirs:.3f}: {ours / theirs - 1:+.1e}; ",
+            end="",
+        )
         print(f"{found:,.0f} tokens/s, theirs {rate:,.0f}: {found / rate:.1f} times as fast", flush=True)
 
 
 def measured(model: LanguageModel, texts: list[str]) -> list[dict[str, Any]]:
-    return [fields for window in stage.score(enumerate(texts), stage.Scoring((), [model])) for _, fields in window]
+    return [
+        fields for window in stage.score(enumerate(texts), stage.Scoring((), [model])) for _, fields in window
+    ]
 
 
 def bootstrap(scratch: Path) -> None:
@@ -58,9 +68,14 @@ def bootstrap(scratch: Path) -> None:
         with (scratch / f"{name}.jsonl").open("w") as file:
             for at, total in enumerate(nll, 1):
                 counts = {"nll_sum": total, "n_scored": TOKENS, "n_bytes": 4 * TOKENS, "words": TOKENS}
-                file.write(json.dumps({"model": name, "data": "test", "document": at, "provenance": made, **counts}) + "\n")
+                file.write(
+                    json.dumps({"model": name, "data": "test", "document": at, "provenance": made, **counts})
+                    + "\n"
+                )
     a, b = (scratch / f"{name}.jsonl" for name in "ab")
-    results = compare({"eval a": [*OURS, "eval", a], "eval a --against b": [*OURS, "eval", a, "--against", b]}, 1)
+    results = compare(
+        {"eval a": [*OURS, "eval", a], "eval a --against b": [*OURS, "eval", a, "--against", b]}, 1
+    )
     show(results, "eval a")
 
 

@@ -6,7 +6,9 @@ from .timing import OURS, compare
 
 
 def main(model: str, directory: str, tasks: list[str]) -> None:
-    commands = {task: (*OURS, "eval", model, "--glue", directory, "--tasks", task, "--seeds", 2) for task in tasks}
+    commands = {
+        task: (*OURS, "eval", model, "--glue", directory, "--tasks", task, "--seeds", 2) for task in tasks
+    }
     results = compare(commands, runs=1)
     for name, result in results.items():
         print(f"{name:8} {result.median:7.1f} s  {result.resident >> 20:6} MiB")

@@ -15,8 +15,18 @@ def main(neighbours: Path, corpus: Path, scratch: Path, runs: int) -> None:
                 "rank": (*OURS, "rank", corpus),  # to nowhere, as limit.sh
                 "rank -S 128M": (*OURS, "rank", "-S", "128M", "-T", scratch, corpus),
                 "rank to a file, synced": (*OURS, "rank", "-f", "-o", out, corpus),
-                "polars": (sys.executable, neighbours / "sort_polars.py", corpus, scratch / "polars.jsonl.zst"),
-                "DuckDB": (sys.executable, neighbours / "sort_duckdb.py", corpus, scratch / "duckdb.jsonl.zst"),
+                "polars": (
+                    sys.executable,
+                    neighbours / "sort_polars.py",
+                    corpus,
+                    scratch / "polars.jsonl.zst",
+                ),
+                "DuckDB": (
+                    sys.executable,
+                    neighbours / "sort_duckdb.py",
+                    corpus,
+                    scratch / "duckdb.jsonl.zst",
+                ),
                 "jq and GNU sort": (neighbours / "sort_gnu.sh", corpus, scratch / "gnu.jsonl.zst"),
             },
             runs,

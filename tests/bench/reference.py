@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from prune_cli import metrics, reference
-from prune_cli.models.model import LanguageModel, Settings, load
-from prune_cli.stages import score as stage
+from prune_cli.models.language_model import LanguageModel, Settings, load
+from prune_cli.stages.score import windows as stage
 
 from . import score as scoring
 from .reference_data import Document, streams
@@ -38,7 +38,9 @@ TRIVIAL: dict[str, Callable[[str], float]] = {
 
 def main(shared: Path, path: Path) -> None:
     model = load(str(path), Settings(device="cpu"))
-    print(f"{path}: {model.flops_per_token / 2e6:.2f} M parameters, {sum(file.stat().st_size for file in path.iterdir()) / 1e6:.2f} MB")
+    print(
+        f"{path}: {model.flops_per_token / 2e6:.2f} M parameters, {sum(file.stat().st_size for file in path.iterdir()) / 1e6:.2f} MB"
+    )
     held_out(path, shared)
     web(model, shared)
     articles(model, shared)
@@ -64,27 +66,42 @@ def held_out(path: Path, shared: Path) -> None:
     """Bits per byte of the works that were not trained on, by source: ours in both number formats, a character model's, xz's."""
     training, heldout = streams(shared / "data" / "clean.jsonl.zst")
     bits = {f"ours, {dtype}": _ours(path, dtype, heldout) for dtype in ("float32", "bfloat16")}
-    bits["order-5 characters"] = CharacterModel([one.text for one in training]).bits([one.text for one in heldout])
+    bits["order-5 characters"] = CharacterModel([one.text for one in training]).bits(
+        [one.text for one in heldout]
+    )
     sizes = np.array([len(one.text.encode()) for one in heldout])
     groups = {
-        name: np.array([name in ("all", one.source) for one in heldout]) for name in ("all", *sorted({one.source for one in heldout}))
+        name: np.array([name in ("all", one.source) for one in heldout])
+        for name in ("all", *sorted({one.source for one in heldout}))
     }
     print(f"{'bits per byte of held-out works':32}" + "".join(f"{name:>12}" for name in groups))
     print(f"{'MB':32}" + "".join(f"{sizes[group].sum() / 1e6:12.2f}" for group in groups.values()))
     for name, found in bits.items():
-        print(f"{name:32}" + "".join(f"{found[group].sum() / sizes[group].sum():12.3f}" for group in groups.values()))
-    texts = ["\n".join(one.text for one, wanted in zip(heldout, group, strict=True) if wanted).encode() for group in groups.values()]
+        print(
+            f"{name:32}"
+            + "".join(f"{found[group].sum() / sizes[group].sum():12.3f}" for group in groups.values())
+        )
+    texts = [
+        "\n".join(one.text for one, wanted in zip(heldout, group, strict=True) if wanted).encode()
+        for group in groups.values()
+    ]
     print(f"{'xz -9e':32}" + "".join(f"{_xz(text):12.3f}" for text in texts), flush=True)
 
 
 def _ours(path: Path, dtype: str, documents: list[Document]) -> NDArray[np.float64]:
     """Bits that each text takes."""
     model = load(str(path), Settings(device="cpu", dtype=dtype))
-    return np.array([fields["nll_sum"] / math.log(2) for fields in scored(model, [one.text for one in documents])])
+    return np.array(
+        [fields["nll_sum"] / math.log(2) for fields in scored(model, [one.text for one in documents])]
+    )
 
 
 def _xz(text: bytes) -> float:
-    return 8 * len(subprocess.run(["xz", "-9e", "-c"], input=text, capture_output=True, check=True).stdout) / len(text)
+    return (
+        8
+        * len(subprocess.run(["xz", "-9e", "-c"], input=text, capture_output=True, check=True).stdout)
+        / len(text)
+    )
 
 
 class CharacterModel:
@@ -100,10 +117,18 @@ class CharacterModel:
         probability = np.full(len(data), 1 / 256)
         for order, (grams, counts, contexts, totals, kinds) in enumerate(self.tables):
             wanted = _grams(data, order)
-            count, total, kind = _at(grams, counts, wanted), _at(contexts, totals, wanted >> 8), _at(contexts, kinds, wanted >> 8)
-            probability = np.where(total > 0, (count + kind * probability) / np.maximum(1, total + kind), probability)
+            count, total, kind = (
+                _at(grams, counts, wanted),
+                _at(contexts, totals, wanted >> 8),
+                _at(contexts, kinds, wanted >> 8),
+            )
+            probability = np.where(
+                total > 0, (count + kind * probability) / np.maximum(1, total + kind), probability
+            )
         ends = np.cumsum([len(text.encode()) + 1 for text in texts])
-        bits = np.where(data > 0, -np.log2(probability), 0.0)  # where a text ends is not counted: it is not text
+        bits = np.where(
+            data > 0, -np.log2(probability), 0.0
+        )  # where a text ends is not counted: it is not text
         return np.diff(np.concatenate(([0.0], np.cumsum(bits)[ends - 1])))
 
 
@@ -142,10 +167,14 @@ def web(model: LanguageModel, shared: Path) -> None:
         by_source[record["source"]].append(record["text"])
     for source, texts in by_source.items():
         found = scored(model, texts[:MOST], *names)
-        by_source[source] = np.array([[fields[name] for name in (*names, "n_scored")] for fields in found if fields["n_scored"]])
+        by_source[source] = np.array(
+            [[fields[name] for name in (*names, "n_scored")] for fields in found if fields["n_scored"]]
+        )
     every = np.concatenate(list(by_source.values()))
     border = np.quantile(every[:, 0], 0.9)
-    print(f"{'web.jsonl.zst, medians':24}{'records':>9}{'perplexity':>12}{'bits per byte':>15}{'in the top tenth':>18}{'with length':>13}")
+    print(
+        f"{'web.jsonl.zst, medians':24}{'records':>9}{'perplexity':>12}{'bits per byte':>15}{'in the top tenth':>18}{'with length':>13}"
+    )
     for source, rows in sorted({**by_source, "all": every}.items(), key=lambda item: median(item[1][:, 0])):
         scores, bits, lengths = rows.T
         print(f"{source:24}{len(scores):9,}{median(scores):12.1f}{median(bits):15.2f}", end="")
@@ -177,7 +206,11 @@ def speed(path: Path, shared: Path) -> None:
     record = json.dumps({"text": "The first of many."})
     shell = ("sh", "-c", 'printf %s "$0" | "$@"', record)
     commands = {
-        "imports": (sys.executable, "-c", "import torch; from transformers import AutoTokenizer, LlamaForCausalLM"),
+        "imports": (
+            sys.executable,
+            "-c",
+            "import torch; from transformers import AutoTokenizer, LlamaForCausalLM",
+        ),
         "first score": (*shell, *OURS, "score", "--model", path),
     }
     results = compare(commands, runs=5)

@@ -38,7 +38,10 @@ def main(clean: Path, directory: Path, copies: dict[str, int]) -> None:
     """Write both streams and say what is in them."""
     directory.mkdir(parents=True, exist_ok=True)
     training, heldout = streams(clean)
-    _write(directory / "training.jsonl", [document for document in training for _ in range(copies[document.source])])
+    _write(
+        directory / "training.jsonl",
+        [document for document in training for _ in range(copies[document.source])],
+    )
     _write(directory / "heldout.jsonl", heldout)
 
 
@@ -93,7 +96,11 @@ def held_out(documents: Iterable[Document]) -> set[str]:
     for document in documents:
         if document.source != "genesis":
             works[document.source].add(document.work)
-    return {work for names in works.values() for work in sorted(names, key=_hash)[: math.ceil(len(names) / HELD_OUT)]}
+    return {
+        work
+        for names in works.values()
+        for work in sorted(names, key=_hash)[: math.ceil(len(names) / HELD_OUT)]
+    }
 
 
 def _hash(name: str) -> bytes:
@@ -112,4 +119,6 @@ def _write(path: Path, documents: list[Document]) -> None:
 
 if __name__ == "__main__":
     asked = dict(argument.split("=") for argument in sys.argv[3:])
-    main(Path(sys.argv[1]), Path(sys.argv[2]), COPIES | {source: int(count) for source, count in asked.items()})
+    main(
+        Path(sys.argv[1]), Path(sys.argv[2]), COPIES | {source: int(count) for source, count in asked.items()}
+    )

@@ -18,8 +18,8 @@ import torch
 
 from prune_cli import metrics
 from prune_cli.models import pretrained
-from prune_cli.models.model import LanguageModel, Settings, load
-from prune_cli.stages import score as stage
+from prune_cli.models.language_model import LanguageModel, Settings, load
+from prune_cli.stages.score import windows as stage
 
 from .timing import OURS
 
@@ -41,7 +41,9 @@ def main(shared: Path, python: str, scratch: Path, count: int, few: int) -> None
 def documents(shared: Path, scratch: Path, count: int) -> list[str]:
     """Every 93rd document of the web corpus."""
     scratch.mkdir(parents=True, exist_ok=True)
-    data = subprocess.run(["zstd", "-dcq", shared / "data" / "web.jsonl.zst"], capture_output=True, check=True).stdout
+    data = subprocess.run(
+        ["zstd", "-dcq", shared / "data" / "web.jsonl.zst"], capture_output=True, check=True
+    ).stdout
     lines = data.splitlines()[::93][:count]
     (scratch / "documents.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
     return [json.loads(line)["text"] for line in lines]
@@ -82,21 +84,32 @@ def ours(path: Path, dtype: str, texts: list[str]) -> None:
     model = load(str(path), Settings(device="cpu", dtype=dtype))
     tokens = sum(document.n_scored for document in model.encode_many(texts))
     scored(model, ONE_PASS, texts[:20])()
-    before, one, every, after = limit(dtype), *(timed(scored(model, names, texts)) for names in (ONE_PASS[:1], ONE_PASS)), limit(dtype)
+    before, one, every, after = (
+        limit(dtype),
+        *(timed(scored(model, names, texts)) for names in (ONE_PASS[:1], ONE_PASS)),
+        limit(dtype),
+    )
     rate, best = tokens / one, max(before, after)
-    print(f"{dtype:9} {tokens:8,} tokens  {rate:7,.0f} tokens/s  {rate * model.flops_per_token / best:.2f} of {best / 1e9:,.0f} GFLOP/s")
+    print(
+        f"{dtype:9} {tokens:8,} tokens  {rate:7,.0f} tokens/s  {rate * model.flops_per_token / best:.2f} of {best / 1e9:,.0f} GFLOP/s"
+    )
     print(f"{'':9} all one-pass metrics take {every / one:.2f} times as long as perplexity alone", flush=True)
 
 
 def neighbour(python: str, script: Path, model: Path, corpus: Path, texts: list[str]) -> None:
     """Theirs and ours on the same few documents, in turn."""
-    theirs = subprocess.run([python, script, model, corpus, str(len(texts))], capture_output=True, text=True, check=True).stdout
+    theirs = subprocess.run(
+        [python, script, model, corpus, str(len(texts))], capture_output=True, text=True, check=True
+    ).stdout
     rate = float(re.findall(r"([\d.]+) tokens/s", theirs)[-1])
     for dtype in ("bfloat16", "float32"):
         own = load(str(model), Settings(device="cpu", dtype=dtype))
         tokens = sum(document.n_scored for document in own.encode_many(texts))
         found = tokens / timed(scored(own, ("perplexity",), texts))
-        print(f"{script.name}: {rate:,.0f} tokens/s; ours in {dtype} {found:,.0f}: {found / rate:.1f} times as fast", flush=True)
+        print(
+            f"{script.name}: {rate:,.0f} tokens/s; ours in {dtype} {found:,.0f}: {found / rate:.1f} times as fast",
+            flush=True,
+        )
 
 
 def recite(path: Path, texts: list[str]) -> None:
@@ -110,8 +123,14 @@ def recite(path: Path, texts: list[str]) -> None:
             prompt = torch.tensor([document.tokens[:33].tolist()])
             plain.generate(prompt, max_new_tokens=32, min_new_tokens=32, do_sample=False, pad_token_id=0)
 
-    each, together = timed(one_at_a_time) / 6, timed(lambda: model.continuations(documents, 32, 32)) / len(documents)
-    print(f"memorization: {1 / together:.1f} records/s, plain generate {1 / each:.2f}: {each / together:.1f} times as fast", flush=True)
+    each, together = (
+        timed(one_at_a_time) / 6,
+        timed(lambda: model.continuations(documents, 32, 32)) / len(documents),
+    )
+    print(
+        f"memorization: {1 / together:.1f} records/s, plain generate {1 / each:.2f}: {each / together:.1f} times as fast",
+        flush=True,
+    )
 
 
 def memory(model: Path, sentences: int) -> int:
@@ -127,14 +146,18 @@ def long_documents(shared: Path, path: Path) -> None:
     """What a long document costs: by the large model, and by a small one a document that would take the large one minutes."""
     for model, sentences in ((path, 8 << 10), (shared / "data" / "stories260k", 200_000)):
         short, long = memory(model, 1), memory(model, sentences)
-        print(f"memory, {model.name}: {short} MiB for a sentence, {long - short} more for a document of {45 * sentences / 1e6:.1f} MB")
+        print(
+            f"memory, {model.name}: {short} MiB for a sentence, {long - short} more for a document of {45 * sentences / 1e6:.1f} MB"
+        )
 
 
 def agreement(shared: Path) -> None:
     """bfloat16 against float32 on 2,000 documents and a small model that was trained: rank correlation, overlap of the middle halves."""
     from scipy.stats import rankdata, spearmanr
 
-    data = subprocess.run(["zstd", "-dcq", shared / "data" / "web.jsonl.zst"], capture_output=True, check=True).stdout
+    data = subprocess.run(
+        ["zstd", "-dcq", shared / "data" / "web.jsonl.zst"], capture_output=True, check=True
+    ).stdout
     texts = [json.loads(line)["text"] for line in data.splitlines()[::23][:2000]]
     found = []
     for dtype in ("float32", "bfloat16"):
@@ -143,7 +166,9 @@ def agreement(shared: Path) -> None:
         found.append([fields["perplexity"] for window in windows for _, fields in window])
     kept = [{at for at, rank in enumerate(rankdata(one)) if 0.25 < rank / len(one) <= 0.75} for one in found]
     overlap = len(kept[0] & kept[1]) / len(kept[0] | kept[1])
-    print(f"bfloat16 and float32: rank correlation {spearmanr(*found).statistic:.5f}, middle halves overlap {overlap:.4f} (Jaccard)")
+    print(
+        f"bfloat16 and float32: rank correlation {spearmanr(*found).statistic:.5f}, middle halves overlap {overlap:.4f} (Jaccard)"
+    )
 
 
 if __name__ == "__main__":

@@ -14,8 +14,19 @@ def main(neighbours: Path, ranked: Path, unranked: Path, scratch: Path, runs: in
             {
                 "slice, frames copied": (*OURS, "slice", *middle, "-f", "-o", out, ranked),
                 "cp and sync of the result": ("sh", "-c", f"cp '{out}' '{out}.copy' && sync '{out}.copy'"),
-                "slice of a pipe": ("sh", "-c", f"cat '{ranked}' | {' '.join(OURS)} slice {' '.join(middle)} -f -o '{out}.piped'"),
-                "DuckDB": (sys.executable, neighbours / "slice_duckdb.py", ranked, scratch / "duckdb.jsonl.zst", "0.25", "0.75"),
+                "slice of a pipe": (
+                    "sh",
+                    "-c",
+                    f"cat '{ranked}' | {' '.join(OURS)} slice {' '.join(middle)} -f -o '{out}.piped'",
+                ),
+                "DuckDB": (
+                    sys.executable,
+                    neighbours / "slice_duckdb.py",
+                    ranked,
+                    scratch / "duckdb.jsonl.zst",
+                    "0.25",
+                    "0.75",
+                ),
             },
             runs,
         ),
@@ -36,4 +47,10 @@ def main(neighbours: Path, ranked: Path, unranked: Path, scratch: Path, runs: in
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]), int((sys.argv[5:] or ["3"])[0]))
+    main(
+        Path(sys.argv[1]),
+        Path(sys.argv[2]),
+        Path(sys.argv[3]),
+        Path(sys.argv[4]),
+        int((sys.argv[5:] or ["3"])[0]),
+    )

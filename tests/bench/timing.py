@@ -50,4 +50,6 @@ def show(results: Mapping[str, Result], limit: str) -> None:
     """A line for each: seconds, the ratio to `limit`, memory."""
     for name, result in results.items():
         runs = " ".join(f"{seconds:.2f}" for seconds in result.seconds)
-        print(f"{name:28} {result.median:7.2f} s  {result.median / results[limit].median:6.2f} x  {result.resident >> 20:6} MiB   ({runs})")
+        print(
+            f"{name:28} {result.median:7.2f} s  {result.median / results[limit].median:6.2f} x  {result.resident >> 20:6} MiB   ({runs})"
+        )

@@ -23,8 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from prune_cli.models import kernels, pretrained
-from prune_cli.models.hardware import matrix_rate
+from prune_cli.models import cpu_kernels as kernels
+from prune_cli.models import pretrained
+from prune_cli.models.device import matrix_rate
 
 from .score import limit
 from .timing import OURS, run
@@ -60,8 +61,14 @@ def speed(python: str, scratch: Path, dtype: str, runs: int) -> None:
         mine.append(run_ours(scratch, 32 << 9, dtype)[0])
         other.append(run_theirs(python, scratch, 32, 8, dtype)[0])
     rate, against, flops = statistics.median(mine), statistics.median(other), 6 * parameters(MEDIUM)
-    print(f"{dtype:9} {rate:7,.0f} tokens/s, Trainer {against:7,.0f}: {rate / against:.2f} times as fast", end="; ")
-    print(f"{rate * flops / best:.2f} of {best / 1e9:,.0f} GFLOP/s, Trainer {against * flops / best:.2f}", flush=True)
+    print(
+        f"{dtype:9} {rate:7,.0f} tokens/s, Trainer {against:7,.0f}: {rate / against:.2f} times as fast",
+        end="; ",
+    )
+    print(
+        f"{rate * flops / best:.2f} of {best / 1e9:,.0f} GFLOP/s, Trainer {against * flops / best:.2f}",
+        flush=True,
+    )
 
 
 def pieces() -> None:
@@ -71,23 +78,45 @@ def pieces() -> None:
     times, layers = 32 // blocks, 32 // blocks * MEDIUM["n_layer"]
     products = [(width, 3 * width), (width, width), (width, 4 * width), (4 * width, width)]
     inputs = {part: numbers(blocks, length, part * width) for part in (1, 3, 4)}
-    targets, vocabulary = torch.zeros(blocks * length, dtype=torch.int64), numbers(MEDIUM["vocab_size"], width)
+    targets, vocabulary = (
+        torch.zeros(blocks * length, dtype=torch.int64),
+        numbers(MEDIUM["vocab_size"], width),
+    )
     found = {
-        "products": layers * sum(both(kernels.product, numbers(blocks, length, a), numbers(a, b), numbers(b)) for a, b in products),
-        "attention": layers * both(lambda packed: kernels.causal_attention(packed, MEDIUM["n_head"], 0.125), inputs[3]),
+        "products": layers
+        * sum(
+            both(kernels.product, numbers(blocks, length, a), numbers(a, b), numbers(b)) for a, b in products
+        ),
+        "attention": layers
+        * both(lambda packed: kernels.causal_attention(packed, MEDIUM["n_head"], 0.125), inputs[3]),
         "GELU": layers * both(lambda wide: F.gelu(wide, approximate="tanh"), inputs[4]),
-        "norms": 2 * layers * both(lambda state: F.layer_norm(state, state.shape[-1:]), inputs[1].detach().float().requires_grad_()),
-        "head": times * both(lambda state, matrix: kernels.head_loss(state, matrix, targets, 1.0), inputs[1].flatten(0, 1), vocabulary),
+        "norms": 2
+        * layers
+        * both(
+            lambda state: F.layer_norm(state, state.shape[-1:]), inputs[1].detach().float().requires_grad_()
+        ),
+        "head": times
+        * both(
+            lambda state, matrix: kernels.head_loss(state, matrix, targets, 1.0),
+            inputs[1].flatten(0, 1),
+            vocabulary,
+        ),
     }
     least, best = sum(found.values()), limit("bfloat16")
     print(", ".join(f"{name} {seconds:.2f}" for name, seconds in found.items()), end=": ")
-    print(f"{least:.2f} s, {6 * parameters(MEDIUM) * (32 * length) / least / best:.2f} of {best / 1e9:,.0f} GFLOP/s", flush=True)
+    print(
+        f"{least:.2f} s, {6 * parameters(MEDIUM) * (32 * length) / least / best:.2f} of {best / 1e9:,.0f} GFLOP/s",
+        flush=True,
+    )
 
 
 def memory(python: str, scratch: Path, dtype: str) -> None:
     """The most memory of the process at a batch of 8 × 1024 and a vocabulary of 50,257; its libraries alone take 300 MiB."""
     prepare(scratch, WIDE, 8)
-    mine, other = run_ours(scratch, 8 << 10, dtype)[1] >> 20, run_theirs(python, scratch, 8, 8, dtype)[1] >> 20
+    mine, other = (
+        run_ours(scratch, 8 << 10, dtype)[1] >> 20,
+        run_theirs(python, scratch, 8, 8, dtype)[1] >> 20,
+    )
     print(f"{dtype:9} {mine:,} MiB at 8 × 1024, Trainer {other:,}: {mine / other:.2f} of it", flush=True)
 
 
@@ -100,10 +129,15 @@ def resuming(scratch: Path, blocks: int) -> None:
     metrics.write_bytes(metrics.read_bytes().splitlines(keepends=True)[0])
     script = "import sys; from pathlib import Path; from prune_cli.stages import train; train.pretrained.load_model(Path(sys.argv[1]))"
     loading = timed(
-        lambda: subprocess.run([sys.executable, "-c", script, metrics.parent / "step-1"], check=True, stderr=subprocess.DEVNULL)
+        lambda: subprocess.run(
+            [sys.executable, "-c", script, metrics.parent / "step-1"], check=True, stderr=subprocess.DEVNULL
+        )
     )
     seconds = timed(lambda: until([*command, "--resume"], lambda: metrics.read_bytes().count(b"\n") > 1))
-    print(f"resumed on {blocks << 9:,} tokens in {seconds - loading:.2f} s, past {loading:.2f} s to load", flush=True)
+    print(
+        f"resumed on {blocks << 9:,} tokens in {seconds - loading:.2f} s, past {loading:.2f} s to load",
+        flush=True,
+    )
     shutil.rmtree(metrics.parent)
 
 
@@ -123,7 +157,14 @@ def prepare(scratch: Path, shape: Mapping[str, int], blocks: int) -> None:
     for name in ("run", "run.partial"):
         shutil.rmtree(scratch / name, ignore_errors=True)
     dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
-    config = {"model_type": "gpt2", "activation_function": "gelu_pytorch_tanh", "bos_token_id": 0, "eos_token_id": 0, **dropout, **shape}
+    config = {
+        "model_type": "gpt2",
+        "activation_function": "gelu_pytorch_tanh",
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+        **dropout,
+        **shape,
+    }
     (scratch / "config.json").write_text(json.dumps(config))
     with (scratch / "blocks.jsonl").open("w") as file:
         for _ in range(blocks):
@@ -133,13 +174,19 @@ def prepare(scratch: Path, shape: Mapping[str, int], blocks: int) -> None:
 def ours(scratch: Path, batch: int, dtype: str, steps: int) -> list[str]:
     model = ("--config", scratch / "config.json", "--tokenizer", scratch / "tokenizer", "--dtype", dtype)
     budget = ("--steps", steps, "--batch-tokens", batch)
-    return [str(each) for each in (*OURS, "train", "-q", *model, *budget, "-o", scratch / "run", scratch / "blocks.jsonl")]
+    return [
+        str(each)
+        for each in (*OURS, "train", "-q", *model, *budget, "-o", scratch / "run", scratch / "blocks.jsonl")
+    ]
 
 
 def run_ours(scratch: Path, batch: int, dtype: str, steps: int = 4) -> Result:
     shutil.rmtree(scratch / "run", ignore_errors=True)
     _, resident = run(ours(scratch, batch, dtype, steps))
-    rates = [json.loads(line)["tokens_per_second"] for line in (scratch / "run" / "metrics.jsonl").read_text().splitlines()]
+    rates = [
+        json.loads(line)["tokens_per_second"]
+        for line in (scratch / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
     return statistics.median(rates[1:]), resident
 
 
@@ -177,7 +224,10 @@ def until(command: list[str], done: Callable[[], bool]) -> None:
 def parameters(shape: Mapping[str, int]) -> int:
     """Of a GPT-2 whose output layer is its embedding."""
     width = shape["n_embd"]
-    return shape["n_layer"] * (12 * width + 13) * width + (shape["vocab_size"] + shape["n_positions"] + 2) * width
+    return (
+        shape["n_layer"] * (12 * width + 13) * width
+        + (shape["vocab_size"] + shape["n_positions"] + 2) * width
+    )
 
 
 if __name__ == "__main__":

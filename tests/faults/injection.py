@@ -21,7 +21,12 @@ def can_trace() -> bool:
     """Whether strace is there, and this machine lets it trace and inject."""
     if not shutil.which("strace"):
         return False
-    return subprocess.run([*STRACE, "-o", "/dev/null", "-e", "inject=sync:error=EIO", "true"], capture_output=True).returncode == 0
+    return (
+        subprocess.run(
+            [*STRACE, "-o", "/dev/null", "-e", "inject=sync:error=EIO", "true"], capture_output=True
+        ).returncode
+        == 0
+    )
 
 
 traced = pytest.mark.skipif(not can_trace(), reason="strace is not there, or may not trace")
@@ -53,7 +58,9 @@ def with_fault(
         # Stopped at the calls that are asked for alone a run takes half as long; signals do not reach it there.
         alone = ["--seccomp-bpf"] if fault.startswith("error") else []
         tracing = [*STRACE, *alone, "-o", str(trace), *watched, *injected, *program(*arguments)]
-        done = subprocess.run(tracing, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE, cwd=ROOT, timeout=PATIENCE)
+        done = subprocess.run(
+            tracing, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE, cwd=ROOT, timeout=PATIENCE
+        )
         met = "INJECTED" in trace.read_text() or done.returncode < 0
     return Ended(done.returncode, done.stderr.decode(), met)
 

@@ -14,15 +14,19 @@ import zstandard
 
 from prune_cli import cli
 from prune_cli.errors import DataError
-from prune_cli.io import frames, splicing, table
-from prune_cli.io.files import Input
-from prune_cli.io.frames import HEAD, START, TRAILER, Limits
-from prune_cli.io.lines import Block, line_ends
-from prune_cli.io.records import Number, Reading, Source, Wanted, _Decoder
+from prune_cli.records import splice
+from prune_cli.records.lines import Block, line_ends
+from prune_cli.records.reader import Number, Reading, Source, Wanted, _Decoder
+from prune_cli.storage.local import Input
+from prune_cli.stream import index as table
+from prune_cli.stream import zstd_blocks
+from prune_cli.stream.zstd_blocks import HEAD, START, TRAILER, Limits
 
 LIMITS = Limits(window_log=20)
 MOST = 8 << 20  # bytes of text that one input may become: finding larger bombs is slow, not interesting
-WANTED = Wanted({"perplexity": Number, "text": str}, ("text",), ("perplexity", "text"), ("rank",), overwrite=True)
+WANTED = Wanted(
+    {"perplexity": Number, "text": str}, ("text",), ("perplexity", "text"), ("rank",), overwrite=True
+)
 EXPECTED = {0, 1, 2, 3, 65, 66, 78}  # the statuses that a damaged file may lead to; 70 is a bug
 
 
@@ -35,14 +39,16 @@ def streams(data: bytes) -> None:
     """What is read without an error is what zstandard makes of the same bytes."""
     text = bytearray()
     try:
-        for event in frames.read(BytesIO(data), LIMITS):
+        for event in zstd_blocks.read(BytesIO(data), LIMITS):
             text += event if isinstance(event, bytes) else b""
             if len(text) > MOST:
                 return
     except DataError:
         return
-    if data[:4] == frames.ZSTD:
-        reader = zstandard.ZstdDecompressor(max_window_size=1 << 20).stream_reader(data, read_across_frames=True)
+    if data[:4] == zstd_blocks.ZSTD:
+        reader = zstandard.ZstdDecompressor(max_window_size=1 << 20).stream_reader(
+            data, read_across_frames=True
+        )
         with suppress(zstandard.ZstdError):  # it does not pass over skippable frames
             assert reader.read(len(text) + 1) == text
 
@@ -50,7 +56,7 @@ def streams(data: bytes) -> None:
 def partial_outputs(data: bytes) -> None:
     """What is taken up of a file that broke off is whole lines, and no byte is taken twice."""
     size = 0
-    for text, packed, crc in frames.whole_frames(BytesIO(data), lambda message: None):
+    for text, packed, crc in zstd_blocks.whole_frames(BytesIO(data), lambda message: None):
         assert text.endswith(b"\n")
         assert crc == crc32(data[size : size + packed])
         size += packed
@@ -75,7 +81,7 @@ def liars(data: bytes) -> None:
         trailer = trailer.replace(name, str(value).encode())
     end = sealed(TRAILER, "trailer", trailer)
     sizes = [(len(START), 0), (len(beginning) - len(START), 0), (len(frame), len(text)), (len(end), 0)]
-    commands(beginning + frame + end + frames.seek_table(sizes))
+    commands(beginning + frame + end + zstd_blocks.seek_table(sizes))
 
 
 def tables(data: bytes) -> None:
@@ -86,7 +92,9 @@ def tables(data: bytes) -> None:
     if found := table.of(Input(path)):
         with found.file.open(), suppress(DataError):
             text = b"".join(found.text(index) for index in range(len(found.offsets)))
-            assert text == b"".join(event for event in frames.read(BytesIO(data), LIMITS) if isinstance(event, bytes))
+            assert text == b"".join(
+                event for event in zstd_blocks.read(BytesIO(data), LIMITS) if isinstance(event, bytes)
+            )
 
 
 def commands(data: bytes) -> None:
@@ -94,8 +102,13 @@ def commands(data: bytes) -> None:
     path = f"{FOLDER.name}/stream"
     with open(path, "wb") as file:
         file.write(data)
-    for arguments in (["stat"], ["slice", "--keep", "middle", "--frac", "0.5", "-f", "-o", f"{FOLDER.name}/out"]):
-        status = cli.run([*arguments, "-q", "--threads", "1", path] if arguments != ["stat"] else ["stat", "-q", path])
+    for arguments in (
+        ["stat"],
+        ["slice", "--keep", "middle", "--frac", "0.5", "-f", "-o", f"{FOLDER.name}/out"],
+    ):
+        status = cli.run(
+            [*arguments, "-q", "--threads", "1", path] if arguments != ["stat"] else ["stat", "-q", path]
+        )
         assert status in EXPECTED, (arguments, status)
 
 
@@ -113,12 +126,14 @@ def lines(data: bytes) -> None:
     if fast is not None:
         assert (fast.text, fast.columns["perplexity"]) == (slow.text, slow.columns["perplexity"])
     for line in slow.lines:
-        new = splicing.splice(line, splicing.members({"rank": 3}))
-        with suppress(ValueError, UnicodeDecodeError, RecursionError):  # Python's own parser is stricter about UTF-8
+        new = splice.splice(line, splice.members({"rank": 3}))
+        with suppress(
+            ValueError, UnicodeDecodeError, RecursionError
+        ):  # Python's own parser is stricter about UTF-8
             before, after = json.loads(line), json.loads(new)
             assert after == {**before, "rank": 3}
-            assert json.loads(splicing.without(new, ["rank"])) == before
-        assert splicing.spliced(new, line) == {"rank": 3}
+            assert json.loads(splice.without(new, ["rank"])) == before
+        assert splice.spliced(new, line) == {"rank": 3}
 
 
 TARGETS: list[Callable[[bytes], None]] = [streams, partial_outputs, liars, tables, commands, lines]

@@ -11,7 +11,7 @@ import pytest
 import zstandard
 
 from prune_cli import reference
-from prune_cli.io import frames
+from prune_cli.stream import zstd_blocks
 
 from ..conftest import ROOT, command, damaged, lines, prune, records, scored, zstd
 
@@ -26,7 +26,9 @@ VERBS = {
     "eval": [str(reference.DIRECTORY), "--data"],
 }
 WITHOUT_MODELS = [verb for verb in VERBS if verb != "eval"]
-BEFORE_TORCH = [verb for verb in VERBS if verb != "pack"]  # they read everything before they load it, which takes more than the cap
+BEFORE_TORCH = [
+    verb for verb in VERBS if verb != "pack"
+]  # they read everything before they load it, which takes more than the cap
 SWEEP = pytest.param(400, marks=pytest.mark.sweep)
 CAP = 300 << 20  # bytes of resident memory that no input may make us pass
 
@@ -63,7 +65,13 @@ def peak(*arguments: object, stdin: bytes = b"") -> tuple[int, str, int]:
         "import resource, subprocess, sys; status = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode;"
         "print(status, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10)"
     )
-    done = subprocess.run([sys.executable, "-c", measuring, *command(*arguments)], input=stdin, capture_output=True, cwd=ROOT, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", measuring, *command(*arguments)],
+        input=stdin,
+        capture_output=True,
+        cwd=ROOT,
+        check=True,
+    )
     status, size = map(int, done.stdout.split())
     return status, done.stderr.decode(), size
 
@@ -106,15 +114,28 @@ def test_04_cut_or_flipped_anywhere_a_stream_of_ours_is_refused(verb, places, re
 def test_04_a_frame_without_a_checksum_is_warned_of_once(file):
     file.write_bytes(zstd(TEXT, TEXT, write_checksum=False))
     done = prune("rank", file)
-    assert done.stderr.decode() == f"prune-cli rank: warning: {file}: no checksum in a zstd frame: damage to its contents cannot be seen\n"
+    assert (
+        done.stderr.decode()
+        == f"prune-cli rank: warning: {file}: no checksum in a zstd frame: damage to its contents cannot be seen\n"
+    )
     assert len(records(done.stdout)) == 600
 
 
 @pytest.mark.parametrize("verb", WITHOUT_MODELS)
 def test_05_frames_empty_frames_and_skippable_frames_anywhere_are_one_text(verb, here):
     parts = [TEXT[:5000], TEXT[5000:]]
-    odd = (skippable(b"first"), zstd(parts[0]), zstd(b""), skippable(b""), zstd(parts[1]), skippable(bytes(70_000)))
-    for text, data in ((TEXT, b"".join(odd)), (RANKED, skippable(b"x") + zstd(RANKED[:9999], b"", RANKED[9999:]))):
+    odd = (
+        skippable(b"first"),
+        zstd(parts[0]),
+        zstd(b""),
+        skippable(b""),
+        zstd(parts[1]),
+        skippable(bytes(70_000)),
+    )
+    for text, data in (
+        (TEXT, b"".join(odd)),
+        (RANKED, skippable(b"x") + zstd(RANKED[:9999], b"", RANKED[9999:])),
+    ):
         assert subprocess.run(["zstd", "-dc"], input=data, capture_output=True, check=True).stdout == text
         if verb != "slice" or text is RANKED:
             assert here(verb, *VERBS[verb], stdin=data).stdout == here(verb, *VERBS[verb], stdin=text).stdout
@@ -124,7 +145,10 @@ def test_05_frames_empty_frames_and_skippable_frames_anywhere_are_one_text(verb,
 def test_06_what_follows_the_last_frame(rubbish, file, refused, here):
     for data in (zstd(TEXT), gzip.compress(TEXT), here("rank", stdin=TEXT).stdout):
         refused(data + rubbish, "trailing bytes that are no frame", "--ignore-trailing accepts them")
-        assert here("rank", "--overwrite", "--ignore-trailing", file).stdout == here("rank", "--overwrite", stdin=data).stdout
+        assert (
+            here("rank", "--overwrite", "--ignore-trailing", file).stdout
+            == here("rank", "--overwrite", stdin=data).stdout
+        )
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -142,9 +166,16 @@ def test_07_an_empty_stream_is_no_records_and_no_error(verb, here):
 
 @pytest.mark.parametrize(
     ("name", "data", "content"),
-    [("a.zst", TEXT, "plain"), ("b.jsonl", zstd(TEXT), "zstd"), ("c.gz", zstd(TEXT), "zstd"), ("d.zst", gzip.compress(TEXT), "gzip")],
+    [
+        ("a.zst", TEXT, "plain"),
+        ("b.jsonl", zstd(TEXT), "zstd"),
+        ("c.gz", zstd(TEXT), "zstd"),
+        ("d.zst", gzip.compress(TEXT), "gzip"),
+    ],
 )
-def test_08_a_name_that_promises_another_format_is_noted_and_read_as_what_it_is(name, data, content, tmp_path):
+def test_08_a_name_that_promises_another_format_is_noted_and_read_as_what_it_is(
+    name, data, content, tmp_path
+):
     (tmp_path / name).write_bytes(data)
     done = prune("rank", tmp_path / name)
     assert f"the content is {content}: read as {content}" in done.stderr.decode()
@@ -152,7 +183,14 @@ def test_08_a_name_that_promises_another_format_is_noted_and_read_as_what_it_is(
 
 
 @pytest.mark.parametrize(
-    ("start", "name"), [(b"PAR1", "Parquet"), (b"BZh91AY", "bzip2"), (b"\xfd7zXZ\0", "xz"), (b"PK\3\4", "zip"), (b"\1\2\3", "01 02 03")]
+    ("start", "name"),
+    [
+        (b"PAR1", "Parquet"),
+        (b"BZh91AY", "bzip2"),
+        (b"\xfd7zXZ\0", "xz"),
+        (b"PK\3\4", "zip"),
+        (b"\1\2\3", "01 02 03"),
+    ],
 )
 def test_08_other_formats_are_named(start, name, refused):
     refused(start + bytes(60), name)
@@ -175,7 +213,7 @@ def bomb(size: int) -> bytes:
     block = ((1 << 17) << 3 | 1 << 1).to_bytes(3, "little") + b"a"
     opening = b'{"perplexity":1,"text":"'
     raw = (len(opening) << 3).to_bytes(3, "little") + opening
-    return frames.ZSTD + b"\x00\x38" + raw + block * (size >> 17) + b"\x01\x00\x00"
+    return zstd_blocks.ZSTD + b"\x00\x38" + raw + block * (size >> 17) + b"\x01\x00\x00"
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -189,8 +227,8 @@ def test_10_ten_gigabytes_of_one_line_from_less_than_a_megabyte(verb, file):
 
 
 @pytest.mark.parametrize("frames", [100_000, pytest.param(1_000_000, marks=pytest.mark.sweep)])
-def test_10_a_million_tiny_frames_are_read_in_bounded_memory(frames, file):
-    file.write_bytes(zstd(b'{"perplexity":1}\n', b"") * (frames // 2))
+def test_10_a_million_tiny_frames_are_read_in_bounded_memory(zstd_blocks, file):
+    file.write_bytes(zstd(b'{"perplexity":1}\n', b"") * (zstd_blocks // 2))
     status, said, size = peak("stat", file)
     assert (status, said) == (0, "")
     assert size < CAP
@@ -211,7 +249,10 @@ def test_10_a_seek_table_that_lies_about_sizes_costs_no_memory(verb, file):
     ]
     assert count == len(entries)
     for lie in lies:
-        file.write_bytes(whole[:start] + frames.seek_table(lie))
+        file.write_bytes(whole[:start] + zstd_blocks.seek_table(lie))
         status, said, size = peak(verb, *VERBS[verb], file)
-        assert (status, "the seek table and the frames before it disagree" in said or "trailing" in said) == (65, True), said
+        assert (status, "the seek table and the frames before it disagree" in said or "trailing" in said) == (
+            65,
+            True,
+        ), said
         assert size < CAP

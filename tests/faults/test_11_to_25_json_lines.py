@@ -52,7 +52,10 @@ def test_12_blank_lines_are_passed_over_and_counted(run):
 
 
 def test_13_carriage_returns_stay_where_they_are(here):
-    assert here("rank", "--plain", stdin=b'{"perplexity":1}\r\n').stdout == b'{"perplexity":1,"rank":0,"quantile":0.5}\r\n'
+    assert (
+        here("rank", "--plain", stdin=b'{"perplexity":1}\r\n').stdout
+        == b'{"perplexity":1,"rank":0,"quantile":0.5}\r\n'
+    )
     out = here(*READERS["slice"], stdin=b'{"perplexity":1}\r\n').stdout
     assert out == b'{"perplexity":1}\r\n'
 
@@ -65,7 +68,10 @@ def test_14_a_byte_order_mark_is_refused_and_taken_out_on_request(run):
 def test_15_invalid_utf8_passes_where_nobody_reads_it(here):
     odd = b'{"perplexity":1,"t":"\xff\xfe","u":"\\u00e9","\xff":2}'
     for beside in (b"", b"\n"):  # with a blank line in the block each record is looked at by itself
-        assert here("rank", "--plain", stdin=beside + odd + b"\n").stdout == odd[:-1] + b',"rank":0,"quantile":0.5}\n'
+        assert (
+            here("rank", "--plain", stdin=beside + odd + b"\n").stdout
+            == odd[:-1] + b',"rank":0,"quantile":0.5}\n'
+        )
         again = here("rank", "--plain", "--overwrite", stdin=beside + odd[:-1] + b',"rank":7}\n').stdout
         assert again == odd[:-1] + b',"rank":0,"quantile":0.5}\n'
         assert here(*READERS["slice"], stdin=beside + odd + b"\n").stdout == odd + b"\n"
@@ -117,19 +123,29 @@ def test_20_records_without_a_score_come_last_and_are_never_kept_unless_asked_fo
     data = lines([{"perplexity": None, "id": 0}, {"perplexity": 2, "id": 1}, {"perplexity": 1, "id": 2}])
     assert [record["id"] for record in records(here("rank", stdin=data).stdout)] == [2, 1, 0]
     assert [record["id"] for record in records(here(*READERS["slice"], stdin=data).stdout)] == [1, 2]
-    assert [record["id"] for record in records(here(*READERS["slice"], "--keep-unscored", stdin=data).stdout)] == [0, 1, 2]
+    assert [
+        record["id"] for record in records(here(*READERS["slice"], "--keep-unscored", stdin=data).stdout)
+    ] == [0, 1, 2]
 
 
-@pytest.mark.parametrize("value", [b"NaN", b"Infinity", b"-Infinity", b"1e999", b'"1"', b"true", b"[]", b"{}"])
+@pytest.mark.parametrize(
+    "value", [b"NaN", b"Infinity", b"-Infinity", b"1e999", b'"1"', b"true", b"[]", b"{}"]
+)
 def test_21_scores_that_are_no_numbers_name_their_record(value, run):
     refused(run, b'{"perplexity":' + value + b"}\n", "")
 
 
 def test_22_a_field_that_is_there_already(here):
     said = here("rank", stdin=b'{"perplexity":1,"rank":0}\n', status=65).stderr.decode()
-    assert "the field `rank` is already there; --overwrite replaces it, --prefix STR names the new one otherwise" in said
+    assert (
+        "the field `rank` is already there; --overwrite replaces it, --prefix STR names the new one otherwise"
+        in said
+    )
     here("rank", "--overwrite", stdin=b'{"perplexity":1,"rank":0}\n')
-    assert b'"rank":0,"my_rank":0' in here("rank", "--plain", "--prefix", "my_", stdin=b'{"perplexity":1,"rank":0}\n').stdout
+    assert (
+        b'"rank":0,"my_rank":0'
+        in here("rank", "--plain", "--prefix", "my_", stdin=b'{"perplexity":1,"rank":0}\n').stdout
+    )
 
 
 @pytest.mark.parametrize(
@@ -144,7 +160,10 @@ def test_22_a_field_that_is_there_already(here):
 def test_23_numbers_escapes_and_depth_stay_byte_for_byte(extra, here):
     for beside in (b"", b"\n"):
         line = b'{"perplexity":1,' + extra + b"}"
-        assert here("rank", "--plain", stdin=beside + line + b"\n").stdout == line[:-1] + b',"rank":0,"quantile":0.5}\n'
+        assert (
+            here("rank", "--plain", stdin=beside + line + b"\n").stdout
+            == line[:-1] + b',"rank":0,"quantile":0.5}\n'
+        )
         assert here(*READERS["slice"], stdin=beside + line + b"\n").stdout == line + b"\n"
 
 
@@ -152,7 +171,10 @@ def test_23_two_thousand_levels_pass(tmp_path):
     """In a process of its own, whose limit of recursion main() sets."""
     line = b'{"perplexity":1,"t":"\\u00e9","a":' + b"[" * 2000 + b"]" * 2000 + b"}"
     for beside in (b"", b"\n"):
-        assert prune("rank", "--plain", stdin=beside + line + b"\n").stdout == line[:-1] + b',"rank":0,"quantile":0.5}\n'
+        assert (
+            prune("rank", "--plain", stdin=beside + line + b"\n").stdout
+            == line[:-1] + b',"rank":0,"quantile":0.5}\n'
+        )
 
 
 def test_23_what_is_nested_too_deep_is_told_of(run):

@@ -20,7 +20,13 @@ from prune_cli import reference
 from ..conftest import ROOT, command, lines, prune, records, scored, status_of
 from .injection import OUTPUT, TEMPORARY, every_fault, traced, with_fault
 
-OTHERS = ["score", "slice", "stat", "pack", "eval"]  # than rank, which stands for them where a run is long or there are many
+OTHERS = [
+    "score",
+    "slice",
+    "stat",
+    "pack",
+    "eval",
+]  # than rank, which stands for them where a run is long or there are many
 VERBS = ["rank", *OTHERS]
 ALL_IN_SWEEPS = ["rank", *(pytest.param(verb, marks=pytest.mark.sweep) for verb in OTHERS)]
 
@@ -49,7 +55,14 @@ def run_of(corpus, tmp_path_factory) -> Callable[[str], tuple[list[object], byte
             pytest.importorskip("torch")
         if verb == "eval":
             (folder / "some.jsonl").write_bytes(lines(scored(60)))
-            options = ["--data", folder / "some.jsonl", "--per-document", folder / "documents.zst", "-o", os.devnull]
+            options = [
+                "--data",
+                folder / "some.jsonl",
+                "--per-document",
+                folder / "documents.zst",
+                "-o",
+                os.devnull,
+            ]
             assert status_of("eval", reference.DIRECTORY, *options) == 0
         arguments = {
             "rank": [corpus],
@@ -98,7 +111,9 @@ def remains(folder: Path) -> set[str]:
 def small_disk(folder: Path, size: str):
     """A file system of this size in memory; skips where mounting is not permitted."""
     folder.mkdir(exist_ok=True)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)], capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)], capture_output=True
+    )
     if mounted.returncode:
         pytest.skip("mounting is not permitted")
     try:
@@ -118,7 +133,9 @@ FAILING = [(call, ERRORS.get(call, "EIO"), target) for call, target in COMMIT]
 
 @traced
 @pytest.mark.parametrize("verb", ALL_IN_SWEEPS)
-@pytest.mark.parametrize(("call", "error", "target"), [*FAILING, ("write", "EIO", "old")], indirect=["target"])
+@pytest.mark.parametrize(
+    ("call", "error", "target"), [*FAILING, ("write", "EIO", "old")], indirect=["target"]
+)
 def test_26_27_whichever_call_on_the_output_fails_the_target_is_old_or_new(call, error, verb, run_of, target):
     old, (arguments, whole) = target.exists(), run_of(verb)
     for number, ended in every_fault(call, f"error={error}", watched(target), *arguments, *forced(target)):
@@ -135,7 +152,9 @@ def test_26_27_whichever_call_on_the_output_fails_the_target_is_old_or_new(call,
 
 @traced
 def test_26_27_a_file_system_without_hard_links_still_gets_its_output(corpus, whole, tmp_path):
-    ended = with_fault("link,linkat", "error=EPERM", 1, watched(tmp_path / OUTPUT), "rank", corpus, "-o", tmp_path / OUTPUT)
+    ended = with_fault(
+        "link,linkat", "error=EPERM", 1, watched(tmp_path / OUTPUT), "rank", corpus, "-o", tmp_path / OUTPUT
+    )
     assert (ended.status, ended.met) == (0, True)
     assert (tmp_path / OUTPUT).read_bytes() == whole
     assert remains(tmp_path) == {OUTPUT}
@@ -144,7 +163,13 @@ def test_26_27_a_file_system_without_hard_links_still_gets_its_output(corpus, wh
 @traced
 @pytest.mark.parametrize(
     ("verb", "error"),
-    [("rank", "ESTALE"), ("slice", "EIO"), ("stat", "EIO"), ("eval", "EIO"), pytest.param("pack", "EIO", marks=pytest.mark.sweep)],
+    [
+        ("rank", "ESTALE"),
+        ("slice", "EIO"),
+        ("stat", "EIO"),
+        ("eval", "EIO"),
+        pytest.param("pack", "EIO", marks=pytest.mark.sweep),
+    ],
 )
 def test_27_36_whichever_read_fails_the_run_fails(verb, error, whole, run_of, tmp_path):
     source, fault = tmp_path / "ranked.zst", f"error={error}"
@@ -153,7 +178,9 @@ def test_27_36_whichever_read_fails_the_run_fails(verb, error, whole, run_of, tm
     options = {"rank": ["--overwrite"], "slice": ["--keep", "top", "--frac", "0.5"]}.get(verb, options)
     (tmp_path / "out").mkdir()
     for call in ("read,pread64,preadv", "openat", "fstat,stat,newfstatat"):
-        for number, ended in every_fault(call, fault, [source], verb, *options, source, "-o", tmp_path / "out" / OUTPUT):
+        for number, ended in every_fault(
+            call, fault, [source], verb, *options, source, "-o", tmp_path / "out" / OUTPUT
+        ):
             assert ended.status == (74 if ended.met else 0), (call, number, ended)
             assert not ended.met or f"prune-cli {verb}: {source}: " in ended.stderr
             assert remains(tmp_path / "out") == (set() if ended.met else {OUTPUT})
@@ -167,7 +194,20 @@ def test_26_27_a_temporary_directory_that_fails_while_sorting(call, fault, corpu
     (tmp_path / "spill").mkdir()
     statuses = []
     for number in (5, 8, 12, 40):
-        ended = with_fault(call, fault, number, [], "rank", "-S", "64K", "-T", tmp_path / "spill", corpus, "-o", tmp_path / OUTPUT)
+        ended = with_fault(
+            call,
+            fault,
+            number,
+            [],
+            "rank",
+            "-S",
+            "64K",
+            "-T",
+            tmp_path / "spill",
+            corpus,
+            "-o",
+            tmp_path / OUTPUT,
+        )
         statuses.append(ended.status)
         assert ended.status in (0, 74), (number, ended)
         assert remains(tmp_path) == {"spill"} | ({OUTPUT} if ended.status == 0 else set())
@@ -189,9 +229,13 @@ def test_26_a_disk_that_fills_up_is_named_with_the_bytes_that_did_not_fit(verb, 
 
 def test_26_37_a_temporary_directory_that_is_too_small_is_told_of_before_anything_is_read(corpus, tmp_path):
     with small_disk(tmp_path / "disk", "64k") as disk:
-        said = prune("rank", "-S", "64K", "-T", disk, corpus, "-o", tmp_path / OUTPUT, status=74).stderr.decode()
+        said = prune(
+            "rank", "-S", "64K", "-T", disk, corpus, "-o", tmp_path / OUTPUT, status=74
+        ).stderr.decode()
         assert "are free where sorted runs will take about" in said
-        said = prune("rank", "-S", "64K", "-T", disk, stdin=corpus.read_bytes() * 4, status=74).stderr.decode()
+        said = prune(
+            "rank", "-S", "64K", "-T", disk, stdin=corpus.read_bytes() * 4, status=74
+        ).stderr.decode()
         assert "temporary file in" in said
         assert "No space left" in said
         assert remains(disk) == set()
@@ -200,7 +244,9 @@ def test_26_37_a_temporary_directory_that_is_too_small_is_told_of_before_anythin
 @traced
 def test_26_standard_output_on_a_network_that_tells_of_a_full_disk_only_at_the_end(corpus, tmp_path):
     """NFS tells at close(2); what nobody asks is never told."""
-    ended = with_fault("close", "error=EDQUOT", 1, [tmp_path / "out"], "rank", corpus, stdout=tmp_path / "out")
+    ended = with_fault(
+        "close", "error=EDQUOT", 1, [tmp_path / "out"], "rank", corpus, stdout=tmp_path / "out"
+    )
     assert (ended.status, ended.met) == (74, True)
     assert "(standard output): closing failed" in ended.stderr
 
@@ -209,13 +255,17 @@ def test_26_standard_output_on_a_network_that_tells_of_a_full_disk_only_at_the_e
 
 
 LAST = [("flock", "absent"), ("link", "absent"), ("rename", "old")]
-STOPPED = [(name, *step) for name, steps in (("TERM", COMMIT), ("INT", LAST), ("HUP", LAST)) for step in steps]
+STOPPED = [
+    (name, *step) for name, steps in (("TERM", COMMIT), ("INT", LAST), ("HUP", LAST)) for step in steps
+]
 
 
 @traced
 @pytest.mark.parametrize("verb", ALL_IN_SWEEPS)
 @pytest.mark.parametrize(("call", "target"), COMMIT, indirect=["target"])
-def test_29_killed_at_any_call_of_the_commit_the_target_is_old_or_new_and_the_next_run_succeeds(call, verb, run_of, target):
+def test_29_killed_at_any_call_of_the_commit_the_target_is_old_or_new_and_the_next_run_succeeds(
+    call, verb, run_of, target
+):
     old, (arguments, whole) = target.exists(), run_of(verb)
     for number, ended in every_fault(call, "signal=KILL", watched(target), *arguments, *forced(target)):
         assert ended.status == (-signal.SIGKILL if ended.met else 0)
@@ -255,7 +305,10 @@ def test_26_27_29_31_whatever_stops_another_verb_the_target_is_old_or_new(verb, 
     for call, fault in faults[::3] if verb == "pack" else faults:  # which takes seconds to load its libraries
         ended = with_fault(call, fault, 1, watched(target), *arguments, "-f", "-o", target)
         status = 74 if fault.startswith("error") else -getattr(signal, fault.replace("signal=", "SIG"))
-        assert (ended.status, ended.met, ended.stderr.count("\n")) == (status, True, status == 74), (fault, ended)
+        assert (ended.status, ended.met, ended.stderr.count("\n")) == (status, True, status == 74), (
+            fault,
+            ended,
+        )
         assert target.read_bytes() in (whole, b"old")
         assert remains(target.parent) <= {OUTPUT, TEMPORARY} if fault == "signal=KILL" else {OUTPUT}
     assert status_of(*arguments, "-f", "-o", target) == 0
@@ -334,9 +387,13 @@ def test_35_36_what_may_not_be_read_or_written_is_refused_before_any_work(verb, 
     (tmp_path / "secret").chmod(0)
     (tmp_path / "locked").mkdir(mode=0o555)
     assert "secret: reading is not permitted" in held(*options, tmp_path / "secret", status=77)
-    assert "its directory cannot be written to" in held(*options, operand, "-o", tmp_path / "locked" / OUTPUT, status=77)
+    assert "its directory cannot be written to" in held(
+        *options, operand, "-o", tmp_path / "locked" / OUTPUT, status=77
+    )
     if verb == "rank":
-        assert "temporary files cannot be written to it" in held(*options, operand, "-T", tmp_path / "locked", status=77)
+        assert "temporary files cannot be written to it" in held(
+            *options, operand, "-T", tmp_path / "locked", status=77
+        )
     assert remains(tmp_path / "locked") == set()
 
 
@@ -354,7 +411,11 @@ def test_28_34_35_36_what_no_verb_reads_or_writes(verb, run_of, tmp_path, here):
         ([source, "-f", "-o", link], 73, b"the output is also an input"),
         ([source, "-f", "-o", tmp_path / "no" / OUTPUT], 73, b"its directory does not exist"),
         ([source, "-o", "/dev/full"], 74, b"No space left on device"),
-        *([] if verb == "eval" else [([tmp_path / "missing"], 66, b"no such file"), ([tmp_path], 66, b"is a directory")]),  # models
+        *(
+            []
+            if verb == "eval"
+            else [([tmp_path / "missing"], 66, b"no such file"), ([tmp_path], 66, b"is a directory")]
+        ),  # models
     ):
         said = here(*options, *arguments, status=status).stderr
         assert words in said
@@ -383,7 +444,9 @@ def test_35_a_file_system_that_is_mounted_read_only(corpus, tmp_path):
 def test_36_a_file_that_grows_while_rank_reads_it(tmp_path):
     path = tmp_path / "growing.jsonl"
     path.write_bytes(lines(scored(500)) * 40)
-    with subprocess.Popen(command("rank", path, "-o", tmp_path / OUTPUT), cwd=ROOT, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        command("rank", path, "-o", tmp_path / OUTPUT), cwd=ROOT, stderr=subprocess.PIPE
+    ) as process:
         while process.poll() is None:
             with path.open("ab") as file:
                 file.write(lines(scored(1)))
@@ -403,17 +466,29 @@ def test_37_few_open_files_and_many_inputs(tmp_path):
     for index, record in enumerate(scored(600)):
         paths.append(tmp_path / f"{index:03}.jsonl")
         paths[-1].write_bytes(lines([record]))
-    few = prune("rank", *paths, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))).stdout
-    assert [record["id"] for record in records(few)] == [record["id"] for record in records(prune("rank", *paths).stdout)]
+    few = prune(
+        "rank", *paths, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+    ).stdout
+    assert [record["id"] for record in records(few)] == [
+        record["id"] for record in records(prune("rank", *paths).stdout)
+    ]
 
 
 @pytest.mark.parametrize("verb", ["rank", "slice", "stat"])
 def test_38_without_memory_a_run_ends_with_71_and_no_traceback(verb, tmp_path):
     path = tmp_path / "in.jsonl"
     path.write_bytes(lines({"perplexity": index, "text": "x" * 100_000} for index in range(800)))
-    options = {"rank": ["-S", "4G"], "slice": ["--keep", "top", "--frac", "1", "-k", "perplexity"], "stat": ["--duplicates"]}[verb]
+    options = {
+        "rank": ["-S", "4G"],
+        "slice": ["--keep", "top", "--frac", "1", "-k", "perplexity"],
+        "stat": ["--duplicates"],
+    }[verb]
     for megabytes in (290, 240, 180, 130):
-        limited = ["prlimit", f"--as={megabytes << 20}", *command(verb, *options, path, "-o", tmp_path / OUTPUT)]
+        limited = [
+            "prlimit",
+            f"--as={megabytes << 20}",
+            *command(verb, *options, path, "-o", tmp_path / OUTPUT),
+        ]
         done = subprocess.run(limited, cwd=ROOT, capture_output=True)
         assert done.returncode in (0, 71), done.stderr.decode()
         assert b"Traceback" not in done.stderr, done.stderr.decode()
@@ -449,10 +524,22 @@ def test_44_no_home_no_locale_no_terminal_no_input_and_a_clock_that_jumps(verb, 
     arguments, expected = run_of(verb)
     bare = {"PATH": "/usr/bin:/bin", "LANG": "C", "LC_ALL": "C", "TZ": "nowhere", "PYTHONPATH": str(ROOT)}
     library = next(iter(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")), None)
-    jumps = [{}, *({"LD_PRELOAD": str(library), "FAKETIME": time} for time in ("-40y", "+40y", "-1d x5000") if library)]
+    jumps = [
+        {},
+        *(
+            {"LD_PRELOAD": str(library), "FAKETIME": time}
+            for time in ("-40y", "+40y", "-1d x5000")
+            if library
+        ),
+    ]
     for jump in jumps[:1] if verb == "pack" else jumps:
         done = subprocess.run(
-            command(*arguments), cwd=ROOT, env=bare | jump, stdin=subprocess.DEVNULL, capture_output=True, start_new_session=True
+            command(*arguments),
+            cwd=ROOT,
+            env=bare | jump,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            start_new_session=True,
         )
         assert (done.returncode, done.stderr, done.stdout) == (0, b"", expected), jump
 
@@ -461,5 +548,10 @@ def test_44_no_home_no_locale_no_terminal_no_input_and_a_clock_that_jumps(verb, 
 def test_44_closed_standard_streams(verb, run_of, tmp_path):
     arguments, whole = run_of(verb)
     for script, status in (('"$@" >&-', 74), (f'"$@" -o {tmp_path}/{OUTPUT} <&- 2>&-', 0)):
-        assert subprocess.run(["sh", "-c", script, "sh", *command(*arguments)], cwd=ROOT, capture_output=True).returncode == status
+        assert (
+            subprocess.run(
+                ["sh", "-c", script, "sh", *command(*arguments)], cwd=ROOT, capture_output=True
+            ).returncode
+            == status
+        )
     assert (tmp_path / OUTPUT).read_bytes() == whole

@@ -36,7 +36,9 @@ def model(tmp_path_factory) -> Path:
 @pytest.fixture
 def corpus(tmp_path) -> Path:
     path = tmp_path / "corpus.jsonl"
-    path.write_bytes(lines({"id": index, "text": f"a text {index}", "pad": "x" * 1_000_000} for index in range(20)))
+    path.write_bytes(
+        lines({"id": index, "text": f"a text {index}", "pad": "x" * 1_000_000} for index in range(20))
+    )
     return path
 
 
@@ -44,7 +46,17 @@ def corpus(tmp_path) -> Path:
 def training(tmp_path) -> list[object]:
     (tmp_path / "small.toml").write_text(SMALL)
     (tmp_path / "data.jsonl").write_bytes(lines(scored(200)))
-    options = ["--config", tmp_path / "small.toml", "--train-tokenizer", 270, "--steps", 12, "--save-every", 3, "--resume"]
+    options = [
+        "--config",
+        tmp_path / "small.toml",
+        "--train-tokenizer",
+        270,
+        "--steps",
+        12,
+        "--save-every",
+        3,
+        "--resume",
+    ]
     return ["train", *options, tmp_path / "data.jsonl", "-o"]
 
 
@@ -61,9 +73,13 @@ def test_41_a_model_that_cannot_be_used_is_refused_before_anything_is_read(damag
     elif damage == "gone":
         (model / "model.safetensors").unlink()
     else:
-        (model / "config.json").write_text('{"model_type": "gpt2", "auto_map": {"AutoModelForCausalLM": "evil.Model"}}')
+        (model / "config.json").write_text(
+            '{"model_type": "gpt2", "auto_map": {"AutoModelForCausalLM": "evil.Model"}}'
+        )
     never, kept_open = os.pipe()
-    done = subprocess.run(command("score", "--model", model), stdin=never, capture_output=True, timeout=60, cwd=ROOT)
+    done = subprocess.run(
+        command("score", "--model", model), stdin=never, capture_output=True, timeout=60, cwd=ROOT
+    )
     os.close(never)
     os.close(kept_open)
     assert done.returncode == 78
@@ -101,7 +117,9 @@ def scoring(corpus: Path, target: Path) -> tuple[object, ...]:
 
 
 @traced
-@pytest.mark.parametrize("call", ["write", "link", *(pytest.param(call, marks=pytest.mark.sweep) for call in CALLS)])
+@pytest.mark.parametrize(
+    "call", ["write", "link", *(pytest.param(call, marks=pytest.mark.sweep) for call in CALLS)]
+)
 def test_29_30_killed_at_any_call_on_its_output_a_scoring_is_gone_on_with(call, corpus, tmp_path, here):
     whole, target = here("score", "-m", "random", corpus).stdout, tmp_path / "out" / "out.zst"
     target.parent.mkdir()
@@ -122,7 +140,9 @@ def test_29_30_killed_at_any_call_on_its_output_a_scoring_is_gone_on_with(call, 
 def test_26_27_whichever_write_of_a_scoring_fails_it_is_gone_on_with(call, fault, corpus, tmp_path, here):
     whole, target = here("score", "-m", "random", corpus).stdout, tmp_path / "out" / "out.zst"
     target.parent.mkdir()
-    for number, ended in every_fault(call, fault, [target.parent, target, target.parent / "out.zst.partial"], *scoring(corpus, target)):
+    for number, ended in every_fault(
+        call, fault, [target.parent, target, target.parent / "out.zst.partial"], *scoring(corpus, target)
+    ):
         assert ended.status == (74 if ended.met else 0), (number, ended)
         assert ended.stderr.count("\n") == ended.met, (number, ended)
         here(*scoring(corpus, target))
@@ -143,7 +163,10 @@ def stopped(number: int, sign: Path, pause: float, *arguments: object) -> tuple[
     return process.returncode, said, time.monotonic() - began
 
 
-@pytest.mark.parametrize("of", [pytest.param("random", marks=pytest.mark.sweep), pytest.param("perplexity", marks=pytest.mark.sweep)])
+@pytest.mark.parametrize(
+    "of",
+    [pytest.param("random", marks=pytest.mark.sweep), pytest.param("perplexity", marks=pytest.mark.sweep)],
+)
 def test_30_killed_at_any_moment_a_scoring_becomes_what_it_would_have_been(of, model, corpus, tmp_path, here):
     dice, target, moments = random.Random(0), tmp_path / "out.zst", 200 if of == "random" else 20
     arguments = ("score", "-m", of, *(["--model", model] if of == "perplexity" else []), corpus)
@@ -151,7 +174,15 @@ def test_30_killed_at_any_moment_a_scoring_becomes_what_it_would_have_been(of, m
     *_, took = stopped(0, tmp_path / "out.zst.partial", 0, *arguments, "--resume", "-o", target)
     for _ in range(moments):
         target.unlink()
-        stopped(signal.SIGKILL, tmp_path / "out.zst.partial", dice.uniform(0, took), *arguments, "--resume", "-o", target)
+        stopped(
+            signal.SIGKILL,
+            tmp_path / "out.zst.partial",
+            dice.uniform(0, took),
+            *arguments,
+            "--resume",
+            "-o",
+            target,
+        )
         here(*arguments, "--resume", "-o", target)
         assert target.read_bytes() == whole
         assert remains(tmp_path) == {"corpus.jsonl", "out.zst"}
@@ -165,20 +196,30 @@ def test_30_44_stopped_at_any_moment_a_training_ends_with_the_same_weights(numbe
     for turn in range(10):
         run = tmp_path / f"run-{turn}"
         for _ in range(2):
-            status, said, _ = stopped(number, tmp_path / f"run-{turn}.partial", dice.uniform(0, took), *training, run)
+            status, said, _ = stopped(
+                number, tmp_path / f"run-{turn}.partial", dice.uniform(0, took), *training, run
+            )
             assert status in (0, 73, -number, 75), said
         if not run.exists():
             here(*training, run)
         assert weights(run) == weights(whole)
 
 
-@pytest.mark.parametrize("sizes", [[16, 76, 100, 160], pytest.param(range(4, 260, 6), marks=pytest.mark.sweep)], ids=["some", "all"])
-def test_26_44_a_disk_that_fills_up_anywhere_in_a_training_costs_what_did_not_fit(sizes, training, tmp_path, here):
+@pytest.mark.parametrize(
+    "sizes",
+    [[16, 76, 100, 160], pytest.param(range(4, 260, 6), marks=pytest.mark.sweep)],
+    ids=["some", "all"],
+)
+def test_26_44_a_disk_that_fills_up_anywhere_in_a_training_costs_what_did_not_fit(
+    sizes, training, tmp_path, here
+):
     here(*training, tmp_path / "whole")
     for kilobytes in sizes:
         with small_disk(tmp_path / "disk", f"{kilobytes}k") as disk:
             said = here(*training, disk / "run", status=74).stderr.decode()
-            assert re.fullmatch(rf"prune-cli train: {disk}/run\.partial\S*: .*(No space left on device|disk full).*\n", said), kilobytes
+            assert re.fullmatch(
+                rf"prune-cli train: {disk}/run\.partial\S*: .*(No space left on device|disk full).*\n", said
+            ), kilobytes
             subprocess.run(["mount", "-o", "remount,size=10m", str(disk)], check=True)
             here(*training, disk / "run")
             assert weights(disk / "run") == weights(tmp_path / "whole")
@@ -190,7 +231,9 @@ def test_44_a_disk_that_is_full_when_a_checkpoint_is_written_costs_that_checkpoi
     here(*training, tmp_path / "whole")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     size = len(weights(tmp_path / "whole"))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 1000, limits[1]))  # the model fits, the optimizer's moments do not
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (size + 1000, limits[1])
+    )  # the model fits, the optimizer's moments do not
     try:
         said = here(*training, tmp_path / "run", status=74).stderr.decode()
     finally:
@@ -203,10 +246,21 @@ def test_44_a_disk_that_is_full_when_a_checkpoint_is_written_costs_that_checkpoi
 
 def test_44_score_in_a_cron_jobs_surroundings_says_nothing(model, tmp_path, here):
     """No HOME, no locale, no terminal, a folder for caches that cannot be: the libraries' bars and warnings stay away, too."""
-    bare = {"PATH": "/usr/bin:/bin", "LANG": "C", "PYTHONPATH": str(ROOT), "HF_HOME": "/proc/nowhere", "TMPDIR": str(tmp_path)}
+    bare = {
+        "PATH": "/usr/bin:/bin",
+        "LANG": "C",
+        "PYTHONPATH": str(ROOT),
+        "HF_HOME": "/proc/nowhere",
+        "TMPDIR": str(tmp_path),
+    }
     text = lines([{"text": "a text"}])
     done = subprocess.run(
-        command("score", "--plain", "--model", model), env=bare, input=text, cwd="/", capture_output=True, start_new_session=True
+        command("score", "--plain", "--model", model),
+        env=bare,
+        input=text,
+        cwd="/",
+        capture_output=True,
+        start_new_session=True,
     )
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout == here("score", "--plain", "--model", model, stdin=text).stdout

@@ -18,7 +18,9 @@ def pipeline(*stages: list[str]) -> tuple[list[int], bytes, list[bytes]]:
     for stage in stages:
         before = running[-1].stdout if running else subprocess.DEVNULL
         limited = ["prlimit", "--nofile=64", *stage]
-        running.append(subprocess.Popen(limited, stdin=before, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT))
+        running.append(
+            subprocess.Popen(limited, stdin=before, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+        )
         if len(running) > 1:
             running[-2].stdout.close()
     out, last = running[-1].communicate(timeout=PATIENCE)
@@ -36,7 +38,9 @@ def test_score_rank_and_slice_over_many_files_of_one_record_each(count, tmp_path
     paths = [tmp_path / "corpus" / f"{index:05}.jsonl" for index in range(count)]
     for index, path in enumerate(paths):
         path.write_bytes(lines([{"id": index, "text": f"text {index} of many"}]))
-    statuses, out, said = pipeline(command("score", "--model", model, *paths), command("rank"), command(*SLICE))
+    statuses, out, said = pipeline(
+        command("score", "--model", model, *paths), command("rank"), command(*SLICE)
+    )
     assert (statuses, said) == ([0, 0, 0], [b"", b"", b""])
     found = records(out)
     assert len(found) == count // 2
@@ -50,13 +54,17 @@ def test_five_million_records_of_a_hundred_bytes(tmp_path):
     with path.open("w") as file:
         for index in range(5_000_000):
             score = index * 2654435761 % 4294967291 / 1000
-            file.write(f'{{"id": {index:8}, "perplexity": {score:.3f}, "n_scored": {index % 100:2}, "text": "{"x" * 20}"}}\n')
+            file.write(
+                f'{{"id": {index:8}, "perplexity": {score:.3f}, "n_scored": {index % 100:2}, "text": "{"x" * 20}"}}\n'
+            )
     status, said, size = peak("rank", "-S", "128M", "-T", tmp_path, path, "-o", ranked)
     assert (status, said) == (0, "")
     assert size < 300 << 20
     sliced = subprocess.run(command(*SLICE, ranked), cwd=ROOT, capture_output=True, check=True).stdout
     subprocess.run("zstd -dc | jq .perplexity | LC_ALL=C sort -c -g", input=sliced, shell=True, check=True)
-    counted = subprocess.run("zstd -dc | wc -l", input=sliced, shell=True, check=True, capture_output=True).stdout
+    counted = subprocess.run(
+        "zstd -dc | wc -l", input=sliced, shell=True, check=True, capture_output=True
+    ).stdout
     assert int(counted) == 2_500_000
     status, said, size = peak(*SLICE, "-k", "perplexity", path, "-o", tmp_path / "sliced.zst")
     assert (status, size < 400 << 20) == (0, True)
@@ -77,6 +85,8 @@ def test_32_a_stage_that_is_killed_before_its_first_byte_fails_the_next(killed, 
 def test_32_when_the_last_stage_leaves_all_stages_before_it_end_silently(tmp_path):
     path = tmp_path / "in.jsonl"
     path.write_bytes(lines(scored(1000) * 20))
-    statuses, out, said = pipeline(command("rank", "--plain", path), command(*SLICE, "--by", "records", "--plain"), ["head", "-n", "1"])
+    statuses, out, said = pipeline(
+        command("rank", "--plain", path), command(*SLICE, "--by", "records", "--plain"), ["head", "-n", "1"]
+    )
     assert statuses == [-signal.SIGPIPE, -signal.SIGPIPE, 0]
     assert (said, len(out.splitlines())) == ([b"", b"", b""], 1)

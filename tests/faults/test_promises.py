@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from prune_cli.reliability import PROMISES
+from prune_cli.help.promises import PROMISES
 
 from ..conftest import ROOT
 from . import targets

@@ -19,7 +19,9 @@ EXAMPLES = settings(
 )
 
 RESERVED = {"perplexity", "rank", "quantile", "n_scored", "source", "text", "input_ids"}
-NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=4).filter(lambda name: name not in RESERVED)
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=4).filter(
+    lambda name: name not in RESERVED
+)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
@@ -35,7 +37,11 @@ def record(draw) -> bytes:
     members = draw(st.permutations(members))
     space = draw(st.sampled_from(["", " ", "\t"]))
     text = json.dumps(dict(members), ensure_ascii=draw(st.booleans()), separators=("," + space, ":" + space))
-    return (space + text + draw(st.sampled_from(["", " ", "\r"]))).encode("utf-8", "surrogatepass").replace(b"\xed\xa0", b"??")
+    return (
+        (space + text + draw(st.sampled_from(["", " ", "\r"])))
+        .encode("utf-8", "surrogatepass")
+        .replace(b"\xed\xa0", b"??")
+    )
 
 
 RECORDS = st.lists(record(), min_size=1, max_size=25)
@@ -81,7 +87,9 @@ def test_rank_is_a_permutation_in_order_and_every_byte_of_a_record_stays(tmp_pat
 def test_what_zstd_makes_of_our_stream_is_our_plain_output(tmp_path, lines, options):
     inputs = written(tmp_path, lines)
     packed = run(tmp_path, "rank", inputs, *options)
-    assert subprocess.run(["zstd", "-dc"], input=packed, capture_output=True, check=True).stdout == run(tmp_path, "rank", inputs, "--plain")
+    assert subprocess.run(["zstd", "-dc"], input=packed, capture_output=True, check=True).stdout == run(
+        tmp_path, "rank", inputs, "--plain"
+    )
 
 
 @EXAMPLES
@@ -113,7 +121,11 @@ def test_any_split_into_files_frames_and_formats_gives_the_same_output(tmp_path,
     for at, end in zip([0, *borders], [*borders, len(lines)], strict=True):
         text = b"".join(line + b"\n" for line in lines[at:end])
         cut = data.draw(st.integers(0, len(text)))
-        pack = data.draw(st.sampled_from([lambda *parts: b"".join(parts), zstd, lambda *parts: b"".join(map(gzip.compress, parts))]))
+        pack = data.draw(
+            st.sampled_from(
+                [lambda *parts: b"".join(parts), zstd, lambda *parts: b"".join(map(gzip.compress, parts))]
+            )
+        )
         paths.append(tmp_path / f"part-{len(paths)}")
         paths[-1].write_bytes(pack(text[:cut], text[cut:]))
     assert run(tmp_path, "rank", paths, "--plain", "--allow-empty") == whole
@@ -121,6 +133,8 @@ def test_any_split_into_files_frames_and_formats_gives_the_same_output(tmp_path,
     assert run(tmp_path, "rank", paths, "--plain", "--allow-empty", "-S", size) == whole
 
 
-@pytest.mark.parametrize("options", [["--threads", "1"], ["--threads", "8"], ["-S", "1"], ["-S", "8K", "--threads", "2"]])
+@pytest.mark.parametrize(
+    "options", [["--threads", "1"], ["--threads", "8"], ["-S", "1"], ["-S", "8K", "--threads", "2"]]
+)
 def test_43_threads_and_memory_change_no_byte(options, corpus, tmp_path):
     assert run(tmp_path, "rank", [corpus], *options) == run(tmp_path, "rank", [corpus])

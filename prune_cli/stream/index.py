@@ -1,0 +1,133 @@
+"""Our own files by their tables: what the head and trailer say, and single frames, without reading what lies between."""
+
+import os
+import stat
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+import zstandard
+
+from ..errors import DataError
+from ..storage.local import Input
+from ..storage.os_errors import check_memory, failure
+from . import schema, zstd_blocks
+from .zstd_blocks import FORMAT, HEAD, START, TABLE, TABLE_END, TRAILER
+
+MOST_FRAMES = (
+    1 << 22
+)  # of a table that is looked at: 16 TiB of text; a file that claims more is read as if it had none
+
+
+@dataclass(frozen=True)
+class Table:
+    """A file that is one whole stream of ours. `columns` has what the trailer says of each data frame, `totals` the sums."""
+
+    file: Input
+    head: dict[str, Any]
+    columns: dict[str, list[Any]]
+    totals: dict[str, Any]
+    offsets: Sequence[int]
+
+    def frame(self, index: int, buffer: bytearray) -> memoryview:
+        """A data frame as it stands, read into a buffer that is used again. Raises DataError where its CRC-32 is not the trailer's."""
+        size, offset = self.columns["size"][index], self.offsets[index]
+        if len(buffer) < size:
+            buffer.extend(bytes(size - len(buffer)))
+        frame = memoryview(buffer)[:size]
+        try:
+            found = os.preadv(self.file.descriptor, [frame], offset)
+        except OSError as error:
+            raise failure(error, self.file.path, "reading") from None
+        if found != size or crc32(frame) != self.columns["crc"][index]:
+            raise DataError(
+                f"damaged zstd frame at byte {offset}", place=self.file.name, remedy="fetch or make it again"
+            )
+        self.file.progress(size)
+        return frame
+
+    def text(self, index: int) -> bytes:
+        """What a data frame holds, decompressed. Raises DataError where it is damaged."""
+        frame = self.frame(index, bytearray())
+        try:
+            if zstandard.frame_content_size(frame) == self.columns["text"][index]:
+                return zstandard.ZstdDecompressor().decompress(frame)
+        except zstandard.ZstdError as error:
+            check_memory(error)
+            raise DataError(
+                f"damaged zstd frame at byte {self.offsets[index]} ({error})", place=self.file.name
+            ) from None
+        raise DataError(
+            f"the trailer and the frame at byte {self.offsets[index]} disagree", place=self.file.name
+        )
+
+    def line(self, index: int) -> int:
+        """The number of a frame's first line."""
+        return 1 + int(np.sum(self.columns["records"][:index]))
+
+
+def of(file: Input) -> Table | None:
+    """The same for a named input that is not open; the table has it anew, so that it can be read beside whoever reads it now."""
+    if file.path == "-" or not stat.S_ISREG(file.status().st_mode):
+        return None
+    with Input(file.path, file.progress).open() as opened:
+        return find(opened)
+
+
+def find(file: Input) -> Table | None:
+    """The table of an open input, or None where it is no regular file that is one whole stream of ours, undamaged head and tail.
+
+    What is wrong with it is for a reader of the whole to say.
+    """
+    status = file.opened()
+    if not stat.S_ISREG(status.st_mode) or file.start > 0:
+        return None
+    try:
+        return _find(file, status.st_size)
+    except DataError:
+        return None
+
+
+def _find(file: Input, size: int) -> Table | None:
+    end = _pread(file, 9, max(0, size - 9))
+    count = int.from_bytes(end[:4], "little")
+    length = 8 * count + 17
+    if end[4:] != TABLE_END or not 3 <= count <= MOST_FRAMES or length > size:
+        return None
+    table = _pread(file, length, size - length)
+    entries = np.frombuffer(table, "<u4", 2 * count, 8).reshape(count, 2)
+    if (
+        not table.startswith(struct.pack("<II", TABLE, length - 8))
+        or int(entries[:, 0].sum(dtype=np.int64)) + length != size
+    ):
+        return None
+    sizes, texts = entries.T.tolist()
+    if (
+        sizes[0] != len(START)
+        or any(texts[:2] + texts[-1:])
+        or sizes[1] > zstd_blocks.HEAD_LIMIT
+        or sizes[-1] > zstd_blocks.trailer_limit(count)
+    ):
+        return None
+    offsets = list(accumulate(sizes, initial=0))
+    start, head, trailer = (_pread(file, sizes[index], offsets[index]) for index in (0, 1, count - 1))
+    told = zstd_blocks.unpacked(head, HEAD, "head", start), zstd_blocks.unpacked(trailer, TRAILER, "trailer")
+    if start != START or told[0].get("format") != FORMAT or told[1].get("head") != crc32(start + head):
+        return None
+    schema.check_head(told[0])
+    schema.check_trailer(told[1], count - 3)
+    columns, totals = told[1]["frames"], told[1]["totals"]
+    if (columns["size"], columns["text"]) != (sizes[2:-1], texts[2:-1]):
+        return None
+    return Table(file, told[0], columns, totals, offsets[2:-2])
+
+
+def _pread(file: Input, size: int, offset: int) -> bytes:
+    try:
+        return os.pread(file.descriptor, size, offset)
+    except OSError as error:
+        raise failure(error, file.path, "reading") from None
