@@ -116,9 +116,9 @@ def perform(arguments: list[str]) -> int:
         with verbs.make_context(
             "prune-cli", list(arguments)
         ) as context:  # its own main() would turn a broken pipe into status 1
-            verbs.invoke(context)
+            status = verbs.invoke(context)
         sys.stdout.flush()
-        return 0
+        return int(status or 0)
     except typer.Exit as end:
         return end.exit_code
     except ClickException as error:

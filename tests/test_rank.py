@@ -212,7 +212,7 @@ def test_ranked_files_merge_to_what_ranking_them_together_gives(here, tmp_path):
     )
     concatenated = b"".join(part.read_bytes() for part in parts)
     assert plain(here, "--merge", stdin=concatenated) == whole
-    assert b"known to be a ranking" in here("rank", "--merge", stdin=lines(corpus), status=65).stderr
+    assert b"not every input is a ranking" in here("rank", "--merge", stdin=lines(corpus), status=65).stderr
 
 
 def test_rankings_by_a_field_of_ones_own_merge_by_that_field(here, tmp_path):

@@ -5,7 +5,6 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from copy import copy
 from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
 from functools import wraps
@@ -15,6 +14,8 @@ import typer
 
 from .. import sizes, terminal
 from ..errors import UsageError
+from ..settings.option import Option, settings_of
+from ..settings.streams import Messages
 
 if TYPE_CHECKING:
     from ..models.language_model import Settings
@@ -23,7 +24,15 @@ if TYPE_CHECKING:
     from ..stream.writer import Closing, Sink
 
 log = logging.getLogger(__name__)
-option = typer.Option
+
+
+def option(*names: str, rich_help_panel: str | None = None, envvar: str | None = None, **more: Any) -> Option:
+    """For the verbs whose settings are still declared in their commands."""
+    if "show_default" in more:
+        more["shown_default"] = more.pop("show_default")
+    return Option(names, group=rich_help_panel, variable=envvar, **more)
+
+
 COMMON = (INPUT, FORM, MESSAGES) = (
     "Input",
     "Output",
@@ -224,7 +233,7 @@ class Reading(Talk):
     def account(self, *sources: "Source") -> None:
         """Say what was passed over in sources that were read; bad records make the status 3."""
         if blank := sum(source.blank for source in sources):
-            log.info("%d blank lines were passed over", blank)
+            log.info("%d blank lines were skipped", blank)
         if skipped := sum(source.skipped for source in sources):
             log.warning("%d bad records were skipped", skipped)
             raise typer.Exit(3)
@@ -354,46 +363,69 @@ class Model:
         )
 
 
-def expanded(command: Callable[..., None]) -> Callable[..., None]:
-    """A command whose dataclass parameter is, on the command line, one option for each of its fields."""
+def expanded(command: Callable[..., int | None]) -> Callable[..., int | None]:
+    """A command whose dataclass parameters are, on the command line, one option for each of their fields."""
     signature = inspect.signature(command)
     groups: dict[str, Any] = {
-        name: one.annotation for name, one in signature.parameters.items() if is_dataclass(one.annotation)
+        name: parameter.annotation
+        for name, parameter in signature.parameters.items()
+        if is_dataclass(parameter.annotation)
     }
-    ordered = []
-    for name, one in signature.parameters.items():
-        ordered += (
-            _members(groups[name]) if name in groups else [one.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
-        )
+    parameters = []
+    for name, parameter in signature.parameters.items():
+        if name in groups:
+            parameters += _parameters(groups[name])
+        else:
+            parameters.append(_converted(parameter))
 
     @wraps(command)
-    def run(**values: Any) -> None:
+    def run(**values: Any) -> int | None:
         for name, kind in groups.items():
-            values[name] = kind(**{member.name: values.pop(member.name) for member in fields(kind)})
-        command(**values)
+            values[name] = kind(**{field.name: values.pop(field.name) for field in fields(kind)})
+            if issubclass(kind, Messages):
+                terminal.configure(command.__name__, quiet=values[name].quiet, verbose=values[name].verbose)
+        return command(**values)
 
-    run.__signature__ = signature.replace(parameters=ordered)  # type: ignore[attr-defined]
-    run.__annotations__ = {one.name: one.annotation for one in ordered}
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
 
 
-def _members(kind: Any) -> list[inspect.Parameter]:
-    """The fields of a dataclass as parameters; an option that names no group of its own is in that of the class that declares it."""
-    found = []
-    for each in fields(kind):
-        declared = next(one for one in kind.__mro__ if each.name in vars(one).get("__annotations__", ()))
-        annotation, info = get_args(each.type)
-        info = copy(info)
-        info.rich_help_panel = info.rich_help_panel or declared.GROUP
-        found.append(
-            inspect.Parameter(
-                each.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=each.default,
-                annotation=Annotated[annotation, info],
-            )
+def _parameters(kind: Any) -> list[inspect.Parameter]:
+    """The fields of a dataclass of settings as keyword-only parameters with typer's options."""
+    return [
+        inspect.Parameter(
+            setting.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=setting.default,
+            annotation=Annotated[setting.type, _typer_option(setting.option, setting.group)],
         )
-    return found
+        for setting in settings_of(kind)
+    ]
+
+
+def _converted(parameter: inspect.Parameter) -> inspect.Parameter:
+    """A parameter of the command itself, its option (if it is one of ours) as typer's."""
+    parameter = parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+    kind, *metadata = get_args(parameter.annotation) or (parameter.annotation,)
+    declared = metadata[0] if metadata else None
+    if not isinstance(declared, Option):
+        return parameter
+    return parameter.replace(annotation=Annotated[kind, _typer_option(declared, declared.group)])
+
+
+def _typer_option(declared: Option, group: str | None) -> Any:
+    return typer.Option(
+        *declared.names,
+        help=declared.help,
+        metavar=declared.metavar,
+        rich_help_panel=group,
+        min=declared.min,
+        max=declared.max,
+        envvar=declared.variable,
+        show_default=declared.shown_default,
+        hidden=declared.hidden,
+    )
 
 
 def the_score(source: "Source") -> str:

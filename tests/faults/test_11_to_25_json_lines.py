@@ -48,7 +48,7 @@ def test_11_a_last_line_without_its_end_is_a_record(here):
 
 
 def test_12_blank_lines_are_passed_over_and_counted(run):
-    assert "3 blank lines were passed over" in run(b"\n  \n\t\r\n", "-v").stderr.decode()
+    assert "3 blank lines were skipped" in run(b"\n  \n\t\r\n", "-v").stderr.decode()
 
 
 def test_13_carriage_returns_stay_where_they_are(here):

@@ -7,51 +7,41 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import CheckFailed, DataError
-from ..records import spool
-from ..records.columns import Labels, Lines, Part, counts, numbers, spliced, table
-from ..records.reader import MISSING, Anything, Batch, Count, Label, Number, Source, Wanted
-from ..statistics.correlation import LengthCorrelation
-from ..statistics.quantile_grid import Shape
-from ..stream.writer import GROUPS
+from ...errors import CheckFailed, DataError
+from ...records import spool
+from ...records.columns import Labels, Lines, Part, counts, numbers, spliced, table
+from ...records.reader import MISSING, Anything, Batch, Count, Label, Number, Source, Wanted
+from ...settings.rank import Ranking
+from ...statistics.correlation import LengthCorrelation
+from ...statistics.quantile_grid import Shape
+from ...stream.writer import GROUPS
 
 ADDED = ("rank", "quantile")
 # What a head says about scores that decides no number: where and how fast they were computed, and what they are called.
 BESIDE = ("fields", "names", "only", "device", "batch_tokens", "shard", "versions")
 
 
-@dataclass(frozen=True)
-class Ranking:
-    """Which field is ranked, by which unit, within the values of which field, and in which direction the file runs."""
+def added_fields(ranking: Ranking) -> tuple[str, ...]:
+    """The names of the fields that ranking adds."""
+    return tuple(ranking.prefix + name for name in ADDED)
 
-    key: str
-    by: str = "records"
-    tokens_field: str = "n_scored"
-    within: str | None = None
-    reverse: bool = False
-    group: str = "source"
-    prefix: str = ""
-    overwrite: bool = False
-    mixed: bool = False
 
-    @property
-    def fresh(self) -> tuple[str, ...]:
-        return tuple(self.prefix + name for name in ADDED)
+def fields_of(ranking: Ranking) -> Wanted:
+    """The fields that ranking reads. The key and, by tokens, the count are required."""
+    key = key_of(ranking)
+    fields = {ranking.group_by: Anything, ranking.tokens_field: Count, key: Number}
+    required = {key, *([ranking.tokens_field] if ranking.by == "tokens" else [])}
+    if ranking.within:
+        fields[ranking.within] = Label
+        required.add(ranking.within)
+    optional = tuple(name for name in fields if name not in required)
+    return Wanted(fields, optional, (key,), added_fields(ranking), ranking.overwrite or ranking.merge)
 
-    def wanted(self) -> Wanted:
-        """The fields that ranking reads."""
-        fields = {self.group: Anything, self.tokens_field: Count, self.key: Number}
-        required = {self.key, *([self.tokens_field] if self.by == "tokens" else [])}
-        if self.within:
-            fields[self.within] = Label
-            required.add(self.within)
-        return Wanted(
-            fields,
-            tuple(name for name in fields if name not in required),
-            (self.key,),
-            self.fresh,
-            self.overwrite,
-        )
+
+def key_of(ranking: Ranking) -> str:
+    """The score that is ranked; it is settled before anything is read."""
+    assert ranking.key is not None
+    return ranking.key
 
 
 @dataclass(frozen=True)
@@ -76,7 +66,7 @@ def rank(source: Source, ranking: Ranking, sorter: spool.Spool) -> Ranked:
     Raises DataError for what is no score or no count of tokens, naming the record, and for scores that were made unlike.
     """
     reader, shares, nulls = _Reader(ranking), _Shares(ranking), 0
-    for batch in source.batches(ranking.wanted()):
+    for batch in source.batches(fields_of(ranking)):
         _check_alike(source.heads, batch.file, ranking)
         rows = reader.rows(batch)
         scored = rows[~np.isnan(rows["key"])]
@@ -119,17 +109,17 @@ def is_mergeable(head: dict[str, Any], totals: dict[str, Any], ranking: Ranking)
 
 def check(source: Source, ranking: Ranking) -> None:
     """Raise CheckFailed at the first record that is out of order: by key, or by rank where the stream has ranks."""
-    rank_field = ranking.fresh[0]
-    fields = {ranking.key: Number, rank_field: Count}
+    rank_field = added_fields(ranking)[0]
+    fields = {key_of(ranking): Number, rank_field: Count}
     within = ((source.peek()[0] or {}).get("rank") or {}).get("within")
     keys, ranks = _Order(ranking.reverse), _Order(ranking.reverse)
     for batch in source.batches(Wanted(fields, (rank_field,), tuple(fields))):
-        wrong = keys.broken(np.array(batch[ranking.key], dtype=float))
+        wrong = keys.broken(np.array(batch[key_of(ranking)], dtype=float))
         if wrong is None and not within and MISSING not in batch[rank_field]:
             wrong = ranks.broken(np.array(batch[rank_field], dtype=float))
         if wrong is not None:
             raise CheckFailed(
-                f"not in the order of `{ranking.key}`",
+                f"not in the order of `{key_of(ranking)}`",
                 place=batch.place(wrong),
                 remedy="prune-cli rank puts it in order",
             )
@@ -158,12 +148,12 @@ class _Sorted:
 
     def _blocks(self, source: Source, ranking: Ranking, reader: "_Reader") -> Iterator[spool.Block]:
         order = _Order(ranking.reverse)
-        for batch in source.batches(ranking.wanted()):
+        for batch in source.batches(fields_of(ranking)):
             rows = reader.rows(batch)
             wrong = order.broken(rows["key"])
             if wrong is not None:
                 raise DataError(
-                    f"not in the order of `{ranking.key}`",
+                    f"not in the order of `{key_of(ranking)}`",
                     place=batch.place(wrong),
                     remedy="rank without --merge",
                 )
@@ -207,7 +197,7 @@ def _ranked(
 
 def _head(ranking: Ranking, shares: "_Shares", nulls: int) -> dict[str, Any]:
     known = {
-        "key": ranking.key,
+        "key": key_of(ranking),
         "n": int(shares.n.sum()),
         "nulls": nulls,
         "unit": ranking.by,
@@ -231,9 +221,9 @@ class _Reader:
 
     def rows(self, batch: Batch) -> np.ndarray:
         rows = table(batch)
-        rows["key"] = np.array(batch[self.ranking.key], dtype=float)  # None becomes NaN
+        rows["key"] = np.array(batch[key_of(self.ranking)], dtype=float)  # None becomes NaN
         rows["tokens"] = counts(batch[self.ranking.tokens_field])
-        rows["group"] = self.groups.codes(batch[self.ranking.group])
+        rows["group"] = self.groups.codes(batch[self.ranking.group_by])
         if self.ranking.within:
             rows["within"] = self.values.codes(batch[self.ranking.within])
         return rows
@@ -310,7 +300,7 @@ def _written(
             correlation.add(rows["key"], rows["tokens"])
             if not ranking.within:  # else quantiles do not rise with the scores
                 shape.add(rows["key"], quantiles)
-        text, sizes = spliced(rows, blocks, dict(zip(ranking.fresh, shown, strict=True)))
+        text, sizes = spliced(rows, blocks, dict(zip(added_fields(ranking), shown, strict=True)))
         yield Lines(text, sizes, rows["tokens"], nulls, ranks, rows["group"], names)
     if shares.n_before.sum() != shares.n.sum():
         raise DataError(

@@ -1,0 +1,139 @@
+"""Settings that every verb shares: messages, reading records, writing records, and the fields that records hold."""
+
+import os
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, ClassVar
+
+from .. import terminal
+from .option import option
+
+# Groups in which help lists options. The first three are the same in every verb.
+COMMON = (INPUT, OUTPUT, MESSAGES) = ("Input", "Output", "Messages")
+FIELDS, RESULT, COMPUTING = "Fields", "Result", "Computing"
+
+
+class Unit(StrEnum):
+    """What a fraction of the data is counted in."""
+
+    records = "records"
+    tokens = "tokens"
+
+
+def processors() -> int:
+    """How many CPUs this process may use."""
+    # Only Linux says which CPUs a process may run on; elsewhere all of them are assumed.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+GroupBy = Annotated[
+    str,
+    option("--group-by", metavar="FIELD", group=FIELDS, help="Count records by the values of this field."),
+]
+TextField = Annotated[
+    str, option("--text-field", metavar="FIELD", group=FIELDS, help="The field that holds the text.")
+]
+TokensField = Annotated[
+    str,
+    option("--tokens-field", metavar="FIELD", group=FIELDS, help="The field that holds the token count."),
+]
+Prefix = Annotated[
+    str, option("--prefix", metavar="STR", group=FIELDS, help="Put STR before the names of the new fields.")
+]
+Overwrite = Annotated[bool, option("--overwrite", group=FIELDS, help="Replace fields that already exist.")]
+OutputFile = Annotated[
+    str | None,
+    option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        group=RESULT,
+        help="Write to FILE, which appears only when it is whole. The default is standard output; "
+        "a command that fails leaves standard output unfinished, so that its reader fails too.",
+    ),
+]
+Force = Annotated[bool, option("--force", "-f", group=RESULT, help="Replace the output if it exists.")]
+
+
+@dataclass(frozen=True)
+class Messages:
+    """How much is written to standard error."""
+
+    GROUP: ClassVar[str] = MESSAGES
+    quiet: Annotated[bool, option("--quiet", "-q", help="Suppress warnings and progress.")] = False
+    verbose: Annotated[bool, option("--verbose", "-v", help="Write more messages.")] = False
+    progress: Annotated[
+        bool | None,
+        option(
+            "--progress/--no-progress",
+            help="Show a progress bar. By default only on a terminal.",
+            shown_default=False,
+        ),
+    ] = None
+    debug: Annotated[bool, option("--debug", help="Show the traceback of an error.", hidden=True)] = False
+
+    def shows_progress(self) -> bool:
+        """Whether to draw a progress bar."""
+        if self.quiet:
+            return False
+        return terminal.is_interactive() if self.progress is None else self.progress
+
+
+@dataclass(frozen=True)
+class Reading(Messages):
+    """Which input is accepted."""
+
+    GROUP: ClassVar[str] = INPUT
+    allow_empty: Annotated[
+        bool, option("--allow-empty", help="Accept an input of zero bytes as zero records.")
+    ] = False
+    skip_bad: Annotated[
+        bool, option("--skip-bad", help="Skip bad records, count them, exit with status 3.")
+    ] = False
+    expect_records: Annotated[
+        int | None, option("--expect-records", metavar="N", min=0, help="Fail unless N records arrive.")
+    ] = None
+    strip_bom: Annotated[bool, option("--strip-bom", help="Remove byte-order marks.")] = False
+    ignore_trailing: Annotated[
+        bool, option("--ignore-trailing", help="Ignore bytes after the last frame.")
+    ] = False
+    max_line: Annotated[str, option("--max-line", metavar="SIZE", help="Longest line accepted.")] = "64M"
+    long: Annotated[
+        int,
+        option("--long", metavar="BITS", min=10, max=31, help="Largest zstd window accepted, 2^BITS bytes."),
+    ] = 27
+
+
+@dataclass(frozen=True)
+class Streams(Reading):
+    """Records in, records out."""
+
+    GROUP: ClassVar[str] = OUTPUT
+    output: OutputFile = None
+    force: Force = False
+    plain: Annotated[
+        bool,
+        option("--plain", help="Write uncompressed JSON Lines, the default for a terminal and for *.jsonl."),
+    ] = False
+    single_frame: Annotated[
+        bool,
+        option(
+            "--single-frame", help="Write one ordinary zstd frame, for readers that stop after the first."
+        ),
+    ] = False
+    level: Annotated[
+        int,
+        option("--level", metavar="N", min=1, max=22, variable="ZSTD_CLEVEL", help="zstd compression level."),
+    ] = 3
+    threads: Annotated[
+        int | None,
+        option(
+            "--threads",
+            metavar="N",
+            min=1,
+            variable="ZSTD_NBTHREADS",
+            help="Number of compression threads. The default is one per CPU.",
+        ),
+    ] = None

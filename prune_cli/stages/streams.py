@@ -1,0 +1,159 @@
+"""The streams of a verb: its sources and its output, opened and checked before anything is read or written."""
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from .. import metrics, sizes, terminal
+from ..errors import UsageError
+from ..records import reader
+from ..records.reader import Source
+from ..settings.streams import Messages, Reading, Streams, processors
+from ..storage import local
+from ..storage.local import Input, Output
+from ..stream import writer, zstd_blocks
+from ..stream.writer import Closing, Sink
+
+log = logging.getLogger(__name__)
+FOREIGN_SUFFIXES = (".gz", ".bz2", ".xz", ".parquet", ".csv", ".json")  # formats that we do not write
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How the progress of a verb is shown."""
+
+    verb: str
+    messages: Messages
+
+    def bar(self, total: float | None, unit: str = "bytes") -> AbstractContextManager[terminal.Progress]:
+        """A bar over `total` units; None where the total is unknown."""
+        return terminal.progress(
+            self.verb,
+            total,
+            unit,
+            wanted=self.messages.shows_progress(),
+            at_once=bool(self.messages.progress),
+        )
+
+
+@contextmanager
+def open_source(
+    verb: str, paths: Sequence[str], reading: Reading, *, replay: bool = False, bar: bool = True
+) -> Iterator[Source]:
+    """The records of the operands, with a progress bar over their bytes.
+
+    With `replay` a pipe is copied to a temporary file as it is read, so that it can be read again.
+    """
+    with open_inputs(verb, paths, reading, bar=bar, passes=1 + replay) as (inputs, shown):
+        source = source_of(inputs, reading, shown, replay=replay)
+        try:
+            yield source
+        finally:
+            source.close()
+    report_skipped(source)
+
+
+@contextmanager
+def open_inputs(
+    verb: str, paths: Sequence[str], messages: Messages, *, bar: bool = True, passes: int = 1
+) -> Iterator[tuple[list[Input], terminal.Progress]]:
+    """The operands, checked, and a progress bar over their bytes, which are read `passes` times."""
+    inputs = local.operands(paths)
+    total = local.total_size(inputs)
+    silent = terminal.progress(verb, None, wanted=False)
+    shown = Progress(verb, messages).bar(passes * total if total else None)
+    with shown if bar else silent as progress:
+        yield inputs, progress
+
+
+def source_of(
+    inputs: list[Input], reading: Reading, progress: terminal.Progress, *, replay: bool = False
+) -> Source:
+    """The records of some of the inputs, in turn."""
+    for file in inputs:
+        file.progress = progress.advance
+        file.keep = replay
+    limits = zstd_blocks.Limits(reading.long, reading.ignore_trailing, reading.allow_empty)
+    accepted = reader.Reading(
+        reading.strip_bom, reading.skip_bad, sizes.parse(reading.max_line), reading.expect_records, limits
+    )
+    return Source(inputs, accepted, log.warning)
+
+
+def report_skipped(*sources: Source) -> None:
+    """Log how many blank lines and bad records were skipped."""
+    if blank := sum(source.blank for source in sources):
+        log.info("%d blank lines were skipped", blank)
+    if skipped := sum(source.skipped for source in sources):
+        log.warning("%d bad records were skipped", skipped)
+
+
+@contextmanager
+def open_streams(
+    verb: str, paths: Sequence[str], streams: Streams, *, replay: bool = False
+) -> Iterator[tuple[Source, Output]]:
+    """Source and output, both checked before anything is read; the output takes its name when the block ends well."""
+    to_terminal = streams.output in (None, "-") and terminal.shows_output()
+    bar = bool(streams.progress) or not to_terminal  # a bar would stand among the records
+    with (
+        open_source(verb, paths, streams, replay=replay, bar=bar) as source,
+        local.create(streams.output, source.inputs, force=streams.force) as output,
+        failing_visibly(output, streams),
+    ):
+        yield source, output
+
+
+@contextmanager
+def failing_visibly(output: Output, streams: Streams) -> Iterator[None]:
+    """Leave the output unfinished when the block fails, so that its reader fails too."""
+    try:
+        yield
+    except BaseException:
+        writer.leave_unfinished(output, is_plain(streams, output))
+        raise
+
+
+def is_plain(streams: Streams, output: Output) -> bool:
+    """Whether the output is uncompressed JSON Lines."""
+    return streams.plain or output.is_terminal() or (streams.output or "").endswith(".jsonl")
+
+
+def open_sink(
+    streams: Streams, output: Output, head: dict[str, Any], trailer: Closing = lambda totals: {}
+) -> AbstractContextManager[Sink]:
+    """The sink that writes records to the output."""
+    plain = is_plain(streams, output)
+    if os.path.splitext(streams.output or "")[1] in FOREIGN_SUFFIXES and not plain:
+        log.warning("%s will be zstd, despite its name", streams.output)
+    writing = writer.Writing(plain, streams.single_frame, streams.level, streams.threads or processors())
+    return writer.open_sink(output, head, writing, trailer)
+
+
+def the_score(source: Source) -> str:
+    """The field to rank by when none was named: the only score of the stream. Raises UsageError if there are several."""
+    head, present = source.peek()
+    scores = scores_among(head, present)
+    if len(scores) == 1 or not present:
+        return scores[0] if scores else "perplexity"
+    fault = f"no known score among {', '.join(present)}"
+    if scores:
+        fault = f"several scores: {', '.join(scores)}"
+    raise UsageError(f"{source.inputs[0].name} has {fault}", remedy="name one with -k FIELD")
+
+
+def scores_among(head: dict[str, Any] | None, present: list[str]) -> list[str]:
+    """The fields of a stream that are scores: those that its head names, and those named like a metric."""
+    named = (head or {}).get("score", {}).get("fields", ())
+    return [name for name in dict.fromkeys((*named, *metrics.names())) if name in present]
+
+
+def head_after(
+    source: Source, verb: str, group: str, keeps: tuple[str, ...] = ("score",), **added: Any
+) -> dict[str, Any]:
+    """The head of an output: `pack` and `keeps` of the input's head, then `added` by this verb."""
+    head, _ = source.peek()
+    kept = {name: head[name] for name in ("pack", *keeps) if head and name in head}
+    return {"verb": verb, **kept, **added, "group": group}
