@@ -14,6 +14,7 @@ import transformers  # noqa: E402
 
 from prune_cli.errors import Interrupted, TryAgainError  # noqa: E402
 from prune_cli.models import loading  # noqa: E402
+from prune_cli.settings.model import ModelSettings  # noqa: E402
 from prune_cli.stages.eval.glue import run as stage  # noqa: E402
 from prune_cli.stages.eval.glue.classifier import Classifier, joined, parts, rows  # noqa: E402
 from prune_cli.stages.eval.glue.result_cache import kept  # noqa: E402
@@ -22,7 +23,7 @@ from prune_cli.stages.eval.glue.tasks import Data, Examples  # noqa: E402
 from .conftest import SHARED, shared  # noqa: E402
 from .test_model import END, tiny_gpt2  # noqa: E402
 
-SETTINGS = loading.Settings(device="cpu", dtype="float32")
+SETTINGS = ModelSettings(device="cpu", dtype="float32")
 FAST = stage.Protocol(epochs=2, lr=1e-3, batch=4, length=24)
 
 

@@ -76,7 +76,7 @@ def gpt2(tmp_path_factory) -> Path:
 
 
 def load(path: Path, **settings: Any) -> lm.LanguageModel:
-    return lm.load(str(path), lm.Settings(**{"device": "cpu", "dtype": "float32", **settings}))
+    return lm.load(str(path), lm.ModelSettings(**{"device": "cpu", "dtype": "float32", **settings}))
 
 
 def nll(model: lm.LanguageModel, *contents: lm.Content) -> list[np.ndarray]:
@@ -477,7 +477,7 @@ def test_a_model_that_sees_the_future(tmp_path):
 )
 def test_settings_that_make_no_sense(settings):
     with pytest.raises(UsageError, match="--"):
-        lm.Settings(**settings)
+        lm.ModelSettings(**settings)
 
 
 def test_settings_that_the_model_or_machine_cannot_meet(gpt2):

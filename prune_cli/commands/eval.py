@@ -13,9 +13,10 @@ import typer
 
 from .. import terminal
 from ..errors import CheckFailed, DataError, UsageError
+from ..settings.model import ModelSettings
 from . import eval_tables
 from .glue import Tuning
-from .options import RESULT, Force, Model, OutputFile, Reading, TextField, expanded, option, processors
+from .options import RESULT, Force, OutputFile, Reading, TextField, expanded, option, processors
 
 if TYPE_CHECKING:
     from ..models.language_model import LanguageModel
@@ -223,7 +224,7 @@ def eval(
     tuning: Tuning = Tuning(),
     output: OutputFile = None,
     force: Force = False,
-    running: Model = Model(),
+    running: ModelSettings = ModelSettings(),
     reading: Reading = Reading(),
 ) -> None:
     """Measure how well models predict held-out text, with 95 % intervals.
@@ -376,7 +377,7 @@ class Work:
     models: Sequence[str]
     sets: "Sequence[Heldout]"
     known: "dict[str, list[Run]]"
-    running: Model
+    running: ModelSettings
     fields: dict[str, str | None]
     tasks: "list[Task]" = field(init=False)
 
@@ -432,24 +433,24 @@ class Work:
         )
 
 
-def _provenance(model: str, running: Model, sets: "Sequence[Heldout]") -> dict[str, Any]:
+def _provenance(model: str, running: ModelSettings, sets: "Sequence[Heldout]") -> dict[str, Any]:
     """What a model's numbers hang on; refused where others packed the blocks."""
     from ..models.language_model import provenance
     from ..records.documents import check_tokenizer
     from ..stages.eval import comparability
     from ..version import __version__
 
-    found = provenance(model, running.settings())
+    found = provenance(model, running)
     for one in sets:
         check_tokenizer(one.heads, found["tokenizer"], one.name)
     found["versions"] |= {"prune_cli": __version__}
     return {**found, "training": comparability.training(Path(model))}
 
 
-def _load(model: str, running: Model) -> "LanguageModel":
+def _load(model: str, running: ModelSettings) -> "LanguageModel":
     from ..models.language_model import load
 
-    return load(model, running.settings())
+    return load(model, running)
 
 
 # --- what is said -------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ import typer
 
 from .. import terminal
 from ..errors import NoInputError, UsageError
-from .options import Model, Reading, option
+from ..settings.model import ModelSettings
+from .options import Reading, option
 
 if TYPE_CHECKING:
     from ..errors import DataError
@@ -50,7 +51,7 @@ class Tuning:
     def run(
         self,
         models: Sequence[str],
-        running: Model,
+        running: ModelSettings,
         reading: Reading,
         output: str | None,
         *,
@@ -154,10 +155,10 @@ def _read(folders: Mapping[str, str], *, skip: bool) -> "tuple[dict[str, Data], 
     return {name: glue.read(folder, name, bad) for name, folder in folders.items()}, skipped
 
 
-def _load(model: str, running: Model) -> "Loaded":
+def _load(model: str, running: ModelSettings) -> "Loaded":
     from ..models.loading import load
 
-    return load(model, running.settings(), trainable=True)
+    return load(model, running, trainable=True)
 
 
 def _show(results: Sequence[Result]) -> None:

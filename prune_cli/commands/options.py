@@ -14,11 +14,13 @@ import typer
 
 from .. import sizes, terminal
 from ..errors import UsageError
+from ..settings.model import Device as Device
+from ..settings.model import Dtype as Dtype
+from ..settings.model import NumberFormat as NumberFormat
 from ..settings.option import Option, settings_of
 from ..settings.streams import Messages
 
 if TYPE_CHECKING:
-    from ..models.language_model import Settings
     from ..records.reader import Source
     from ..storage.local import Input, Output
     from ..stream.writer import Closing, Sink
@@ -40,22 +42,6 @@ COMMON = (INPUT, FORM, MESSAGES) = (
 )  # groups of options that are the same in every verb
 FOREIGN = (".gz", ".bz2", ".xz", ".parquet", ".csv", ".json")  # names for what is not written
 FIELDS, RESULT, COMPUTING = "Fields", "Result", "Computing"
-
-
-class Bos(StrEnum):
-    """Whether a document gets a token in front, so that its first one can be scored."""
-
-    auto = "auto"
-    always = "always"
-    never = "never"
-
-
-class Dtype(StrEnum):
-    """The numbers a model computes with."""
-
-    auto = "auto"
-    float32 = "float32"
-    bfloat16 = "bfloat16"
 
 
 class Unit(StrEnum):
@@ -105,26 +91,6 @@ OutputFile = Annotated[
 ]
 Force = Annotated[
     bool, option("--force", "-f", rich_help_panel=RESULT, help="Replace the output if it exists.")
-]
-Device = Annotated[
-    str,
-    option(
-        "--device",
-        metavar="DEVICE",
-        envvar="PRUNE_CLI_DEVICE",
-        rich_help_panel=COMPUTING,
-        help="cpu, cuda, cuda:1; auto is a GPU if there is one.",
-    ),
-]
-Type = Annotated[
-    Dtype,
-    option(
-        "--dtype",
-        metavar="TYPE",
-        rich_help_panel=COMPUTING,
-        help="auto, float32 or bfloat16. auto is bfloat16 where the machine has it: faster; the perplexity of a short document is off "
-        "by up to one per cent, and moves so with its batch, that of a corpus by 0.01 %.",
-    ),
 ]
 
 
@@ -315,52 +281,6 @@ class Streams(Reading):
             self.is_plain(output), self.single_frame, self.level, self.threads or processors()
         )
         return writer.open_sink(output, head, writing, trailer)
-
-
-@dataclass(frozen=True)
-class Model:
-    """How a model is run."""
-
-    GROUP: ClassVar[str] = COMPUTING
-    device: Device = "auto"
-    dtype: Type = Dtype.auto
-    context: Annotated[
-        int | None,
-        option(
-            "--context",
-            metavar="N",
-            min=1,
-            help="Tokens in a window. By default as many as the model allows.",
-        ),
-    ] = None
-    stride: Annotated[
-        int | None,
-        option(
-            "--stride",
-            metavar="N",
-            min=1,
-            help="Tokens that a later window scores. By default the context: windows do not overlap.",
-        ),
-    ] = None
-    bos: Annotated[
-        Bos,
-        option(
-            "--bos",
-            metavar="WHEN",
-            help="A token in front: auto, always or never. auto gives documents one, and blocks none.",
-        ),
-    ] = Bos.auto
-    batch_tokens: Annotated[
-        int | None,
-        option("--batch-tokens", metavar="N", min=1, help="Tokens in a batch. Fewer take less memory."),
-    ] = None
-
-    def settings(self) -> "Settings":
-        from ..models.language_model import Settings
-
-        return Settings(
-            self.device, self.dtype.value, self.context, self.stride, self.bos.value, self.batch_tokens
-        )
 
 
 def expanded(command: Callable[..., int | None]) -> Callable[..., int | None]:

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -14,9 +14,10 @@ from zlib import crc32
 
 from .. import metrics, reference, terminal
 from ..errors import UsageError
+from ..settings.model import Dtype, ModelSettings
 from ..stages.score.progress import Throughput
 from . import options
-from .options import Files, GroupBy, Model, Overwrite, Prefix, Streams, TextField, expanded, option
+from .options import Files, GroupBy, Overwrite, Prefix, Streams, TextField, expanded, option
 
 if TYPE_CHECKING:
     from ..metrics import Metric
@@ -291,7 +292,7 @@ class Corpus:
             of_models |= {
                 "against": scoring.against is not None,
                 "tokenizer": models[0].tokenizer_hash,
-                **asdict(models[0].settings),
+                **models[0].settings.recorded(),
             }
             of_models["versions"] = models[0].versions
         parameters: dict[str, Any] = {
@@ -327,7 +328,7 @@ def score(
     models: Models = Models(),
     work: Work = Work(),
     rehearsal: Rehearsal = Rehearsal(),
-    running: Model = Model(),
+    running: ModelSettings = ModelSettings(),
     streams: Streams = Streams(),
 ) -> None:
     """Score records with a causal language model.
@@ -397,7 +398,7 @@ def score(
     streams.account(*sources)
 
 
-def _load(models: Models, chosen: "list[Metric]", wanted: list[str], running: Model) -> "Scoring":
+def _load(models: Models, chosen: "list[Metric]", wanted: list[str], running: ModelSettings) -> "Scoring":
     """The models, refused at first sight where they cannot be used: torch takes seconds to load, and is not where none is wanted."""
     from ..models import safety
 
@@ -409,7 +410,7 @@ def _load(models: Models, chosen: "list[Metric]", wanted: list[str], running: Mo
         return Scoring(chosen, seed=models.seed)
     from ..models.language_model import load
 
-    loaded = [load(name, running.settings()) for name in wanted]
+    loaded = [load(name, running) for name in wanted]
     second = loaded.pop() if models.against else None
     return Scoring(chosen, loaded, second, models.per_model, models.min_tokens, models.top_k, models.seed)
 
@@ -480,7 +481,7 @@ def _self_check(documents: "list[Document]", scoring: "Scoring") -> float:
     from ..models.language_model import load
     from ..stages.score import estimate
 
-    exact = [load(one.name, replace(one.settings, dtype="float32")) for one in scoring.models]
+    exact = [load(one.name, replace(one.settings, dtype=Dtype.float32)) for one in scoring.models]
     likelihoods, again = (
         replace(scoring, metrics=(), against=None),
         replace(scoring, metrics=(), models=exact, against=None),

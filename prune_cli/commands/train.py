@@ -20,9 +20,9 @@ from .options import (
     Dtype,
     Files,
     Force,
+    NumberFormat,
     Reading,
     TextField,
-    Type,
     expanded,
     option,
 )
@@ -188,7 +188,7 @@ def train(
     ] = None,
     text_field: TextField = "text",
     device: Device = "auto",
-    dtype: Type = Dtype.auto,
+    dtype: NumberFormat = Dtype.auto,
     fsdp: Annotated[
         bool,
         option(

@@ -33,7 +33,7 @@ class Document:
 
 
 class Encoder:
-    """Makes documents with a tokenizer, for a model of `vocabulary` ids; `bos` is as in `Settings`."""
+    """Makes documents with a tokenizer, for a model of `vocabulary` ids; `bos` is as in `ModelSettings`."""
 
     def __init__(self, tokenizer: Any, vocabulary: int, bos: str, name: str) -> None:
         self.tokenizer, self.vocabulary = tokenizer, vocabulary

@@ -6,7 +6,6 @@ without a mask (causal attention never looks there), and of a batch only the sco
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import asdict
 from functools import cached_property, partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -15,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import ConfigurationError, OutOfMemoryError
+from ..settings.model import ModelSettings as ModelSettings
 from . import loading
 from .encoding import Content as Content
 from .encoding import Document as Document
 from .encoding import Encoder, Ids
 from .head import Head, split
 from .loading import Loaded, is_out_of_memory
-from .loading import Settings as Settings
 from .pretrained import tokenizer_hash
 from .safety import directory_hash
 
@@ -42,16 +41,16 @@ SEQUENCES, LENGTH = 256, 65  # generated side by side at most, and of about so m
 Result = TypeVar("Result")
 
 
-def load(name: str, settings: Settings = Settings()) -> "LanguageModel":
+def load(name: str, settings: ModelSettings = ModelSettings()) -> "LanguageModel":
     """A model and its tokenizer, ready to score; raises what `loading.load` raises."""
     return LanguageModel(name, loading.load(name, settings))
 
 
-def provenance(name: str, settings: Settings = Settings()) -> dict[str, Any]:
+def provenance(name: str, settings: ModelSettings = ModelSettings()) -> dict[str, Any]:
     """What a model's numbers hang on, found out without loading its weights; raises what `loading.load` raises."""
     found = loading.find(name, settings)
     hashes = {"model": directory_hash(found.directory), "tokenizer": tokenizer_hash(found.tokenizer)}
-    return {**hashes, **asdict(found.settings), "versions": loading.versions()}
+    return {**hashes, **found.settings.recorded(), "versions": loading.versions()}
 
 
 class LanguageModel:

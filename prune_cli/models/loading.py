@@ -4,7 +4,6 @@ The one home of transformers for models that exist (`pretrained.py` is that for 
 """
 
 import logging
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from ..errors import ConfigurationError, OutOfMemoryError, UnavailableError, UsageError
+from ..settings.model import Dtype, ModelSettings
 from .device import has_bfloat16
 from .fast_inference import make_fast
 from .safety import check_directory, is_local
@@ -42,42 +42,12 @@ BATCH_TOKENS = {"cpu": 4096, "cuda": 1 << 16}
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How a model is run. `load` gives back what `auto` and None became: they are recorded with the scores."""
-
-    device: str = "auto"  # auto | cpu | cuda[:N]
-    dtype: str = (
-        "auto"  # auto | float32 | bfloat16; auto is bfloat16 where the processor or card has it natively
-    )
-    context: int | None = None  # tokens that a window feeds to the model; None: as many as it was made for
-    stride: int | None = None  # tokens that a later window scores; None: the context
-    bos: str = "auto"  # auto: texts get a prefix token, blocks none | always | never
-    batch_tokens: int | None = None
-
-    def __post_init__(self) -> None:
-        for name, choices in (
-            ("dtype", ("auto", "float32", "bfloat16")),
-            ("bos", ("auto", "always", "never")),
-        ):
-            if getattr(self, name) not in choices:
-                raise UsageError(
-                    f"{getattr(self, name)!r} is not one of {', '.join(choices)}", place=f"--{name}"
-                )
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
-            raise UsageError(f"{self.device!r} is not one of auto, cpu, cuda, cuda:N", place="--device")
-        for name in ("context", "stride", "batch_tokens"):
-            value: int | None = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError("must be 1 or more", place=f"--{name.replace('_', '-')}")
-
-
-@dataclass(frozen=True)
 class Found:
     """A model in the Hugging Face layout, but for its weights; `settings` has no `auto` left in it."""
 
     directory: Path
     tokenizer: Any
-    settings: Settings
+    settings: ModelSettings
 
 
 @dataclass(frozen=True)
@@ -88,7 +58,7 @@ class Loaded(Found):
     parameters: int  # that every token is multiplied with: all but an embedding that is only looked up
 
 
-def load(name: str, settings: Settings = Settings(), *, trainable: bool = False) -> Loaded:
+def load(name: str, settings: ModelSettings = ModelSettings(), *, trainable: bool = False) -> Loaded:
     """A model and its tokenizer. Nothing is fetched unless `name` is a hub's; only safetensors are read.
 
     A `trainable` one has weights in float32, whatever it is to compute in, takes gradients, and is not made fast.
@@ -96,7 +66,7 @@ def load(name: str, settings: Settings = Settings(), *, trainable: bool = False)
     Raises ConfigurationError, UnavailableError (the hub did not answer), OutOfMemoryError.
     """
     found = find(name, settings)
-    how = replace(found.settings, dtype="float32") if trainable else found.settings
+    how = replace(found.settings, dtype=Dtype.float32) if trainable else found.settings
     network = _load_network(found.directory, how, name).requires_grad_(trainable)
     parameters = _parameters(network)
     if not trainable:
@@ -104,7 +74,7 @@ def load(name: str, settings: Settings = Settings(), *, trainable: bool = False)
     return Loaded(found.directory, found.tokenizer, found.settings, network, parameters)
 
 
-def find(name: str, settings: Settings = Settings()) -> Found:
+def find(name: str, settings: ModelSettings = ModelSettings()) -> Found:
     """What can be known of a model before its weights are read; raises as `load`."""
     _silence()
     directory = Path(name) if is_local(name) else _fetch(name)
@@ -177,7 +147,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
-def _resolve(settings: Settings, config: Any, name: str) -> Settings:
+def _resolve(settings: ModelSettings, config: Any, name: str) -> ModelSettings:
     """Put what this machine and this model have in place of `auto` and None."""
     device = settings.device if settings.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     if device != "cpu" and (torch.device(device).index or 0) >= torch.cuda.device_count():
@@ -197,13 +167,9 @@ def _resolve(settings: Settings, config: Any, name: str) -> Settings:
         raise UsageError(
             f"a stride of {stride} passes over tokens: the context is {context}", place="--stride"
         )
-    dtype = (
-        settings.dtype
-        if settings.dtype != "auto"
-        else "bfloat16"
-        if has_bfloat16(torch.device(device))
-        else "float32"
-    )
+    dtype = settings.dtype
+    if dtype == Dtype.auto:
+        dtype = Dtype.bfloat16 if has_bfloat16(torch.device(device)) else Dtype.float32
     batch_tokens = settings.batch_tokens or BATCH_TOKENS[torch.device(device).type]
     return replace(
         settings, device=device, dtype=dtype, context=context, stride=stride, batch_tokens=batch_tokens
@@ -219,7 +185,7 @@ def _check_vocabulary(tokenizer: Any, size: int, name: str) -> None:
         )
 
 
-def _load_network(directory: Path, settings: Settings, name: str) -> Any:
+def _load_network(directory: Path, settings: ModelSettings, name: str) -> Any:
     loaded: Any
     with _loading(name):
         loaded = transformers.AutoModelForCausalLM.from_pretrained(

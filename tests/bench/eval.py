@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from prune_cli.models.language_model import LanguageModel, Settings, load
+from prune_cli.models.language_model import LanguageModel, ModelSettings, load
 from prune_cli.stages.score import windows as stage
 
 from .score import documents, gpt2, timed
@@ -38,7 +38,7 @@ def likelihoods(python: str, script: Path, path: Path, corpus: Path, texts: list
     rate = float(re.findall(r"([\d.]+) tokens/s", done)[-1])
     total = math.fsum(map(float, re.findall(r"^-[\d.]+$", done, re.MULTILINE)))
     for dtype in ("float32", "bfloat16"):
-        model = load(str(path), Settings(device="cpu", dtype=dtype))
+        model = load(str(path), ModelSettings(device="cpu", dtype=dtype))
         fields = measured(model, texts)
         tokens = sum(one["n_scored"] for one in fields)
         theirs, ours = (

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from prune_cli import metrics, reference
-from prune_cli.models.language_model import LanguageModel, Settings, load
+from prune_cli.models.language_model import LanguageModel, ModelSettings, load
 from prune_cli.stages.score import windows as stage
 
 from . import score as scoring
@@ -37,7 +37,7 @@ TRIVIAL: dict[str, Callable[[str], float]] = {
 
 
 def main(shared: Path, path: Path) -> None:
-    model = load(str(path), Settings(device="cpu"))
+    model = load(str(path), ModelSettings(device="cpu"))
     print(
         f"{path}: {model.flops_per_token / 2e6:.2f} M parameters, {sum(file.stat().st_size for file in path.iterdir()) / 1e6:.2f} MB"
     )
@@ -90,7 +90,7 @@ def held_out(path: Path, shared: Path) -> None:
 
 def _ours(path: Path, dtype: str, documents: list[Document]) -> NDArray[np.float64]:
     """Bits that each text takes."""
-    model = load(str(path), Settings(device="cpu", dtype=dtype))
+    model = load(str(path), ModelSettings(device="cpu", dtype=dtype))
     return np.array(
         [fields["nll_sum"] / math.log(2) for fields in scored(model, [one.text for one in documents])]
     )

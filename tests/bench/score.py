@@ -18,7 +18,7 @@ import torch
 
 from prune_cli import metrics
 from prune_cli.models import pretrained
-from prune_cli.models.language_model import LanguageModel, Settings, load
+from prune_cli.models.language_model import LanguageModel, ModelSettings, load
 from prune_cli.stages.score import windows as stage
 
 from .timing import OURS
@@ -81,7 +81,7 @@ def scored(model: LanguageModel, names: tuple[str, ...], texts: list[str]) -> Ca
 
 def ours(path: Path, dtype: str, texts: list[str]) -> None:
     """Tokens a second, tokenizing included; the share of the limit by 2 P FLOPs a token that is scored; all metrics against one."""
-    model = load(str(path), Settings(device="cpu", dtype=dtype))
+    model = load(str(path), ModelSettings(device="cpu", dtype=dtype))
     tokens = sum(document.n_scored for document in model.encode_many(texts))
     scored(model, ONE_PASS, texts[:20])()
     before, one, every, after = (
@@ -103,7 +103,7 @@ def neighbour(python: str, script: Path, model: Path, corpus: Path, texts: list[
     ).stdout
     rate = float(re.findall(r"([\d.]+) tokens/s", theirs)[-1])
     for dtype in ("bfloat16", "float32"):
-        own = load(str(model), Settings(device="cpu", dtype=dtype))
+        own = load(str(model), ModelSettings(device="cpu", dtype=dtype))
         tokens = sum(document.n_scored for document in own.encode_many(texts))
         found = tokens / timed(scored(own, ("perplexity",), texts))
         print(
@@ -114,7 +114,7 @@ def neighbour(python: str, script: Path, model: Path, corpus: Path, texts: list[
 
 def recite(path: Path, texts: list[str]) -> None:
     """Memorization in batches against plain `generate`, a record at a time, in float32."""
-    model = load(str(path), Settings(device="cpu", dtype="float32"))
+    model = load(str(path), ModelSettings(device="cpu", dtype="float32"))
     documents = [document for document in model.encode_many(texts) if len(document.tokens) > 65][:52]
     plain: Any = pretrained.load_model(path)
 
@@ -161,7 +161,7 @@ def agreement(shared: Path) -> None:
     texts = [json.loads(line)["text"] for line in data.splitlines()[::23][:2000]]
     found = []
     for dtype in ("float32", "bfloat16"):
-        model = load(str(shared / "data" / "stories260k"), Settings(device="cpu", dtype=dtype))
+        model = load(str(shared / "data" / "stories260k"), ModelSettings(device="cpu", dtype=dtype))
         windows = stage.score(list(enumerate(texts)), stage.Scoring([metrics.load("perplexity")], [model]))
         found.append([fields["perplexity"] for window in windows for _, fields in window])
     kept = [{at for at, rank in enumerate(rankdata(one)) if 0.25 < rank / len(one) <= 0.75} for one in found]
