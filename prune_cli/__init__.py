@@ -1,4 +1,4 @@
-"""prune-cli: Unix-style commands that prune pretraining corpora for language models, and the same verbs as functions."""
+"""prune-cli: prune pretraining corpora for language models, as Unix-style commands and as functions."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""The app: its verbs in the order a corpus meets them, and how every way to end becomes an exit status."""
+"""The command line: its verbs, in the order in which a corpus meets them, signals and exit statuses."""
 
 import os
 import signal
@@ -12,19 +12,20 @@ from typer._click.exceptions import ClickException
 
 from . import terminal
 from .commands import eval, pack, rank, score, slice, stat, train
-from .errors import InputOutputError, Interrupted, OutOfMemoryError, PruneError, SaidElsewhere, UsageError
+from .errors import InputOutputError, Interrupted, OutOfMemoryError, PruneError, ReportedElsewhere, UsageError
 from .help import screen
 from .version import __version__
 
 VERBS = (pack.pack, score.score, rank.rank, slice.slice, stat.stat, train.train, eval.eval)
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# How libraries report that memory ran out, when they do not raise MemoryError.
 OUT_OF_MEMORY = (
     "out of memory",
     "can't start new thread",
     "failed to map segment",
     "can't allocate memory",
-)  # as libraries say it
-DEPTH = 20_000  # of nested JSON: msgspec counts its own depth against the interpreter's limit
+)
+RECURSION = 20_000  # levels of nested JSON: msgspec counts its own depth against the interpreter's limit
 
 app = typer.Typer(
     name="prune-cli",
@@ -55,39 +56,44 @@ def options(
 
 
 def main() -> NoReturn:
-    """Run the verb on the command line and end with the contract's exit status."""
+    """Run the verb on the command line and exit with the status that the manual lists."""
     _hold_standard_streams()
     _catch_signals()
-    sys.setrecursionlimit(max(DEPTH, sys.getrecursionlimit()))
-    sys.setswitchinterval(
-        5e-4
-    )  # a thread that reads ahead waits ten times as long by default: 0.1 s of the 5.5 that ranking 1 GB takes
-    if "OMP_WAIT_POLICY" not in os.environ:
-        # How often a waiting thread looks before it sleeps; GNU's 300,000 take 2 to 8 times as long on a busy machine. Scoring 124M on
-        # 2 cores, tokens/s alone and beside a busy process: 4,011 and 1,992 with this, 3,693 and 2,188 asleep at once.
-        os.environ.setdefault("GOMP_SPINCOUNT", "5000")
-    os.environ.setdefault(
-        "TORCH_CPP_LOG_LEVEL", "ERROR"
-    )  # it warns of lost connections with forty lines of addresses
-    os.environ.setdefault(
-        "LRU_CACHE_CAPACITY", "32"
-    )  # torch keeps code for 1,024 shapes of matrices by default: a gigabyte
+    _tune_interpreter()
     status = run(sys.argv[1:])
     if status and sys.argv[1:2] == ["train"] and os.environ.get("WORLD_SIZE", "1") != "1":
-        os._exit(
-            status
-        )  # one of many that fails: to take torch's threads down in order may wait for a process that is no more
+        # A failed process of a distributed run: an orderly end of torch's threads may wait for a dead peer.
+        os._exit(status)
     sys.exit(status)
 
 
+def _tune_interpreter() -> None:
+    """Set limits of the interpreter and of libraries, before any of them is loaded."""
+    sys.setrecursionlimit(max(RECURSION, sys.getrecursionlimit()))
+    # By default a prefetch thread waits ten times as long for the interpreter's lock: 0.1 s of the 5.5 s that
+    # ranking 1 GB takes.
+    sys.setswitchinterval(5e-4)
+    if "OMP_WAIT_POLICY" not in os.environ:
+        # How often a waiting thread looks before it sleeps. GNU's default of 300,000 takes 2 to 8 times as long
+        # on a busy machine. Scoring 124M on 2 cores, tokens/s alone and next to a busy process: 4,011 and 1,992
+        # with this value, 3,693 and 2,188 when threads sleep at once.
+        os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+    os.environ.setdefault(
+        "TORCH_CPP_LOG_LEVEL", "ERROR"
+    )  # else a lost connection logs forty lines of addresses
+    os.environ.setdefault(
+        "LRU_CACHE_CAPACITY", "32"
+    )  # oneDNN caches code for 1,024 matrix shapes: a gigabyte
+
+
 def run(arguments: list[str]) -> int:
-    """Run one command and return its exit status; a signal or a reader that left ends the process as such."""
+    """Run one command and return its exit status. A signal or a broken pipe ends the process by that signal."""
     first = next((argument for argument in arguments if not argument.startswith("-")), "")
     name = first if first in {verb.__name__ for verb in VERBS} else ""
     terminal.configure(name)
     try:
         return perform(arguments)
-    except SaidElsewhere as error:
+    except ReportedElsewhere as error:
         return error.status
     except PruneError as error:
         if "--debug" in arguments:
@@ -105,17 +111,19 @@ def run(arguments: list[str]) -> int:
 
 
 def perform(arguments: list[str]) -> int:
-    """The app itself, with the failures of the libraries put in our words: raises PruneError, BrokenPipeError where a reader left."""
+    """Run one command and return its exit status.
+
+    Raises PruneError, also for failures of the libraries, and BrokenPipeError if the reader closed the pipe.
+    """
     verbs = typer.main.get_command(app)
     if not arguments:
         terminal.say(verbs.get_help(verbs.context_class(verbs, info_name="prune-cli")))
         return 2
-    if arguments[0] == "help":  # as git has it
+    if arguments[0] == "help":  # `prune-cli help rank`, as in git
         arguments = [*arguments[1:2], "--help"]
     try:
-        with verbs.make_context(
-            "prune-cli", list(arguments)
-        ) as context:  # its own main() would turn a broken pipe into status 1
+        # click's own main() would turn a broken pipe into status 1.
+        with verbs.make_context("prune-cli", list(arguments)) as context:
             status = verbs.invoke(context)
         sys.stdout.flush()
         return int(status or 0)
@@ -124,19 +132,23 @@ def perform(arguments: list[str]) -> int:
     except ClickException as error:
         raise UsageError(error.format_message().rstrip(".")) from None
     except (MemoryError, RuntimeError, ImportError) as error:
-        if not isinstance(error, MemoryError) and not any(words in str(error) for words in OUT_OF_MEMORY):
+        if not _ran_out_of_memory(error):
             raise
-        raise OutOfMemoryError(
-            "out of memory", remedy="give it more, or lower --threads, -S or --batch-tokens"
-        ) from error
+        remedy = "use a machine with more, or lower --threads, -S or --batch-tokens"
+        raise OutOfMemoryError("out of memory", remedy=remedy) from error
     except BrokenPipeError:
         raise
     except OSError as error:
         raise InputOutputError(os.strerror(error.errno or 0), place=str(error.filename or "")) from error
 
 
+def _ran_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)
+
+
 def _hold_standard_streams() -> None:
-    """A closed standard stream must not become the first file that is opened: it is held open the wrong way round, and fails."""
+    """Keep a closed standard stream from becoming the first file that is opened."""
+    # Each is opened in the wrong direction, so that using it still fails as if it were closed.
     for descriptor, flags in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
             os.fstat(descriptor)
@@ -145,20 +157,20 @@ def _hold_standard_streams() -> None:
 
 
 def _catch_signals() -> None:
-    """The first signal stops the run in order, the second at once. What the parent ignores (nohup) stays ignored."""
+    """Stop in order on the first signal, at once on the second; leave ignored signals (nohup) ignored."""
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    for each in SIGNALS:
-        signal.signal(each, signal.SIG_DFL)
+    for caught in SIGNALS:
+        signal.signal(caught, signal.SIG_DFL)
     raise Interrupted(number)
 
 
 def _end_by(number: int) -> int:
-    """End as the signal would have ended us, so that a shell sees 128 + its number and knows why."""
+    """End the process by the signal, so that a shell sees 128 + its number."""
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
     return 128 + number

@@ -1,8 +1,8 @@
-"""What can go wrong, and with which exit status the command ends (sysexits.h where it fits)."""
+"""Failures, and the exit status of each (from sysexits.h where one fits)."""
 
 
 class PruneError(Exception):
-    """A failure whose cause is known: said in one line, `place: fault; remedy`, never as a traceback."""
+    """A failure with a known cause, reported in one line, `place: fault; remedy`, without a traceback."""
 
     status = 70
 
@@ -17,43 +17,43 @@ class PruneError(Exception):
 
 
 class Interrupted(BaseException):
-    """A signal asked the run to stop; what is complete is kept, the rest removed on the way out."""
+    """A signal asked the run to stop. Complete work is kept; the rest is removed on the way out."""
 
 
-class SaidElsewhere(PruneError):
-    """Another process of the same run has failed, and says why; this one ends with the same status."""
+class ReportedElsewhere(PruneError):
+    """Another process of this run failed and reports why; this one ends silently with the same status."""
 
     def __init__(self, status: int) -> None:
-        super().__init__("another process of the run has failed")
+        super().__init__("another process of the run failed")
         self.status = status
 
 
 class CheckFailed(PruneError):
-    """A check that was asked for said no."""
+    """A requested check failed."""
 
     status = 1
 
 
 class UsageError(PruneError):
-    """The command line makes no sense."""
+    """The command line is wrong."""
 
     status = 2
 
 
 class DataError(PruneError):
-    """The input is damaged, or is not what the verb reads."""
+    """The input is damaged or in the wrong format."""
 
     status = 65
 
 
 class NoInputError(PruneError):
-    """An input does not exist or cannot be read as a file."""
+    """An input does not exist or is not a file."""
 
     status = 66
 
 
 class UnavailableError(PruneError):
-    """Something remote that the user named did not answer."""
+    """A remote service did not answer."""
 
     status = 69
 
@@ -65,25 +65,25 @@ class OutOfMemoryError(PruneError):
 
 
 class CannotCreateError(PruneError):
-    """The output cannot be made: it exists, is an input, or its folder is missing."""
+    """The output cannot be created: it exists, is also an input, or its directory is missing."""
 
     status = 73
 
 
 class InputOutputError(PruneError):
-    """The system failed to read or write: a full disk, a broken device, a file that changed while it was read."""
+    """Reading or writing failed: a full disk, a broken device, a file that changed while it was read."""
 
     status = 74
 
 
 class TryAgainError(PruneError):
-    """Another run holds the output, or this one stopped early and can be resumed."""
+    """Another run holds the output, or this run stopped early and can be resumed."""
 
     status = 75
 
 
 class PermissionDeniedError(PruneError):
-    """The system forbids it."""
+    """Permission denied."""
 
     status = 77
 

@@ -1,4 +1,4 @@
-"""What people see on standard error: messages, warnings, progress. The only home of rich and of questions about terminals."""
+"""Standard error: messages, warnings, progress. No other file uses rich or asks about terminals."""
 
 import logging
 import os
@@ -11,11 +11,11 @@ from typing import Protocol
 
 from .errors import PruneError, UsageError
 
-MOMENT = 0.5  # seconds: of what takes no longer no progress is shown
+DELAY = 0.5  # seconds before a progress bar appears: shorter runs show none
 
 
 def is_interactive() -> bool:
-    """Whether somebody is watching: standard error is a terminal that can redraw a line."""
+    """Whether standard error is a terminal that can redraw a line."""
     try:
         return os.isatty(2) and os.environ.get("TERM") != "dumb"
     except OSError:
@@ -23,12 +23,12 @@ def is_interactive() -> bool:
 
 
 def shows_output() -> bool:
-    """Whether somebody reads standard output as it comes."""
+    """Whether standard output is a terminal."""
     return os.isatty(1)
 
 
 class _OneLine(logging.Formatter):
-    """`prune-cli VERB: warning: message`; notes go without a level."""
+    """`prune-cli VERB: warning: message`; information has no level."""
 
     def __init__(self, verb: str) -> None:
         super().__init__()
@@ -40,22 +40,25 @@ class _OneLine(logging.Formatter):
 
 
 def configure(verb: str, *, quiet: bool = False, verbose: bool = False) -> None:
-    """Send the package's log to standard error: warnings, notes too with `verbose`, nothing but errors with `quiet`."""
+    """Send the log of the package to standard error: warnings; with `verbose` all, with `quiet` errors."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLine(verb))
     log = logging.getLogger("prune_cli")
-    log.handlers, log.propagate = [handler], False
-    log.setLevel(logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING)
+    log.handlers = [handler]
+    log.propagate = False
+    level = logging.INFO if verbose else logging.WARNING
+    log.setLevel(logging.ERROR if quiet else level)
 
 
 def fail(verb: str, error: PruneError) -> None:
-    """One line on standard error: place, fault, way out."""
-    way = f" (prune-cli {verb} --help)".replace("  ", " ") if isinstance(error, UsageError) else ""
-    say(f"prune-cli {verb}".strip() + f": {error}{way}")
+    """Report a failure in one line: place, fault, remedy."""
+    name = f"prune-cli {verb}".strip()
+    hint = f" ({name} --help)" if isinstance(error, UsageError) else ""
+    say(f"{name}: {error}{hint}")
 
 
 def say(message: str) -> None:
-    """A line on standard error; nothing if that is closed."""
+    """Write a line to standard error, unless it is closed."""
     try:
         os.write(2, (message + "\n").encode("utf-8", "backslashreplace"))
     except OSError:
@@ -63,7 +66,7 @@ def say(message: str) -> None:
 
 
 class Progress(Protocol):
-    """Told of work done, in the unit of its total."""
+    """Receives the amount of work done, in the unit of its total."""
 
     def advance(self, amount: float) -> None: ...
     def describe(self, text: str) -> None: ...
@@ -71,36 +74,38 @@ class Progress(Protocol):
 
 
 class _Silent:
+    """Progress that is not shown."""
+
     def advance(self, amount: float) -> None:
-        """Nobody is watching."""
+        """Do nothing."""
 
     def describe(self, text: str) -> None:
-        """Nobody is watching."""
+        """Do nothing."""
 
     def expect(self, total: float) -> None:
-        """Nobody is watching."""
+        """Do nothing."""
 
 
 class _Bar:
-    """A bar with rate and time left, from a MOMENT on or at once; rich is loaded only here."""
+    """A bar with rate and time left, drawn after DELAY or at once."""
 
     def __init__(self, verb: str, total: float | None, unit: str, at_once: bool) -> None:
+        # rich takes 50 ms to import, so it is imported only for a bar that may be drawn.
         from rich.console import Console
         from rich.progress import (
             BarColumn,
             DownloadColumn,
             MofNCompleteColumn,
+            ProgressColumn,
             TextColumn,
             TimeRemainingColumn,
             TransferSpeedColumn,
         )
         from rich.progress import Progress as Bar
 
-        counted = (
-            [DownloadColumn(), TransferSpeedColumn()]
-            if unit == "bytes"
-            else [MofNCompleteColumn(), TextColumn(unit)]
-        )
+        counted: list[ProgressColumn] = [MofNCompleteColumn(), TextColumn(unit)]
+        if unit == "bytes":
+            counted = [DownloadColumn(), TransferSpeedColumn()]
         columns = [
             TextColumn(verb),
             BarColumn(),
@@ -109,10 +114,8 @@ class _Bar:
             TextColumn("{task.fields[note]}"),
         ]
         self.bar = Bar(*columns, console=Console(stderr=True), transient=True)
-        self.task, self.due = (
-            self.bar.add_task(verb, total=total, note=""),
-            time.monotonic() + (0 if at_once else MOMENT),
-        )
+        self.task = self.bar.add_task(verb, total=total, note="")
+        self.due = time.monotonic() + (0 if at_once else DELAY)
 
     def __enter__(self) -> "_Bar":
         return self
@@ -142,7 +145,7 @@ class _Bar:
 def progress(
     verb: str, total: float | None, unit: str = "bytes", *, wanted: bool = True, at_once: bool = False
 ) -> Iterator[Progress]:
-    """A progress bar, of what takes no longer than a moment only if `at_once` it is to be there; silence where none is wanted."""
+    """A progress bar; without `at_once` it appears after DELAY, without `wanted` never."""
     if not wanted:
         yield _Silent()
         return
@@ -151,16 +154,16 @@ def progress(
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> None:
-    """A table on standard output, for a person; a model's name is broken over lines before a number is."""
+    """A table on standard output. Text may wrap, numbers may not."""
     from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
 
-    shown = Table(box=SIMPLE, pad_edge=False, caption=caption or None, caption_justify="left")
+    grid = Table(box=SIMPLE, pad_edge=False, caption=caption or None, caption_justify="left")
     for column, cells in zip(columns, zip(*rows, strict=True), strict=True):
         is_number = all(not cell or cell[0] in "+-0123456789" for cell in cells)
         width = None if is_number else min(8, max(map(len, cells), default=0))
-        shown.add_column(
+        grid.add_column(
             column,
             justify="right" if is_number else "left",
             no_wrap=is_number,
@@ -168,11 +171,11 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str = 
             min_width=width,
         )
     for row in rows:
-        shown.add_row(*row)
-    Console().print(shown)
+        grid.add_row(*row)
+    Console().print(grid)
 
 
 def closing(message: str, *, quiet: bool = False) -> None:
-    """The line, or the picture, that ends a run on a terminal."""
+    """Show the line, or the chart, that ends a run on a terminal."""
     if message and is_interactive() and not quiet:
         say(message)

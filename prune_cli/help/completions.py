@@ -1,4 +1,4 @@
-"""Completions for bash, zsh and fish, made from what is declared, so that no Python starts when TAB is pressed."""
+"""Completions for bash, zsh and fish: static scripts, so that pressing TAB does not start Python."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -8,7 +8,7 @@ from ..stages.eval.glue.tasks import TASKS
 from ..training import recipe
 from .spec import Option, Verb
 
-WORDS = {  # what options take whose declaration does not list it
+WORDS = {  # the values of options whose declarations do not list them
     "--metric": tuple(metrics.names()),
     "--key": tuple(metrics.names()),
     "--preset": tuple(recipe.PRESETS),
@@ -24,14 +24,14 @@ GENERATED = (
 )
 
 
-def scripts(known: Iterable[Verb]) -> dict[str, str]:
+def scripts(verbs: Iterable[Verb]) -> dict[str, str]:
     """The files in shell/completions/ and what is in them."""
-    known = tuple(known)
-    return {"prune-cli.bash": bash(known), "_prune-cli": zsh(known), "prune-cli.fish": fish(known)}
+    verbs = tuple(verbs)
+    return {"prune-cli.bash": bash(verbs), "_prune-cli": zsh(verbs), "prune-cli.fish": fish(verbs)}
 
 
 def _words(option: Option) -> tuple[str, ...]:
-    """All that an option takes, if that is known."""
+    """Every value of an option, if they are known."""
     return option.choices or WORDS.get(option.long, ())
 
 
@@ -47,7 +47,7 @@ def _names(option: Option) -> tuple[str, ...]:
     return (*option.names, option.negation) if option.negation else option.names
 
 
-# --- bash -------------------------------------------------------------------------------------------------------------------------
+# --- bash ------------------------------------------------------------------------------------------------
 
 BASH = """\
 # shellcheck shell=bash
@@ -67,15 +67,17 @@ complete -o default -F _prune_cli prune-cli
 """
 
 
-def bash(known: tuple[Verb, ...]) -> str:
+def bash(verbs: tuple[Verb, ...]) -> str:
     """A function for `complete`, which leaves files and directories to readline."""
-    verbs = " ".join((*(verb.name for verb in known), *HELP[:2], *VERSION[:2]))
+    words = " ".join((*(verb.name for verb in verbs), *HELP[:2], *VERSION[:2]))
     return BASH.format(
-        generated=GENERATED, verbs=verbs, cases="\n".join(line for verb in known for line in _bash_case(verb))
+        generated=GENERATED, verbs=words, cases="\n".join(line for verb in verbs for line in _bash_case(verb))
     )
 
 
 def _bash_case(verb: Verb) -> Iterator[str]:
+    """The branch of a verb: by the word before the cursor, then options."""
+    # Options by what completes their value, so that options alike share a branch.
     behind: dict[str, list[str]] = {}
     for option in verb.options:
         if option.metavar:
@@ -100,7 +102,7 @@ def _bash_argument(option: Option) -> str:
     return f" words='{words}'" if words else ""
 
 
-# --- zsh --------------------------------------------------------------------------------------------------------------------------
+# --- zsh -------------------------------------------------------------------------------------------------
 
 ZSH = """\
 #compdef prune-cli
@@ -124,12 +126,15 @@ esac
 """
 
 
-def zsh(known: tuple[Verb, ...]) -> str:
+def zsh(verbs: tuple[Verb, ...]) -> str:
     """A function for zsh's own `_arguments`."""
-    verbs = "\n".join(f"            {_quoted(f'{verb.name}:{_plain(verb.summary)}')}" for verb in known)
-    cases = "\n".join(line for verb in known for line in _zsh_case(verb))
+    summaries = "\n".join(f"            {_quoted(f'{verb.name}:{_plain(verb.summary)}')}" for verb in verbs)
+    cases = "\n".join(line for verb in verbs for line in _zsh_case(verb))
     return ZSH.format(
-        generated=GENERATED, options=f"{_zsh_switch(HELP)} {_zsh_switch(VERSION)}", verbs=verbs, cases=cases
+        generated=GENERATED,
+        options=f"{_zsh_switch(HELP)} {_zsh_switch(VERSION)}",
+        verbs=summaries,
+        cases=cases,
     )
 
 
@@ -137,6 +142,9 @@ def _zsh_case(verb: Verb) -> Iterator[str]:
     yield from (f"            {verb.name})", "                _arguments -s -S \\")
     for option in verb.options:
         yield f"                    {_zsh_option(option)} \\"
+        if option.negation:
+            negation = f"{option.negation}[{_zsh_escaped(option.negation_brief)}]"
+            yield f"                    {_quoted(negation)} \\"
     yield f"                    {_zsh_switch(HELP)} \\"
     yield from (
         f"                    '*:{verb.operands.split('...')[0].strip('[]')}:_files'",
@@ -145,33 +153,40 @@ def _zsh_case(verb: Verb) -> Iterator[str]:
 
 
 def _zsh_switch(switch: tuple[str, str, str]) -> str:
-    short, long, told = switch
-    return f"'(- *)'{{{short},{long}}}{_quoted(f'[{told}]')}"
+    short, long, text = switch
+    return f"'(- *)'{{{short},{long}}}{_quoted(f'[{text}]')}"
 
 
 def _zsh_option(option: Option) -> str:
-    names = [
-        name + ("" if not option.metavar else "=" if name.startswith("--") else "+")
-        for name in _names(option)
-    ]
-    told = f"[{_zsh_escaped(_plain(option.brief))}]{_zsh_argument(option)}"
+    names = [name + _zsh_separator(option, name) for name in option.names]
+    text = f"[{_zsh_escaped(_plain(option.brief))}]{_zsh_argument(option)}"
     if len(names) == 1:
-        return _quoted(f"{'*' * option.repeats}{names[0]}{told}")
-    others = "*" if option.repeats else f"({' '.join(_names(option))})"
-    return f"'{others}'{{{','.join(names)}}}{_quoted(told)}"
+        return _quoted(f"{'*' * option.repeats}{names[0]}{text}")
+    # zsh does not offer the names in front again, unless the option repeats.
+    used = "*" if option.repeats else f"({' '.join(_names(option))})"
+    return f"'{used}'{{{','.join(names)}}}{_quoted(text)}"
+
+
+def _zsh_separator(option: Option, name: str) -> str:
+    """What follows the name: `--name=value` and `-nvalue` are both accepted."""
+    if not option.metavar:
+        return ""
+    return "=" if name.startswith("--") else "+"
 
 
 def _zsh_argument(option: Option) -> str:
     if not option.metavar:
         return ""
-    action = (
-        "_files -/"
-        if _takes_directory(option)
-        else "_files"
-        if _takes_file(option)
-        else f"({' '.join(_words(option))})"
-    )
-    return f":{_zsh_escaped(option.metavar)}:{'' if action == '()' else action}"
+    return f":{_zsh_escaped(option.metavar)}:{_zsh_action(option)}"
+
+
+def _zsh_action(option: Option) -> str:
+    if _takes_directory(option):
+        return "_files -/"
+    if _takes_file(option):
+        return "_files"
+    words = " ".join(_words(option))
+    return f"({words})" if words else ""
 
 
 def _zsh_escaped(text: str) -> str:
@@ -182,7 +197,7 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
 
 
-# --- fish -------------------------------------------------------------------------------------------------------------------------
+# --- fish ------------------------------------------------------------------------------------------------
 
 NO_VERB = '""'
 FISH = """\
@@ -197,28 +212,28 @@ complete -c prune-cli -f
 """
 
 
-def fish(known: tuple[Verb, ...]) -> str:
+def fish(verbs: tuple[Verb, ...]) -> str:
     """A line for each verb and each of its options."""
-    return FISH.format(generated=GENERATED, lines="\n".join(_fish_lines(known)))
+    return FISH.format(generated=GENERATED, lines="\n".join(_fish_lines(verbs)))
 
 
-def _fish_lines(known: tuple[Verb, ...]) -> Iterator[str]:
-    for verb in known:
+def _fish_lines(verbs: tuple[Verb, ...]) -> Iterator[str]:
+    for verb in verbs:
         yield _fish(NO_VERB, f"-a {verb.name}", verb.summary)
-    for short, long, told in (HELP, VERSION):
-        yield _fish(NO_VERB, f"-s {short[1:]} -l {long[2:]}", told)
-    for verb in known:
+    for short, long, text in (HELP, VERSION):
+        yield _fish(NO_VERB, f"-s {short[1:]} -l {long[2:]}", text)
+    for verb in verbs:
         yield f"\ncomplete -c prune-cli -n '__prune_cli_verb {verb.name}' -F"
         for option in verb.options:
             yield _fish(verb.name, f"{_fish_names(option.names)}{_fish_argument(option)}", option.brief)
             if option.negation:
-                yield _fish(verb.name, _fish_names((option.negation,)), option.brief)
+                yield _fish(verb.name, _fish_names((option.negation,)), option.negation_brief)
         yield _fish(verb.name, _fish_names(HELP[:2]), HELP[2])
 
 
-def _fish(verb: str, what: str, told: str) -> str:
-    told = _plain(told).replace("\\", "\\\\").replace("'", "\\'")
-    return f"complete -c prune-cli -n '__prune_cli_verb {verb}' {what} -d '{told}'"
+def _fish(verb: str, what: str, text: str) -> str:
+    text = _plain(text).replace("\\", "\\\\").replace("'", "\\'")
+    return f"complete -c prune-cli -n '__prune_cli_verb {verb}' {what} -d '{text}'"
 
 
 def _fish_names(names: Iterable[str]) -> str:
@@ -234,6 +249,6 @@ def _fish_argument(option: Option) -> str:
     return f" -x -a '{words}'" if words else " -x"
 
 
-def _plain(told: str) -> str:
-    """What is said of something, without the marks for code."""
-    return told.replace("`", "").rstrip(".")
+def _plain(text: str) -> str:
+    """The text without its marks for code."""
+    return text.replace("`", "").rstrip(".")

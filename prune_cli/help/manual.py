@@ -1,4 +1,4 @@
-"""Write man/, shell/completions/ and the README's table from what is declared: `python -m prune_cli.help.manual`; `--check` compares."""
+"""Write man/, shell/completions/ and the README's table (`python -m prune_cli.help.manual [--check]`)."""
 
 import re
 import sys
@@ -14,9 +14,9 @@ from .screen import PIPELINE
 from .spec import Option, Verb, verbs
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-DATE = "2026-11-24"  # of the last change to what the pages say; without one, readers warn
+DATE = "2026-11-28"  # of the last change of the pages; mandoc warns about a page without a date
 TABLE = re.compile(r"(?<=<!-- verbs -->\n).*?(?=<!-- /verbs -->)", re.DOTALL)
-ENDS = {"low": "Low scores are easy.", "high": "High scores are easy.", None: "Neither end is the easy one."}
+ENDS = {"low": "Low scores are easy.", "high": "High scores are easy.", None: "Neither end is easy."}
 ESCAPES = str.maketrans(
     {
         "\\": "\\(rs",
@@ -32,21 +32,24 @@ ESCAPES = str.maketrans(
 
 
 def documents() -> dict[Path, str]:
-    """Every document that is made from the declarations, by its place, with what it has to say."""
-    known = verbs(app)
-    pages = {f"prune-cli-{verb.name}.1": page(verb, known) for verb in known} | {
-        "prune-cli.1": overview_page(known)
+    """The text of every generated document, by its path."""
+    all_verbs = verbs(app)
+    pages = {f"prune-cli-{verb.name}.1": page(verb, all_verbs) for verb in all_verbs} | {
+        "prune-cli.1": overview_page(all_verbs)
     }
     readme = ROOT / "README.md"
     return (
         {ROOT / "man" / name: text for name, text in pages.items()}
-        | {ROOT / "shell" / "completions" / name: text for name, text in completions.scripts(known).items()}
-        | {readme: TABLE.sub(lambda _: table(known), readme.read_text(encoding="utf-8"))}
+        | {
+            ROOT / "shell" / "completions" / name: text
+            for name, text in completions.scripts(all_verbs).items()
+        }
+        | {readme: TABLE.sub(lambda _: table(all_verbs), readme.read_text(encoding="utf-8"))}
     )
 
 
 def main(arguments: list[str]) -> int:
-    """Write the documents, or with --check name those that are not up to date; 1 if there are any."""
+    """Write the documents that are out of date. With --check only name them; return 1 if there are any."""
     stale = [
         path
         for path, text in documents().items()
@@ -60,18 +63,19 @@ def main(arguments: list[str]) -> int:
     return int(bool(stale) and "--check" in arguments)
 
 
-def table(known: Iterable[Verb]) -> str:
+def table(all_verbs: Iterable[Verb]) -> str:
     """The verbs as a table in Markdown."""
     rows = "".join(
-        f"| [`{verb.name}`](man/prune-cli-{verb.name}.1) | {verb.summary} | {verb.cost} |\n" for verb in known
+        f"| [`{verb.name}`](man/prune-cli-{verb.name}.1) | {verb.summary} | {verb.cost} |\n"
+        for verb in all_verbs
     )
     return f"| verb | does | costs |\n|---|---|---|\n{rows}"
 
 
-# --- pages, in the order of man-pages(7) ----------------------------------------------------------------------------------------
+# --- pages, in the order of man-pages(7) ------------------------------------------------------------
 
 
-def page(verb: Verb, known: Iterable[Verb]) -> str:
+def page(verb: Verb, all_verbs: Iterable[Verb]) -> str:
     """The manual page of a verb, in man(7)."""
     name = f"prune-cli-{verb.name}"
     return "\n".join(
@@ -90,19 +94,21 @@ def page(verb: Verb, known: Iterable[Verb]) -> str:
             ),
             *_terms({"\\fB\\-h\\fP, \\fB\\-\\-help\\fP": "Show the options on one screen."}.items()),
             ".SH EXIT STATUS",
-            "0 where all is done; prune-cli(1) has the others.",
+            "0 on success; prune-cli(1) lists the others.",
             ".SH NOTES",
             _text(verb.cost),
             ".SH EXAMPLES",
-            "\n.PP\n".join(_example(told, command) for told, command in verb.examples),
-            *_see_also(["prune-cli", *(f"prune-cli-{other.name}" for other in known if other is not verb)]),
+            "\n.PP\n".join(_example(text, command) for text, command in verb.examples),
+            *_see_also(
+                ["prune-cli", *(f"prune-cli-{other.name}" for other in all_verbs if other is not verb)]
+            ),
             "",
         ]
     )
 
 
-def overview_page(known: list[Verb]) -> str:
-    """prune-cli(1): what all verbs have in common."""
+def overview_page(all_verbs: list[Verb]) -> str:
+    """prune-cli(1): everything that the verbs share."""
     return "\n".join(
         [
             *_title("prune-cli", "prune pretraining corpora for language models"),
@@ -110,7 +116,7 @@ def overview_page(known: list[Verb]) -> str:
             _usage("prune-cli VERB [OPTION]... [FILE]..."),
             ".SH DESCRIPTION",
             _paragraphs(overview.DESCRIPTION),
-            *_terms((f"{_bold(f'prune-cli-{verb.name}')}(1)", verb.summary) for verb in known),
+            *_terms((f"{_bold(f'prune-cli-{verb.name}')}(1)", verb.summary) for verb in all_verbs),
             ".SS Streams",
             _paragraphs(overview.STREAMS),
             ".SS Records",
@@ -124,40 +130,40 @@ def overview_page(known: list[Verb]) -> str:
             ".SH ENVIRONMENT",
             *_terms((_bold(name), text) for name, text in overview.ENVIRONMENT.items()),
             ".SH RELIABILITY",
-            "What is promised, and the test that holds it, in the source.",
+            "Each promise, and the test in the source that checks it.",
             ".ad l",
             *(line for promise, test in PROMISES.items() for line in _promise(promise, test)),
             ".ad b",
             ".SH EXAMPLES",
             _example(
-                "Score a corpus, rank it, keep its middle half, train on it, and see if that was better:",
+                "Score a corpus, rank it, keep its middle half, train on it, and compare the result:",
                 PIPELINE,
             ),
-            *_see_also([*(f"prune-cli-{verb.name}" for verb in known), "zstd", "jq", "sort"]),
+            *_see_also([*(f"prune-cli-{verb.name}" for verb in all_verbs), "zstd", "jq", "sort"]),
             "",
         ]
     )
 
 
 def _title(name: str, summary: str) -> Iterator[str]:
-    yield '.\\" Generated by python -m prune_cli.help.manual from the declarations of the verbs; changes here are lost.'
+    yield f'.\\" {completions.GENERATED}'
     yield f'.TH {_escaped(name.upper())} 1 {DATE} "prune\\-cli {__version__}" "User Commands"'
     yield from (".SH NAME", f"{_escaped(name)} \\- {_escaped(_lowered(summary))}")
 
 
 def _lowered(summary: str) -> str:
-    """The description of a page has neither a capital nor a full stop."""
+    """A summary for the NAME section, which has neither a capital nor a full stop."""
     return summary[0].lower() + summary[1:].replace("`", "").rstrip(".")
 
 
 def _usage(usage: str) -> str:
-    """What is typed as it stands in bold, what stands for something else in italics."""
+    """Literal words in bold, placeholders in italics."""
     words = re.sub(r"\b[A-Z]+\b", r"\\fI\g<0>\\fP", _escaped(usage))
     return re.sub(r"^[^ ]+( [a-z]+)?", r"\\fB\g<0>\\fP", words)
 
 
 def _options(options: Iterable[Option]) -> Iterator[str]:
-    return _terms((_spellings(option), _told(option)) for option in options)
+    return _terms((_spellings(option), _explained(option)) for option in options)
 
 
 def _spellings(option: Option) -> str:
@@ -165,28 +171,28 @@ def _spellings(option: Option) -> str:
     return f"{names} \\fI{_escaped(option.metavar)}\\fP" if option.metavar else names
 
 
-def _told(option: Option) -> str:
-    found = [option.help]
+def _explained(option: Option) -> str:
+    sentences = [option.help]
     if option.default:
-        found.append(f"The default is {option.default}.")
+        sentences.append(f"The default is {option.default}.")
     if option.variable:
-        found.append(f"{option.variable} in the environment says so for every run.")
-    return " ".join(found)
+        sentences.append(f"The environment variable {option.variable} sets it for every run.")
+    return " ".join(sentences)
 
 
 def _metrics() -> Iterator[str]:
-    """What a record can be scored by, from the files of the metrics."""
+    """The list of metrics, from the docstrings of their files."""
     yield ".SS Metrics"
     loaded = [metrics.load(name) for name in metrics.names()]
-    yield from _terms((_bold(one.name), f"{one.description} {ENDS[one.easy]}") for one in loaded)
+    yield from _terms((_bold(metric.name), f"{metric.description} {ENDS[metric.easy]}") for metric in loaded)
 
 
-def _example(told: str, command: str) -> str:
-    return "\n".join([_text(told), ".PP", ".in +4n", ".EX", _escaped(command), ".EE", ".in"])
+def _example(text: str, command: str) -> str:
+    return "\n".join([_text(text), ".PP", ".in +4n", ".EX", _escaped(command), ".EE", ".in"])
 
 
 def _promise(promise: str, test: str) -> Iterator[str]:
-    place = re.sub(r"[/_]|::", r"\g<0>\\:", _escaped(test))  # where a line may be broken
+    place = re.sub(r"[/_]|::", r"\g<0>\\:", _escaped(test))  # a line may break after these
     yield from (".IP \\(bu 3", _text(promise), ".br", f"\\fI{place}\\fP")
 
 
@@ -197,7 +203,7 @@ def _see_also(names: Iterable[str]) -> Iterator[str]:
     )
 
 
-# --- roff -------------------------------------------------------------------------------------------------------------------------
+# --- roff ------------------------------------------------------------------------------------------------
 
 
 def _terms(terms: Iterable[tuple[str, str]]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What `--help` shows: at most a screen, and the same in a pipe as on a terminal."""
+"""The text of `--help`: at most one screen, the same in a pipe as on a terminal."""
 
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -6,11 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typer._click.core import Context
 from typer.core import TyperCommand, TyperGroup
 
-from ..commands.options import COMMON
-from .spec import Option, Verb, verb
+from ..settings.streams import COMMON
+from . import spec
+from .spec import Option, Verb
 
 WIDTH = 80  # of a screen
-COLUMN, NARROW = 32, 12  # where the help of an option begins, and the names of those that every verb has
+COLUMN = 32  # where the help of an option begins
+NARROW = 12  # where the list of shared options begins
 PIPELINE = """\
 prune-cli score corpus/*.jsonl.zst | prune-cli rank --by tokens > ranked.jsonl.zst
 prune-cli slice --keep middle --frac 0.5 ranked.jsonl.zst > shard.jsonl.zst
@@ -22,18 +24,18 @@ class Command(TyperCommand):
     """A verb."""
 
     def get_help(self, ctx: Context) -> str:
-        return "\n".join(_of_verb(verb(self)))
+        return "\n".join(_of_verb(spec.verb(self)))
 
 
 class Group(TyperGroup):
     """All verbs together."""
 
     def get_help(self, ctx: Context) -> str:
-        told = [(name, verb(command).summary) for name, command in self.commands.items()]
-        return "\n".join(_of_all(told))
+        summaries = [(name, spec.verb(command).summary) for name, command in self.commands.items()]
+        return "\n".join(_of_all(summaries))
 
 
-def _of_all(told: Sequence[tuple[str, str]]) -> Iterator[str]:
+def _of_all(summaries: Sequence[tuple[str, str]]) -> Iterator[str]:
     yield from (
         "usage: prune-cli VERB [OPTION]... [FILE]...",
         "",
@@ -43,7 +45,7 @@ def _of_all(told: Sequence[tuple[str, str]]) -> Iterator[str]:
     for command in PIPELINE.splitlines():
         yield from _shown(command)
     yield ""
-    for name, summary in told:
+    for name, summary in summaries:
         yield from _beside(name, summary, 9)
     yield from (
         "",
@@ -52,23 +54,23 @@ def _of_all(told: Sequence[tuple[str, str]]) -> Iterator[str]:
     )
 
 
-def _of_verb(told: Verb) -> Iterator[str]:
-    groups = told.groups()
-    yield from (f"usage: {told.usage}", "", *textwrap.wrap(told.summary, WIDTH), "")
-    for _, command in told.examples[:1]:
+def _of_verb(verb: Verb) -> Iterator[str]:
+    groups = verb.groups()
+    yield from (f"usage: {verb.usage}", "", *textwrap.wrap(verb.summary, WIDTH), "")
+    for _, command in verb.examples[:1]:
         yield from _shown(command)
     yield ""
-    for title in (one for one in groups if one not in COMMON):
+    for title in (title for title in groups if title not in COMMON):
         yield f"{title}:"
         for option in groups[title]:
             yield from _beside(_aligned(option), option.brief, COLUMN)
-    yield f"The same in every verb; man prune-cli-{told.name} explains all of them:"
-    for title in (one for one in COMMON if one in groups):
-        yield from _beside(title.lower(), " ".join(_short(one) for one in groups[title]), NARROW)
+    yield f"Shared by all verbs, explained in man prune-cli-{verb.name}:"
+    for title in (title for title in COMMON if title in groups):
+        yield from _beside(title.lower(), " ".join(_short(option) for option in groups[title]), NARROW)
 
 
 def _shown(command: str) -> list[str]:
-    """A command line, in as many lines as a shell would take together again."""
+    """A command line, broken over lines as a shell accepts it."""
     *first, last = textwrap.wrap(
         command, WIDTH - 2, initial_indent="  ", subsequent_indent="      ", break_on_hyphens=False
     )
@@ -76,7 +78,7 @@ def _shown(command: str) -> list[str]:
 
 
 def _aligned(option: Option) -> str:
-    """Its spelling; a long name without a short one stands below those that have one."""
+    """The spelling; a long name without a short one is aligned with the other long names."""
     return option.spelling if len(option.names) > 1 else f"    {option.spelling}"
 
 
@@ -86,7 +88,7 @@ def _short(option: Option) -> str:
 
 
 def _beside(left: str, right: str, column: int) -> Iterable[str]:
-    """Two columns; what is too long for the left one gets a line of its own."""
+    """Two columns; a left text that is too long gets a line of its own."""
     lines = textwrap.wrap(
         right, WIDTH, initial_indent=" " * column, subsequent_indent=" " * column, break_on_hyphens=False
     )

@@ -1,4 +1,4 @@
-"""What is declared of each verb (signature, docstring, COST, EXAMPLES): what every document is made from, and `--help` with them."""
+"""The declarations of each verb (signature, docstring, COST, EXAMPLES), from which every document is made."""
 
 import sys
 from dataclasses import dataclass
@@ -9,17 +9,17 @@ from typer import Typer
 from typer.core import TyperOption
 from typer.main import get_command
 
-PLAIN = "Options"  # where an option belongs of which nothing else is said
+PLAIN = "Options"  # the group of options that name no group
 
 
 @dataclass(frozen=True)
 class Option:
-    """An option: how it is spelt, what it takes, what it does."""
+    """An option: its spelling, its values, its help."""
 
     names: tuple[str, ...]  # the short one first
-    negation: str | None  # the spelling that says no
+    negation: str | None  # the spelling that switches it off, as in --no-progress
     metavar: str | None  # None for a switch
-    choices: tuple[str, ...]  # all that it takes, if these are few
+    choices: tuple[str, ...]  # every value, if there are few
     help: str
     default: str | None
     variable: str | None  # of the environment
@@ -37,30 +37,36 @@ class Option:
         return f"{names} {self.metavar}" if self.metavar else names
 
     @property
+    def negation_brief(self) -> str:
+        """The help of the negation: the help of every option with one is an imperative sentence."""
+        sentence = self.help.partition(". ")[0].rstrip(".")
+        return f"Do not {sentence[0].lower()}{sentence[1:]}"
+
+    @property
     def brief(self) -> str:
-        """The first sentence of its help, and the default."""
+        """The first sentence of the help, and the default: what --help and completions show."""
         sentence = self.help.partition(". ")[0].rstrip(".")
         return f"{sentence} [{self.default}]" if self.default else sentence
 
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb of the command line and everything that is said of it."""
+    """A verb of the command line, with everything that its documents say."""
 
     name: str
     operands: str
     summary: str
     description: tuple[str, ...]  # paragraphs
     cost: str
-    examples: tuple[tuple[str, str], ...]  # what it does, and the command
+    examples: tuple[tuple[str, str], ...]  # a description and a command each
     options: tuple[Option, ...]
 
     def groups(self) -> dict[str, list[Option]]:
-        """Its options by group, in the order in which groups are first met."""
-        found: dict[str, list[Option]] = {}
+        """The options by group, in the order in which the groups first appear."""
+        groups: dict[str, list[Option]] = {}
         for option in self.options:
-            found.setdefault(option.group, []).append(option)
-        return found
+            groups.setdefault(option.group, []).append(option)
+        return groups
 
     @property
     def usage(self) -> str:
@@ -73,19 +79,25 @@ def verbs(app: Typer) -> list[Verb]:
 
 
 def verb(command: Any) -> Verb:
-    """What is declared of a typer command."""
+    """The declarations of a typer command."""
     callback = command.callback
     module = sys.modules[callback.__module__]
     summary, *paragraphs = (" ".join(text.split()) for text in cleandoc(callback.__doc__).split("\n\n"))
-    options = [_option(one) for one in command.params if isinstance(one, TyperOption) and not one.hidden]
-    operands = " ".join(str(one.metavar) for one in command.params if not isinstance(one, TyperOption))
+    options = [
+        _option(parameter)
+        for parameter in command.params
+        if isinstance(parameter, TyperOption) and not parameter.hidden
+    ]
+    operands = " ".join(
+        str(parameter.metavar) for parameter in command.params if not isinstance(parameter, TyperOption)
+    )
     return Verb(
         command.name, operands, summary, tuple(paragraphs), module.COST, module.EXAMPLES, tuple(options)
     )
 
 
 def _option(declared: TyperOption) -> Option:
-    choices = tuple(str(one) for one in getattr(declared.type, "choices", ()))
+    choices = tuple(str(choice) for choice in getattr(declared.type, "choices", ()))
     metavar = None if declared.is_flag else declared.metavar or "N"
     return Option(
         tuple(sorted(declared.opts, key=len)),
@@ -101,13 +113,15 @@ def _option(declared: TyperOption) -> Option:
 
 
 def _enumerated(metavar: str | None) -> tuple[str, ...]:
-    """The choices that a metavar like `tiny|124m` names; one like `PATH|HUB_ID` names none."""
+    """The choices in a metavar like `tiny|124m`; a metavar like `PATH|HUB_ID` names none."""
     names = (metavar or "").split("|")
-    return tuple(names) if len(names) > 1 and all(one.islower() or one[0].isdigit() for one in names) else ()
+    return (
+        tuple(names) if len(names) > 1 and all(name.islower() or name[0].isdigit() for name in names) else ()
+    )
 
 
 def _default(declared: TyperOption) -> str | None:
-    """The default as it is told, None where there is none to tell."""
+    """The default as help shows it; None where it is not worth showing."""
     if isinstance(declared.show_default, str):
         return declared.show_default
     if declared.is_flag or declared.default in (None, "", 0, "auto") or not declared.show_default:

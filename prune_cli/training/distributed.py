@@ -27,7 +27,7 @@ from ..errors import (
     InputOutputError,
     OutOfMemoryError,
     PruneError,
-    SaidElsewhere,
+    ReportedElsewhere,
     TryAgainError,
     UsageError,
 )
@@ -80,7 +80,7 @@ class Processes:
         if failure:
             raise failure
         if said[1]:
-            raise SaidElsewhere(said[1])
+            raise ReportedElsewhere(said[1])
         result: Result = said[0]
         return result
 
@@ -161,7 +161,7 @@ def number(value: Tensor) -> float:
 def started(device: str, *, sharded: bool = False) -> Iterator[Processes]:
     """The processes that this one is part of, in touch with each other for as long as the block lasts.
 
-    Where several of them fail, the first to fail says why, and the others raise SaidElsewhere with its status. Raises
+    Where several of them fail, the first to fail says why, and the others raise ReportedElsewhere with its status. Raises
     ConfigurationError where they cannot find each other, TryAgainError where one of them has gone.
     """
     rank, world, card = (
@@ -175,12 +175,12 @@ def started(device: str, *, sharded: bool = False) -> Iterator[Processes]:
     try:
         with _ended_by_signals() if rank else nullcontext():  # the first has a folder to leave in order
             yield Processes(rank, world, card, sharded, dist.new_group(timeout=A_READING, backend="gloo"))
-    except SaidElsewhere:
+    except ReportedElsewhere:
         raise
     except Exception as error:
         failure = _in_our_words(error, rank)
         if speaker := _speaker(store, rank, _status(failure)):
-            raise SaidElsewhere(speaker) from error
+            raise ReportedElsewhere(speaker) from error
         raise failure from error
     dist.destroy_process_group()
 
