@@ -32,11 +32,11 @@ def read(*paths: PathLike) -> Iterator[Record]:
 
 def write(records: Iterable[Record], path: PathLike, *, force: bool = False) -> None:
     """Write records to a file, whole or not at all: zstd, or JSON Lines where its name ends in .jsonl. `force` replaces one that exists."""
+    from . import storage
     from .records.reader import Record as Line
-    from .storage import local
 
     streams = Streams(output=os.fspath(path), force=force, single_frame=True)
-    with local.create(streams.output, force=force) as output, streams.sink(output, {}) as sink:
+    with storage.create(streams.output, force=force) as output, streams.sink(output, {}) as sink:
         sink.write(Line(_line(record)) for record in records)
 
 

@@ -14,6 +14,7 @@ from . import terminal
 from .commands import eval, pack, rank, score, slice, stat, train
 from .errors import InputOutputError, Interrupted, OutOfMemoryError, PruneError, ReportedElsewhere, UsageError
 from .help import screen
+from .storage.local import standard
 from .version import __version__
 
 VERBS = (pack.pack, score.score, rank.rank, slice.slice, stat.stat, train.train, eval.eval)
@@ -57,7 +58,7 @@ def options(
 
 def main() -> NoReturn:
     """Run the verb on the command line and exit with the status that the manual lists."""
-    _hold_standard_streams()
+    standard.hold()
     _catch_signals()
     _tune_interpreter()
     status = run(sys.argv[1:])
@@ -144,16 +145,6 @@ def perform(arguments: list[str]) -> int:
 
 def _ran_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)
-
-
-def _hold_standard_streams() -> None:
-    """Keep a closed standard stream from becoming the first file that is opened."""
-    # Each is opened in the wrong direction, so that using it still fails as if it were closed.
-    for descriptor, flags in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, flags)
 
 
 def _catch_signals() -> None:

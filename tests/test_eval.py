@@ -326,7 +326,7 @@ def test_another_run_does_not_go_on_with_what_is_there(home, test_set, here, tmp
     assert b"was begun with models" in here("eval", home / "a1", *options, "--resume", status=78).stderr
     said = here("eval", home / "a0", *options, "--resume", "--context", 16, status=78).stderr
     assert (
-        b"f.zst.partial: was begun with context 32, not 16, stride 32, not 16; go on with the same input"
+        b"f.zst.partial: was begun with context 32, not 16, stride 32, not 16; resume with the same input"
         in said
     )
     assert b"--resume goes on with it" in here("eval", home / "a0", *options, status=73).stderr

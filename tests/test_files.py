@@ -11,7 +11,7 @@ import time
 import pytest
 
 from prune_cli.errors import InputOutputError
-from prune_cli.storage.local import Input
+from prune_cli.storage.local.inputs import LocalInput
 
 from .conftest import command, lines, prune, records, scored
 
@@ -109,7 +109,7 @@ def test_a_name_that_promises_another_format_is_noted(tmp_path):
 
 def test_an_output_that_promises_another_format_is_noted(tmp_path, here):
     assert (
-        b"out.gz will be zstd, whatever its name says"
+        b"out.gz will be zstd, despite its name"
         in here("rank", "-o", tmp_path / "out.gz", stdin=RECORDS).stderr
     )
     assert here("rank", "-o", tmp_path / "out.zst", stdin=RECORDS).stderr == b""
@@ -143,7 +143,7 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(tmp_path):
     path.write_bytes(RECORDS)
 
     def grow_while_reading() -> None:
-        with Input(str(path)).open() as raw:
+        with LocalInput(str(path)).open() as raw:
             raw.read(10)
             path.write_bytes(RECORDS + RECORDS)
 

@@ -359,7 +359,7 @@ def test_a_partial_file_of_another_kind_is_left_alone(gpt2, tasks, tmp_path, her
         said = here(
             "eval", gpt2, "--glue", tasks, *OPTIONS, "-o", tmp_path / "out", "--resume", status=65
         ).stderr
-        assert b"holds something else than results" in said
+        assert b"holds something other than results" in said
         assert (tmp_path / "out.partial").read_bytes() == content
 
 

@@ -111,7 +111,7 @@ def test_a_damaged_frame_and_what_follows_it_are_scored_again(whole, model, corp
     (tmp_path / "out.zst.partial").write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 : -300])
     said = here("score", "--resume", "--model", model, corpus, "-o", tmp_path / "out.zst").stderr
     assert b"out.zst.partial: " in said
-    assert b"going on from there" in said
+    assert b"resuming from there" in said
     assert (tmp_path / "out.zst").read_bytes() == whole
 
 
@@ -128,7 +128,7 @@ def test_another_run_is_not_gone_on_with(whole, model, corpus, tmp_path, here):
     partial.write_bytes(whole[: borders(whole)[5]])
     arguments = ("score", "--resume", corpus, "-o", tmp_path / "out.zst")
     said = here(*arguments, "--model", model, "--min-tokens", 3, status=78).stderr
-    assert b"out.zst.partial: was begun with min_tokens 1, not 3; go on with the same" in said
+    assert b"out.zst.partial: was begun with min_tokens 1, not 3; resume with the same" in said
     said = here(
         *arguments, "--model", model, "-m", "bits_per_byte", "--dtype", "bfloat16", "--context", 7, status=78
     ).stderr
@@ -204,7 +204,7 @@ def test_a_run_without_resume_asks_what_to_do_with_what_is_there(whole, model, c
     partial.write_bytes(whole[: borders(whole)[5]])
     arguments = ("score", "--model", model, corpus, "-o", tmp_path / "out.zst")
     assert (
-        b"out.zst.partial: holds a run that was not finished; --resume goes on with it, -f starts over"
+        b"out.zst.partial: holds an unfinished run; --resume continues it, -f starts over"
         in here(*arguments, status=73).stderr
     )
     assert left(tmp_path) == {"out.zst.partial"}
@@ -234,11 +234,11 @@ def test_what_another_command_finished_or_nobody_did_still_exists(whole, model, 
         (["--min-tokens", 3], CORPUS, whole, b"was begun with min_tokens 1, not 3"),
         ([], [*CORPUS[:9], *CORPUS[10:]], whole, b"its record 10 is not made from (standard input):10"),
         ([], CORPUS[:50], whole, b"holds more than the 50 records of the input"),
-        ([], [*CORPUS, *CORPUS[:1]], whole, b"holds something else than this run would write"),
+        ([], [*CORPUS, *CORPUS[:1]], whole, b"differs from what this run would write"),
         ([], CORPUS, damaged, b"has a checksum mismatch in the zstd frame"),
-        ([], CORPUS, whole[:-20], b"holds something else"),
+        ([], CORPUS, whole[:-20], b"differs from what"),
         ([], CORPUS, whole + b"x", b"holds more than this run would write"),
-        ([], CORPUS, b"", b"holds something else"),
+        ([], CORPUS, b"", b"differs from what"),
         ([], CORPUS, b"another file", b"is not the beginning of a prune-cli stream"),
     ):
         target.write_bytes(content)
@@ -290,7 +290,7 @@ def test_a_copy_by_hard_links_does_not_cost_what_is_done(whole, model, corpus, t
     [
         ((), b"needs an output that stays"),
         (("-o", "-"), b"needs an output that stays"),
-        (("-o", "/dev/null"), b"could be gone on with"),
+        (("-o", "/dev/null"), b"needs a regular output file"),
         (("-o", "out.jsonl"), b"neither plain output"),
         (("-o", "out", "--plain"), b"neither plain output"),
         (("-o", "out", "--single-frame"), b"neither plain output"),
@@ -344,7 +344,7 @@ def test_a_run_is_stopped_by_a_signal_and_gone_on_with(number, model, tmp_path, 
         said = process.stderr.read()
         assert process.wait(timeout=60) == (75 if number == signal.SIGTERM else -number)
     assert said.count(b"\n") == (number == signal.SIGTERM)
-    assert (b"out.zst.partial: stopped early; the same command goes on from there" in said) == (
+    assert (b"out.zst.partial: stopped early; run the same command again to resume" in said) == (
         number == signal.SIGTERM
     )
     assert left(tmp_path) == {"out.zst.partial"}

@@ -73,9 +73,7 @@ def test_every_directory_takes_its_turn_and_shows_no_file(tmp_path):
         (tmp_path / name).mkdir()
     with Spool(1, [str(tmp_path / "a"), str(tmp_path / "b")]) as spool:
         fill(spool, [3.0, 1.0, 2.0, 0.0], at_once=1)
-        assert [spool.runs[turn].scored[0].descriptor for turn in range(4)] == [
-            file.descriptor for file in spool.files
-        ] * 2
+        assert [spool.runs[turn].scored[0].file for turn in range(4)] == spool.files * 2
         assert os.listdir(tmp_path / "a") == os.listdir(tmp_path / "b") == []
 
 
@@ -83,8 +81,9 @@ def test_damage_to_a_run_is_an_error(tmp_path):
     with Spool(1, [str(tmp_path)]) as spool:
         fill(spool, [1.0, 2.0], at_once=1)
         place = spool.runs[0].scored[0]
-        byte = os.pread(place.descriptor, 1, place.offset + place.size // 2)
-        os.pwrite(place.descriptor, bytes([byte[0] ^ 1]), place.offset + place.size // 2)
+        middle = place.offset + place.size // 2
+        byte = place.file.read_at(middle, 1)
+        os.pwrite(place.file.file.fileno(), bytes([byte[0] ^ 1]), middle)
         with pytest.raises(DataError, match="temporary file is damaged"):
             order(spool)
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from prune_cli import storage
 from prune_cli.commands import train as command_of_train
 from prune_cli.errors import ConfigurationError, DataError, UsageError
 from prune_cli.models import pretrained, safety
-from prune_cli.storage import local
 from prune_cli.training import loop as stage
 from prune_cli.training import setup, token_file
 from prune_cli.training import step as learning
@@ -300,12 +300,12 @@ def test_a_token_file_of_another_tokenizer_or_source_is_not_used(home, tmp_path)
 def test_a_file_that_was_touched_is_not_known_again(tmp_path):
     path = tmp_path / "corpus.jsonl"
     path.write_bytes(lines(scored(3)))
-    known, time = command_of_train._known_by(local.operands([str(path)]), "text"), path.stat().st_mtime_ns
-    assert command_of_train._known_by(local.operands([str(path)]), "text") == known
+    known, time = command_of_train._known_by(storage.operands([str(path)]), "text"), path.stat().st_mtime_ns
+    assert command_of_train._known_by(storage.operands([str(path)]), "text") == known
     path.write_bytes(path.read_bytes().replace(b"lorem", b"LOREM"))
     os.utime(path, ns=(time, time))
-    assert command_of_train._known_by(local.operands([str(path)]), "text") != known
-    assert command_of_train._known_by([local.Input("/dev/null")], "text") is None
+    assert command_of_train._known_by(storage.operands([str(path)]), "text") != known
+    assert command_of_train._known_by([storage.input_at("/dev/null")], "text") is None
 
 
 def test_the_padded_vocabulary_of_a_preset_is_kept(home):

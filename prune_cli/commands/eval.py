@@ -1,7 +1,5 @@
 """prune-cli eval"""
 
-import os
-import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
     from ..records.reader import Source
     from ..stages.eval.journal import Journal
     from ..stages.eval.results import Heldout, Run, Task
-    from ..storage.local import Input, Output
+    from ..storage.base import Input, Output
 
 COST = (
     "Each model reads each test set once; numbers of each document stay in memory (some 160 bytes), the texts do not. Results come when "
@@ -163,16 +161,16 @@ class Keeping:
 
     def check_target(self, inputs: "Sequence[Input]", force: bool) -> None:
         """Raise CannotCreateError or PermissionDeniedError where the file can be known to be refused."""
+        from .. import storage
         from ..stages.eval import journal
-        from ..storage import local
 
         path = self.per_document
         if (
             path not in (None, "-")
-            and not local.is_special(path)
+            and not storage.is_stream(path)
             and not (self.resume and journal.is_finished(path))
         ):
-            local.check_target(path, inputs, force=force)
+            storage.check_target(path, inputs, force=force)
 
     @contextmanager
     def journal(
@@ -263,15 +261,15 @@ def eval(
     loaded = [name for name in (*theirs, *ours) if name not in kept]
     if loaded and not data:
         raise UsageError("nothing to evaluate on", remedy="name a test set with --data FILE")
+    from .. import storage
     from ..models import safety
-    from ..storage import local
 
     for model in loaded:
         safety.check(model)
-    inputs = local.operands([*kept, *dict.fromkeys(data or [])]) if kept or data else []
+    inputs = storage.operands([*kept, *dict.fromkeys(data or [])]) if kept or data else []
     keeping.check_target(inputs, force)
     with ExitStack() as stack:
-        with local.create(output, inputs, force=force) as out:
+        with storage.create(output, inputs, force=force) as out:
             from ..stages.eval import measure as stage
             from ..statistics.bootstrap import Sampling
 
@@ -300,18 +298,15 @@ def eval(
 
 def _is_file(name: str) -> bool:
     """Whether an operand is results, not a model."""
-    from ..storage.os_errors import failure
+    from .. import storage
 
-    try:
-        return name == "-" or not stat.S_ISDIR(os.stat(name).st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError as error:
-        raise failure(error, name, "reading") from None
+    return name == "-" or storage.is_file(name)
 
 
 def _place(path: str) -> str:
-    return path if path == "-" else os.path.realpath(path)
+    from .. import storage
+
+    return storage.location(path)
 
 
 def _heldout(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..errors import DataError
     from ..models.loading import Loaded
     from ..stages.eval.glue.tasks import Data
-    from ..storage.local import Input
+    from ..storage.base import Input
 
 log = logging.getLogger(__name__)
 
@@ -59,10 +59,10 @@ class Tuning:
         resume: bool,
     ) -> None:
         """Write a result for each model, task and seed, one for each task and one for all of them."""
+        from .. import storage
         from ..models import safety
         from ..records.splice import members
         from ..stages.eval.glue import result_cache
-        from ..storage import local
 
         reading.configure("eval")
         folders = self._folders()
@@ -70,7 +70,7 @@ class Tuning:
             safety.check(model)
         with ExitStack() as stack:
             known = stack.enter_context(result_cache.kept(output)) if resume else result_cache.Kept()
-            out = stack.enter_context(local.create(output, _files(folders), force=force))
+            out = stack.enter_context(storage.create(output, _files(folders), force=force))
             tasks, skipped = _read(folders, skip=reading.skip_bad)
             from ..stages.eval.glue import run as stage
 
@@ -131,10 +131,13 @@ class Tuning:
 
 def _files(folders: Mapping[str, str]) -> "list[Input]":
     """What the output may not be."""
-    from ..storage.local import Input
+    from .. import storage
 
     return [
-        Input(entry.path) for folder in folders.values() for entry in os.scandir(folder) if entry.is_file()
+        storage.input_at(entry.path)
+        for folder in folders.values()
+        for entry in os.scandir(folder)
+        if entry.is_file()
     ]
 
 

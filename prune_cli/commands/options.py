@@ -22,7 +22,7 @@ from ..settings.streams import Messages
 
 if TYPE_CHECKING:
     from ..records.reader import Source
-    from ..storage.local import Input, Output
+    from ..storage.base import Input, Output
     from ..stream.writer import Closing, Sink
 
 log = logging.getLogger(__name__)
@@ -171,11 +171,11 @@ class Reading(Talk):
         self, verb: str, paths: list[str] | None, *, bar: bool = True, passes: int = 1
     ) -> Iterator[tuple[list["Input"], terminal.Progress]]:
         """The operands, checked, and a progress bar over their bytes, which are read in so many passes."""
-        from ..storage import local
+        from .. import storage
 
         self.configure(verb)
-        inputs = local.operands(paths or [])
-        total = local.total_size(inputs)
+        inputs = storage.operands(paths or [])
+        total = storage.total_size(inputs)
         with (
             self.bar(verb, passes * total if total else None)
             if bar
@@ -244,14 +244,14 @@ class Streams(Reading):
 
         With `replay` a pipe is copied as it is read, so that it can be read again.
         """
-        from ..storage import local
+        from .. import storage
 
         is_shown_itself = (
             self.output in (None, "-") and not self.progress and terminal.shows_output()
         )  # then a bar would stand among the records
         with (
             self.source(verb, paths, replay=replay, bar=not is_shown_itself) as source,
-            local.create(self.output, source.inputs, force=self.force) as output,
+            storage.create(self.output, source.inputs, force=self.force) as output,
             self.shown_to_fail(output),
         ):
             yield source, output

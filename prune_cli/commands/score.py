@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..records.reader import Source
     from ..stages.score.layout import Layout
     from ..stages.score.windows import Scoring
-    from ..storage.local import Input, Output
+    from ..storage.base import Input, Output
     from ..stream.writer import Sink
     from ..training.training_hashes import Seen
 
@@ -99,7 +99,7 @@ class Work:
 
     def check(self, inputs: "list[Input]", streams: Streams) -> None:
         """Raise UsageError, CannotCreateError or PermissionDeniedError for what can be known to fail before anything is read."""
-        from ..storage import local
+        from .. import storage
 
         if self.output_directory and streams.output:
             raise UsageError(
@@ -121,8 +121,8 @@ class Work:
             raise UsageError(
                 "--resume goes on behind a whole frame, which neither plain output nor a single frame has"
             )
-        if self.summary and not local.is_special(self.summary):
-            local.check_target(self.summary, inputs, force=streams.force)
+        if self.summary and not storage.is_stream(self.summary):
+            storage.check_target(self.summary, inputs, force=streams.force)
         self.part()
 
     def part(self) -> tuple[int, int] | None:
@@ -153,7 +153,9 @@ class Work:
 
     def is_done(self, path: str | None, force: bool) -> bool:
         """Whether another run has finished an output of the directory: the final name is there."""
-        return self.output_directory is not None and os.path.exists(path or "") and not force
+        from .. import storage
+
+        return self.output_directory is not None and storage.exists(path or "") and not force
 
     def output(
         self, path: str | None, inputs: "list[Input]", force: bool
@@ -176,10 +178,10 @@ class Work:
         return source
 
     def write_summary(self, content: dict[str, Any], force: bool) -> None:
-        from ..storage import local
+        from .. import storage
 
         if self.summary:
-            with local.create(self.summary, force=force) as output:
+            with storage.create(self.summary, force=force) as output:
                 output.write(json.dumps(content).encode() + b"\n")
 
 
@@ -368,7 +370,7 @@ def score(
         for some, path in work.jobs(inputs, streams):
             if work.is_done(path, streams.force):
                 tally.finished += 1
-                bar.advance(some[0].status().st_size)
+                bar.advance(some[0].size or 0)
                 continue
             with work.output(path, some, streams.force) as output, streams.shown_to_fail(output):
                 scoring = scorer()

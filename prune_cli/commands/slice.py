@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -127,8 +126,8 @@ def slice(
     --summary is a JSON object: the cut as it was asked for, `by` (the unit of the shares), `in`, `kept`, `cut` and `unscored` (records
     and tokens), the same by `groups`, `ties` that the cut divides, and `length_correlation`.
     """
+    from .. import storage
     from ..stages.slice.run import Findings, Slicing
-    from ..storage import local as outputs
 
     cut = wish.cut()
     if within and cut.tokens is not None:
@@ -151,12 +150,12 @@ def slice(
     )
     with streams.opened("slice", files, replay=replay) as (source, output), ExitStack() as opened:
         rest = (
-            opened.enter_context(outputs.create(rejects, source.inputs, force=streams.force))
+            opened.enter_context(storage.create(rejects, source.inputs, force=streams.force))
             if rejects
             else None
         )
         told = (
-            opened.enter_context(outputs.create(summary, source.inputs, force=streams.force))
+            opened.enter_context(storage.create(summary, source.inputs, force=streams.force))
             if summary
             else None
         )
@@ -322,7 +321,9 @@ def _write(plan: _Plan, kept: "Sink", rejected: "Sink | None") -> None:
 
 
 def _check_apart(*paths: str | None) -> None:
-    named = [os.path.realpath(path) for path in paths if path]
+    from .. import storage
+
+    named = [storage.location(path) for path in paths if path]
     if len(set(named)) < len(named):
         raise UsageError(
             "two outputs have one name", remedy="give --output, --rejects and --summary a file each"

@@ -9,7 +9,7 @@ from .options import Files, Force, GroupBy, OutputFile, Reading, TextField, Toke
 if TYPE_CHECKING:
     from ..records.reader import Source
     from ..stages.stat import Wish
-    from ..storage.local import Input
+    from ..storage.base import Input
 
 COST = "A file of ours says it at once, from its trailer; everything else, -k and --verify read all of it: 16 bytes a record and score."
 EXAMPLES = (
@@ -52,10 +52,10 @@ def stat(
     The trailer of a ranked file knows the thresholds of the whole; those of a file that was only scored, and those by group, are known
     when it is read, by -k or --verify.
     """
+    from .. import storage
     from ..stages.stat import Wish
-    from ..storage import local as outputs
 
-    with reading.source("stat", files) as source, outputs.create(output, source.inputs, force=force) as out:
+    with reading.source("stat", files) as source, storage.create(output, source.inputs, force=force) as out:
         for one in source.inputs:
             wish = Wish(key or (), tokens_field, group_by, text_field if duplicates else None)
             found = _found(one, source, wish, whole=verify or duplicates or bool(key))

@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from math import isnan
 from pathlib import Path
-from stat import S_ISREG
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from .. import charts, terminal
@@ -29,7 +28,7 @@ from .options import (
 
 if TYPE_CHECKING:
     from ..records.reader import Content, Source
-    from ..storage.local import Input
+    from ..storage.base import Input
     from ..training.loop import Summary
     from ..training.recipe import Settings
     from ..training.setup import Corpus
@@ -271,12 +270,11 @@ def _contents(source: "Source", text_field: str, tokenizer: Path | None) -> "Ite
 
 
 def _known_by(inputs: "list[Input]", text_field: str) -> str | None:
-    """What tells that files are the same again, untouched since; None for a pipe, which has to be read to know."""
-    found = [(one.path, one.status()) for one in inputs]
-    if any(path == "-" or not S_ISREG(status.st_mode) for path, status in found):
+    """Fingerprint of the inputs: paths and identities; None for a pipe, which has to be read to be known."""
+    identities = [(file.path, file.identity) for file in inputs]
+    if any(identity is None for _, identity in identities):
         return None
-    known = [(path, of.st_dev, of.st_ino, of.st_size, of.st_mtime_ns, of.st_ctime_ns) for path, of in found]
-    return json.dumps([text_field, known])
+    return json.dumps([text_field, [(path, *(identity or ())) for path, identity in identities]])
 
 
 @dataclass

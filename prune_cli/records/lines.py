@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..errors import DataError
-from ..storage.local import Input
+from ..storage.base import Input
 from ..stream import zstd_blocks
 
 AHEAD = 3  # pieces of text (of 2 MiB at most) that wait to be asked for

@@ -20,7 +20,7 @@ import orjson
 from msgspec import UNSET, Raw, UnsetType
 
 from ..errors import DataError, PruneError, UsageError
-from ..storage.local import Input
+from ..storage.base import Input
 from ..stream import zstd_blocks
 from .fields import COUNTED, MISSING, WORDS, Anything, Content, Count, Label, Number, is_wrong, kind_of
 from .lines import Block, Text, blocks, line_ends, too_long

@@ -5,10 +5,7 @@ Runs lie one after another in one file for each temporary directory. The files h
 whatever ends the process, and no run needs an open file of its own.
 """
 
-import os
 import resource
-import shutil
-import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,10 +17,9 @@ from threading import local
 import numpy as np
 import zstandard
 
-from ..errors import CannotCreateError, DataError, InputOutputError, PermissionDeniedError
-from ..sizes import human
-from ..storage.local import Output
-from ..storage.os_errors import check_memory, display, failure
+from ..errors import DataError
+from ..storage.os_errors import check_memory, display
+from ..storage.temporary import TemporaryFile, check_directories, check_room
 from .columns import ROW, Part, cuts, joined
 from .lines import Text
 
@@ -41,7 +37,7 @@ Block = tuple[np.ndarray, Text]  # rows and the text that their lines are in
 class Place:
     """Where a frame lies, and how many bytes it holds."""
 
-    descriptor: int
+    file: TemporaryFile
     offset: int
     size: int
     text: int
@@ -75,7 +71,7 @@ class Spool:
         self.tables: list[np.ndarray] = []
         self.held = 0
         self.runs: list[Run] = []
-        self.files: list[Output] = []
+        self.files: list[TemporaryFile] = []
         self.opened = ExitStack()
         self.decompressor = zstandard.ZstdDecompressor()
         self.workers = local()
@@ -88,21 +84,9 @@ class Spool:
 
     def check(self, needed: int) -> None:
         """Raise CannotCreateError, PermissionDeniedError or InputOutputError where runs of about `needed` bytes could not be kept."""
-        for directory in self.directories:
-            name, remedy = display(directory), "name another with -T"
-            if not os.path.isdir(directory):
-                raise CannotCreateError("no such directory for temporary files", place=name, remedy=remedy)
-            if not os.access(directory, os.W_OK | os.X_OK):
-                raise PermissionDeniedError(
-                    "temporary files cannot be written to it", place=name, remedy=remedy
-                )
-        devices = {os.stat(directory).st_dev: directory for directory in self.directories}
-        free = sum(shutil.disk_usage(directory).free for directory in devices.values())
-        if self.size < needed and free < needed:  # else none may be needed
-            fault = f"{human(free)} are free where sorted runs will take about {human(needed)}"
-            raise InputOutputError(
-                fault, place=", ".join(map(display, self.directories)), remedy="name more room with -T"
-            )
+        check_directories(self.directories)
+        if self.size < needed:  # else all fits into memory, and no run may be written
+            check_room(self.directories, needed)
 
     def fan_in(self, size: int) -> int:
         """How many streams that take `size` bytes of memory each can be merged at once."""
@@ -152,27 +136,22 @@ class Spool:
         self.texts, self.held = [], 0
 
     def _write(self, parts: Iterable[Part]) -> list[Place]:
-        output = self._file(len(self.runs))
+        file = self._file(len(self.runs))
         written: list[Place] = []
         with ThreadPoolExecutor(self.threads, "spill") as pool:
             waiting: deque[Future[tuple[bytes, int]]] = deque()
             for rows, blocks in parts:
                 waiting.append(pool.submit(self._compress, _payload(rows, blocks)))
                 if len(waiting) > self.threads:
-                    written.append(_append(output, *waiting.popleft().result()))
-            written += [_append(output, *each.result()) for each in waiting]
+                    written.append(_append(file, *waiting.popleft().result()))
+            written += [_append(file, *each.result()) for each in waiting]
         return written
 
-    def _file(self, turn: int) -> Output:
+    def _file(self, turn: int) -> TemporaryFile:
+        """The file of the directory whose turn it is; all are made at the first spill."""
         if not self.files:
             for directory in self.directories:
-                try:
-                    file = self.opened.enter_context(
-                        tempfile.TemporaryFile(prefix="prune-cli-", dir=directory, buffering=0)
-                    )
-                except OSError as error:
-                    raise failure(error, directory, "making a temporary file") from None
-                self.files.append(Output(file.fileno(), f"temporary file in {directory}"))
+                self.files.append(self.opened.enter_context(TemporaryFile(directory)))
         return self.files[turn % len(self.files)]
 
     def _compress(self, payload: bytes) -> tuple[bytes, int]:
@@ -186,10 +165,7 @@ class Spool:
 
     def _read(self, place: Place) -> Block:
         try:
-            frame = os.pread(place.descriptor, place.size, place.offset)
-            payload = self.decompressor.decompress(frame)
-        except OSError as error:
-            raise failure(error, self.directories[0], "reading a temporary file") from None
+            payload = self.decompressor.decompress(place.file.read_at(place.offset, place.size))
         except zstandard.ZstdError as error:
             check_memory(error)
             raise DataError(
@@ -272,7 +248,5 @@ def _payload(rows: np.ndarray, blocks: Sequence[Text]) -> bytes:
     return b"".join((len(rows).to_bytes(8, "little"), moved.tobytes(), text))
 
 
-def _append(output: Output, frame: bytes, text: int) -> Place:
-    place = Place(output.descriptor, output.written, len(frame), text)
-    output.write(frame)
-    return place
+def _append(file: TemporaryFile, frame: bytes, text: int) -> Place:
+    return Place(file, file.append(frame), len(frame), text)

@@ -7,13 +7,12 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from .. import metrics, sizes, terminal
+from .. import metrics, sizes, storage, terminal
 from ..errors import UsageError
 from ..records import reader
 from ..records.reader import Source
 from ..settings.streams import Messages, Reading, Streams, processors
-from ..storage import local
-from ..storage.local import Input, Output
+from ..storage.base import Input, Output
 from ..stream import writer, zstd_blocks
 from ..stream.writer import Closing, Sink
 
@@ -61,8 +60,8 @@ def open_inputs(
     verb: str, paths: Sequence[str], messages: Messages, *, bar: bool = True, passes: int = 1
 ) -> Iterator[tuple[list[Input], terminal.Progress]]:
     """The operands, checked, and a progress bar over their bytes, which are read `passes` times."""
-    inputs = local.operands(paths)
-    total = local.total_size(inputs)
+    inputs = storage.operands(paths)
+    total = storage.total_size(inputs)
     silent = terminal.progress(verb, None, wanted=False)
     shown = Progress(verb, messages).bar(passes * total if total else None)
     with shown if bar else silent as progress:
@@ -100,7 +99,7 @@ def open_streams(
     bar = bool(streams.progress) or not to_terminal  # a bar would stand among the records
     with (
         open_source(verb, paths, streams, replay=replay, bar=bar) as source,
-        local.create(streams.output, source.inputs, force=streams.force) as output,
+        storage.create(streams.output, source.inputs, force=streams.force) as output,
         failing_visibly(output, streams),
     ):
         yield source, output

@@ -1,0 +1,126 @@
+"""Bytes at a path or URL: which storage a path belongs to, and the operations that work on all of them.
+
+A storage is added by one entry in `_MAKERS`, or by `register`: its scheme, and a function that makes it. The
+function is called when the first path with that scheme is used, so that a storage costs nothing to who needs none.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
+from ..errors import UsageError
+from .base import Input, Output, Progress, ResumableOutput, Storage, ignore_progress
+from .local import Local
+
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://")
+_LOCAL = Local()
+_MAKERS: dict[str, Callable[[], Storage]] = {}
+_STORAGES: dict[str, Storage] = {}
+
+
+def register(scheme: str, make: Callable[[], Storage]) -> None:
+    """Have `make` return the storage for paths that start with `scheme`://."""
+    _MAKERS[scheme] = make
+    _STORAGES.pop(scheme, None)
+
+
+def storage_of(path: str) -> Storage:
+    """The storage that a path belongs to: this machine's files unless its scheme is registered."""
+    match = _SCHEME.match(path)
+    # A scheme that nobody registered is a file name like any other: `a://b` is the file `b` in the folder `a:`.
+    if match is None or match[1] not in _MAKERS:
+        return _LOCAL
+    scheme = match[1]
+    if scheme not in _STORAGES:
+        _STORAGES[scheme] = _MAKERS[scheme]()
+    return _STORAGES[scheme]
+
+
+# --- Inputs ---
+
+
+def input_at(path: str, progress: Progress = ignore_progress) -> Input:
+    """The input at a path, which is not checked."""
+    return storage_of(path).input(path, progress)
+
+
+def operands(paths: Sequence[str], progress: Progress = ignore_progress) -> list[Input]:
+    """The inputs that a command line names, each checked; standard input if it names none.
+
+    Raises what `Input.check` raises, and UsageError if standard input is named twice.
+    """
+    inputs = [input_at(path, progress) for path in paths or ["-"]]
+    if sum(file.path == "-" for file in inputs) > 1:
+        raise UsageError("standard input (-) is named twice", remedy="it can be read only once")
+    for file in inputs:
+        file.check()
+    return inputs
+
+
+def total_size(inputs: Sequence[Input]) -> int | None:
+    """Bytes of all inputs; None if one of them is a pipe. Raises what `Input.check` raises."""
+    # A list, not a generator: an input that cannot be read is an error even behind a pipe.
+    sizes = [file.size for file in inputs]
+    known = [size for size in sizes if size is not None]
+    return sum(known) if len(known) == len(sizes) else None
+
+
+def is_file(path: str) -> bool:
+    """Whether there is something at `path` that can be read as an input, unlike a directory."""
+    return storage_of(path).is_file(path)
+
+
+def exists(path: str) -> bool:
+    """Whether there is anything at `path`, or at what a link there leads to."""
+    return storage_of(path).exists(path)
+
+
+def location(path: str) -> str:
+    """The place that a path leads to: equal for two spellings of one place; `-` stays as it is."""
+    return storage_of(path).location(path)
+
+
+# --- Outputs: see `Storage` for what they raise ---
+
+
+def create(
+    path: str | None, inputs: Sequence[Input] = (), *, force: bool = False
+) -> AbstractContextManager[Output]:
+    """An output that takes its name only when the block ends without an exception.
+
+    None and `-` are standard output.
+    """
+    name = path or "-"
+    return storage_of(name).create(name, inputs, force=force)
+
+
+def check_target(path: str, inputs: Sequence[Input] = (), *, force: bool = False) -> None:
+    """Raise CannotCreateError or PermissionDeniedError if an output at `path` would be refused."""
+    storage_of(path).check_target(path, inputs, force=force)
+
+
+def is_stream(path: str) -> bool:
+    """Whether an output at `path` is a pipe or a device: it is written to as it stands, and never renamed."""
+    return storage_of(path).is_stream(path)
+
+
+def make_directory(path: str) -> None:
+    """Make a directory for outputs unless it exists."""
+    storage_of(path).make_directory(path)
+
+
+def resume(
+    path: str, inputs: Sequence[Input] = (), *, force: bool = False
+) -> AbstractContextManager[ResumableOutput]:
+    """The output at `path`, with what an earlier run of the same command left of it."""
+    return storage_of(path).resume(path, inputs, force=force)
+
+
+def unfinished(path: str) -> AbstractContextManager[ResumableOutput | None]:
+    """What a run with `resume` left of the output at `path`, for this process alone; None if nothing."""
+    return storage_of(path).unfinished(path)
+
+
+def scratch(path: str) -> AbstractContextManager[ResumableOutput]:
+    """A resumable file beside the output at `path`, removed when the block ends without an exception."""
+    return storage_of(path).scratch(path)

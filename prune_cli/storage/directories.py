@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CannotCreateError
-from . import local
-from .locks import locked
+from .local import commit
+from .local.locks import locked
 from .os_errors import display, failure
 
 SEAL = "state.json"
@@ -28,7 +28,7 @@ def working(target: Path, *, resume: bool, replace: bool, mark: str, keep: str) 
     nothing else. Raises CannotCreateError where something is in the way, TryAgainError while another run holds it.
     """
     target = Path(os.path.abspath(target))
-    work, lock = target.with_name(f"{target.name}.partial"), Path(local.beside(str(target)))
+    work, lock = target.with_name(f"{target.name}.partial"), Path(commit.hidden(str(target)))
     with locked(str(lock), str(target)):
         try:
             _check(target, replace, mark)
@@ -82,7 +82,7 @@ def _publish(work: Path, target: Path) -> None:
         _replace(work, target, old)
     else:
         work.rename(target)
-    local.sync_folder(str(target.parent))
+    commit.sync_folder(str(target.parent))
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -112,7 +112,7 @@ def whole(path: Path) -> Iterator[Path]:
         _sync(work)
         shutil.rmtree(path, ignore_errors=True)
         work.rename(path)
-        local.sync_folder(str(path.parent))
+        commit.sync_folder(str(path.parent))
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
         raise
@@ -131,7 +131,7 @@ def _sync(folder: Path) -> None:
         if path.is_file():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-    local.sync_folder(str(folder))
+    commit.sync_folder(str(folder))
 
 
 def seal(folder: Path, values: dict[str, Any]) -> None:

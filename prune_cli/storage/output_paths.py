@@ -3,9 +3,10 @@
 import os
 from collections.abc import Sequence
 
-from ..errors import CannotCreateError, UsageError
-from .local import Input, check_target
-from .os_errors import display, failure
+from ..errors import UsageError
+from . import check_target, make_directory
+from .base import Input
+from .os_errors import display
 
 COMPRESSED = (".zst", ".zstd", ".gz")
 
@@ -24,7 +25,7 @@ def in_directory(
         if other is not one:
             remedy = "write them to directories of their own"
             raise UsageError(f"{other.name} and {one.name} would both become {display(path)}", remedy=remedy)
-    _make(directory)
+    make_directory(directory)
     for path in paths:
         check_target(path, inputs, force=True)
     return paths
@@ -42,16 +43,3 @@ def _name(one: Input, plain: bool, part: str) -> str:
         stem, suffix = os.path.splitext(name)
         name = f"{stem}.{part}{suffix}"
     return name if plain else f"{name}.zst"
-
-
-def _make(directory: str) -> None:
-    try:
-        os.mkdir(directory)
-    except FileExistsError:
-        return  # a file of this name is told of as the directory that it is not
-    except FileNotFoundError:
-        raise CannotCreateError(
-            "its directory does not exist", place=display(directory), remedy=f"mkdir -p {display(directory)}"
-        ) from None
-    except OSError as error:
-        raise failure(error, directory, "making the directory") from None

@@ -1,7 +1,5 @@
 """Our own files by their tables: what the head and trailer say, and single frames, without reading what lies between."""
 
-import os
-import stat
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +11,8 @@ import numpy as np
 import zstandard
 
 from ..errors import DataError
-from ..storage.local import Input
-from ..storage.os_errors import check_memory, failure
+from ..storage.base import Input
+from ..storage.os_errors import check_memory
 from . import schema, zstd_blocks
 from .zstd_blocks import FORMAT, HEAD, START, TABLE, TABLE_END, TRAILER
 
@@ -39,11 +37,7 @@ class Table:
         if len(buffer) < size:
             buffer.extend(bytes(size - len(buffer)))
         frame = memoryview(buffer)[:size]
-        try:
-            found = os.preadv(self.file.descriptor, [frame], offset)
-        except OSError as error:
-            raise failure(error, self.file.path, "reading") from None
-        if found != size or crc32(frame) != self.columns["crc"][index]:
+        if self.file.read_into(frame, offset) != size or crc32(frame) != self.columns["crc"][index]:
             raise DataError(
                 f"damaged zstd frame at byte {offset}", place=self.file.name, remedy="fetch or make it again"
             )
@@ -71,34 +65,27 @@ class Table:
 
 
 def of(file: Input) -> Table | None:
-    """The same for a named input that is not open; the table has it anew, so that it can be read beside whoever reads it now."""
-    if file.path == "-" or not stat.S_ISREG(file.status().st_mode):
-        return None
-    with Input(file.path, file.progress).open() as opened:
-        return find(opened)
+    """The table of a file, or None if it is not one whole stream of ours whose head and tail are undamaged.
 
-
-def find(file: Input) -> Table | None:
-    """The table of an open input, or None where it is no regular file that is one whole stream of ours, undamaged head and tail.
-
-    What is wrong with it is for a reader of the whole to say.
+    The table has an input of its own, so that frames can be read while someone else reads `file`. A reader of the
+    whole file is the one to say what is wrong with it. Raises what `Input.open` raises.
     """
-    status = file.opened()
-    if not stat.S_ISREG(status.st_mode) or file.start > 0:
+    if file.identity is None:  # a pipe or standard input: nothing in it can be read ahead of its turn
         return None
-    try:
-        return _find(file, status.st_size)
-    except DataError:
-        return None
+    with file.duplicate().open() as opened:
+        try:
+            return _find(opened, opened.size or 0)
+        except DataError:
+            return None
 
 
 def _find(file: Input, size: int) -> Table | None:
-    end = _pread(file, 9, max(0, size - 9))
+    end = file.read_at(max(0, size - 9), 9)
     count = int.from_bytes(end[:4], "little")
     length = 8 * count + 17
     if end[4:] != TABLE_END or not 3 <= count <= MOST_FRAMES or length > size:
         return None
-    table = _pread(file, length, size - length)
+    table = file.read_at(size - length, length)
     entries = np.frombuffer(table, "<u4", 2 * count, 8).reshape(count, 2)
     if (
         not table.startswith(struct.pack("<II", TABLE, length - 8))
@@ -114,7 +101,7 @@ def _find(file: Input, size: int) -> Table | None:
     ):
         return None
     offsets = list(accumulate(sizes, initial=0))
-    start, head, trailer = (_pread(file, sizes[index], offsets[index]) for index in (0, 1, count - 1))
+    start, head, trailer = (file.read_at(offsets[index], sizes[index]) for index in (0, 1, count - 1))
     told = zstd_blocks.unpacked(head, HEAD, "head", start), zstd_blocks.unpacked(trailer, TRAILER, "trailer")
     if start != START or told[0].get("format") != FORMAT or told[1].get("head") != crc32(start + head):
         return None
@@ -124,10 +111,3 @@ def _find(file: Input, size: int) -> Table | None:
     if (columns["size"], columns["text"]) != (sizes[2:-1], texts[2:-1]):
         return None
     return Table(file, told[0], columns, totals, offsets[2:-2])
-
-
-def _pread(file: Input, size: int, offset: int) -> bytes:
-    try:
-        return os.pread(file.descriptor, size, offset)
-    except OSError as error:
-        raise failure(error, file.path, "reading") from None

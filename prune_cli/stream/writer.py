@@ -17,7 +17,7 @@ from ..errors import PruneError
 from ..records.columns import Lines
 from ..records.lines import Text
 from ..records.reader import Record
-from ..storage.local import Output
+from ..storage.base import Output
 from ..storage.os_errors import check_memory
 from ..version import __version__
 from .index import Table

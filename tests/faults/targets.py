@@ -17,7 +17,7 @@ from prune_cli.errors import DataError
 from prune_cli.records import splice
 from prune_cli.records.lines import Block, line_ends
 from prune_cli.records.reader import Number, Reading, Source, Wanted, _Decoder
-from prune_cli.storage.local import Input
+from prune_cli.storage.local.inputs import LocalInput
 from prune_cli.stream import index as table
 from prune_cli.stream import zstd_blocks
 from prune_cli.stream.zstd_blocks import HEAD, START, TRAILER, Limits
@@ -89,7 +89,7 @@ def tables(data: bytes) -> None:
     path = f"{FOLDER.name}/table"
     with open(path, "wb") as file:
         file.write(data)
-    if found := table.of(Input(path)):
+    if found := table.of(LocalInput(path)):
         with found.file.open(), suppress(DataError):
             text = b"".join(found.text(index) for index in range(len(found.offsets)))
             assert text == b"".join(

@@ -1,6 +1,5 @@
 """A result file of `eval` as it grows: what it holds already is taken up, and what is missing is added to it."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
@@ -9,12 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
+from ... import storage
 from ...errors import CannotCreateError
 from ...records.documents import written
 from ...records.reader import Record, Source, Wanted
 from ...records.splice import members, splice, spliced
-from ...storage import local
-from ...storage.local import Input, Output
+from ...storage.base import Input, Output
 from ...stream import resume as partial
 from ...stream import writer
 from .results import NUMBERS, Item, Run, Task
@@ -123,7 +122,7 @@ def _head(tasks: Sequence[Task]) -> dict[str, Any]:
 
 def is_finished(path: str) -> bool:
     """Whether an earlier run has given its results their name."""
-    return os.path.lexists(path) and not local.is_special(path)
+    return storage.exists(path) and not storage.is_stream(path)
 
 
 def finished(source: Source, tasks: Sequence[Task]) -> Journal:

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ... import charts, sizes
+from ... import charts, sizes, storage
 from ...errors import DataError, UsageError
 from ...records.reader import Source
 from ...records.spool import Spool
 from ...settings.rank import Ranking
 from ...settings.streams import Streams, processors
-from ...storage import local
 from ...stream import index
 from .. import streams
 from . import ranking as stage
@@ -102,7 +101,7 @@ def _ranked_by(source: Source) -> str | None:
 
 
 def _sorted(source: Source, ranking: Ranking, spool: Spool) -> stage.Ranked:
-    spool.check(local.total_size(source.inputs) or 0)
+    spool.check(storage.total_size(source.inputs) or 0)
     return stage.rank(source, ranking, spool)
 
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import zstandard
 
+from ... import storage
 from ...errors import UsageError
 from ...records.documents import Document
 from ...records.reader import Source
-from ...storage import local
-from ...storage.local import Input
+from ...storage.base import Input
 
 ENOUGH = (
     4 << 20
@@ -38,7 +38,7 @@ def sampled(
 
     Raises UsageError where the inputs have no size.
     """
-    total = local.total_size(inputs)
+    total = storage.total_size(inputs)
     if total is None:
         raise UsageError("a pipe does not tell how much will come", remedy="name files")
     found: list[Document] = []

@@ -14,8 +14,8 @@ from hashlib import sha256
 import numpy as np
 from numpy.typing import NDArray
 
+from .... import storage
 from ....errors import DataError, NoInputError, UsageError
-from ....storage.local import CHUNK, Input
 from ....storage.os_errors import display
 
 BINARY = ("0", "1")
@@ -195,8 +195,8 @@ def _rows(path: str, columns: tuple[str, ...], bad: Bad, read: Read) -> Iterator
 
 def _lines(path: str, read: Read) -> Iterator[tuple[int, str]]:
     """Number and text of each line that is not empty; `read` is told the bytes. Raises NoInputError and DataError."""
-    with Input(path).open() as file:
-        content = b"".join(iter(lambda: file.read(CHUNK), b""))
+    with storage.input_at(path).open() as file:
+        content = file.read_all()
     read(content)
     for number, line in enumerate(content.removeprefix(BOM_UTF8).split(b"\n"), 1):
         if line := line.removesuffix(b"\r"):

@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from ..errors import CannotCreateError, PermissionDeniedError, TryAgainError
-from .os_errors import display, failure
+from ...errors import CannotCreateError, PermissionDeniedError, TryAgainError
+from ..os_errors import display, failure
 
 
 @contextmanager

@@ -1,0 +1,68 @@
+"""The storage of this machine: files, pipes, devices and the standard streams."""
+
+import os
+import stat
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+
+from ...errors import CannotCreateError
+from ..base import Input, Output, Progress, ResumableOutput, Storage, ignore_progress
+from ..os_errors import display, failure
+from . import outputs, resumable
+from .inputs import LocalInput
+
+
+class Local(Storage):
+    """Paths as the system takes them; `-` is standard input or standard output."""
+
+    def input(self, path: str, progress: Progress = ignore_progress) -> Input:
+        return LocalInput(path, progress)
+
+    def exists(self, path: str) -> bool:
+        return os.path.exists(path)
+
+    def is_file(self, path: str) -> bool:
+        try:
+            return not stat.S_ISDIR(os.stat(path).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise failure(error, path, "reading") from None
+
+    def is_stream(self, path: str) -> bool:
+        return outputs.is_stream(path)
+
+    def location(self, path: str) -> str:
+        return path if path == "-" else os.path.realpath(path)
+
+    def make_directory(self, path: str) -> None:
+        try:
+            os.mkdir(path)
+        except FileExistsError:
+            return  # `check_target` says so if it is no directory
+        except FileNotFoundError:
+            remedy = f"mkdir -p {display(path)}"
+            raise CannotCreateError(
+                "its directory does not exist", place=display(path), remedy=remedy
+            ) from None
+        except OSError as error:
+            raise failure(error, path, "making the directory") from None
+
+    def create(
+        self, path: str, inputs: Sequence[Input] = (), *, force: bool = False
+    ) -> AbstractContextManager[Output]:
+        return outputs.create(path, inputs, force=force)
+
+    def check_target(self, path: str, inputs: Sequence[Input] = (), *, force: bool = False) -> None:
+        outputs.check_target(path, inputs, force=force)
+
+    def resume(
+        self, path: str, inputs: Sequence[Input] = (), *, force: bool = False
+    ) -> AbstractContextManager[ResumableOutput]:
+        return resumable.resume(path, inputs, force=force)
+
+    def unfinished(self, path: str) -> AbstractContextManager[ResumableOutput | None]:
+        return resumable.unfinished(path)
+
+    def scratch(self, path: str) -> AbstractContextManager[ResumableOutput]:
+        return resumable.scratch(path)
