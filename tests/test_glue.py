@@ -13,10 +13,10 @@ torch = pytest.importorskip("torch")
 import transformers  # noqa: E402
 
 from prune_cli.errors import Interrupted, TryAgainError  # noqa: E402
-from prune_cli.models import loading  # noqa: E402
+from prune_cli.models.load import load  # noqa: E402
 from prune_cli.settings.model import ModelSettings  # noqa: E402
 from prune_cli.stages.eval.glue import run as stage  # noqa: E402
-from prune_cli.stages.eval.glue.classifier import Classifier, joined, parts, rows  # noqa: E402
+from prune_cli.stages.eval.glue.classifier import Classifier, joined, micro_batches, rows  # noqa: E402
 from prune_cli.stages.eval.glue.result_cache import kept  # noqa: E402
 from prune_cli.stages.eval.glue.tasks import Data, Examples  # noqa: E402
 
@@ -34,7 +34,7 @@ def gpt2(tmp_path_factory):
 
 @pytest.fixture
 def loaded(gpt2):
-    return loading.load(str(gpt2), SETTINGS, trainable=True)
+    return load(str(gpt2), SETTINGS, trainable=True)
 
 
 def examples(count, seed, pairs=True, numbers=False):
@@ -60,7 +60,7 @@ def data(**more):
 def run(gpt2, tasks, seeds=1, protocol=FAST, **more):
     return list(
         stage.evaluate(
-            [("m", lambda: loading.load(str(gpt2), SETTINGS, trainable=True))], tasks, seeds, protocol, **more
+            [("m", lambda: load(str(gpt2), SETTINGS, trainable=True))], tasks, seeds, protocol, **more
         )
     )
 
@@ -87,8 +87,8 @@ def test_an_end_that_a_text_spells_out_is_text(loaded):
 
 def test_every_row_has_one_part_and_long_ones_go_first():
     some = [np.zeros(length, np.int32) for length in (3, 40, 9, 17, 8)]
-    assert [part.tolist() for part in parts(some, 64)] == [[1], [3, 2], [4, 0]]
-    assert [part.tolist() for part in parts(some, 1)] == [[1], [3], [2], [4], [0]]
+    assert [part.tolist() for part in micro_batches(some, 64)] == [[1], [3, 2], [4, 0]]
+    assert [part.tolist() for part in micro_batches(some, 1)] == [[1], [3], [2], [4], [0]]
 
 
 # --- against plain transformers -----------------------------------------------------------------------------------------------

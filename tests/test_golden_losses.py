@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from prune_cli.models import pretrained
+from prune_cli.models.tokenizer import train_tokenizer
 from prune_cli.training import loop as stage
+from prune_cli.training.model import save_tokenizer
 from prune_cli.training.recipe import Settings
 
 from .conftest import ROOT
@@ -31,7 +32,7 @@ def documents():
 
 def losses(folder):
     (folder / "shape.toml").write_text(SHAPE)
-    pretrained.save_tokenizer(pretrained.train_tokenizer(["lorem ipsum"], 257), folder / "tokenizer")
+    save_tokenizer(train_tokenizer(["lorem ipsum"], 257), folder / "tokenizer")
     fixed = Settings(
         config=folder / "shape.toml",
         tokenizer=folder / "tokenizer",

@@ -37,9 +37,9 @@ HOMES = {
     "orjson": ("stream", "records", "storage", "stages", "training"),
     "msgspec": ("stream", "records"),
     "zstandard": ("stream", "records"),
-    "transformers": ("models",),
+    "transformers": ("models", "training.model"),
     "tokenizers": ("models",),
-    "safetensors": ("models",),
+    "safetensors": ("models", "training.model"),
     "huggingface_hub": ("models",),
     "torch": ("models", "training", "metrics", "stages.eval"),
 }

@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from prune_cli.models import pretrained  # noqa: E402
+from prune_cli.models import tokenizer as tokenizer_module  # noqa: E402
+from prune_cli.models.tokenizer import load_tokenizer, tokenizer_hash, train_tokenizer  # noqa: E402
 from prune_cli.records.documents import Document  # noqa: E402
 from prune_cli.records.lines import line_ends  # noqa: E402
 from prune_cli.records.reader import MISSING, Batch  # noqa: E402
 from prune_cli.stages import pack as stage  # noqa: E402
 from prune_cli.stream import zstd_blocks  # noqa: E402
+from prune_cli.training.model import save_tokenizer  # noqa: E402
 
 from .conftest import SHARED, damaged, lines, records, shared, status_of, zstd  # noqa: E402
 
@@ -40,9 +42,7 @@ def home(tmp_path_factory):
     """A folder with two tokenizers, and a model that was trained with the first."""
     home = tmp_path_factory.mktemp("pack")
     for name, entries in (("tokenizer", 280), ("other", 270)):
-        pretrained.save_tokenizer(
-            pretrained.train_tokenizer([record["text"] for record in corpus()], entries), home / name
-        )
+        save_tokenizer(train_tokenizer([record["text"] for record in corpus()], entries), home / name)
     (home / "small.toml").write_text(
         "layers = 1\nwidth = 16\nheads = 2\ncontext = 32\nlr = 1e-3\nbatch_tokens = 64\n"
     )
@@ -160,7 +160,7 @@ def test_no_documents_are_no_blocks(home, here):
 def test_a_run_that_does_well_says_nothing_and_says_the_same_twice(home, here, monkeypatch):
     first = packed(here, home)
     monkeypatch.setattr(stage, "CHARACTERS", 50)
-    monkeypatch.setattr(pretrained, "CHARACTERS", 20)
+    monkeypatch.setattr(tokenizer_module, "BATCH_CHARACTERS", 20)
     assert (packed(here, home).stdout, first.stderr) == (first.stdout, b"")
 
 
@@ -248,12 +248,12 @@ def test_no_tokenizer_is_a_usage_error(here):
 
 
 def test_a_tokenizer_without_an_end_needs_to_be_told_one(home, here, tmp_path):
-    tokenizer = pretrained.load_tokenizer(home / "tokenizer")
+    tokenizer = load_tokenizer(home / "tokenizer")
     transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer).save_pretrained(
         tmp_path / "endless"
     )
     assert (
-        b"no end of a document"
+        b"no EOS token"
         in here("pack", "--tokenizer", tmp_path / "endless", stdin=lines(corpus()), status=78).stderr
     )
     out = here(
@@ -337,7 +337,7 @@ def test_the_counts_by_source_are_those_of_the_blocks(home, here):
     }
     pack = events[0].content["pack"]
     assert pack == {"tokenizer": pack["tokenizer"], "context": 32, "eod": 0, "last": "drop"}
-    assert pack["tokenizer"] == pretrained.tokenizer_hash(pretrained.load_tokenizer(home / "model"))
+    assert pack["tokenizer"] == tokenizer_hash(load_tokenizer(home / "model"))
 
 
 def test_another_tokenizers_blocks_are_refused(home, here, tmp_path):
@@ -347,8 +347,7 @@ def test_another_tokenizers_blocks_are_refused(home, here, tmp_path):
     both = [tmp_path / "foreign.jsonl", tmp_path / "blocks"]
     train = ["train", "--config", home / "small.toml", "--steps", 2, "-o", tmp_path / "run", *both]
     ours, theirs = (
-        pretrained.tokenizer_hash(pretrained.load_tokenizer(home / name))[:12].encode()
-        for name in ("other", "tokenizer")
+        tokenizer_hash(load_tokenizer(home / name))[:12].encode() for name in ("other", "tokenizer")
     )
     said = here(*train, "--tokenizer", home / "other", status=78).stderr
     assert b"blocks: its blocks were packed with tokenizer " + theirs + b", not with " + ours in said
@@ -388,7 +387,7 @@ def test_real_documents_are_packed_as_gpt2_tokenizes_them(here):
     out = here(
         "pack", "--tokenizer", SHARED / "data" / "gpt2-tokenizer", "--last", "keep", stdin=lines(some)
     ).stdout
-    tokenizer = pretrained.load_tokenizer(SHARED / "data" / "gpt2-tokenizer")
+    tokenizer = load_tokenizer(SHARED / "data" / "gpt2-tokenizer")
     expected = [
         tokenizer(record["text"], split_special_tokens=True, verbose=False)["input_ids"]
         for record in some

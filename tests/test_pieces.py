@@ -13,7 +13,15 @@ transformers = pytest.importorskip("transformers")
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers  # noqa: E402
 
-from prune_cli.models import pretrained, text_splits  # noqa: E402
+from prune_cli.models import tokenizer as tokenizer_module  # noqa: E402
+from prune_cli.models.tokenizer import (  # noqa: E402
+    WORD_PATTERNS,
+    encode,
+    load_tokenizer,
+    specification,
+    splitter,
+    tokenizer_hash,
+)
 
 from .conftest import SHARED, shared  # noqa: E402
 
@@ -22,7 +30,7 @@ PROSE = [
     "the quick brown fox; it's 1984 or 19840. ünï привет、世界 かな. DON'T  stop\n\n\tnow! a_b(c) x=1,2",
     " the  dog\r\n's e\u0301 12 345",
 ] * 5
-KNOWN = [None, *text_splits.WORDS.values()]  # None: GPT-2's own, which the library has built in
+KNOWN = [None, *WORD_PATTERNS.values()]  # None: GPT-2's own, which the library has built in
 
 
 def tokenizer(words=None, normalizer=None, before=(), added=(), model=None):
@@ -62,12 +70,12 @@ TOKENIZERS = [
     tokenizer(before=[pre_tokenizers.Digits(individual_digits=True)]),
     tokenizer(added=["x. y", "  ", " the", ". .", "a."]),
     llama_2(),
-    *([pretrained.load_tokenizer(SHARED / "data" / "stories260k")] if SHARED.is_dir() else []),
+    *([load_tokenizer(SHARED / "data" / "stories260k")] if SHARED.is_dir() else []),
 ]
 
 
 def cuts(tokenizer, special=False):
-    return text_splits.cutter(pretrained.specification(tokenizer), special=special)
+    return splitter(specification(tokenizer), special=special)
 
 
 def whole(tokenizer, text, special=False):
@@ -99,18 +107,21 @@ def test_the_pieces_have_the_tokens_of_the_whole(which, special, parts):
 
 
 def _short(cut, text):
-    before, text_splits.PIECE = text_splits.PIECE, 1
+    before, tokenizer_module.PIECE_CHARACTERS = tokenizer_module.PIECE_CHARACTERS, 1
     try:
         yield from cut(text)
     finally:
-        text_splits.PIECE = before
+        tokenizer_module.PIECE_CHARACTERS = before
 
 
 def test_pieces_are_as_long_as_they_should_be_and_end_with_a_word():
     text = "the quick brown fox. " * 20_000
     found = list(cuts(TOKENIZERS[0])(text))
-    assert len(found) == len(text) // text_splits.PIECE + 1
-    assert all(text_splits.PIECE <= len(piece) < text_splits.PIECE + 10 for piece in found[:-1])
+    assert len(found) == len(text) // tokenizer_module.PIECE_CHARACTERS + 1
+    assert all(
+        tokenizer_module.PIECE_CHARACTERS <= len(piece) < tokenizer_module.PIECE_CHARACTERS + 10
+        for piece in found[:-1]
+    )
     assert all(left[-1].isalpha() and right[0] in " ." for left, right in pairwise(found))
 
 
@@ -144,27 +155,26 @@ def test_a_real_text_of_a_megabyte_is_tokenized_as_the_whole_is(which):
         ["zstd", "-dc", SHARED / "data" / "web.jsonl.zst"], capture_output=True, check=True
     ).stdout
     text = "\n".join(json.loads(line)["text"] for line in data.splitlines()[::50])[:1_500_000]
-    real = pretrained.load_tokenizer(SHARED / "data" / which)
-    [ids] = pretrained.encode(real, [text])
+    real = load_tokenizer(SHARED / "data" / which)
+    [ids] = encode(real, [text])
     assert ids.tolist() == whole(real, text)
-    assert len(list(cuts(real)(text))) == len(text) // text_splits.PIECE + 1
+    assert len(list(cuts(real)(text))) == len(text) // tokenizer_module.PIECE_CHARACTERS + 1
 
 
 def test_texts_come_back_in_their_order_whatever_their_length(monkeypatch):
-    monkeypatch.setattr(pretrained, "CHARACTERS", 500)
-    monkeypatch.setattr(pretrained, "PIECE", 100)
-    monkeypatch.setattr(text_splits, "PIECE", 100)
+    monkeypatch.setattr(tokenizer_module, "BATCH_CHARACTERS", 500)
+    monkeypatch.setattr(tokenizer_module, "PIECE_CHARACTERS", 100)
     texts = ["", "the fox. " * 100, "a", "-" * 700, "", "b it's. " * 50]
-    assert [ids.tolist() for ids in pretrained.encode(TOKENIZERS[0], texts)] == [
+    assert [ids.tolist() for ids in encode(TOKENIZERS[0], texts)] == [
         whole(TOKENIZERS[0], text) for text in texts
     ]
-    assert pretrained.encode(TOKENIZERS[0], []) == []
+    assert encode(TOKENIZERS[0], []) == []
 
 
 def test_special_tokens_in_a_text_are_text_unless_asked_for():
     [text], [token] = (
-        pretrained.encode(TOKENIZERS[0], [END]),
-        pretrained.encode(TOKENIZERS[0], [END], special=True),
+        encode(TOKENIZERS[0], [END]),
+        encode(TOKENIZERS[0], [END], special=True),
     )
     assert token.tolist() == [TOKENIZERS[0].eos_token_id]
     assert TOKENIZERS[0].eos_token_id not in text
@@ -175,7 +185,7 @@ def test_what_a_tokenizer_cuts_off_or_fills_up_is_kept(tmp_path):
     one = tokenizer()
     one.backend_tokenizer.enable_truncation(3)
     one.backend_tokenizer.enable_padding(length=5)
-    assert [len(ids) for ids in pretrained.encode(one, ["the quick brown fox", ""])] == [
+    assert [len(ids) for ids in encode(one, ["the quick brown fox", ""])] == [
         len(whole(tokenizer(), "the quick brown fox")),
         0,
     ]
@@ -183,7 +193,7 @@ def test_what_a_tokenizer_cuts_off_or_fills_up_is_kept(tmp_path):
 
 def test_a_tokenizer_written_in_python_is_taken_as_it_is():
     by_byte = transformers.ByT5Tokenizer()
-    assert [ids.tolist() for ids in pretrained.encode(by_byte, ["ab", ""])] == [[100, 101], []]
+    assert [ids.tolist() for ids in encode(by_byte, ["ab", ""])] == [[100, 101], []]
 
 
 # One hash
@@ -193,16 +203,16 @@ def test_a_tokenizer_has_one_hash_however_it_is_stored(tmp_path):
     one = tokenizer()
     (tmp_path / "bare").mkdir()
     one.backend_tokenizer.model.save(str(tmp_path / "bare"))
-    bare = pretrained.load_tokenizer(tmp_path / "bare")
+    bare = load_tokenizer(tmp_path / "bare")
     bare.save_pretrained(tmp_path / "saved")
     bare.backend_tokenizer.enable_truncation(3)
     bare.backend_tokenizer.enable_padding(length=5)
     hashes = {
-        pretrained.tokenizer_hash(bare),
-        pretrained.tokenizer_hash(pretrained.load_tokenizer(tmp_path / "saved")),
-        pretrained.tokenizer_hash(transformers.AutoTokenizer.from_pretrained(tmp_path / "saved")),
-        pretrained.tokenizer_hash(transformers.GPT2Tokenizer.from_pretrained(tmp_path / "bare")),
+        tokenizer_hash(bare),
+        tokenizer_hash(load_tokenizer(tmp_path / "saved")),
+        tokenizer_hash(transformers.AutoTokenizer.from_pretrained(tmp_path / "saved")),
+        tokenizer_hash(transformers.GPT2Tokenizer.from_pretrained(tmp_path / "bare")),
     }
     assert len(hashes) == 1
-    assert pretrained.tokenizer_hash(tokenizer(added=["the"])) not in hashes
-    assert pretrained.tokenizer_hash(tokenizer(normalizer=normalizers.NFC())) not in hashes
+    assert tokenizer_hash(tokenizer(added=["the"])) not in hashes
+    assert tokenizer_hash(tokenizer(normalizer=normalizers.NFC())) not in hashes

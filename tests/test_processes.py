@@ -15,10 +15,12 @@ from torch.distributed._tools.mem_tracker import MemTracker
 from transformers import AutoModelForCausalLM, GPT2Config
 
 from prune_cli.errors import UsageError
-from prune_cli.models import cpu_kernels, pretrained
+from prune_cli.models import cpu_kernels
+from prune_cli.models.tokenizer import train_tokenizer
 from prune_cli.training import loop as stage
 from prune_cli.training import step as learning
 from prune_cli.training.distributed import Processes
+from prune_cli.training.model import checkpoint_activations, load_model, save_tokenizer, summed_loss
 from prune_cli.training.recipe import PRESETS, Settings
 
 from .conftest import ROOT, command, lines, scored, status_of
@@ -34,7 +36,7 @@ def home(tmp_path_factory):
     (home / "shape.toml").write_text(SHAPE)
     (home / "corpus.jsonl").write_bytes(lines(scored(200)))
     texts = [record["text"] for record in scored(200)]
-    pretrained.save_tokenizer(pretrained.train_tokenizer(texts, 290), home / "tokenizer")
+    save_tokenizer(train_tokenizer(texts, 290), home / "tokenizer")
     assert status_of(*arguments(home, home / "one")) == 0
     return home
 
@@ -168,7 +170,7 @@ def test_shares_are_the_batch_and_go_through_in_step(world, rows):
     assert [row for each in all_of_it for row in batch[each.share(10), 0].tolist()] == list(range(10))
     pieces = [
         learning._pieces(
-            learning.Learner(None, None, torch.float32, rows, processes=each), batch[each.share(10)], 10
+            learning.Learner(None, None, torch.float32, rows, processes=each), batch[each.share(10)], 10, rows
         )
         for each in all_of_it
     ]
@@ -189,10 +191,10 @@ def test_a_card_for_each():
 def test_layers_that_are_computed_once_more_give_the_same_gradients(home):
     found = []
     for checkpointed in (False, True):
-        model = pretrained.load_model(home / "one")
+        model = load_model(home / "one")
         if checkpointed:
-            pretrained.checkpoint_activations(model)
-        pretrained.loss(model, torch.arange(64).view(2, 32), torch.float32, 1.0).backward()
+            checkpoint_activations(model)
+        summed_loss(model, torch.arange(64).view(2, 32), torch.float32, 1.0).backward()
         found.append([parameter.grad for parameter in model.parameters()])
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
 
@@ -211,13 +213,13 @@ def peak(layers, rows, checkpointed):
             GPT2Config(**sizes, n_layer=layers), dtype=torch.float32
         ).eval()
         if checkpointed:
-            pretrained.checkpoint_activations(model)
+            checkpoint_activations(model)
         optimizer, tracker = learning.adamw(model), MemTracker()
         tracker.track_external(model, optimizer)
         with tracker:
             for _ in range(2):  # there are no moments in the first step until it is over
                 tracker.reset_mod_stats()
-                pretrained.loss(
+                summed_loss(
                     model, torch.zeros(rows, shape["context"], dtype=torch.int64), torch.bfloat16, 1.0
                 ).backward()
                 optimizer.step()

@@ -16,16 +16,17 @@ transformers = pytest.importorskip("transformers")
 @pytest.fixture(scope="module")
 def gpt2(tmp_path_factory) -> Path:
     """A randomly initialised GPT-2 of two layers, with a small byte-level tokenizer of its own."""
-    from prune_cli.models import pretrained
+    from prune_cli.models.tokenizer import train_tokenizer
+    from prune_cli.training.model import gpt2_config, new_model, save_model
 
     path = tmp_path_factory.mktemp("gpt2")
-    tokenizer = pretrained.train_tokenizer(["the quick brown fox jumps over the lazy dog. " * 20], 300)
-    config = pretrained.gpt2(tokenizer, layers=2, width=64, heads=4, context=96, entries=300)
-    model = pretrained.new_model(config, 0)
+    tokenizer = train_tokenizer(["the quick brown fox jumps over the lazy dog. " * 20], 300)
+    config = gpt2_config(tokenizer, layers=2, width=64, heads=4, context=96, entries=300)
+    model = new_model(config, 0)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(4)  # far enough from uniform that a mistake shows
-    pretrained.save(model, tokenizer, path)
+    save_model(model, tokenizer, path)
     return path
 
 

@@ -14,10 +14,12 @@ from transformers import AutoModelForCausalLM
 from prune_cli import storage
 from prune_cli.commands import train as command_of_train
 from prune_cli.errors import ConfigurationError, DataError, UsageError
-from prune_cli.models import pretrained, safety
+from prune_cli.models import safety
+from prune_cli.models.tokenizer import encode, load_tokenizer, train_tokenizer
 from prune_cli.training import loop as stage
 from prune_cli.training import setup, token_file
 from prune_cli.training import step as learning
+from prune_cli.training.model import gpt2_config, load_model, new_model, save_model, save_tokenizer
 from prune_cli.training.recipe import Plan, Settings, choose, learning_rate
 from prune_cli.training.setup import Corpus
 
@@ -42,10 +44,10 @@ def home(tmp_path_factory):
 
 
 def packed(home, folder, corpus, context=32):
-    tokenizer = pretrained.load_tokenizer(home / "tokenizer")
+    tokenizer = load_tokenizer(home / "tokenizer")
     folder.mkdir()
     manifest = token_file.pack(
-        corpus, lambda texts: pretrained.encode(tokenizer, texts), folder, vocabulary=300, separator=0
+        corpus, lambda texts: encode(tokenizer, texts), folder, vocabulary=300, separator=0
     )
     return token_file.Blocks(folder, manifest, context, seed=0)
 
@@ -63,9 +65,9 @@ def test_the_losses_of_tiny_are_those_of_a_plain_loop(home, tmp_path):
     )
     with pytest.raises(Killed):
         stage.train(documents(), replace(tiny, save_at="1"), tmp_path / "run", report=killed_at(20))
-    tokenizer = pretrained.load_tokenizer(home / "tokenizer")
-    config = pretrained.gpt2(tokenizer, layers=4, width=256, heads=4, context=512, entries=0)
-    start = {name: value.detach() for name, value in pretrained.new_model(config, seed=0).named_parameters()}
+    tokenizer = load_tokenizer(home / "tokenizer")
+    config = gpt2_config(tokenizer, layers=4, width=256, heads=4, context=512, entries=0)
+    start = {name: value.detach() for name, value in new_model(config, seed=0).named_parameters()}
     blocks = packed(home, tmp_path / "tokens", documents(), 512)
     data = [torch.from_numpy(blocks.batch(step, 1)) for step in range(20)]
     expected = [loss for loss, _ in plain_training(start, data, 42, 2e-3, warmup=40, heads=4, layers=4)]
@@ -74,7 +76,7 @@ def test_the_losses_of_tiny_are_those_of_a_plain_loop(home, tmp_path):
 
 
 def test_steps_are_those_of_torch_with_decay_on_matrices_alone(home):
-    ours, theirs = pretrained.load_model(home / "run"), AutoModelForCausalLM.from_pretrained(home / "run")
+    ours, theirs = load_model(home / "run"), AutoModelForCausalLM.from_pretrained(home / "run")
     matrices = [each for each in theirs.parameters() if each.ndim > 1]
     vectors = [each for each in theirs.parameters() if each.ndim == 1]
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
@@ -131,10 +133,10 @@ def test_a_run_from_a_checkpoint_is_resumed_and_held_to_it(home, tmp_path):
         stage.train(documents(), again, tmp_path / "run", report=killed_at(3))
     (tmp_path / "other").mkdir()
     shutil.copytree(home / "run", tmp_path / "other" / "run")
-    model = pretrained.load_model(home / "run")
+    model = load_model(home / "run")
     with torch.no_grad():
         next(model.parameters()).mul_(1.1)
-    pretrained.save(model, pretrained.load_tokenizer(home / "tokenizer"), tmp_path / "other" / "run")
+    save_model(model, load_tokenizer(home / "tokenizer"), tmp_path / "other" / "run")
     with pytest.raises(ConfigurationError, match="was begun with init_from"):
         stage.train(documents(), from_run(tmp_path / "other", save_every=2), tmp_path / "run", resume=True)
     stage.train(documents(), again, tmp_path / "run", resume=True)
@@ -163,7 +165,7 @@ def test_a_checkpoint_that_cannot_be_gone_on_from_is_refused(home, tmp_path, spo
 
 
 def test_a_tokenizer_that_does_not_fit_the_checkpoint_is_refused(home, tmp_path):
-    pretrained.save_tokenizer(pretrained.train_tokenizer(documents(seed=3), 280), tmp_path / "tokenizer")
+    save_tokenizer(train_tokenizer(documents(seed=3), 280), tmp_path / "tokenizer")
     with pytest.raises(ConfigurationError, match="was trained with another tokenizer"):
         stage.train(documents(), from_run(home, tokenizer=tmp_path / "tokenizer"), tmp_path / "run")
     stage.train(documents(), from_run(home, tokenizer=home / "tokenizer"), tmp_path / "run")
@@ -271,7 +273,7 @@ def test_a_loss_that_is_not_finite_names_the_documents_of_the_batch(home, tmp_pa
         stage.train(corpus, settings(home, lr=1e38, warmup=0), tmp_path / "run")
     [listed] = re.findall(r"documents of step 2: ([\d, ]+)", caplog.text)
     named = [int(number) for number in listed.split(", ")]
-    tokenizer = pretrained.load_tokenizer(home / "tokenizer")
+    tokenizer = load_tokenizer(home / "tokenizer")
     for ids in batches(home, tmp_path, 2, 8)[1]:
         for part in tokenizer.decode(ids).split(tokenizer.eos_token)[1:-1]:
             assert corpus.index(part) + 1 in named
@@ -284,8 +286,8 @@ def test_packed_blocks_are_nothing_to_train_a_tokenizer_on(home, tmp_path):
 
 
 def test_a_token_file_of_another_tokenizer_or_source_is_not_used(home, tmp_path):
-    first = pretrained.load_tokenizer(home / "tokenizer")
-    other = pretrained.train_tokenizer(documents(seed=3), 280)
+    first = load_tokenizer(home / "tokenizer")
+    other = train_tokenizer(documents(seed=3), 280)
 
     def made(tokenizer, source, corpus):
         return setup.token_file(Corpus(corpus, source), tokenizer, tmp_path, lambda step, values: None)
@@ -310,9 +312,7 @@ def test_a_file_that_was_touched_is_not_known_again(tmp_path):
 
 def test_the_padded_vocabulary_of_a_preset_is_kept(home):
     recipe = choose(Settings(preset="124m", tokenizer=home / "tokenizer", steps=1))
-    config = setup.configuration(
-        Settings(preset="124m"), recipe, pretrained.load_tokenizer(home / "tokenizer")
-    )
+    config = setup.configuration(Settings(preset="124m"), recipe, load_tokenizer(home / "tokenizer"))
     assert (config.vocab_size, config.n_layer, config.n_embd, config.n_positions) == (51_200, 12, 768, 2048)
 
 

@@ -17,11 +17,20 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 from prune_cli.errors import CannotCreateError, ConfigurationError, DataError, TryAgainError, UsageError
 from prune_cli.models import cpu_kernels as kernels
-from prune_cli.models import fast_training, pretrained
+from prune_cli.models import fast_training
 from prune_cli.models.fast_inference import has_packed_products
+from prune_cli.models.tokenizer import encode, load_tokenizer, train_tokenizer
 from prune_cli.training import loop as stage
 from prune_cli.training import step as learning
 from prune_cli.training import token_file
+from prune_cli.training.model import (
+    gpt2_config,
+    load_model,
+    new_model,
+    save_tensors,
+    save_tokenizer,
+    summed_loss,
+)
 from prune_cli.training.recipe import Plan, Settings, choose, learning_rate, plan
 
 from .conftest import ROOT, SHARED, shared
@@ -52,7 +61,7 @@ def home(tmp_path_factory):
 def furnished(home):
     """A folder with a configuration, a tokenizer and one finished run on `documents()`."""
     (home / "shape.toml").write_text(SHAPE)
-    pretrained.save_tokenizer(pretrained.train_tokenizer(documents(), 300), home / "tokenizer")
+    save_tokenizer(train_tokenizer(documents(), 300), home / "tokenizer")
     stage.train(documents(), settings(home), home / "run")
     return home
 
@@ -82,9 +91,9 @@ def weights(run):
 
 
 def batches(home, tmp_path, steps, size):
-    tokenizer = pretrained.load_tokenizer(home / "tokenizer")
+    tokenizer = load_tokenizer(home / "tokenizer")
     manifest = token_file.pack(
-        documents(), lambda texts: pretrained.encode(tokenizer, texts), tmp_path, vocabulary=300, separator=0
+        documents(), lambda texts: encode(tokenizer, texts), tmp_path, vocabulary=300, separator=0
     )
     blocks = token_file.Blocks(tmp_path, manifest, 32, seed=0)
     return [torch.from_numpy(blocks.batch(step, size)) for step in range(steps)]
@@ -147,10 +156,10 @@ def plain_training(weights, data, steps, peak, warmup=1, **shape):
 
 
 def test_the_losses_are_those_of_a_plain_loop(home, tmp_path):
-    config = pretrained.gpt2(
-        pretrained.load_tokenizer(home / "tokenizer"), layers=2, width=32, heads=2, context=32, entries=300
+    config = gpt2_config(
+        load_tokenizer(home / "tokenizer"), layers=2, width=32, heads=2, context=32, entries=300
     )
-    start = {name: value.detach() for name, value in pretrained.new_model(config, seed=0).named_parameters()}
+    start = {name: value.detach() for name, value in new_model(config, seed=0).named_parameters()}
     expected = list(plain_training(start, batches(home, tmp_path, 20, 8), 20, 1e-2))
     assert losses(home / "run") == pytest.approx([loss for loss, _ in expected], abs=1e-5)
     assert [line["norm"] for line in metrics(home / "run")] == pytest.approx(
@@ -159,10 +168,8 @@ def test_the_losses_are_those_of_a_plain_loop(home, tmp_path):
 
 
 def test_weights_start_as_gpt2_says(home):
-    tokenizer = pretrained.load_tokenizer(home / "tokenizer")
-    model = pretrained.new_model(
-        pretrained.gpt2(tokenizer, layers=8, width=64, heads=2, context=32, entries=300), seed=0
-    )
+    tokenizer = load_tokenizer(home / "tokenizer")
+    model = new_model(gpt2_config(tokenizer, layers=8, width=64, heads=2, context=32, entries=300), seed=0)
     deviations = {
         name: parameter.std().item()
         for name, parameter in model.named_parameters()
@@ -182,7 +189,7 @@ def test_plain_transformers_loads_the_run_and_finds_the_same_loss(home, tmp_path
     ids = batches(home, tmp_path, 1, 8)[0]
     with torch.no_grad():
         theirs = model(input_ids=ids, labels=ids).loss.item()
-    ours = pretrained.loss(pretrained.load_model(home / "run"), ids, torch.float32, 1 / (8 * 31)).item()
+    ours = summed_loss(load_model(home / "run"), ids, torch.float32, 1 / (8 * 31)).item()
     assert ours == pytest.approx(theirs, abs=1e-6)
     assert theirs < losses(home / "run")[0] - 1
     assert tokenizer.decode(tokenizer.encode(documents()[0])) == documents()[0]
@@ -257,14 +264,14 @@ def test_a_compiled_model_is_the_same_model(home, tmp_path):
     """As on a card, but for the code that is made: what is traced of the layers and of their gradients runs one by one."""
     ids, found = batches(home, tmp_path, 1, 8)[0], []
     for compiled in (False, True):
-        model = pretrained.load_model(home / "run")
+        model = load_model(home / "run")
         if compiled:
             fast_training.compile_layers(model, backend="aot_eager")
         loss = learning._gradients(
             learning.Learner(model, learning.adamw(model), torch.float32, 3), ids, len(ids)
         )
         found.append([torch.tensor(loss), *(parameter.grad for parameter in model.parameters())])
-        assert list(model.state_dict()) == list(pretrained.load_model(home / "run").state_dict())
+        assert list(model.state_dict()) == list(load_model(home / "run").state_dict())
     torch.testing.assert_close(*found)
 
 
@@ -285,7 +292,7 @@ def test_rows_at_a_time_do_not_change_the_gradients(home, tmp_path):
     ids = batches(home, tmp_path, 1, 8)[0]
     found = []
     for rows in (8, 3, 1):
-        model = pretrained.load_model(home / "run")
+        model = load_model(home / "run")
         loss = learning._gradients(
             learning.Learner(model, learning.adamw(model), torch.float32, rows), ids, len(ids)
         )
@@ -424,7 +431,7 @@ def test_a_file_that_cannot_be_written_is_the_systems_fault(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:
         with pytest.raises(OSError, match="File too large"):
-            pretrained.save_tensors({"a": torch.zeros(1000)}, tmp_path / "a.safetensors")
+            save_tensors({"a": torch.zeros(1000)}, tmp_path / "a.safetensors")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
@@ -504,11 +511,9 @@ def test_a_head_that_does_more_than_a_product_is_refused(home, tmp_path):
 
 @shared
 def test_the_bare_gpt2_tokenizer_is_read():
-    tokenizer = pretrained.load_tokenizer(SHARED / "data" / "gpt2-tokenizer")
-    assert pretrained.encode(tokenizer, ["Hello world<|endoftext|>"])[0].tolist()[:2] == [15496, 995]
-    assert (
-        tokenizer.eos_token_id == 50256 not in pretrained.encode(tokenizer, ["Hello world<|endoftext|>"])[0]
-    )
+    tokenizer = load_tokenizer(SHARED / "data" / "gpt2-tokenizer")
+    assert encode(tokenizer, ["Hello world<|endoftext|>"])[0].tolist()[:2] == [15496, 995]
+    assert tokenizer.eos_token_id == 50256 not in encode(tokenizer, ["Hello world<|endoftext|>"])[0]
 
 
 # The recipe

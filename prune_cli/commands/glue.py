@@ -17,7 +17,7 @@ from .options import Reading, option
 
 if TYPE_CHECKING:
     from ..errors import DataError
-    from ..models.loading import Loaded
+    from ..models.load import LoadedModel
     from ..stages.eval.glue.tasks import Data
     from ..storage.base import Input
 
@@ -158,8 +158,8 @@ def _read(folders: Mapping[str, str], *, skip: bool) -> "tuple[dict[str, Data], 
     return {name: glue.read(folder, name, bad) for name, folder in folders.items()}, skipped
 
 
-def _load(model: str, running: ModelSettings) -> "Loaded":
-    from ..models.loading import load
+def _load(model: str, running: ModelSettings) -> "LoadedModel":
+    from ..models.load import load
 
     return load(model, running, trainable=True)
 

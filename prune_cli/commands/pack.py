@@ -22,7 +22,7 @@ EXAMPLES = (
 )
 
 if TYPE_CHECKING:
-    from ..models.pretrained import PreTrainedTokenizerFast
+    from ..models.tokenizer import PreTrainedTokenizerFast
 
 
 class Last(StrEnum):
@@ -72,20 +72,23 @@ def pack(
     fields, token = _fields(carry, text_field), _token(eod)
     with streams.opened("pack", files) as (source, output):
         source.peek()  # what cannot be read is refused before torch, which the tokenizers bring along, is loaded
-        from ..models import pretrained
+        from ..models.tokenizer import (
+            encode,
+            load_tokenizer,
+            tokenizer_hash,
+            unknown_token,
+        )
         from ..records.documents import Verbatim, documents
         from ..stages import pack as stage
 
-        loaded = pretrained.load_tokenizer(tokenizer, needs_end=token is None)
+        loaded = load_tokenizer(tokenizer, needs_eos=token is None)
         end = _end(loaded, token, tokenizer)
-        packing = stage.Packing(
-            context, end, last is Last.keep, fields, group_by, pretrained.unknown_token(loaded)
-        )
+        packing = stage.Packing(context, end, last is Last.keep, fields, group_by, unknown_token(loaded))
         tally = stage.Tally()
         found = documents(source, text_field, stage.IDENTITY, *fields, kind=Verbatim)
-        blocks = stage.pack(found, lambda texts: pretrained.encode(loaded, texts), packing, tally)
+        blocks = stage.pack(found, lambda texts: encode(loaded, texts), packing, tally)
         how = {
-            "tokenizer": pretrained.tokenizer_hash(loaded),
+            "tokenizer": tokenizer_hash(loaded),
             "context": context,
             "eod": end,
             "last": last.value,
@@ -124,11 +127,11 @@ def _token(eod: str) -> int | None:
 
 
 def _end(tokenizer: "PreTrainedTokenizerFast", token: int | None, place: Path) -> int:
-    from ..models.pretrained import vocabulary
+    from ..models.tokenizer import vocabulary_size
 
     if token is None:
         return int(tokenizer.eos_token_id)
-    if token >= (size := vocabulary(tokenizer)):
+    if token >= (size := vocabulary_size(tokenizer)):
         fault = f"--eod {token} is outside its vocabulary of {size}"
         raise ConfigurationError(fault, place=str(place), remedy="name a token that it has")
     return token

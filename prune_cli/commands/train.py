@@ -261,10 +261,10 @@ def _corpus(source: "Source", text_field: str, settings: "Settings") -> "Corpus"
 
 def _contents(source: "Source", text_field: str, tokenizer: Path | None) -> "Iterator[Content]":
     """What is trained on; of blocks only those that the tokenizer at this place packed."""
-    from ..models import pretrained
+    from ..models.tokenizer import load_tokenizer, tokenizer_hash
     from ..records.documents import documents
 
-    expected = pretrained.tokenizer_hash(pretrained.load_tokenizer(tokenizer)) if tokenizer else ""
+    expected = tokenizer_hash(load_tokenizer(tokenizer)) if tokenizer else ""
     for document in documents(source, text_field, tokenizer=expected):
         yield document.content
 

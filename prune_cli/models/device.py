@@ -1,15 +1,20 @@
-"""What a device multiplies matrices in, and how fast: what the speed of a model is held against."""
+"""Which device and number format a model runs with, and how fast the device multiplies matrices."""
 
 import time
 from typing import Any
 
 import torch
 
-# Dense products in bfloat16, floating-point operations a second, from the makers' data sheets; the first name that fits counts.
-CARDS = {
+from ..errors import ConfigurationError, UsageError
+from ..settings.model import DEVICES
+
+# Dense products in bfloat16, floating-point operations a second, from the makers' data sheets. The first
+# entry whose key is part of the GPU's name counts, so a longer key stands before a shorter one that it
+# contains.
+GPU_RATES = {
     "B200": 2250e12,
-    "H200": 989e12,
     "GH200": 989e12,
+    "H200": 989e12,
     "H100 PCIe": 756e12,
     "H100 NVL": 835e12,
     "H100": 989e12,
@@ -21,33 +26,72 @@ CARDS = {
     "RTX 4090": 165e12,
     "RTX 3090": 71e12,
 }
-SIDE, SECONDS = 1024, 0.15  # of the matrices that a processor multiplies, and for how long
+TEST_SIDE = 1024  # of the square matrices that measure a CPU: 4 MB in float32, large enough for full speed
+TEST_SECONDS = 0.15
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that a name stands for: `auto` is the first GPU, or the CPU if there is none.
+
+    Raises UsageError for a name that means nothing, and ConfigurationError for a GPU that this machine does
+    not have.
+    """
+    if not DEVICES.fullmatch(name):
+        raise UsageError(f"{name!r} is not one of auto, cpu, cuda, cuda:N", place="--device")
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigurationError("there is no such device", place=name, remedy="use --device cpu")
+    return device
+
+
+def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The number format that a name stands for: `auto` is bfloat16 where the device multiplies it natively,
+    else float32.
+    """
+    if name == "auto":
+        return torch.bfloat16 if has_bfloat16(device) else torch.float32
+    return torch.bfloat16 if name == "bfloat16" else torch.float32
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """The name of a number format as options and records spell it: float32, not torch.float32."""
+    return str(dtype).removeprefix("torch.")
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether it is native: emulated it is slower than float32."""
+    """Whether the device multiplies bfloat16 natively. Where it is emulated, it is slower than float32."""
     if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older torch cannot tell
+        return torch.cuda.get_device_capability(device) >= (8, 0)  # Ampere was the first
+    # Older versions of torch cannot tell. The names are avx512_bf16 and amx_bf16 on x86, bf16 on ARM.
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(present for name, present in capabilities.items() if name.endswith("bf16"))
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations a second: of a card that is known by its name, in bfloat16; of a processor measured; else 0."""
+    """Floating-point operations a second in matrix products: measured for a CPU, from the data sheet for a
+    GPU in bfloat16.
+
+    0 where the data sheet is not known.
+    """
     if device.type == "cpu":
-        return _measured(dtype)
+        return _measured_rate(dtype)
+    if dtype != torch.bfloat16:
+        return 0.0
     name = torch.cuda.get_device_name(device)
-    return (
-        next((rate for card, rate in CARDS.items() if card in name), 0.0) if dtype == torch.bfloat16 else 0.0
-    )
+    return next((rate for gpu, rate in GPU_RATES.items() if gpu in name), 0.0)
 
 
-def _measured(dtype: torch.dtype) -> float:
-    """The best of the products that fit into a moment; the first ones are slow."""
-    matrix = torch.randn(SIDE, SIDE).to(dtype)
+def _measured_rate(dtype: torch.dtype) -> float:
+    """The rate of the fastest product within TEST_SECONDS. The first ones are slow: kernels are chosen and
+    memory is touched.
+    """
+    matrix = torch.randn(TEST_SIDE, TEST_SIDE).to(dtype)
     product = torch.empty_like(matrix)
-    best, end = float("inf"), time.perf_counter() + SECONDS
+    fastest = float("inf")
+    end = time.perf_counter() + TEST_SECONDS
     while (start := time.perf_counter()) < end:
         torch.mm(matrix, matrix, out=product)
-        best = min(best, time.perf_counter() - start)
-    return 2 * SIDE**3 / best
+        fastest = min(fastest, time.perf_counter() - start)
+    return 2 * TEST_SIDE**3 / fastest  # a multiplication and an addition for each of side³ terms

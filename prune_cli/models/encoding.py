@@ -1,4 +1,6 @@
-"""A text or a block of ids as a model sees it: tokens, what stands in front of them, and how many bytes they are."""
+"""How a record becomes a model's input: its tokens, the prefix token in front of them, and how many bytes of
+text they stand for.
+"""
 
 import json
 import re
@@ -10,22 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigurationError, DataError
-from .pretrained import encode, specification, unknown_token
+from .tokenizer import Ids as Ids
+from .tokenizer import encode, specification, unknown_token
 
-Content = str | Sequence[int]  # a text, or the ids of a block
-Ids = NDArray[np.int32]
+Content = str | Sequence[int]  # a text, or the token ids of a block
 
-BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
+BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")  # of sentencepiece's byte fallback
 
 
 @dataclass(frozen=True)
-class Document:
-    """A record as the model sees it: every token but the first is scored; `n_prefix` of them (0 or 1) the record does not have."""
+class TokenizedDocument:
+    """A record as the model reads it. Every token but the first is scored."""
 
     tokens: Ids
-    n_bytes: int | None  # UTF-8 bytes of the scored tokens, None where the vocabulary cannot say
+    n_bytes: int | None  # UTF-8 bytes of the scored tokens; None if the vocabulary cannot tell
     n_unknown: int = 0  # tokens that stand for text the vocabulary cannot spell
-    n_prefix: int = 0
+    n_prefix: int = 0  # tokens in front (0 or 1) that the record itself does not have
 
     @property
     def n_scored(self) -> int:
@@ -33,22 +35,30 @@ class Document:
 
 
 class Encoder:
-    """Makes documents with a tokenizer, for a model of `vocabulary` ids; `bos` is as in `ModelSettings`."""
+    """Turns records into documents with a tokenizer, for a model with `vocabulary` ids; `bos` is as in
+    `ModelSettings`.
+
+    Raises ConfigurationError if a prefix token is required and the tokenizer has none.
+    """
 
     def __init__(self, tokenizer: Any, vocabulary: int, bos: str, name: str) -> None:
-        self.tokenizer, self.vocabulary = tokenizer, vocabulary
-        first = _prefix(tokenizer, bos, name)
-        self._before_text = first if bos != "never" else []
-        self._before_block = first if bos == "always" else []
+        prefix = _prefix(tokenizer, bos, name)
+        self.tokenizer = tokenizer
+        self.vocabulary = vocabulary
+        self._text_prefix = prefix if bos != "never" else []
+        self._block_prefix = prefix if bos == "always" else []
         self._lengths = token_lengths(tokenizer, vocabulary)
         self._unknown = unknown_token(tokenizer)
 
-    def documents(self, contents: Sequence[Content], place: Callable[[int], str]) -> list[Document]:
-        """Many records' documents, the texts in parallel. `place` names the record at an index, for errors.
+    def documents(self, contents: Sequence[Content], place: Callable[[int], str]) -> list[TokenizedDocument]:
+        """Encode many records, the texts in parallel. `place` names the record at an index in errors.
 
-        A text gets the model's BOS in front (else its EOS), a block gets nothing, unless `bos` says otherwise: then every token that
-        the record itself has is scored, or all but its first. A special token that is spelled out in a text is that token, as plain
-        transformers has it; a BOS that the tokenizer would add itself is not doubled. Raises DataError for an unknown id.
+        With `bos` auto, a text gets the model's BOS in front (or its EOS, if it has no BOS) and a block of
+        ids gets nothing, so every token of a text is scored and all but the first of a block. A special token
+        that is spelled out in a text counts as that token, as in plain transformers. A BOS that the tokenizer
+        would add by itself is not doubled.
+
+        Raises DataError for an id that the model does not have.
         """
         texts = [content for content in contents if isinstance(content, str)]
         ids = iter(encode(self.tokenizer, texts, special=True))
@@ -57,58 +67,67 @@ class Encoder:
             for index, content in enumerate(contents)
         ]
 
-    def _text(self, text: str, ids: Ids) -> Document:
-        before = self._before_text
+    def _text(self, text: str, ids: Ids) -> TokenizedDocument:
+        prefix = self._text_prefix
         n_bytes: int | None = len(text.encode())
-        if len(ids) and not before:
-            n_bytes = self._without_first(len(text.encode()), ids)
-        unknown = 0 if self._unknown is None else int(np.count_nonzero(ids == self._unknown))
-        return Document(np.concatenate([np.array(before, np.int32), ids]), n_bytes, unknown, len(before))
+        if len(ids) and not prefix:
+            n_bytes = self._bytes_without_first(len(text.encode()), ids)
+        n_unknown = 0 if self._unknown is None else int(np.count_nonzero(ids == self._unknown))
+        tokens = np.concatenate([np.array(prefix, np.int32), ids])
+        return TokenizedDocument(tokens, n_bytes, n_unknown, len(prefix))
 
-    def _without_first(self, n_bytes: int, ids: Ids) -> int | None:
-        """A text's bytes without its first token's; the space that sentencepiece puts in front of a text is not the text's."""
+    def _bytes_without_first(self, n_bytes: int, ids: Ids) -> int | None:
+        """The bytes of a text without those of its first token, which is not scored."""
         if self._lengths is None:
             return None
+        # Sentencepiece puts a space in front of a text; it is part of the first token but not of the text.
         added = max(0, int(self._lengths[ids].sum()) - n_bytes)
         return n_bytes - max(0, int(self._lengths[ids[0]]) - added)
 
-    def _block(self, ids: Sequence[int], place: str) -> Document:
-        if len(ids) and not 0 <= min(ids) <= max(ids) < self.vocabulary:
-            fault = f"input_ids has {min(ids) if min(ids) < 0 else max(ids)}, and the model knows the ids from 0 to {self.vocabulary - 1}"
-            raise DataError(fault, place=place, remedy="use the model that the blocks were packed for")
-        before = self._before_block
-        tokens = np.array([*before, *ids], dtype=np.int32)
+    def _block(self, ids: Sequence[int], place: str) -> TokenizedDocument:
+        self._check_ids(ids, place)
+        prefix = self._block_prefix
+        tokens = np.array([*prefix, *ids], dtype=np.int32)
         n_bytes = None if self._lengths is None else int(self._lengths[tokens[1:]].sum())
-        return Document(tokens, n_bytes, n_prefix=len(before))
+        return TokenizedDocument(tokens, n_bytes, n_prefix=len(prefix))
+
+    def _check_ids(self, ids: Sequence[int], place: str) -> None:
+        if not len(ids) or 0 <= min(ids) <= max(ids) < self.vocabulary:
+            return
+        invalid = min(ids) if min(ids) < 0 else max(ids)
+        fault = f"input_ids has {invalid}, but the model's ids are 0 to {self.vocabulary - 1}"
+        raise DataError(fault, place=place, remedy="use the model that the blocks were packed for")
 
 
 def _prefix(tokenizer: Any, bos: str, name: str) -> list[int]:
-    """The token that stands before a text: BOS, else EOS, as in lm-evaluation-harness."""
+    """The token in front of a text: BOS, or EOS if there is no BOS, as in lm-evaluation-harness; empty if
+    there is neither.
+    """
     token = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     if token is None and bos == "always":
-        raise ConfigurationError(
-            "the tokenizer has neither BOS nor EOS", place=name, remedy="use --bos never"
-        )
+        fault = "the tokenizer has neither BOS nor EOS"
+        raise ConfigurationError(fault, place=name, remedy="use --bos never")
     return [] if token is None else [token]
 
 
 def token_lengths(tokenizer: Any, vocabulary: int) -> NDArray[np.int64] | None:
-    """How many bytes of text each id stands for, special tokens 0; None unless the vocabulary is made of bytes.
-
-    In byte-level BPE each character of a token stands for one byte; with byte fallback ▁ is a space and <0x0A> a byte.
+    """How many bytes of text each id stands for, int64 (V,), special tokens 0; None unless the vocabulary is
+    made of bytes.
     """
-    spec = specification(tokenizer)
-    byte_level = "ByteLevel" in json.dumps(spec.get("decoder"))
-    if not byte_level and not spec["model"].get("byte_fallback"):
+    content = specification(tokenizer)
+    is_byte_level = "ByteLevel" in json.dumps(content.get("decoder"))
+    if not is_byte_level and not content["model"].get("byte_fallback"):
         return None
     lengths = np.zeros(vocabulary, np.int64)
     for token, index in tokenizer.get_vocab().items():
-        lengths[index] = len(token) if byte_level else _sentencepiece_length(token)
-    for added in spec["added_tokens"]:
+        # Byte-level BPE writes each byte as one character: a space is Ġ.
+        lengths[index] = len(token) if is_byte_level else _sentencepiece_length(token)
+    for added in content["added_tokens"]:  # which are written as they are
         lengths[added["id"]] = len(added["content"].encode())
     lengths[tokenizer.all_special_ids] = 0
     return lengths
 
 
 def _sentencepiece_length(token: str) -> int:
+    """The bytes of a token where ▁ is a space and <0x0A> is the byte 10."""
     return 1 if BYTE_TOKEN.fullmatch(token) else len(token.replace("▁", " ").encode())

@@ -1,12 +1,14 @@
-"""A causal language model that says how likely texts are: batches formed, the trunk run, its numbers put in their places.
+"""How likely a causal language model finds texts, and how it continues them: windows, batches, and results
+put back in place.
 
-A document becomes windows that fit the context, windows of many documents become batches of about equal length, padded on the right
-without a mask (causal attention never looks there), and of a batch only the scored positions reach the output layer.
+A document is cut into windows that fit the context. Windows of many documents of about equal length form a
+batch, padded on the right without an attention mask: causal attention never looks at the padding behind a
+token. Only the positions that are scored go through the output layer.
 """
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -15,87 +17,90 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigurationError, OutOfMemoryError
 from ..settings.model import ModelSettings as ModelSettings
-from . import loading
+from . import load as loading
 from .encoding import Content as Content
-from .encoding import Document as Document
 from .encoding import Encoder, Ids
+from .encoding import TokenizedDocument as TokenizedDocument
 from .head import Head, split
-from .loading import Loaded, is_out_of_memory
-from .pretrained import tokenizer_hash
+from .load import LoadedModel
+from .memory import halve_until_it_fits, padded_width
 from .safety import directory_hash
+from .tokenizer import tokenizer_hash
 
 log = logging.getLogger(__name__)
 
-Statistics = dict[
-    str, NDArray[np.float32]
-]  # by the names that models/head.py explains, a number for each scored token, in order
-
-ENOUGH, PADDING = (
-    1 / 4,
-    1 / 16,
-)  # a batch that is this full ends where one more row would make more than this share of it padding
-WHOLE_LOGITS_BYTES = 1 << 28  # for models whose own forward has to be used
-CACHE_BYTES = {"cpu": 1 << 28, "cuda": 1 << 32}  # of keys and values, while tokens are generated
-SEQUENCES, LENGTH = 256, 65  # generated side by side at most, and of about so many tokens
-
 Result = TypeVar("Result")
+# By the names that models/head.py explains: one number for each scored token of a document, in order.
+Statistics = dict[str, NDArray[np.float32]]
+
+# A batch that is at least FULL_ENOUGH of batch_tokens ends before the window that would make more than
+# MOST_PADDING of it padding.
+FULL_ENOUGH = 1 / 4
+MOST_PADDING = 1 / 16
+WHOLE_LOGITS_BYTES = 1 << 28  # of logits at a time, for a model whose own forward has to be used
+CACHE_BYTES = {"cpu": 1 << 28, "cuda": 1 << 32}  # of keys and values, while tokens are generated
+MOST_SEQUENCES = 256  # that are generated side by side
+GENERATED_LENGTH = 65  # tokens of such a sequence: BOS, 32 of the document, 32 generated
 
 
 def load(name: str, settings: ModelSettings = ModelSettings()) -> "LanguageModel":
-    """A model and its tokenizer, ready to score; raises what `loading.load` raises."""
+    """Load a model and its tokenizer, ready to score. Raises as `models.load.load` does."""
     return LanguageModel(name, loading.load(name, settings))
 
 
 def provenance(name: str, settings: ModelSettings = ModelSettings()) -> dict[str, Any]:
-    """What a model's numbers hang on, found out without loading its weights; raises what `loading.load` raises."""
-    found = loading.find(name, settings)
-    hashes = {"model": directory_hash(found.directory), "tokenizer": tokenizer_hash(found.tokenizer)}
-    return {**hashes, **found.settings.recorded(), "versions": loading.versions()}
+    """Everything that the numbers of a model depend on, without loading its weights: hashes, settings and
+    versions.
+
+    Raises as `models.load.resolve` does.
+    """
+    resolved = loading.resolve(name, settings)
+    return {
+        "model": directory_hash(resolved.directory),
+        "tokenizer": tokenizer_hash(resolved.tokenizer),
+        **resolved.settings.recorded(),
+        "versions": loading.versions(),
+    }
 
 
 class LanguageModel:
-    """Says how likely texts are, and how they go on. `settings` has no `auto` left in it."""
+    """A loaded model that scores documents and continues them. `settings` has neither `auto` nor None."""
 
-    def __init__(self, name: str, loaded: Loaded) -> None:
-        self.name, self.tokenizer, self.settings, self._network = (
-            name,
-            loaded.tokenizer,
-            loaded.settings,
-            loaded.network,
-        )
+    def __init__(self, name: str, loaded: LoadedModel) -> None:
         settings = loaded.settings
-        assert settings.context is not None  # `loading.load` has put numbers in their place
+        config = loaded.network.config.get_text_config()
+        dtype: torch.dtype = getattr(torch, settings.dtype)
+        assert settings.context is not None  # `load` has put numbers in the place of None
         assert settings.stride is not None
         assert settings.batch_tokens is not None
-        self._context, self._stride, self._batch_tokens = (
-            settings.context,
-            settings.stride,
-            settings.batch_tokens,
-        )
-        self._directory, self._device = loaded.directory, torch.device(settings.device)
-        self.vocabulary: int = loaded.network.config.get_text_config().vocab_size
-        self.flops_per_token = 2 * loaded.parameters
-        self._ends = _ends(loaded.network, loaded.tokenizer)
-        self._sequences = _sequences(
-            loaded.network.config.get_text_config(), getattr(torch, settings.dtype), self._device, LENGTH
-        )
+        self.name = name
+        self.tokenizer = loaded.tokenizer
+        self.settings = settings
+        self.vocabulary: int = config.vocab_size
+        self.flops_per_token = 2 * loaded.parameters  # a multiplication and an addition for each weight
+        self._network = loaded.network
+        self._directory = loaded.directory
+        self._device = torch.device(settings.device)
+        self._context = settings.context
+        self._stride = settings.stride
+        self._batch_tokens = settings.batch_tokens
+        self._eos = _eos_tokens(loaded.network, loaded.tokenizer)
+        self._sequences = _sequences_at_a_time(config, dtype, self._device)
         self._encoder = Encoder(loaded.tokenizer, self.vocabulary, settings.bos, name)
         self._trunk, layer = split(loaded.network, self.vocabulary, min(8, self._context), name)
-        self._head = Head(layer, self.vocabulary, getattr(torch, settings.dtype), self._device)
+        self._head = Head(layer, self.vocabulary, dtype, self._device)
         if layer is None:
-            log.info(
-                "%s: its output is more than a matrix product; its own forward is used, which is slower", name
-            )
+            log.info("%s: its output is more than a matrix product, so scoring is slower", name)
             self._batch_tokens = min(self._batch_tokens, max(1, WHOLE_LOGITS_BYTES // (4 * self.vocabulary)))
 
     @cached_property
     def hash(self) -> str:
-        """The same for two directories with the same weights and configuration."""
+        """SHA-256 of the configuration and the weights."""
         return directory_hash(self._directory)
 
     @property
     def versions(self) -> dict[str, str]:
-        """Of the libraries that decide the last digits."""
+        """The versions of the libraries that decide the last digits of a score."""
         return loading.versions()
 
     @property
@@ -103,149 +108,182 @@ class LanguageModel:
         """The same for two tokenizers that turn every text into the same ids."""
         return tokenizer_hash(self.tokenizer)
 
-    def encode(self, content: Content) -> Document:
-        """One record's tokens; see `Encoder.documents`."""
+    def encode(self, content: Content) -> TokenizedDocument:
+        """The tokens of one record; see `Encoder.documents`."""
         return self.encode_many([content])[0]
 
     def encode_many(
         self, contents: Sequence[Content], place: Callable[[int], str] = "record {}".format
-    ) -> list[Document]:
-        """Many records' tokens; see `Encoder.documents`."""
+    ) -> list[TokenizedDocument]:
+        """The tokens of many records; see `Encoder.documents`."""
         return self._encoder.documents(contents, place)
 
-    @torch.inference_mode()
-    def statistics(
-        self,
-        documents: Sequence[Document],
-        wanted: Collection[str] = ("nll",),
-        pulse: Callable[[int], object] = lambda tokens: None,
-    ) -> list[Statistics]:
-        """The `wanted` statistics of every token but the first of each document, each token scored exactly once.
-
-        The longest windows come first, so that memory is at its highest at once. Where it runs out, batches are halved for
-        the rest of the run. `pulse` is called after each batch with the tokens it scored. Raises OutOfMemoryError when a single
-        window is too much.
-        """
-        found = [{name: np.empty(document.n_scored, np.float32) for name in wanted} for document in documents]
-        rows = self._rows(documents)
-        while rows:
-            batch = rows[: self._batch_size(rows)]
-            values = self._try(partial(self._run, batch, documents, wanted), len(batch), batch[0].width)
-            if values is None:
-                self._batch_tokens = len(batch) // 2 * batch[0].width
-                log.warning("out of memory: going on with batches of %d tokens", self._batch_tokens)
-                continue
-            ends = np.cumsum([row.end - row.first for row in batch])
-            for name, column in values.items():
-                for row, value in zip(batch, np.split(column, ends[:-1]), strict=True):
-                    found[row.document][name][row.first - 1 : row.end - 1] = value
-            rows = rows[len(batch) :]
-            pulse(int(ends[-1]))
-        return found
-
-    def _rows(self, documents: Sequence[Document]) -> "list[_Row]":
-        rows = [
-            _Row(index, *window)
-            for index, document in enumerate(documents)
-            for window in windows(len(document.tokens), self._context, self._stride)
-        ]
-        return sorted(rows, key=lambda row: -row.width)
-
-    def _batch_size(self, rows: "list[_Row]") -> int:
-        """How many of the rows, the longest first, go together: until they are `batch_tokens`, or enough of them and much padding."""
-        width = self._padded(rows[0].width)
-        most, filled = min(len(rows), max(1, self._batch_tokens // width)), rows[0].width
-        for count in range(1, most):
-            filled += rows[count].width
-            if count * width >= ENOUGH * self._batch_tokens and filled < (1 - PADDING) * (count + 1) * width:
-                return count
-        return most
-
-    def _padded(self, width: int) -> int:
-        """The next of a few dozen widths: a processor's matrix products keep code and buffers for every shape they have met."""
-        step = 8 if width <= 64 else 32
-        return min(-(-width // step) * step, self._context)
-
-    def _try(self, run: Callable[[], Result], size: int, width: int) -> Result | None:
-        """What comes of a batch of `size` windows; None if there is not enough memory for it."""
-        try:
-            return run()
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-        if size == 1:
-            raise OutOfMemoryError(
-                f"a window of {width} tokens is too much", place=self.name, remedy="lower --context"
-            )
-        return None
-
-    def _run(
-        self, batch: "Sequence[_Row]", documents: Sequence[Document], wanted: Collection[str]
-    ) -> Statistics:
-        """The statistics of all tokens that the rows of a batch score, one row after the other."""
-        shape = (len(batch), self._padded(batch[0].width))  # (B, T)
-        inputs, targets, scored = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape, bool)
-        for at, row in enumerate(batch):
-            tokens = documents[row.document].tokens[row.start : row.end]
-            inputs[at, : row.width], targets[at, : row.width] = tokens[:-1], tokens[1:]
-            scored[at, row.first - row.start - 1 : row.width] = True
-        keep = torch.from_numpy(scored).to(self._device)
-        hidden = self._trunk(torch.from_numpy(inputs).to(self._device))[keep]  # (R, D)
-        values = self._head(hidden, torch.from_numpy(targets).to(self._device)[keep], wanted)
-        return {name: column.cpu().numpy() for name, column in values.items()}
-
     def check_reads(self, tokens: int) -> None:
-        """Raise ConfigurationError where so many tokens do not fit into a window."""
+        """Raise ConfigurationError if a window is shorter than `tokens`."""
         if tokens > self._context:
             fault = f"it reads {self._context} tokens, and {tokens} are needed"
             raise ConfigurationError(fault, place=self.name, remedy="raise --context, or take another model")
 
+    # --- scoring ---
+
+    @torch.inference_mode()
+    def statistics(
+        self,
+        documents: Sequence[TokenizedDocument],
+        wanted: Collection[str] = ("nll",),
+        pulse: Callable[[int], object] = lambda tokens: None,
+    ) -> list[Statistics]:
+        """The `wanted` statistics of every token but the first of each document; each token is scored exactly
+        once.
+
+        The longest windows come first, so memory is highest in the first batch. Where it runs out, batches
+        are halved for the rest of the run. `pulse` is called after each batch with the number of tokens that
+        it scored.
+
+        Raises OutOfMemoryError if a single window is too much.
+        """
+        results = [
+            {name: np.empty(document.n_scored, np.float32) for name in wanted} for document in documents
+        ]
+        windows = self._windows(documents)
+        while windows:
+            batch, columns = self._score_batch(windows, documents, wanted)
+            _put_in_place(results, batch, columns)
+            windows = windows[len(batch) :]
+            pulse(sum(window.n_scored for window in batch))
+        return results
+
+    def _windows(self, documents: Sequence[TokenizedDocument]) -> "list[_Window]":
+        """The windows of all documents, the longest first."""
+        found = [
+            _Window(index, start, end, first)
+            for index, document in enumerate(documents)
+            for start, end, first in window_bounds(len(document.tokens), self._context, self._stride)
+        ]
+        return sorted(found, key=lambda window: -window.width)
+
+    def _score_batch(
+        self, windows: "list[_Window]", documents: Sequence[TokenizedDocument], wanted: Collection[str]
+    ) -> "tuple[list[_Window], Statistics]":
+        """Score as many of the first windows as make a batch. Returns them, and the statistics of their
+        tokens one after the other.
+        """
+        width = windows[0].width
+        planned = self._batch_size(windows)
+        columns, count = self._while_memory_lasts(
+            lambda count: self._run(windows[:count], documents, wanted), planned, "windows", width
+        )
+        if count < planned:
+            self._batch_tokens = count * width
+        return windows[:count], columns
+
+    def _batch_size(self, windows: "list[_Window]") -> int:
+        """How many of the windows, the longest first, form a batch: `batch_tokens`, or fewer if more would be
+        mostly padding.
+        """
+        width = self._padded(windows[0].width)
+        most = min(len(windows), max(1, self._batch_tokens // width))
+        filled = windows[0].width  # tokens that are not padding
+        for count in range(1, most):
+            filled += windows[count].width
+            is_full_enough = count * width >= FULL_ENOUGH * self._batch_tokens
+            if is_full_enough and filled < (1 - MOST_PADDING) * (count + 1) * width:
+                return count
+        return most
+
+    def _padded(self, width: int) -> int:
+        return min(padded_width(width), self._context)
+
+    def _while_memory_lasts(
+        self, work: Callable[[int], Result], size: int, unit: str, width: int
+    ) -> tuple[Result, int]:
+        fault = f"there is not enough memory for a window of {width} tokens"
+        too_large = OutOfMemoryError(fault, place=self.name, remedy="lower --context")
+        return halve_until_it_fits(work, size, unit=unit, too_large=too_large)
+
+    def _run(
+        self, batch: "Sequence[_Window]", documents: Sequence[TokenizedDocument], wanted: Collection[str]
+    ) -> Statistics:
+        """The statistics of all tokens that a batch of windows scores, one window after the other: (R) each."""
+        shape = (len(batch), self._padded(batch[0].width))  # (B, T)
+        inputs = np.zeros(shape, np.int64)
+        targets = np.zeros(shape, np.int64)
+        is_scored = np.zeros(shape, bool)
+        for row, window in enumerate(batch):
+            tokens = documents[window.document].tokens[window.start : window.end]
+            inputs[row, : window.width] = tokens[:-1]
+            targets[row, : window.width] = tokens[1:]
+            is_scored[row, window.first - window.start - 1 : window.width] = True
+        keep = torch.from_numpy(is_scored).to(self._device)
+        hidden = self._trunk(torch.from_numpy(inputs).to(self._device))[keep]  # (R, D)
+        columns = self._head(hidden, torch.from_numpy(targets).to(self._device)[keep], wanted)
+        return {name: column.cpu().numpy() for name, column in columns.items()}
+
+    # --- generating ---
+
     @torch.inference_mode()
     def continuations(
         self,
-        documents: Sequence[Document],
+        documents: Sequence[TokenizedDocument],
         prompt: int,
         count: int,
         pulse: Callable[[int], object] = lambda tokens: None,
     ) -> list[Ids | None]:
-        """The `count` tokens that the model itself puts after the prefix and the first `prompt` tokens of each document, always the
-        most likely one, never an end of text; None for a document with fewer than `prompt + count`. As transformers' `generate`.
+        """The `count` tokens that the model generates greedily after the prefix and the first `prompt` tokens
+        of each document.
+
+        EOS is never generated, as with `min_new_tokens` of transformers' `generate`. None for a document with
+        fewer than `prompt + count` tokens. `pulse` is called after each batch.
         """
-        found: list[Ids | None] = [None] * len(documents)
+        results: list[Ids | None] = [None] * len(documents)
         for n_prefix in (0, 1):  # prompts of one length need no padding
             length = n_prefix + prompt
-            able = [
-                at
-                for at, one in enumerate(documents)
-                if one.n_prefix == n_prefix and len(one.tokens) >= length + count
+            remaining = [
+                index
+                for index, document in enumerate(documents)
+                if document.n_prefix == n_prefix and len(document.tokens) >= length + count
             ]
-            while able:
-                batch = able[: self._sequences]
-                prompts = np.stack([documents[at].tokens[:length] for at in batch]).astype(np.int64)
-                generated = self._try(partial(self._generate, prompts, count), len(batch), length + count)
-                if generated is None:
-                    self._sequences = len(batch) // 2
-                    log.warning("out of memory: going on with %d continuations at a time", self._sequences)
-                    continue
-                for at, ids in zip(batch, generated, strict=True):
-                    found[at] = ids
-                able = able[len(batch) :]
+            while remaining:
+                generated = self._continue_batch(remaining, documents, length, count)
+                for index, ids in zip(remaining, generated, strict=False):
+                    results[index] = ids
+                remaining = remaining[len(generated) :]
                 pulse(0)
-        return found
+        return results
+
+    def _continue_batch(
+        self, indices: list[int], documents: Sequence[TokenizedDocument], length: int, count: int
+    ) -> Ids:
+        """Continue as many of the first documents as memory has room for: (B, count)."""
+        prompts = np.stack([documents[index].tokens[:length] for index in indices[: self._sequences]])
+        generated, size = self._while_memory_lasts(
+            lambda size: self._generate(prompts[:size].astype(np.int64), count),
+            len(prompts),
+            "continuations",
+            length + count,
+        )
+        if size < len(prompts):
+            self._sequences = size
+        return generated
 
     def _generate(self, prompts: NDArray[np.int64], count: int) -> Ids:
-        """Greedy continuations of prompts (B, T), with the keys and values of what was read kept: (B, count)."""
-        tokens, cache, chosen = torch.from_numpy(prompts).to(self._device), None, []
+        """Greedy continuations of prompts (B, T): (B, count). Keys and values of the tokens before are kept,
+        not computed again.
+        """
+        tokens = torch.from_numpy(prompts).to(self._device)
+        cache = None
+        chosen = []
         for _ in range(count):
             step = self._network(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
             logits = step.logits[:, -1].float()
-            logits[:, self._ends] = -torch.inf
-            tokens, cache = logits.argmax(-1, keepdim=True), step.past_key_values
+            logits[:, self._eos] = -torch.inf
+            tokens = logits.argmax(-1, keepdim=True)
+            cache = step.past_key_values
             chosen.append(tokens)
         return torch.cat(chosen, -1).cpu().numpy().astype(np.int32)
 
 
-class _Row(NamedTuple):
+class _Window(NamedTuple):
     """A window of a document: `tokens[start:end]` are read, `tokens[first:end]` are scored."""
 
     document: int
@@ -258,33 +296,50 @@ class _Row(NamedTuple):
         """Tokens fed to the model: the last one is only predicted."""
         return self.end - self.start - 1
 
+    @property
+    def n_scored(self) -> int:
+        return self.end - self.first
 
-def windows(length: int, context: int, stride: int) -> Iterator[tuple[int, int, int]]:
-    """Cut a sequence of tokens, the first of which is not scored, into windows (start, end, first scored) that fit the context.
 
-    A window reads `tokens[start:end]`: it feeds all but the last to the model, at most `context`, and scores `tokens[first:end]`.
-    The first scores `context` tokens; each later one the next `stride`, with as much left context as fits; the last ends at the
-    end. Every token is scored exactly once. At stride = context these are lm-evaluation-harness's rolling windows.
+def window_bounds(length: int, context: int, stride: int) -> Iterator[tuple[int, int, int]]:
+    """Cut `length` tokens, the first of which is not scored, into windows (start, end, first scored) that fit
+    the context.
+
+    A window reads `tokens[start:end]`: it feeds all but the last to the model, at most `context`, and scores
+    `tokens[first:end]`. The first window scores `context` tokens; each later one scores the next `stride`,
+    with as much left context as fits; the last one ends where the tokens end. Every token is scored exactly
+    once. At stride = context these are lm-evaluation-harness's rolling windows.
     """
     if length < 2:
         return
     end = min(length, context + 1)
     yield 0, end, 1
     while end < length:
-        first, end = end, min(end + stride, length)
+        first = end
+        end = min(end + stride, length)
         yield end - context - 1, end, first
 
 
-def _sequences(config: Any, dtype: torch.dtype, device: torch.device, length: int) -> int:
-    """How many sequences of so many tokens may be generated side by side."""
-    each = (
-        2 * config.num_hidden_layers * config.hidden_size * dtype.itemsize * length
-    )  # grouped heads take less
-    return int(max(1, min(SEQUENCES, CACHE_BYTES[device.type] // each)))
+def _put_in_place(results: list[Statistics], batch: Sequence[_Window], columns: Statistics) -> None:
+    """Copy the statistics of a batch, one window after the other, to the documents that the windows belong
+    to.
+    """
+    ends = np.cumsum([window.n_scored for window in batch])
+    for name, column in columns.items():
+        for window, values in zip(batch, np.split(column, ends[:-1]), strict=True):
+            # The first token of a document is not scored, so its second has index 0.
+            results[window.document][name][window.first - 1 : window.end - 1] = values
 
 
-def _ends(network: Any, tokenizer: Any) -> list[int]:
-    """The ids that end a text."""
+def _sequences_at_a_time(config: Any, dtype: torch.dtype, device: torch.device) -> int:
+    """How many sequences can be generated side by side with their keys and values in memory."""
+    # Models with grouped-query attention have fewer heads of keys and values, and take less than this.
+    sequence = 2 * config.num_hidden_layers * config.hidden_size * dtype.itemsize * GENERATED_LENGTH
+    return int(max(1, min(MOST_SEQUENCES, CACHE_BYTES[device.type] // sequence)))
+
+
+def _eos_tokens(network: Any, tokenizer: Any) -> list[int]:
+    """The ids that end a text: one or several in generation_config.json, and the tokenizer's."""
     configured = network.generation_config.eos_token_id if network.generation_config else None
-    named = configured if isinstance(configured, list) else [configured]
-    return sorted({one for one in (*named, tokenizer.eos_token_id) if one is not None})
+    ids = configured if isinstance(configured, list) else [configured]
+    return sorted({token for token in (*ids, tokenizer.eos_token_id) if token is not None})

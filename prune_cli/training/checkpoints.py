@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..models import pretrained
-from ..models.pretrained import PreTrainedTokenizerFast
+from ..models.tokenizer import PreTrainedTokenizerFast
 from ..storage import directories
 from .distributed import part
+from .model import opened_tensors, save_model, save_tensors
 from .step import Learner
 from .training_hashes import SEEN
 
@@ -42,7 +42,7 @@ def _save(
 ) -> None:
     with directories.whole(work / f"step-{learner.step}") as folder:
         _write(learner, weights, tokenizer, documents, folder)
-        pretrained.save_tensors(moments, folder / OPTIMIZER)
+        save_tensors(moments, folder / OPTIMIZER)
         directories.seal(folder, {"step": learner.step})
     for folder in resumable(work)[KEPT:]:
         forget(folder)
@@ -57,7 +57,7 @@ def write(learner: Learner, tokenizer: PreTrainedTokenizerFast, documents: Hashe
 def _write(
     learner: Learner, weights: Tensors, tokenizer: PreTrainedTokenizerFast, documents: Hashes, folder: Path
 ) -> None:
-    pretrained.save(learner.model, tokenizer, folder, weights)
+    save_model(learner.model, tokenizer, folder, weights)
     np.save(folder / SEEN, documents)
 
 
@@ -107,7 +107,7 @@ def newest(work: Path) -> Path | None:
 def restore(learner: Learner, folder: Path, device: torch.device) -> None:
     """Give a learner whose model was loaded from `folder` its optimizer's moments and its step."""
     learner.step = _step(folder)
-    with pretrained.tensors(folder / OPTIMIZER, device) as read:
+    with opened_tensors(folder / OPTIMIZER, device) as read:
         for name, parameter in learner.model.named_parameters():
             step = torch.tensor(float(learner.step), device=device)
             moments = {moment: part(read(f"{name}.{moment}"), parameter) for moment in MOMENTS}

@@ -25,15 +25,24 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigurationError, DataError, UsageError
-from ..models import pretrained, safety
-from ..models.device import has_bfloat16, matrix_rate
+from ..models import safety
+from ..models.device import dtype_name, matrix_rate, resolve_device, resolve_dtype
 from ..models.fast_training import make_fast
-from ..models.pretrained import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+from ..models.tokenizer import PreTrainedTokenizerFast, tokenizer_hash
 from ..storage import directories
 from ..version import __version__
 from . import checkpoints, setup, token_file
 from .distributed import ALONE, Processes
 from .held_out import mean_loss
+from .model import (
+    PretrainedConfig,
+    PreTrainedModel,
+    checkpoint_activations,
+    config_hash,
+    load_model,
+    new_model,
+    transformer_blocks,
+)
 from .recipe import DESCRIPTION, HARMLESS, Plan, Recipe, Settings, choose, learning_rate, plan
 from .setup import Corpus, Documents
 from .step import BETAS, CLIP, DECAY, EPSILON, Learner, Loss, adamw, learn
@@ -109,7 +118,7 @@ def train(
     `measured` the summary has the limit of the device. Of many `processes` the first alone reads the documents and writes; all need
     to see the directory.
     """
-    recipe, device = choose(settings), _device(processes.device(settings.device))
+    recipe, device = choose(settings), resolve_device(processes.device(settings.device))
     if settings.eval_every and not held_out:
         raise UsageError(
             "--eval-every has nothing to evaluate on", remedy="name held-out documents with --eval-data"
@@ -153,11 +162,11 @@ def _job(
     report: Report,
     processes: Processes,
 ) -> Job:
-    dtype, parent = _dtype(recipe["dtype"].value, device), settings.init_from
+    dtype, parent = resolve_dtype(recipe["dtype"].value, device), settings.init_from
     manifest, other = processes.first(lambda: _read(corpus, held_out, settings, recipe, work, report))
     tokenizer, _ = setup.tokenizer(settings, (), work, known=True)
     config = setup.configuration(settings, recipe, tokenizer)
-    shape = pretrained.fingerprint(config)
+    shape = config_hash(config)
     blocks = token_file.Blocks(work, manifest, config.max_position_embeddings, recipe["data_seed"].value)
     kept = token_file.Blocks(work / setup.HELD_OUT, other, blocks.context, seed=0) if other else None
     known = processes.first(lambda: safety.directory_hash(parent)) if parent else None
@@ -189,23 +198,6 @@ def _read(
     return manifest, setup.held_out_file(held_out, context, tokenizer, work) if held_out else None
 
 
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
-    except RuntimeError:
-        raise UsageError(f"--device {name} is unknown", remedy="take auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigurationError(f"there is no device {name}", remedy="take --device cpu")
-    return device
-
-
-def _dtype(name: str, device: torch.device) -> torch.dtype:
-    """What products are computed in; bfloat16 by itself only where the processor multiplies it."""
-    if name != "auto":
-        return torch.bfloat16 if name == "bfloat16" else torch.float32
-    return torch.bfloat16 if has_bfloat16(device) else torch.float32
-
-
 def _run(job: Job) -> dict[str, Any]:
     """Everything that the numbers of a run hang on, but for the machine."""
     return {
@@ -214,9 +206,9 @@ def _run(job: Job) -> dict[str, Any]:
             name: job.recipe[name].value if name in job.recipe else None
             for name in ("seed", "data_seed", "train_tokenizer")
         },
-        "dtype": str(job.dtype).removeprefix("torch."),
+        "dtype": dtype_name(job.dtype),
         "model": job.shape,
-        "tokenizer": pretrained.tokenizer_hash(job.tokenizer),
+        "tokenizer": tokenizer_hash(job.tokenizer),
         "documents": job.manifest.content,
         "held_out": job.held_out.manifest.content if job.held_out else None,
         "init_from": job.parent,
@@ -292,19 +284,15 @@ def _learner(job: Job) -> Learner:
     """The model at its newest whole checkpoint, or as it begins."""
     folder = job.processes.first(lambda: checkpoints.newest(job.work))
     begins = folder or (job.recipe["init_from"].value if job.parent else None)
-    model = (
-        pretrained.load_model(begins)
-        if begins
-        else pretrained.new_model(job.config, job.recipe["seed"].value)
-    )
+    model = load_model(begins) if begins else new_model(job.config, job.recipe["seed"].value)
     torch.nn.Module.to(model, job.device)  # transformers' own is typed for nobody
     make_fast(model, job.dtype, compiled=not job.processes.sharded)
     checkpointed = "checkpoint_activations" in job.recipe
     if checkpointed:
-        pretrained.checkpoint_activations(model)
+        checkpoint_activations(model)
     rows = job.processes.least(_rows(job, model, checkpointed))
     shared = (
-        job.processes.wrap(Loss(model), pretrained.layers(model), job.device)
+        job.processes.wrap(Loss(model), transformer_blocks(model), job.device)
         if job.processes.world > 1
         else None
     )

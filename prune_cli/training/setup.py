@@ -6,10 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ConfigurationError, DataError
-from ..models import pretrained
-from ..models.pretrained import PretrainedConfig, PreTrainedTokenizerFast
+from ..models.safety import check_directory
+from ..models.tokenizer import (
+    PreTrainedTokenizerFast,
+    encode,
+    load_tokenizer,
+    tokenizer_hash,
+    train_tokenizer,
+    vocabulary_size,
+)
 from ..storage import directories
 from . import token_file as tokens
+from .model import PretrainedConfig, gpt2_config, read_config, save_tokenizer
 from .recipe import SHAPE, Recipe, Settings
 
 # In the run's folder while it runs: a tokenizer of our own, the token file of the held-out data; what the tokenizer is trained on.
@@ -37,29 +45,40 @@ def tokenizer(
     One that was trained before counts only where the run is `known`, which holds it to the documents that it was trained on.
     """
     if settings.init_from:
-        return pretrained.tokenizer_of(settings.init_from, settings.tokenizer), documents
+        return _checkpoint_tokenizer(settings.init_from, settings.tokenizer), documents
     if settings.tokenizer:
-        return pretrained.load_tokenizer(settings.tokenizer), documents
+        return load_tokenizer(settings.tokenizer), documents
     if known and (work / TRAINED).exists():
-        return pretrained.load_tokenizer(work / TRAINED), documents
+        return load_tokenizer(work / TRAINED), documents
     wanted = settings.train_tokenizer or 0
-    tokenizer = pretrained.train_tokenizer(_texts(tokens.spool(documents, work / COPY)), wanted)
-    if (found := pretrained.vocabulary(tokenizer)) < wanted:
+    tokenizer = train_tokenizer(_texts(tokens.spool(documents, work / COPY)), wanted)
+    if (found := vocabulary_size(tokenizer)) < wanted:
         log.warning("the text yields a vocabulary of %d, not %d", found, wanted)
     with directories.whole(work / TRAINED) as folder:
-        pretrained.save_tokenizer(tokenizer, folder)
+        save_tokenizer(tokenizer, folder)
     return tokenizer, _read_once(work / COPY)
+
+
+def _checkpoint_tokenizer(checkpoint: Path, given: Path | None) -> PreTrainedTokenizerFast:
+    """The tokenizer of a checkpoint that training continues from.
+
+    Raises ConfigurationError if the tokenizer in the directory `given` is a different one.
+    """
+    check_directory(checkpoint)
+    tokenizer: PreTrainedTokenizerFast = load_tokenizer(checkpoint)
+    if given and tokenizer_hash(load_tokenizer(given)) != tokenizer_hash(tokenizer):
+        fault = f"was trained with another tokenizer than {given}"
+        raise ConfigurationError(fault, place=str(checkpoint), remedy="leave out --tokenizer")
+    return tokenizer
 
 
 def configuration(settings: Settings, recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PretrainedConfig:
     """The model's: of the preset or our own keys, else the config.json that is named, or that of the checkpoint to begin with."""
     if "layers" not in recipe:
-        return pretrained.read_config(
-            settings.config or (settings.init_from or Path()) / "config.json", tokenizer
-        )
+        return read_config(settings.config or (settings.init_from or Path()) / "config.json", tokenizer)
     shape = {name: recipe[name].value for name in SHAPE}
     entries = settings.train_tokenizer or (recipe["vocabulary"].value if "vocabulary" in recipe else 0)
-    return pretrained.gpt2(tokenizer, entries=entries, **shape)
+    return gpt2_config(tokenizer, entries=entries, **shape)
 
 
 def token_file(
@@ -67,14 +86,14 @@ def token_file(
 ) -> tokens.Manifest:
     """The token file that is there, if it is known to come from the same source by the same tokenizer, or a new one."""
     found = tokens.find(folder)
-    known = f"{pretrained.tokenizer_hash(tokenizer)} {corpus.source}" if corpus.source else None
+    known = f"{tokenizer_hash(tokenizer)} {corpus.source}" if corpus.source else None
     if found and known and found.source == known:
         return found
     return tokens.pack(
         corpus.documents,
-        lambda texts: pretrained.encode(tokenizer, texts),
+        lambda texts: encode(tokenizer, texts),
         folder,
-        vocabulary=pretrained.vocabulary(tokenizer),
+        vocabulary=vocabulary_size(tokenizer),
         separator=tokenizer.eos_token_id,
         source=known,
         report=lambda documents, tokens: report(0, {"documents": documents, "tokens": tokens}),

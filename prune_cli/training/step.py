@@ -1,6 +1,5 @@
 """One step of training: gradients of a batch that goes through in as many pieces as memory asks for, AdamW on top."""
 
-import logging
 import math
 from dataclasses import dataclass
 
@@ -8,15 +7,12 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigurationError, OutOfMemoryError
-from ..models import pretrained
-from ..models.loading import is_out_of_memory
-from ..models.pretrained import PreTrainedModel
+from ..models.memory import halve_until_it_fits
 from . import distributed
 from .distributed import ALONE, Processes
+from .model import PreTrainedModel, summed_loss
 
 BETAS, EPSILON, DECAY, CLIP = (0.9, 0.95), 1e-8, 0.1, 1.0
-
-log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -40,13 +36,13 @@ class Loss(torch.nn.Module):
         self.model = model
 
     def forward(self, blocks: Tensor, dtype: torch.dtype, scale: float) -> Tensor:
-        return pretrained.loss(self.model, blocks, dtype, scale)
+        return summed_loss(self.model, blocks, dtype, scale)
 
 
 def loss(learner: Learner, blocks: Tensor, scale: float) -> Tensor:
-    """As `pretrained.loss`, for the learner's model however it is divided; if it is, all processes have to ask."""
+    """As `summed_loss`, for the learner's model however it is divided; if it is, all processes have to ask."""
     if learner.shared is None:
-        return pretrained.loss(learner.model, blocks, learner.dtype, scale)
+        return summed_loss(learner.model, blocks, learner.dtype, scale)
     found: Tensor = learner.shared(blocks, learner.dtype, scale)
     return found
 
@@ -89,24 +85,22 @@ def _gradients(learner: Learner, batch: Tensor, size: int) -> float:
 
     One of many processes cannot try again: the others are in the middle of a sum that it takes part in.
     """
-    while True:
-        try:
-            return _accumulate(learner, batch, size)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            if learner.rows == 1 or learner.shared:
-                fault = f"{learner.rows} blocks at a time do not fit in memory"
-                remedy = "--checkpoint-activations takes less, as does a smaller model or a shorter context"
-                raise OutOfMemoryError(fault, remedy=remedy) from None
-        learner.rows //= 2
-        learner.optimizer.zero_grad()
-        log.warning("out of memory: going on with %d blocks at a time", learner.rows)
+    smallest = learner.rows if learner.shared else 1
+    remedy = "--checkpoint-activations takes less, as does a smaller model or a shorter context"
+    loss, learner.rows = halve_until_it_fits(
+        lambda rows: _accumulate(learner, batch, size, rows),
+        learner.rows,
+        unit="blocks",
+        smallest=smallest,
+        too_large=OutOfMemoryError(f"{smallest} blocks at a time do not fit in memory", remedy=remedy),
+        undo=learner.optimizer.zero_grad,
+    )
+    return loss
 
 
-def _accumulate(learner: Learner, batch: Tensor, size: int) -> float:
+def _accumulate(learner: Learner, batch: Tensor, size: int, rows: int) -> float:
     total = torch.zeros((), device=batch.device)
-    pieces = _pieces(learner, batch, size)
+    pieces = _pieces(learner, batch, size, rows)
     for number, (blocks, scale) in enumerate(pieces, 1):
         with learner.processes.unsummed(learner.shared, more=number < len(pieces)):
             part = loss(learner, blocks, scale)
@@ -115,12 +109,12 @@ def _accumulate(learner: Learner, batch: Tensor, size: int) -> float:
     return learner.processes.mean(total).item()
 
 
-def _pieces(learner: Learner, batch: Tensor, size: int) -> list[tuple[Tensor, float]]:
+def _pieces(learner: Learner, batch: Tensor, size: int, rows: int) -> list[tuple[Tensor, float]]:
     """What goes through the model at a time, and the weight of its loss, so that the mean over all processes is the batch's.
 
     Sharded processes go through the layers in step, so that each has as many pieces, the last with no weight if need be.
     """
     scale = learner.processes.world / (size * batch[0, 1:].numel())
-    pieces = [(blocks, scale) for blocks in batch.split(learner.rows)]
-    count = math.ceil(learner.processes.largest_share(size) / learner.rows)
+    pieces = [(blocks, scale) for blocks in batch.split(rows)]
+    count = math.ceil(learner.processes.largest_share(size) / rows)
     return pieces + [(batch[:1], 0.0)] * (count - len(pieces))

@@ -17,9 +17,10 @@ from typing import Any
 import torch
 
 from prune_cli import metrics
-from prune_cli.models import pretrained
 from prune_cli.models.language_model import LanguageModel, ModelSettings, load
+from prune_cli.models.tokenizer import load_tokenizer
 from prune_cli.stages.score import windows as stage
+from prune_cli.training.model import gpt2_config, load_model, new_model, save_model
 
 from .timing import OURS
 
@@ -51,10 +52,10 @@ def documents(shared: Path, scratch: Path, count: int) -> list[str]:
 
 def gpt2(shared: Path, path: Path) -> Path:
     if not path.exists():
-        tokenizer = pretrained.load_tokenizer(shared / "data" / "gpt2-tokenizer")
-        config = pretrained.gpt2(tokenizer, layers=12, width=768, heads=12, context=1024, entries=50_257)
+        tokenizer = load_tokenizer(shared / "data" / "gpt2-tokenizer")
+        config = gpt2_config(tokenizer, layers=12, width=768, heads=12, context=1024, entries=50_257)
         path.mkdir()
-        pretrained.save(pretrained.new_model(config, 0), tokenizer, path)
+        save_model(new_model(config, 0), tokenizer, path)
     return path
 
 
@@ -116,7 +117,7 @@ def recite(path: Path, texts: list[str]) -> None:
     """Memorization in batches against plain `generate`, a record at a time, in float32."""
     model = load(str(path), ModelSettings(device="cpu", dtype="float32"))
     documents = [document for document in model.encode_many(texts) if len(document.tokens) > 65][:52]
-    plain: Any = pretrained.load_model(path)
+    plain: Any = load_model(path)
 
     def one_at_a_time() -> None:
         for document in documents[:6]:

@@ -24,8 +24,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from prune_cli.models import cpu_kernels as kernels
-from prune_cli.models import pretrained
 from prune_cli.models.device import matrix_rate
+from prune_cli.models.tokenizer import train_tokenizer
+from prune_cli.training.model import save_tokenizer
 
 from .score import limit
 from .timing import OURS, run
@@ -40,7 +41,7 @@ Result = tuple[float, int]  # tokens a second, and the most resident memory of t
 
 def main(python: str, scratch: Path, runs: int) -> None:
     scratch.mkdir(parents=True, exist_ok=True)
-    pretrained.save_tokenizer(pretrained.train_tokenizer(["some text"], 257), scratch / "tokenizer")
+    save_tokenizer(train_tokenizer(["some text"], 257), scratch / "tokenizer")
     for dtype in TYPES:
         speed(python, scratch, dtype, runs)
     pieces()
@@ -127,7 +128,7 @@ def resuming(scratch: Path, blocks: int) -> None:
     command = [*ours(scratch, 512, "float32", steps=1000), "--save-at", "1"]
     until(command, lambda: metrics.exists() and metrics.read_bytes().count(b"\n") > 1)
     metrics.write_bytes(metrics.read_bytes().splitlines(keepends=True)[0])
-    script = "import sys; from pathlib import Path; from prune_cli.stages import train; train.pretrained.load_model(Path(sys.argv[1]))"
+    script = "import sys; from pathlib import Path; from prune_cli.stages import train; train.load_model(Path(sys.argv[1]))"
     loading = timed(
         lambda: subprocess.run(
             [sys.executable, "-c", script, metrics.parent / "step-1"], check=True, stderr=subprocess.DEVNULL

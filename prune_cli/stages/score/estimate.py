@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import CheckFailed
-from ...models.device import CARDS
+from ...models.device import GPU_RATES
 from ...models.language_model import Content
 
 # stages/score.py's `score` for some scoring, handed over by the command: contents → the new fields of each.
@@ -15,7 +15,7 @@ Score = Callable[[Sequence[Content]], list[dict[str, Any]]]
 
 SCORED = 1 << 13  # tokens of a sample that are scored, to measure the rate
 CARD = (
-    0.4 * CARDS["H100"]
+    0.4 * GPU_RATES["H100"]
 )  # FLOPs a second: two fifths of an H100's bfloat16 rate, which a model of 124 M parameters reaches
 TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-2}  # relative, of a perplexity
 

@@ -17,7 +17,7 @@ from ...metrics import STATISTICS, Metric
 from ...records.lines import ahead
 
 if TYPE_CHECKING:  # metrics that need no model need no torch
-    from ...models.language_model import Content, Document, LanguageModel, Statistics
+    from ...models.language_model import Content, LanguageModel, Statistics, TokenizedDocument
 
 log = logging.getLogger(__name__)
 
@@ -136,8 +136,8 @@ class Window:
 
     payloads: list[Any]
     contents: list[Content]
-    documents: list[Document]
-    second: list[Document]
+    documents: list[TokenizedDocument]
+    second: list[TokenizedDocument]
 
 
 def _known(
@@ -161,7 +161,7 @@ def _known(
 
 
 def _of_model(
-    model: LanguageModel, documents: list[Document], scoring: Scoring, pulse: Callable[[int], object]
+    model: LanguageModel, documents: list[TokenizedDocument], scoring: Scoring, pulse: Callable[[int], object]
 ) -> Sequence[Statistics | Known]:
     found = model.statistics(documents, scoring.statistics, pulse)
     if "continuation" not in scoring.needs:

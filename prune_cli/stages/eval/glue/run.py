@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ....errors import ConfigurationError
-from ....models import pretrained
 from ....models.cpu_kernels import keep_freed_memory
-from ....models.loading import Loaded, versions
+from ....models.load import LoadedModel, versions
 from ....models.safety import directory_hash
+from ....models.tokenizer import tokenizer_hash
 from ....statistics import classification
 from ....training.step import EPSILON, adamw
 from ....version import __version__
@@ -68,7 +68,7 @@ class Subject:
     """A model to fine-tune, the weights that every run starts from, and the hashes it is known by."""
 
     name: str
-    loaded: Loaded
+    loaded: LoadedModel
     start: Mapping[str, Tensor]
     hashes: Mapping[str, str]
 
@@ -86,7 +86,7 @@ class Job:
 
 
 def evaluate(
-    models: Sequence[tuple[str, Callable[[], Loaded]]],
+    models: Sequence[tuple[str, Callable[[], LoadedModel]]],
     tasks: Mapping[str, Data],
     seeds: int,
     protocol: Protocol = Protocol(),
@@ -122,7 +122,7 @@ def evaluate(
 # Before the first step
 
 
-def _subject(name: str, loaded: Loaded) -> Subject:
+def _subject(name: str, loaded: LoadedModel) -> Subject:
     if loaded.tokenizer.eos_token_id is None:
         raise ConfigurationError(
             "its tokenizer names no end of a document", place=name, remedy="set eos_token"
@@ -136,7 +136,7 @@ def _subject(name: str, loaded: Loaded) -> Subject:
     start = {key: value.to("cpu", copy=True) for key, value in loaded.network.state_dict().items()}
     hashes = {
         "model": directory_hash(loaded.directory),
-        "tokenizer": pretrained.tokenizer_hash(loaded.tokenizer),
+        "tokenizer": tokenizer_hash(loaded.tokenizer),
     }
     return Subject(name, loaded, start, hashes)
 
