@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from prune_cli.models.tokenizer import train_tokenizer
+from prune_cli.settings.train import Training
 from prune_cli.training import loop as stage
 from prune_cli.training.model import save_tokenizer
-from prune_cli.training.recipe import Settings
 
 from .conftest import ROOT
 
@@ -33,7 +33,7 @@ def documents():
 def losses(folder):
     (folder / "shape.toml").write_text(SHAPE)
     save_tokenizer(train_tokenizer(["lorem ipsum"], 257), folder / "tokenizer")
-    fixed = Settings(
+    fixed = Training(
         config=folder / "shape.toml",
         tokenizer=folder / "tokenizer",
         steps=40,

@@ -17,11 +17,12 @@ from transformers import AutoModelForCausalLM, GPT2Config
 from prune_cli.errors import UsageError
 from prune_cli.models import cpu_kernels
 from prune_cli.models.tokenizer import train_tokenizer
+from prune_cli.settings.train import Training
 from prune_cli.training import loop as stage
 from prune_cli.training import step as learning
 from prune_cli.training.distributed import Processes
 from prune_cli.training.model import checkpoint_activations, load_model, save_tokenizer, summed_loss
-from prune_cli.training.recipe import PRESETS, Settings
+from prune_cli.training.recipe import PRESETS
 
 from .conftest import ROOT, command, lines, scored, status_of
 
@@ -129,7 +130,7 @@ def test_two_with_shards_go_on_where_one_was_stopped(home, tmp_path):
     with pytest.raises(Stopped):
         stage.train(
             (record["text"] for record in scored(200)),
-            Settings(**recipe),
+            Training(**recipe),
             tmp_path / "run",
             report=stop_at_25,
         )

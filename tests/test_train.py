@@ -144,6 +144,6 @@ def test_damaged_streams_are_refused(options, tmp_path, here):
 
 def test_a_single_process_has_nothing_to_divide_a_model_among(options, tmp_path, here):
     assert (
-        b"--fsdp divides a model among the processes"
+        b"--fsdp has no effect on a single process"
         in here("train", *options, "--fsdp", "-o", tmp_path / "run", stdin=CORPUS).stderr
     )

@@ -12,15 +12,16 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from prune_cli import storage
-from prune_cli.commands import train as command_of_train
 from prune_cli.errors import ConfigurationError, DataError, UsageError
 from prune_cli.models import safety
 from prune_cli.models.tokenizer import encode, load_tokenizer, train_tokenizer
+from prune_cli.settings.train import Training
+from prune_cli.stages import train
 from prune_cli.training import loop as stage
 from prune_cli.training import setup, token_file
 from prune_cli.training import step as learning
 from prune_cli.training.model import gpt2_config, load_model, new_model, save_model, save_tokenizer
-from prune_cli.training.recipe import Plan, Settings, choose, learning_rate
+from prune_cli.training.recipe import Plan, choose, learning_rate
 from prune_cli.training.setup import Corpus
 
 from .conftest import lines, on_a_terminal, records, scored
@@ -60,7 +61,7 @@ def steps(run):
 
 
 def test_the_losses_of_tiny_are_those_of_a_plain_loop(home, tmp_path):
-    tiny = Settings(
+    tiny = Training(
         preset="tiny", tokenizer=home / "tokenizer", batch_tokens=512, steps=42, warmup=40, dtype="float32"
     )
     with pytest.raises(Killed):
@@ -107,7 +108,7 @@ def test_wsd_is_level_until_the_last_fifth():
 
 
 def from_run(home, **more):
-    return Settings(init_from=home / "run", batch_tokens=256, lr=1e-3, steps=5, dtype="float32", **more)
+    return Training(init_from=home / "run", batch_tokens=256, lr=1e-3, steps=5, dtype="float32", **more)
 
 
 def test_a_run_begins_with_a_checkpoint(home, tmp_path):
@@ -169,7 +170,7 @@ def test_a_tokenizer_that_does_not_fit_the_checkpoint_is_refused(home, tmp_path)
     with pytest.raises(ConfigurationError, match="was trained with another tokenizer"):
         stage.train(documents(), from_run(home, tokenizer=tmp_path / "tokenizer"), tmp_path / "run")
     stage.train(documents(), from_run(home, tokenizer=home / "tokenizer"), tmp_path / "run")
-    with pytest.raises(UsageError, match="a checkpoint has a tokenizer"):
+    with pytest.raises(UsageError, match="--init-from comes with a tokenizer"):
         choose(from_run(home, train_tokenizer=300))
 
 
@@ -244,7 +245,7 @@ def test_the_last_of_the_regular_checkpoints_stay_and_all_that_were_asked_for(ho
     assert there[-1] == [4, 6, 15, 18]  # two to resume from
     stage.train(documents(), settings(home, save_every=3, keep=0), tmp_path / "run", replace=True)
     assert steps(tmp_path / "run") == []
-    with pytest.raises(UsageError, match="--keep is about the checkpoints of --save-every"):
+    with pytest.raises(UsageError, match="--keep needs --save-every"):
         choose(settings(home, keep=2))
 
 
@@ -302,17 +303,18 @@ def test_a_token_file_of_another_tokenizer_or_source_is_not_used(home, tmp_path)
 def test_a_file_that_was_touched_is_not_known_again(tmp_path):
     path = tmp_path / "corpus.jsonl"
     path.write_bytes(lines(scored(3)))
-    known, time = command_of_train._known_by(storage.operands([str(path)]), "text"), path.stat().st_mtime_ns
-    assert command_of_train._known_by(storage.operands([str(path)]), "text") == known
+    before = train.fingerprint(storage.operands([str(path)]), "text")
+    time = path.stat().st_mtime_ns
+    assert train.fingerprint(storage.operands([str(path)]), "text") == before
     path.write_bytes(path.read_bytes().replace(b"lorem", b"LOREM"))
     os.utime(path, ns=(time, time))
-    assert command_of_train._known_by(storage.operands([str(path)]), "text") != known
-    assert command_of_train._known_by([storage.input_at("/dev/null")], "text") is None
+    assert train.fingerprint(storage.operands([str(path)]), "text") != before
+    assert train.fingerprint([storage.input_at("/dev/null")], "text") is None
 
 
 def test_the_padded_vocabulary_of_a_preset_is_kept(home):
-    recipe = choose(Settings(preset="124m", tokenizer=home / "tokenizer", steps=1))
-    config = setup.configuration(Settings(preset="124m"), recipe, load_tokenizer(home / "tokenizer"))
+    recipe = choose(Training(preset="124m", tokenizer=home / "tokenizer", steps=1))
+    config = setup.configuration(Training(preset="124m"), recipe, load_tokenizer(home / "tokenizer"))
     assert (config.vocab_size, config.n_layer, config.n_embd, config.n_positions) == (51_200, 12, 768, 2048)
 
 
@@ -358,7 +360,7 @@ def test_score_knows_blocks_that_were_trained_on(home, tmp_path, here):
     said = here("score", "--model", tmp_path / "run", tmp_path / "packed.zst").stderr
     assert f"{count} of {count} documents were in the training data".encode() in said
     assert (
-        b"--eval-data is read from a file"
+        b"--eval-data cannot be standard input"
         in here("train", *options[:-1], "-", "-o", tmp_path / "no", status=2).stderr
     )
 
@@ -386,7 +388,7 @@ def test_on_a_terminal_the_run_is_seen_and_one_line_closes_it(home, tmp_path):
         tmp_path / "corpus.jsonl",
         COLUMNS="160",
     )
-    assert re.search(r"loss \d\.\d+ +held-out \d\.\d+ +lr \S+ +[\d,]+ tokens/s \(\d+% of the limit\)", said)
-    closing = r"trained 20 steps on 5,120 tokens \(\d\.\d\d passes over [\d,]+, [\d,]+ repeated\); loss \d\.\d+, held-out \d\.\d+: "
+    assert re.search(r"loss \d\.\d+ +held-out \d\.\d+ +lr \S+ +[\d,]+ tokens/s \(\d+% of peak FLOP/s\)", said)
+    closing = r"trained 20 steps on 5,120 tokens \(\d\.\d\d epochs of [\d,]+, [\d,]+ repeated\); loss \d\.\d+, held-out \d\.\d+: "
     assert re.search(closing, said)
     assert said.count("•") == 20  # the curve of the loss

@@ -20,6 +20,7 @@ from prune_cli.models import cpu_kernels as kernels
 from prune_cli.models import fast_training
 from prune_cli.models.fast_inference import has_packed_products
 from prune_cli.models.tokenizer import encode, load_tokenizer, train_tokenizer
+from prune_cli.settings.train import Training
 from prune_cli.training import loop as stage
 from prune_cli.training import step as learning
 from prune_cli.training import token_file
@@ -31,7 +32,7 @@ from prune_cli.training.model import (
     save_tokenizer,
     summed_loss,
 )
-from prune_cli.training.recipe import Plan, Settings, choose, learning_rate, plan
+from prune_cli.training.recipe import Plan, choose, learning_rate, plan
 
 from .conftest import ROOT, SHARED, shared
 
@@ -67,7 +68,7 @@ def furnished(home):
 
 
 def settings(home, **more):
-    return Settings(
+    return Training(
         **{
             "config": home / "shape.toml",
             "tokenizer": home / "tokenizer",
@@ -522,7 +523,7 @@ MODEL = {"tokenizer": "t", "preset": "124m"}
 
 
 def test_a_value_comes_from_the_user_the_paper_the_preset_or_the_default():
-    recipe = choose(Settings(**MODEL, protocol="paper", batch_tokens=4096))
+    recipe = choose(Training(**MODEL, protocol="paper", batch_tokens=4096))
     found = {
         name: (recipe[name].value, recipe[name].origin)
         for name in ("batch_tokens", "lr", "steps", "context", "schedule")
@@ -534,9 +535,9 @@ def test_a_value_comes_from_the_user_the_paper_the_preset_or_the_default():
         "context": (2048, "preset"),
         "schedule": ("cosine", "default"),
     }
-    paper = plan(choose(Settings(**MODEL, protocol="paper")), 2048, 3_700_000)
+    paper = plan(choose(Training(**MODEL, protocol="paper")), 2048, 3_700_000)
     assert (paper.batch, paper.steps, paper.warmup) == (2048, 8000, 400)
-    assert "steps" not in choose(Settings(**MODEL, protocol="paper", epochs=2))
+    assert "steps" not in choose(Training(**MODEL, protocol="paper", epochs=2))
 
 
 @pytest.mark.parametrize(
@@ -546,15 +547,15 @@ def test_a_value_comes_from_the_user_the_paper_the_preset_or_the_default():
         ({**MODEL, "steps": 1, "tokens": 1}, "needs one budget"),
         ({"steps": 1, "tokenizer": "t"}, "needs a model"),
         ({"steps": 1, "preset": "tiny"}, "needs a tokenizer"),
-        ({**MODEL, "steps": 1, "preset": "huge"}, "--preset huge is unknown; take one of tiny, 124m, 1.5b"),
-        ({**MODEL, "preset": "tiny", "protocol": "paper"}, "take --preset 124m or 1.5b"),
+        ({**MODEL, "steps": 1, "preset": "huge"}, "--preset huge is unknown; use one of tiny, 124m, 1.5b"),
+        ({**MODEL, "preset": "tiny", "protocol": "paper"}, "use --preset 124m or 1.5b"),
         ({**MODEL, "steps": 0}, "--steps 0 is not above zero"),
-        ({**MODEL, "steps": 1, "save_at": "1,x"}, "--save-at x is not a step"),
+        ({**MODEL, "steps": 1, "save_at": "1,x"}, "--save-at x is not a number of steps"),
     ],
 )
 def test_options_that_make_no_run(options, message):
     with pytest.raises(UsageError, match=message):
-        choose(Settings(**options))
+        choose(Training(**options))
 
 
 @pytest.mark.parametrize(
@@ -569,12 +570,12 @@ def test_options_that_make_no_run(options, message):
 def test_configuration_files_that_make_no_model(tmp_path, text, message):
     (tmp_path / "c.toml").write_text(text)
     with pytest.raises(ConfigurationError, match=message):
-        choose(Settings(config=tmp_path / "c.toml", tokenizer=tmp_path, steps=1))
+        choose(Training(config=tmp_path / "c.toml", tokenizer=tmp_path, steps=1))
 
 
 def test_budgets_and_saves_are_counted_in_steps():
     made = plan(
-        choose(Settings(**MODEL, epochs=4.4, save_at="250, 0.55ep,14%,100%", save_every=900)),
+        choose(Training(**MODEL, epochs=4.4, save_at="250, 0.55ep,14%,100%", save_every=900)),
         2048,
         256 * 1000,
     )
@@ -584,11 +585,11 @@ def test_budgets_and_saves_are_counted_in_steps():
         220,
         {250, 550, 616, 900, 1800, 2700, 3600, 4400},
     )
-    assert plan(choose(Settings(**MODEL, tokens=(1 << 20) + 1)), 2048, 9).steps == 3
-    with pytest.raises(UsageError, match="2ep is step 2000, past the end at 100"):
-        plan(choose(Settings(**MODEL, steps=100, save_at="2ep")), 2048, 256 * 1000)
-    with pytest.raises(UsageError, match="holds no block of 2048"):
-        plan(choose(Settings(**MODEL, steps=1, batch_tokens=2047)), 2048, 9)
+    assert plan(choose(Training(**MODEL, tokens=(1 << 20) + 1)), 2048, 9).steps == 3
+    with pytest.raises(UsageError, match="2ep is step 2000, beyond the last step, 100"):
+        plan(choose(Training(**MODEL, steps=100, save_at="2ep")), 2048, 256 * 1000)
+    with pytest.raises(UsageError, match="is less than one block of 2048"):
+        plan(choose(Training(**MODEL, steps=1, batch_tokens=2047)), 2048, 9)
 
 
 @pytest.mark.parametrize(("schedule", "middle"), [("cosine", 0.55), ("linear", 0.55), ("constant", 1.0)])

@@ -29,6 +29,7 @@ from ..models import safety
 from ..models.device import dtype_name, matrix_rate, resolve_device, resolve_dtype
 from ..models.fast_training import make_fast
 from ..models.tokenizer import PreTrainedTokenizerFast, tokenizer_hash
+from ..settings.train import Training
 from ..storage import directories
 from ..version import __version__
 from . import checkpoints, setup, token_file
@@ -43,7 +44,7 @@ from .model import (
     new_model,
     transformer_blocks,
 )
-from .recipe import DESCRIPTION, HARMLESS, Plan, Recipe, Settings, choose, learning_rate, plan
+from .recipe import DESCRIPTION, HARMLESS, Plan, Recipe, choose, learning_rate, plan
 from .setup import Corpus, Documents
 from .step import BETAS, CLIP, DECAY, EPSILON, Learner, Loss, adamw, learn
 
@@ -98,7 +99,7 @@ class Job:
 
 def train(
     documents: Documents,
-    settings: Settings,
+    settings: Training,
     directory: Path,
     *,
     source: str | None = None,
@@ -155,7 +156,7 @@ def _working(processes: Processes, directory: Path, resume: bool, replace: bool)
 def _job(
     corpus: Corpus,
     held_out: Corpus | None,
-    settings: Settings,
+    settings: Training,
     recipe: Recipe,
     device: torch.device,
     work: Path,
@@ -180,7 +181,7 @@ def _job(
 
 
 def _read(
-    corpus: Corpus, held_out: Corpus | None, settings: Settings, recipe: Recipe, work: Path, report: Report
+    corpus: Corpus, held_out: Corpus | None, settings: Training, recipe: Recipe, work: Path, report: Report
 ) -> tuple[token_file.Manifest, token_file.Manifest | None]:
     """Make the token files of what is trained on and of what is held out."""
     tokenizer, documents = setup.tokenizer(

@@ -1,4 +1,4 @@
-"""What a training run is told, and where each value comes from: the user, the paper, a preset or file, or our defaults."""
+"""The recipe of a training run: the value of every hyperparameter, its origin, and the plan that follows from them."""
 
 import math
 import re
@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigurationError, NoInputError, UsageError
+from ..settings.train import Training
 
-DESCRIPTION = "train.json"  # in a run: what it was trained with
+DESCRIPTION = "train.json"  # in a run: the settings that it was trained with
 SHAPE = ("layers", "width", "heads", "context")
 PRESETS: Mapping[str, Mapping[str, float]] = {
     "tiny": {"layers": 4, "width": 256, "heads": 4, "context": 512, "lr": 2e-3, "batch_tokens": 16 << 10},
@@ -19,6 +20,7 @@ PRESETS: Mapping[str, Mapping[str, float]] = {
         "width": 768,
         "heads": 12,
         "context": 2048,
+        # GPT-2's 50,257, rounded up to a multiple of 1,024: matrix products are faster in such sizes.
         "vocabulary": 51_200,
         "lr": 6e-4,
         "batch_tokens": 512 << 10,
@@ -33,7 +35,8 @@ PRESETS: Mapping[str, Mapping[str, float]] = {
         "batch_tokens": 1 << 20,
     },
 }
-PAPER: Mapping[str, Mapping[str, float]] = {  # Marion et al. 2023: 2048 and 512 blocks a batch
+# Marion et al. 2023; a batch there is 2,048 or 512 blocks of 2,048 tokens.
+PAPER: Mapping[str, Mapping[str, float]] = {
     "124m": {"lr": 1.5e-4, "batch_tokens": 2048 * 2048, "steps": 8000},
     "1.5b": {"lr": 1.2e-4, "batch_tokens": 512 * 2048, "steps": 14_568},
 }
@@ -48,42 +51,18 @@ DEFAULTS = {
     "dtype": "auto",
 }
 BUDGETS = ("steps", "tokens", "epochs")
+# Settings of where a run reads, writes and computes: no part of the recipe, and free to change on --resume.
+NO_HYPERPARAMETERS = {"output", "force", "resume", "eval_data", "text_field", "device", "fsdp"}
 POINT = re.compile(r"(\d+)|(\d*\.?\d+)(ep|%)")
-FLOOR = 0.1  # of the learning rate, where the schedule ends
-COOLDOWN = 0.2  # of the steps, in which wsd falls: Hägele et al. 2024 gain nothing by more
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The options of `train` by their names; None is not given. Lengths are tokens; `save_at` is as in "250,0.55ep,100%"."""
-
-    preset: str | None = None
-    config: Path | None = None
-    init_from: Path | None = None
-    tokenizer: Path | None = None
-    train_tokenizer: int | None = None
-    steps: int | None = None
-    tokens: int | None = None
-    epochs: float | None = None
-    batch_tokens: int | None = None
-    lr: float | None = None
-    schedule: str | None = None
-    warmup: int | None = None
-    seed: int | None = None
-    data_seed: int | None = None
-    save_at: str | None = None
-    save_every: int | None = None
-    keep: int | None = None
-    eval_every: int | None = None
-    protocol: str | None = None
-    checkpoint_activations: bool | None = None
-    dtype: str | None = None
-    device: str = "auto"
+FINAL_RATE = 0.1  # the learning rate after the last step, as a fraction of the peak
+COOLDOWN = 0.2  # the fraction of the steps in which wsd decays; Hägele et al. 2024 gain nothing by more
+WARMUP_SHARE = 20  # by default one step in 20 is a warm-up step, ...
+MAX_WARMUP = 2000  # ... and at most 2,000 are
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A value and who chose it: given, paper, preset, file or default."""
+    """A value and its origin: given, paper, preset, file or default."""
 
     value: Any
     origin: str
@@ -92,48 +71,67 @@ class Choice:
 Recipe = dict[str, Choice]
 
 
-def choose(settings: Settings) -> Recipe:
-    """Every value that is known before the data is: what is given wins over the paper's number, that over the preset's or file's.
+def choose(settings: Training) -> Recipe:
+    """Choose the value of every setting that does not depend on the data.
 
-    Raises UsageError where the options do not make a run, ConfigurationError where the configuration file does not.
+    A given value takes precedence over the protocol's, that over the preset's or the file's, that over the default.
+    Raises UsageError if the options do not make a run, and ConfigurationError if the configuration file is wrong.
     """
     _check_model(settings)
     _check_values(settings)
-    shape, origin = (
-        (PRESETS[settings.preset], "preset") if settings.preset else (read_shape(settings.config), "file")
+    given = _given(settings)
+    shape = PRESETS[settings.preset] if settings.preset else read_shape(settings.config)
+    # From the lowest precedence to the highest: a later layer replaces values of an earlier one.
+    layers: tuple[tuple[Mapping[str, Any], str], ...] = (
+        (DEFAULTS, "default"),
+        (shape, "preset" if settings.preset else "file"),
+        (_protocol(settings, given), settings.protocol or ""),
+        (given, "given"),
     )
-    given = {
-        name: value for name, value in asdict(settings).items() if value is not None and name != "device"
-    }
-    paper = PROTOCOLS[settings.protocol][settings.preset or ""] if settings.protocol else {}
-    if any(name in given for name in BUDGETS):
-        paper = {name: value for name, value in paper.items() if name != "steps"}
-    layers = ((DEFAULTS, "default"), (shape, origin), (paper, settings.protocol or ""), (given, "given"))
     recipe = {name: Choice(value, origin) for values, origin in layers for name, value in values.items()}
     if sum(name in recipe for name in BUDGETS) != 1:
         raise UsageError("a run needs one budget", remedy="give one of --steps, --tokens and --epochs")
     return recipe
 
 
-def _check_model(settings: Settings) -> None:
-    if sum(each is not None for each in (settings.preset, settings.config, settings.init_from)) != 1:
+def _given(settings: Training) -> dict[str, Any]:
+    """The hyperparameters that the user gave. `--dtype auto` is the same as no --dtype."""
+    return {
+        name: value
+        for name, value in asdict(settings).items()
+        if name not in NO_HYPERPARAMETERS and value not in (None, "auto")
+    }
+
+
+def _protocol(settings: Training, given: Mapping[str, Any]) -> Mapping[str, float]:
+    """The hyperparameters of the protocol, without its number of steps if the user gave a budget."""
+    if not settings.protocol:
+        return {}
+    values = PROTOCOLS[settings.protocol][settings.preset or ""]
+    if any(name in given for name in BUDGETS):
+        return {name: value for name, value in values.items() if name != "steps"}
+    return values
+
+
+def _check_model(settings: Training) -> None:
+    models = (settings.preset, settings.config, settings.init_from)
+    if sum(model is not None for model in models) != 1:
         raise UsageError("a run needs a model", remedy="give one of --preset, --config and --init-from")
     if settings.init_from and settings.train_tokenizer:
-        raise UsageError("a checkpoint has a tokenizer", remedy="leave out --train-tokenizer or --init-from")
+        fault = "--init-from comes with a tokenizer, so none can be trained"
+        raise UsageError(fault, remedy="leave out --train-tokenizer or --init-from")
     if not settings.init_from and (settings.tokenizer is None) == (settings.train_tokenizer is None):
-        raise UsageError(
-            "a run needs a tokenizer", remedy="give --tokenizer or --train-tokenizer, one of them"
-        )
+        raise UsageError("a run needs a tokenizer", remedy="give one of --tokenizer and --train-tokenizer")
 
 
-def _check_values(settings: Settings) -> None:
-    _one_of("preset", settings.preset, PRESETS)
-    _one_of("protocol", settings.protocol, PROTOCOLS)
-    _one_of("schedule", settings.schedule, SCHEDULES)
-    if settings.protocol and settings.preset not in (known := PROTOCOLS[settings.protocol]):
-        raise UsageError(
-            f"--protocol {settings.protocol} has no such model", remedy=f"take --preset {' or '.join(known)}"
-        )
+def _check_values(settings: Training) -> None:
+    _check_choice("preset", settings.preset, PRESETS)
+    _check_choice("protocol", settings.protocol, PROTOCOLS)
+    _check_choice("schedule", settings.schedule, SCHEDULES)
+    if settings.protocol and settings.preset not in PROTOCOLS[settings.protocol]:
+        fault = f"--protocol {settings.protocol} has no such model"
+        presets = " or ".join(PROTOCOLS[settings.protocol])
+        raise UsageError(fault, remedy=f"use --preset {presets}")
     for name in (*BUDGETS, "batch_tokens", "lr", "save_every", "eval_every"):
         value = getattr(settings, name)
         if value is not None and not 0 < value < math.inf:
@@ -143,21 +141,20 @@ def _check_values(settings: Settings) -> None:
         if value is not None and value < 0:
             raise UsageError(f"--{name} {value} is below zero")
     if settings.keep is not None and settings.save_every is None:
-        raise UsageError(
-            "--keep is about the checkpoints of --save-every", remedy="give that, too, or leave it out"
-        )
+        raise UsageError("--keep needs --save-every", remedy="give --save-every, or leave out --keep")
     _points(settings.save_at)
 
 
-def _one_of(option: str, value: str | None, known: Mapping[str, Any] | tuple[str, ...]) -> None:
-    if value is not None and value not in known:
-        raise UsageError(f"--{option} {value} is unknown", remedy=f"take one of {', '.join(known)}")
+def _check_choice(option: str, value: str | None, choices: Mapping[str, Any] | tuple[str, ...]) -> None:
+    if value is not None and value not in choices:
+        raise UsageError(f"--{option} {value} is unknown", remedy=f"use one of {', '.join(choices)}")
 
 
 def read_shape(path: Path | None) -> dict[str, float]:
-    """The keys of a preset from a TOML file: layers, width, heads, context, and vocabulary, lr, batch_tokens where they are set.
+    """Read the keys of a preset from a TOML file: SHAPE, and optionally vocabulary, lr, batch_tokens.
 
-    Nothing at all for another kind of file, which is transformers' own config.json.
+    The result is empty for a file of another type, which `setup.configuration` reads as a config.json of
+    transformers. Raises NoInputError if the file does not exist, and ConfigurationError if its contents are wrong.
     """
     if path is None or path.suffix != ".toml":
         return {}
@@ -167,29 +164,34 @@ def read_shape(path: Path | None) -> dict[str, float]:
         raise NoInputError("does not exist", place=str(path)) from None
     except ValueError as error:
         raise ConfigurationError(f"is not TOML ({error})", place=str(path)) from None
-    known = PRESETS["124m"]
-    if wrong := [name for name in values if name not in known]:
-        raise ConfigurationError(
-            f"has an unknown key, {wrong[0]}", place=str(path), remedy=f"its keys are {', '.join(known)}"
-        )
-    if wrong := [name for name in SHAPE if name not in values]:
-        raise ConfigurationError(
-            f"lacks the key {wrong[0]}", place=str(path), remedy=f"it needs {', '.join(SHAPE)}"
-        )
-    for name, value in values.items():
-        if type(value) not in ((int, float) if name == "lr" else (int,)) or not 0 < value < math.inf:
-            raise ConfigurationError(f"its {name} is not a number above zero", place=str(path))
+    _check_shape(values, str(path))
     return values
 
 
-# What hangs on the data
+def _check_shape(values: Mapping[str, Any], place: str) -> None:
+    keys = PRESETS["124m"]  # which has all of them
+    if unknown := [name for name in values if name not in keys]:
+        fault = f"has an unknown key, {unknown[0]}"
+        raise ConfigurationError(fault, place=place, remedy=f"its keys are {', '.join(keys)}")
+    if missing := [name for name in SHAPE if name not in values]:
+        fault = f"lacks the key {missing[0]}"
+        raise ConfigurationError(fault, place=place, remedy=f"it needs {', '.join(SHAPE)}")
+    for name, value in values.items():
+        # `type`, not `isinstance`: true is an int, but no number of layers.
+        is_number = type(value) is int or (name == "lr" and type(value) is float)
+        if not is_number or not 0 < value < math.inf:
+            raise ConfigurationError(f"its {name} is not a number above zero", place=place)
+
+
+# The plan: it depends on the data, too.
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A run in numbers: `batch` blocks of `context` tokens a step; checkpoints after the steps in `saves`.
+    """A run in numbers: `batch` blocks of `context` tokens per step, and checkpoints after the steps in `saves`.
 
-    Of those that are not `lasting` the last `keep` stay, or all. Every `eval_every` steps there is a held-out loss.
+    `lasting` checkpoints are all kept; of the others the last `keep`, or all if `keep` is None. The held-out loss is
+    computed every `eval_every` steps.
     """
 
     steps: int
@@ -204,77 +206,101 @@ class Plan:
     eval_every: int | None = None
 
 
-HARMLESS = ("saves", "lasting", "keep", "eval_every")  # of a plan: they change none of a run's numbers
+HARMLESS = ("saves", "lasting", "keep", "eval_every")  # fields of a plan that change no loss of a run
 
 
 def plan(recipe: Recipe, context: int, blocks: int) -> Plan:
-    """The run over data of so many blocks. A budget of tokens or passes is rounded up to whole steps."""
+    """Plan a run over `blocks` blocks of `context` tokens. A budget of tokens or epochs is rounded up to whole steps.
+
+    Raises UsageError if a batch is smaller than a block, or a point of --save-at lies beyond the last step.
+    """
     batch = recipe["batch_tokens"].value // context
     if not batch:
-        raise UsageError(
-            f"a batch of {recipe['batch_tokens'].value} tokens holds no block of {context}",
-            remedy="raise --batch-tokens",
-        )
+        fault = f"a batch of {recipe['batch_tokens'].value} tokens is less than one block of {context}"
+        raise UsageError(fault, remedy="raise --batch-tokens")
+    steps = _steps(recipe, batch, context, blocks)
+    lasting = _lasting(_value(recipe, "save_at"), steps, blocks / batch)
+    every = _value(recipe, "save_every")
+    warmup = _value(recipe, "warmup")
+    return Plan(
+        steps=steps,
+        batch=batch,
+        context=context,
+        warmup=min(MAX_WARMUP, steps // WARMUP_SHARE) if warmup is None else warmup,
+        lr=recipe["lr"].value,
+        schedule=recipe["schedule"].value,
+        saves=lasting.union(range(every, steps + 1, every) if every else ()),
+        lasting=lasting,
+        keep=_value(recipe, "keep"),
+        eval_every=_value(recipe, "eval_every"),
+    )
+
+
+def _value(recipe: Recipe, name: str) -> Any:
+    return recipe[name].value if name in recipe else None
+
+
+def _steps(recipe: Recipe, batch: int, context: int, blocks: int) -> int:
+    """The number of optimizer steps that the budget comes to."""
+    steps: int
     if "epochs" in recipe:
+        # Rounded first: the last bit of a float (4400.000000000001) must not cost another step.
         steps = math.ceil(round(recipe["epochs"].value * blocks / batch, 6))
     elif "tokens" in recipe:
         steps = math.ceil(recipe["tokens"].value / (batch * context))
     else:
         steps = recipe["steps"].value
-    optional = {
-        name: recipe[name].value if name in recipe else None
-        for name in ("warmup", "save_at", "save_every", "keep", "eval_every")
-    }
-    warmup = min(2000, steps // 20) if optional["warmup"] is None else optional["warmup"]
-    lasting, every = _lasting(optional["save_at"], steps, blocks / batch), optional["save_every"]
-    saves = lasting.union(range(every, steps + 1, every) if every else ())
-    shape = (steps, batch, context, warmup, recipe["lr"].value, recipe["schedule"].value)
-    return Plan(*shape, saves, lasting, optional["keep"], optional["eval_every"])
+    return steps
 
 
-def _lasting(save_at: str | None, steps: int, steps_a_pass: float) -> frozenset[int]:
-    units = {"": 1.0, "ep": steps_a_pass, "%": steps / 100}
-    found = set()
+def _lasting(save_at: str | None, steps: int, steps_per_epoch: float) -> frozenset[int]:
+    """The steps that the points of --save-at come to. Raises UsageError for one beyond the last step."""
+    units = {"": 1.0, "ep": steps_per_epoch, "%": steps / 100}
+    lasting = set()
     for number, unit in _points(save_at):
         step = max(1, round(number * units[unit]))
         if step > steps:
-            raise UsageError(
-                f"--save-at {number:g}{unit} is step {step}, past the end at {steps}",
-                remedy="leave it out, or train longer",
-            )
-        found.add(step)
-    return frozenset(found)
+            fault = f"--save-at {number:g}{unit} is step {step}, beyond the last step, {steps}"
+            raise UsageError(fault, remedy="leave it out, or train longer")
+        lasting.add(step)
+    return frozenset(lasting)
 
 
 def _points(text: str | None) -> list[tuple[float, str]]:
-    """The numbers in "250,0.55ep,100%" with their units."""
-    found = []
+    """Parse "250,0.55ep,100%" into numbers and units. Raises UsageError."""
+    points = []
     for part in text.split(",") if text else []:
         if not (match := POINT.fullmatch(part.strip())):
-            raise UsageError(
-                f"--save-at {part} is not a step, a number of passes or a share",
-                remedy="write 250, 0.55ep or 14%",
-            )
-        found.append((float(match[1] or match[2]), match[3] or ""))
-    return found
+            fault = f"--save-at {part} is not a number of steps or epochs, or a percentage"
+            raise UsageError(fault, remedy="write 250, 0.55ep or 14%")
+        points.append((float(match[1] or match[2]), match[3] or ""))
+    return points
 
 
 def learning_rate(plan: Plan, step: int) -> float:
-    """For a step, the first being 0: straight up to `lr`, then down to a tenth at the last step, or level.
+    """The learning rate of a step, the first being 0: linear warm-up to `lr`, then the decay of the schedule.
 
-    `wsd` (warm-up, stable, decay: Hu et al. 2024) is level until the last fifth and falls there as 1 − √x (Hägele et al. 2024).
+    wsd (warm-up, stable, decay: Hu et al. 2024) is constant until the last fifth of the steps and decays there as
+    1 − √x (Hägele et al. 2024). The last step of every schedule but `constant` has FINAL_RATE times `lr`.
     """
     if step < plan.warmup:
         return plan.lr * (step + 1) / plan.warmup
     if plan.schedule == "constant":
         return plan.lr
-    start = (
-        max(plan.warmup, plan.steps - math.ceil(COOLDOWN * plan.steps) - 1)
-        if plan.schedule == "wsd"
-        else plan.warmup
-    )
+    start = _decay_start(plan)
     done = max(0, step - start) / max(1, plan.steps - 1 - start)
-    left = {"cosine": (1 + math.cos(math.pi * done)) / 2, "linear": 1 - done, "wsd": 1 - math.sqrt(done)}[
-        plan.schedule
-    ]
-    return plan.lr * (FLOOR + (1 - FLOOR) * left)
+    return plan.lr * (FINAL_RATE + (1 - FINAL_RATE) * _decay(plan.schedule, done))
+
+
+def _decay_start(plan: Plan) -> int:
+    """The first step after which the learning rate falls."""
+    if plan.schedule == "wsd":
+        return max(plan.warmup, plan.steps - math.ceil(COOLDOWN * plan.steps) - 1)
+    return plan.warmup
+
+
+def _decay(schedule: str, done: float) -> float:
+    """From 1 to 0 while `done`, the finished fraction of the decay, goes from 0 to 1."""
+    if schedule == "cosine":
+        return (1 + math.cos(math.pi * done)) / 2
+    return 1 - done if schedule == "linear" else 1 - math.sqrt(done)

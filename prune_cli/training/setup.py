@@ -15,10 +15,11 @@ from ..models.tokenizer import (
     train_tokenizer,
     vocabulary_size,
 )
+from ..settings.train import Training
 from ..storage import directories
 from . import token_file as tokens
 from .model import PretrainedConfig, gpt2_config, read_config, save_tokenizer
-from .recipe import SHAPE, Recipe, Settings
+from .recipe import SHAPE, Recipe
 
 # In the run's folder while it runs: a tokenizer of our own, the token file of the held-out data; what the tokenizer is trained on.
 TRAINED, HELD_OUT = FOLDERS = ("tokenizer", "held-out")
@@ -38,7 +39,7 @@ class Corpus:
 
 
 def tokenizer(
-    settings: Settings, documents: Documents, work: Path, *, known: bool
+    settings: Training, documents: Documents, work: Path, *, known: bool
 ) -> tuple[PreTrainedTokenizerFast, Documents]:
     """The tokenizer, and the documents again: to train one they are read, and written down, once.
 
@@ -72,7 +73,7 @@ def _checkpoint_tokenizer(checkpoint: Path, given: Path | None) -> PreTrainedTok
     return tokenizer
 
 
-def configuration(settings: Settings, recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PretrainedConfig:
+def configuration(settings: Training, recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PretrainedConfig:
     """The model's: of the preset or our own keys, else the config.json that is named, or that of the checkpoint to begin with."""
     if "layers" not in recipe:
         return read_config(settings.config or (settings.init_from or Path()) / "config.json", tokenizer)
