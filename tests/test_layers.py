@@ -49,7 +49,6 @@ UNFINISHED = {
     "stages.eval.journal",
     "stages.eval.measure",
     "stages.slice.run",
-    "stages.stat",
     "stream.resume",
     "stream.writer",
     "help.manual",

@@ -19,7 +19,7 @@ from prune_cli.models.tokenizer import load_tokenizer, tokenizer_hash, train_tok
 from prune_cli.records.documents import Document  # noqa: E402
 from prune_cli.records.lines import line_ends  # noqa: E402
 from prune_cli.records.reader import MISSING, Batch  # noqa: E402
-from prune_cli.stages import pack as stage  # noqa: E402
+from prune_cli.stages.pack import blocks as stage  # noqa: E402
 from prune_cli.stream import zstd_blocks  # noqa: E402
 from prune_cli.training.model import save_tokenizer  # noqa: E402
 
@@ -110,7 +110,7 @@ def test_spans_say_where_every_token_came_from(home, here):
 
 def test_a_carried_field_is_that_of_most_of_the_blocks_tokens(home, here):
     done = packed(here, home, "--carry", "source,missing")
-    assert b"pack: warning: no document has a field `missing` to be carried" in done.stderr
+    assert b"pack: warning: no document has a field `missing` to carry" in done.stderr
     data = done.stdout
     sources = [record["source"] for record in corpus()]
     for block in records(data):
@@ -146,7 +146,7 @@ def test_documents_without_tokens_are_left_out(home, here):
     )
     [block] = records(done.stdout)
     assert [(span["document"], span["id"], span["tokens"]) for span in block["spans"]] == [(1, 7, 2)]
-    assert b"2 documents had no tokens" in done.stderr
+    assert b"2 documents have no tokens" in done.stderr
 
 
 def test_no_documents_are_no_blocks(home, here):
@@ -154,7 +154,7 @@ def test_no_documents_are_no_blocks(home, here):
     assert records(packed(here, home, "--allow-empty", stdin=b"").stdout) == []
     empty = packed(here, home, stdin=zstd(b""))
     assert (records(empty.stdout), empty.stderr) == ([], b"")
-    assert b"all 2 tokens there are make no block" in packed(here, home, stdin=lines([{"text": "a"}])).stderr
+    assert b"all 2 tokens are dropped" in packed(here, home, stdin=lines([{"text": "a"}])).stderr
 
 
 def test_a_run_that_does_well_says_nothing_and_says_the_same_twice(home, here, monkeypatch):
@@ -192,19 +192,19 @@ def documents(texts):
 )
 def test_packing_is_a_partition(texts, context, keep, batch):
     before, stage.CHARACTERS = stage.CHARACTERS, batch
-    tally = stage.Tally()
+    counts = stage.PackCounts()
     try:
-        made = stage.pack(documents(texts), encode, stage.Packing(context, END, keep), tally)
+        made = stage.pack(documents(texts), encode, stage.BlockLayout(context, END, keep), counts)
         blocks = [json.loads(record.line) for record in made]
     finally:
         stage.CHARACTERS = before
     expected = [token for text in texts if text for token in [*text.encode(), END]]
     assert joined(blocks) == expected[: len(expected) if keep else len(expected) // context * context]
     assert all(len(block["input_ids"]) == context for block in blocks[:-1])
-    assert tally.tokens + tally.dropped == len(expected)
-    assert (tally.documents, tally.blocks, tally.ends) == (len(texts), len(blocks), 0)
+    assert counts.tokens + counts.dropped == len(expected)
+    assert (counts.documents, counts.blocks, counts.with_eos) == (len(texts), len(blocks), 0)
     spans = [span for block in blocks for span in block["spans"]]
-    assert sum(span["tokens"] for span in spans) == tally.tokens
+    assert sum(span["tokens"] for span in spans) == counts.tokens
 
 
 # What it refuses
@@ -230,8 +230,8 @@ def test_records_that_cannot_be_packed_are_named(home, here, record, words):
     ("options", "status", "words"),
     [
         (["--eod", "280"], 78, b"--eod 280 is outside its vocabulary of 280; name a token"),
-        (["--eod", "-1"], 2, b"--eod -1 is no token; auto, or its number"),
-        (["--eod", "end"], 2, b"--eod end is no token"),
+        (["--eod", "-1"], 2, b"invalid --eod -1: expected auto or a token id"),
+        (["--eod", "end"], 2, b"invalid --eod end: expected auto"),
         (["--context", "1"], 2, b"1 is not in the range"),
         (["--carry", "source,tokens"], 2, b"--carry tokens: "),
         (["--carry", "text"], 2, b"--carry text: "),
@@ -265,7 +265,7 @@ def test_a_tokenizer_without_an_end_needs_to_be_told_one(home, here, tmp_path):
 def test_an_end_that_documents_have_inside_is_told(home, here):
     a = records(packed(here, home, "--last", "keep", stdin=lines([{"text": "a"}])).stdout)[0]["input_ids"][0]
     assert (
-        b"2 documents have the end-of-document token inside"
+        b"2 documents contain the EOS token"
         in packed(
             here,
             home,

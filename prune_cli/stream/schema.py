@@ -96,6 +96,12 @@ def check_trailer(content: dict[str, Any], frames: int) -> None:
         raise DataError("the trailer's sums are not those of its frames", remedy="fetch or make it again")
 
 
+def ranking_of(head: dict[str, Any] | None) -> Ranking | None:
+    """The ranking that the head of a stream describes; None if there is none."""
+    ranking = (head or {}).get("rank")
+    return None if ranking is None else msgspec.convert(ranking, Ranking)
+
+
 def _formed(content: dict[str, Any], form: Any, kind: str) -> Any:
     try:
         return msgspec.convert(content, form)

@@ -1,0 +1,42 @@
+"""Which tokenizer makes the tokens of blocks? Importing this imports torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...errors import ConfigurationError
+from ...models import tokenizer as tokenizers
+from .blocks import Ids
+
+
+@dataclass(frozen=True)
+class BlockTokenizer:
+    """A tokenizer, and the EOS token that follows each document."""
+
+    loaded: tokenizers.PreTrainedTokenizerFast
+    eos: int
+
+    def encode(self, texts: list[str]) -> list[Ids]:
+        """The token ids of each text. Special tokens in a text are plain text."""
+        return tokenizers.encode(self.loaded, texts)
+
+    @property
+    def hash(self) -> str:
+        """Hash of the vocabulary and its rules: equal hashes give equal tokens."""
+        return tokenizers.tokenizer_hash(self.loaded)
+
+    @property
+    def unknown(self) -> int | None:
+        """The token for text that the vocabulary cannot spell; None for a vocabulary that spells everything."""
+        return tokenizers.unknown_token(self.loaded)
+
+
+def load(directory: Path, eos: int | None) -> BlockTokenizer:
+    """Load a tokenizer; `eos` overrides its EOS token. Raises NoInputError, and ConfigurationError without an EOS token."""
+    tokenizer = tokenizers.load_tokenizer(directory, needs_eos=eos is None)
+    if eos is None:
+        return BlockTokenizer(tokenizer, int(tokenizer.eos_token_id))
+    size = tokenizers.vocabulary_size(tokenizer)
+    if eos >= size:
+        fault = f"--eod {eos} is outside its vocabulary of {size}"
+        raise ConfigurationError(fault, place=str(directory), remedy="name a token that it has")
+    return BlockTokenizer(tokenizer, eos)

@@ -1,0 +1,78 @@
+"""Run `stat`: from inputs and settings to one JSON object for each file."""
+
+import json
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+from ... import storage
+from ...records.reader import Source
+from ...settings.stat import Inspection
+from ...settings.streams import Reading
+from ...storage.base import Input
+from ...stream import index
+from ...stream.schema import ranking_of
+from .. import streams
+from . import scan, trailer
+
+
+@dataclass(frozen=True)
+class Report:
+    """Files that were described, their records, and bad records that were skipped."""
+
+    files: int = 0
+    records: int = 0
+    skipped: int = 0
+
+    def closing(self) -> list[str]:
+        """Nothing: the output is the report."""
+        return []
+
+
+@dataclass(frozen=True)
+class Job:
+    """Describe each of the `inputs`."""
+
+    inputs: tuple[str, ...]
+    inspection: Inspection
+    reading: Reading
+
+    def run(self) -> Report:
+        """Write an object for each file. Raises PruneError."""
+        sources: list[Source] = []
+        records = 0
+        with (
+            streams.open_inputs("stat", self.inputs, self.reading) as (inputs, progress),
+            storage.create(self.inspection.output, inputs, force=self.inspection.force) as output,
+        ):
+            for file in inputs:
+                with closing(streams.source_of([file], self.reading, progress)) as source:
+                    description = {"file": file.name, **self._describe(file, source)}
+                sources.append(source)
+                records += description["records"]
+                indent = 2 if output.is_terminal() else None
+                output.write(json.dumps(description, indent=indent).encode() + b"\n")
+        streams.report_skipped(*sources)
+        skipped = sum(source.skipped for source in sources)
+        return Report(files=len(sources), records=records, skipped=skipped)
+
+    def _describe(self, file: Input, source: Source) -> dict[str, Any]:
+        """The statistics of a file: from its trailer if that has all that was asked for, else from its records."""
+        table = None if self.inspection.reads_everything else index.of(file)
+        # A trailer counts groups by one field, which its head names.
+        if table and table.head.get("group") == self.inspection.group_by:
+            with table.file.open():
+                return {**_origin(table.head), **trailer.describe(table, source)}
+        head, fields = source.peek()
+        scores = self.inspection.key or streams.scores_among(head, fields)
+        statistics = scan.describe(source, self.inspection, scores, ranking_of(head))
+        return {**_origin(head or {}), **statistics}
+
+
+def _origin(head: dict[str, Any]) -> dict[str, Any]:
+    """The verb that wrote the stream, and the ranking that it holds."""
+    origin = {"verb": head.get("verb")}
+    if ranking := ranking_of(head):
+        origin |= {"key": ranking.key, "unit": ranking.unit, "reverse": ranking.reverse}
+        origin |= {"within": ranking.within} if ranking.within else {}
+    return origin
