@@ -34,9 +34,10 @@ def write(records: Iterable[Record], path: PathLike, *, force: bool = False) -> 
     """Write records to a file, whole or not at all: zstd, or JSON Lines where its name ends in .jsonl. `force` replaces one that exists."""
     from . import storage
     from .records.reader import Record as Line
+    from .stream.schema import Head
 
     streams = Streams(output=os.fspath(path), force=force, single_frame=True)
-    with storage.create(streams.output, force=force) as output, streams.sink(output, {}) as sink:
+    with storage.create(streams.output, force=force) as output, streams.sink(output, Head({})) as sink:
         sink.write(Line(_line(record)) for record in records)
 
 

@@ -332,10 +332,8 @@ def test_the_counts_by_source_are_those_of_the_blocks(home, here):
     data = packed(here, home, "--carry", "source").stdout
     events, blocks = list(zstd_blocks.read(io.BytesIO(data))), records(data)
     expected = {name: [sum(block["source"] == name for block in blocks)] for name in "ab"}
-    assert events[-1].content["totals"]["groups"] == {
-        name: [*count, 32 * count[0]] for name, count in expected.items()
-    }
-    pack = events[0].content["pack"]
+    assert events[-1].totals.groups == {name: (*count, 32 * count[0]) for name, count in expected.items()}
+    pack = events[0].json["pack"]
     assert pack == {"tokenizer": pack["tokenizer"], "context": 32, "eod": 0, "last": "drop"}
     assert pack["tokenizer"] == tokenizer_hash(load_tokenizer(home / "model"))
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from prune_cli.records.reader import Record
 from prune_cli.storage.local.outputs import Stream
+from prune_cli.stream.schema import Head
 from prune_cli.stream.writer import Writing, open_sink
 
 from .conftest import lines, records, scored
@@ -260,7 +261,9 @@ def test_scores_that_were_made_unlike_are_not_ranked_together_unless_told_to(her
     ):
         with (
             (tmp_path / name).open("wb") as file,
-            open_sink(Stream(file.fileno(), name), {"score": how | changed}, Writing()) as sink,
+            open_sink(
+                Stream(file.fileno(), name), Head.compose("score", "source", score=how | changed), Writing()
+            ) as sink,
         ):
             sink.write([Record(b'{"perplexity":1}')])
     said = here("rank", tmp_path / "one", tmp_path / "two", status=65).stderr

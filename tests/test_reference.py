@@ -30,7 +30,7 @@ PROSE = (
 
 def head(stream: bytes) -> dict:
     """What a stream says of its scores."""
-    return next(zstd_blocks.read(BytesIO(stream))).content["score"]
+    return next(zstd_blocks.read(BytesIO(stream))).json["score"]
 
 
 def test_it_is_whole_in_bfloat16_and_takes_8_mb_at_most():

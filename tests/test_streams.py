@@ -7,6 +7,7 @@ import struct
 import subprocess
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
@@ -15,8 +16,8 @@ from hypothesis import strategies as st
 
 from prune_cli.errors import DataError
 from prune_cli.stream import zstd_blocks
-from prune_cli.stream.schema import Counts
-from prune_cli.stream.zstd_blocks import START, Head, Limits, Trailer
+from prune_cli.stream.schema import FrameCountsBuilder, Head, Trailer
+from prune_cli.stream.zstd_blocks import START, Limits
 
 from .conftest import command, damaged, lines, prune, records, scored, status_of, zstd
 
@@ -184,10 +185,10 @@ def test_our_stream_begins_and_ends_as_promised(ranked):
     assert isinstance(events[0], Head)
     assert isinstance(events[-1], Trailer)
     assert ranked.read_bytes().startswith(START)
-    held = events[-1].content
-    assert sum(held["frames"]["records"]) == held["totals"]["records"] == 200
-    assert held["totals"]["nulls"] == events[0].content["rank"]["nulls"]
-    assert sum(count for count, _ in held["totals"]["groups"].values()) == 200
+    trailer = events[-1]
+    assert sum(trailer.frames.records) == trailer.totals.records == 200
+    assert trailer.totals.nulls == events[0].rank.nulls
+    assert sum(count for count, _ in trailer.totals.groups.values()) == 200
 
 
 def test_the_oldest_of_readers_read_our_streams(ranked):
@@ -262,15 +263,17 @@ def test_heads_and_trailers_that_lie_are_errors():
     def lying(head: object, trailer: object) -> bytes:
         parts = [zstd_blocks.skippable(kind, name, content, before) for kind, name, content, before in (
             (zstd_blocks.HEAD, "head", head, START), (zstd_blocks.TRAILER, "trailer", trailer, b""))]  # fmt: skip
-        counts = Counts()
+        counts = FrameCountsBuilder()
         return (
             START
             + b"".join(parts)
             + zstd_blocks.seek_table(zstd_blocks.frame_sizes(len(parts[0]), counts, len(parts[1])))
         )
 
-    counts = Counts()
-    whole = {"frames": counts.columns(), "totals": counts.totals()}
+    whole: dict[str, Any] = {
+        "frames": FrameCountsBuilder().columns(),
+        "totals": {"text": 0, "records": 0, "nulls": 0, "tokens": 0, "groups": {}},
+    }
     assert text(lying({"format": 1}, whole)) == b""
     for head, trailer in (
         ({"format": 2}, whole),
@@ -322,10 +325,9 @@ def test_frames_end_on_line_ends_and_hold_what_the_trailer_says(tmp_path):
     data = prune("rank", path).stdout
     *_, trailer = zstd_blocks.read(Bytes(data))
     assert isinstance(trailer, Trailer)
-    columns = trailer.content["frames"]
-    assert len(columns["size"]) > 2
+    assert len(trailer.frames) > 2
     at = data.index(b"\n", data.index(b"prune-cli head") + 20) + 5
-    for size, held in zip(columns["size"], columns["text"], strict=True):
+    for size, held in zip(trailer.frames.size, trailer.frames.text, strict=True):
         frame = zstandard.ZstdDecompressor().decompress(data[at : at + size])
         assert len(frame) == held
         assert frame.endswith(b"\n")

@@ -23,6 +23,7 @@ from ..settings.streams import Messages
 if TYPE_CHECKING:
     from ..records.reader import Source
     from ..storage.base import Input, Output
+    from ..stream.schema import Head
     from ..stream.writer import Closing, Sink
 
 log = logging.getLogger(__name__)
@@ -271,7 +272,7 @@ class Streams(Reading):
         return self.plain or output.is_terminal() or (self.output or "").endswith(".jsonl")
 
     def sink(
-        self, output: "Output", head: dict[str, Any], trailer: "Closing" = lambda totals: {}
+        self, output: "Output", head: "Head", trailer: "Closing" = lambda totals: {}
     ) -> AbstractContextManager["Sink"]:
         from ..stream import writer
 
@@ -362,22 +363,19 @@ def the_score(source: "Source") -> str:
     raise UsageError(f"{source.inputs[0].name} has {found}", remedy="name one with -k FIELD")
 
 
-def scores_among(head: dict[str, Any] | None, present: list[str]) -> list[str]:
+def scores_among(head: "Head | None", present: list[str]) -> list[str]:
     """Which of the fields of a stream are scores: those that its head names, or that are called as a metric."""
     from .. import metrics
 
-    named = (head or {}).get("score", {}).get("fields", ())
+    named = head.score.fields if head and head.score else ()
     return [name for name in dict.fromkeys((*named, *metrics.names())) if name in present]
 
 
 def head_after(
     source: "Source", verb: str, group: str, keeps: tuple[str, ...] = ("score",), **added: Any
-) -> dict[str, Any]:
+) -> "Head":
     """The head of an output: how its blocks were packed, what else `keeps` says of the input's head, and what this verb did."""
+    from ..stream.schema import Head
+
     head, _ = source.peek()
-    return {
-        "verb": verb,
-        **{name: head[name] for name in ("pack", *keeps) if head and name in head},
-        **added,
-        "group": group,
-    }
+    return Head.compose(verb, group, previous=head, keep=("pack", *keeps), **added)

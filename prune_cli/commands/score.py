@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..stages.score.layout import Layout
     from ..stages.score.windows import Scoring
     from ..storage.base import Input, Output
+    from ..stream.schema import Totals
     from ..stream.writer import Sink
     from ..training.training_hashes import Seen
 
@@ -462,13 +463,12 @@ def _flops(scoring: "Scoring", totals: "Mapping[str, int]") -> float:
     )
 
 
-def _work(layout: "Layout", scoring: "Scoring", totals: dict[str, Any]) -> dict[str, Any]:
+def _work(layout: "Layout", scoring: "Scoring", totals: "Totals") -> dict[str, Any]:
     """What scoring took, as the trailer says it; where the records do not say how many tokens they have, neither can it."""
-    return (
-        {"work": {"tokens": totals["tokens"], "flops": _flops(scoring, totals)}}
-        if layout.counts_tokens
-        else {}
-    )
+    if not layout.counts_tokens:
+        return {}
+    counts = {"tokens": totals.tokens, "records": totals.records, "nulls": totals.nulls}
+    return {"work": {"tokens": totals.tokens, "flops": _flops(scoring, counts)}}
 
 
 def _fields(scoring: "Scoring", contents: "Sequence[Content]") -> list[dict[str, Any]]:

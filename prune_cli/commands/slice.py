@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..stages.slice.run import Findings, Parted, Slicing, Whole
     from ..statistics.cuts import Cut
     from ..stream.index import Table
+    from ..stream.schema import Head, RankSection
     from ..stream.writer import Sink
 
 COST = (
@@ -49,7 +50,6 @@ EXAMPLES = (
 )
 
 log = logging.getLogger(__name__)
-Head = dict[str, Any]
 
 
 @expanded
@@ -128,6 +128,7 @@ def slice(
     """
     from .. import storage
     from ..stages.slice.run import Findings, Slicing
+    from ..stream.schema import Head
 
     cut = wish.cut()
     if within and cut.tokens is not None:
@@ -160,11 +161,9 @@ def slice(
             else None
         )
         plan = _plan(source, wish, slicing, scores, streams, findings, opened)
-        head: Head = {
-            "verb": "slice",
-            **{name: plan.head[name] for name in ("pack", "score", "rank") if name in plan.head},
-        }
-        head |= {"slice": _history(wish, key, within, scores), "group": group_by}
+        history = _history(wish, key, within, scores)
+        keep = ("pack", "score", "rank")
+        head = Head.compose("slice", group_by, previous=plan.head, keep=keep, slice=history)
         with streams.sink(output, head) as kept, ExitStack() as also:
             rejected = also.enter_context(replace(streams, output=rejects).sink(rest, head)) if rest else None
             _write(plan, kept, rejected)
@@ -177,8 +176,7 @@ def slice(
         findings.tally.check(plan.records())
         if told:
             told.write(
-                json.dumps({**head["slice"], "by": plan.unit, **_summary(findings)}, indent=2).encode()
-                + b"\n"
+                json.dumps({**history, "by": plan.unit, **_summary(findings)}, indent=2).encode() + b"\n"
             )
     _tell(findings, cut, streams)
     _draw(plan.key, plan.unit if of_ranking else "records", cut, findings, wish, streams)
@@ -189,7 +187,7 @@ class _Plan:
     """How a slice is made: the parts to come, the head, count, score and unit of what is read, its table if frames are copied."""
 
     parts: "Iterator[Parted | Whole]"
-    head: Head
+    head: "Head | None"
     table: "Table | None"
     records: Callable[[], int]
     key: str
@@ -206,23 +204,28 @@ def _plan(
     opened: ExitStack,
 ) -> _Plan:
     from ..stages.slice import run as stage
-    from ..stages.slice.ranked import ranking_of
 
     if scores is not None:
         return _plan_joined(source, wish, slicing, scores, streams, findings, opened)
     if table := _table(source, wish, slicing, streams):
         opened.enter_context(table.file.open())
-        known, count = ranking_of(table.head), table.totals["records"]
-        settled = replace(slicing, cut=wish.settled(lambda: str(known["key"])).cut())
+        copied = table.head.rank
+        assert copied is not None  # stage.is_copyable has looked
+        count = table.totals.records
+        settled = replace(slicing, cut=wish.settled(lambda: copied.key).cut())
         parts = stage.copied(table, source, settled, findings)
-        return _Plan(parts, table.head, table, lambda: count, known["key"], known["unit"])
-    head = source.peek()[0] or {}
-    known = ranking_of(head)
+        return _Plan(parts, table.head, table, lambda: count, copied.key, copied.unit)
+    head, _ = source.peek()
+    ranking = head.rank if head else None
+    ranked_by = ranking.key if ranking else None
+    unit = ranking.unit if ranking else None
     slicing = replace(
-        slicing, cut=wish.settled(lambda: slicing.key or known.get("key") or options.the_score(source)).cut()
+        slicing, cut=wish.settled(lambda: slicing.key or ranked_by or options.the_score(source)).cut()
     )
     needs_order = (
-        wish.draws or slicing.cut.tokens is not None or slicing.within not in (None, known.get("within"))
+        wish.draws
+        or slicing.cut.tokens is not None
+        or slicing.within not in (None, ranking.within if ranking else None)
     )
     if slicing.key is None and not needs_order:
         return _Plan(
@@ -230,11 +233,12 @@ def _plan(
             head,
             None,
             lambda: source.records,
-            known.get("key") or "score",
-            known.get("unit") or slicing.by or "records",
+            ranked_by or "score",
+            unit or slicing.by or "records",
         )
-    slicing = replace(slicing, prefix=known.get("prefix") if slicing.prefix is None else slicing.prefix)
-    slicing = replace(slicing, key=_key(source, wish, slicing, known), by=slicing.by or known.get("unit"))
+    if slicing.prefix is None and ranking:
+        slicing = replace(slicing, prefix=ranking.prefix)
+    slicing = replace(slicing, key=_key(source, wish, slicing, ranking), by=slicing.by or unit)
     again = source.again()
     return _Plan(
         stage.scored(source, again, slicing, findings),
@@ -264,7 +268,7 @@ def _plan_joined(
     slicing = replace(slicing, key=key, cut=wish.settled(lambda: key).cut())
     return _Plan(
         stage.joined(theirs, theirs.again(), source, slicing, findings),
-        theirs.peek()[0] or {},
+        theirs.peek()[0],
         None,
         lambda: source.records,
         key,
@@ -288,21 +292,21 @@ def _table(source: "Source", wish: Wish, slicing: "Slicing", streams: Streams) -
     found = index.of(source.inputs[0])
     if found is None or not stage.is_copyable(found, slicing):
         return None
-    if streams.expect_records not in (None, found.totals["records"]):
+    if streams.expect_records not in (None, found.totals.records):
         raise DataError(
-            f"{found.totals['records']} records came, {streams.expect_records} were expected",
+            f"{found.totals.records} records came, {streams.expect_records} were expected",
             place=found.file.name,
         )
     return found
 
 
-def _key(source: "Source", wish: Wish, slicing: "Slicing", known: Head) -> str | None:
+def _key(source: "Source", wish: Wish, slicing: "Slicing", ranking: "RankSection | None") -> str | None:
     """By what field the records are ordered; a ranking's ranks are the order in which it has them, ties included."""
     if slicing.key or wish.keep is Keep.random:
         return slicing.key
-    if known and wish.sample is None:
+    if ranking and wish.sample is None:
         return f"{slicing.prefix}rank"
-    return known.get("key") or options.the_score(source)
+    return ranking.key if ranking else options.the_score(source)
 
 
 def _write(plan: _Plan, kept: "Sink", rejected: "Sink | None") -> None:
@@ -332,7 +336,7 @@ def _check_apart(*paths: str | None) -> None:
         raise UsageError("--rejects and --summary take a file", remedy="/dev/stderr is one")
 
 
-def _history(wish: Wish, key: str | None, within: str | None, scores: str | None) -> Head:
+def _history(wish: Wish, key: str | None, within: str | None, scores: str | None) -> dict[str, Any]:
     """What the head says of the cut: the options that were given."""
     given = {
         name: getattr(wish, name) for name in ("keep", "frac", "tokens", "sample", "invert", "keep_unscored")
@@ -349,7 +353,7 @@ def _history(wish: Wish, key: str | None, within: str | None, scores: str | None
     return {name: value for name, value in given.items() if value not in (None, False)}
 
 
-def _summary(findings: "Findings") -> Head:
+def _summary(findings: "Findings") -> dict[str, Any]:
     return {
         **findings.tally.summary(),
         "ties": findings.ties.found(),

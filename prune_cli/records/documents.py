@@ -7,6 +7,7 @@ import orjson
 from msgspec import Raw
 
 from ..errors import ConfigurationError, DataError
+from ..stream.schema import Head
 from .reader import MISSING, Anything, Batch, Content, Record, Source, Wanted
 from .splice import members, splice
 
@@ -48,11 +49,10 @@ def documents(
             yield Document(batch, index, content)
 
 
-def check_tokenizer(heads: Iterable[dict[str, Any] | None], tokenizer: str, place: str) -> None:
+def check_tokenizer(heads: Iterable[Head | None], tokenizer: str, place: str) -> None:
     """Raise ConfigurationError where a head says that another tokenizer packed the blocks; none has the hash ""."""
     for head in heads:
-        packed = (head or {}).get("pack")
-        found = packed.get("tokenizer") if isinstance(packed, dict) else None
+        found = head.pack.tokenizer if head and head.pack else None
         if isinstance(found, str) and found != tokenizer:
             ours = tokenizer[:12] or "one that is yet to be trained"
             fault = f"its blocks were packed with tokenizer {found[:12]}, not with {ours}"

@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import DataError
 from ..storage.base import Input
 from ..stream import zstd_blocks
+from ..stream.schema import Head
 
 AHEAD = 3  # pieces of text (of 2 MiB at most) that wait to be asked for
 NEWLINE = 10
@@ -93,7 +94,7 @@ def _cut(
                 yield block(b"".join([*parts, b"\n"]))
                 parts, size = [], 0
             yield event
-            headless = not isinstance(event, zstd_blocks.Head)
+            headless = not isinstance(event, Head)
     except DataError as error:
         if error.place:
             raise

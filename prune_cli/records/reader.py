@@ -22,6 +22,7 @@ from msgspec import UNSET, Raw, UnsetType
 from ..errors import DataError, PruneError, UsageError
 from ..storage.base import Input
 from ..stream import zstd_blocks
+from ..stream.schema import Head, Trailer
 from .fields import COUNTED, MISSING, WORDS, Anything, Content, Count, Label, Number, is_wrong, kind_of
 from .lines import Block, Text, blocks, line_ends, too_long
 from .splice import BLANK, without
@@ -118,8 +119,8 @@ class Source:
     warn: Callable[[str], None] = lambda message: None
 
     def __post_init__(self) -> None:
-        self.heads: list[dict[str, Any] | None] = []
-        self.trailers: list[dict[str, Any]] = []
+        self.heads: list[Head | None] = []
+        self.trailers: list[Trailer] = []
         self.records = self.blank = self.skipped = self.elsewhere = 0
         self._stream = self._read()
         self._blocks: Iterator[Block] = self._stream
@@ -136,12 +137,12 @@ class Source:
             yield from blocks(file, self.reading.limits, self.reading.max_line, self.warn, self._told)
 
     def _told(self, event: zstd_blocks.Event) -> None:
-        if isinstance(event, zstd_blocks.Trailer):
-            self.trailers.append(event.content)
+        if isinstance(event, Trailer):
+            self.trailers.append(event)
         else:
-            self.heads.append(event.content if isinstance(event, zstd_blocks.Head) else None)
+            self.heads.append(event if isinstance(event, Head) else None)
 
-    def peek(self) -> tuple[dict[str, Any] | None, list[str]]:
+    def peek(self) -> tuple[Head | None, list[str]]:
         """The head of the first stream, None if it has none, and the names of the first record's fields; no record is lost by it."""
         first = next(self._blocks, None)
         if first is None:

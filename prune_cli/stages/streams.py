@@ -14,6 +14,7 @@ from ..records.reader import Source
 from ..settings.streams import Messages, Reading, Streams, processors
 from ..storage.base import Input, Output
 from ..stream import writer, zstd_blocks
+from ..stream.schema import Head
 from ..stream.writer import Closing, Sink
 
 log = logging.getLogger(__name__)
@@ -121,7 +122,7 @@ def is_plain(streams: Streams, output: Output) -> bool:
 
 
 def open_sink(
-    streams: Streams, output: Output, head: dict[str, Any], trailer: Closing = lambda totals: {}
+    streams: Streams, output: Output, head: Head, trailer: Closing = lambda totals: {}
 ) -> AbstractContextManager[Sink]:
     """The sink that writes records to the output."""
     plain = is_plain(streams, output)
@@ -143,16 +144,15 @@ def the_score(source: Source) -> str:
     raise UsageError(f"{source.inputs[0].name} has {fault}", remedy="name one with -k FIELD")
 
 
-def scores_among(head: dict[str, Any] | None, present: list[str]) -> list[str]:
+def scores_among(head: Head | None, present: list[str]) -> list[str]:
     """The fields of a stream that are scores: those that its head names, and those named like a metric."""
-    named = (head or {}).get("score", {}).get("fields", ())
+    named = head.score.fields if head and head.score else ()
     return [name for name in dict.fromkeys((*named, *metrics.names())) if name in present]
 
 
 def head_after(
     source: Source, verb: str, group: str, keeps: tuple[str, ...] = ("score",), **added: Any
-) -> dict[str, Any]:
+) -> Head:
     """The head of an output: `pack` and `keeps` of the input's head, then `added` by this verb."""
     head, _ = source.peek()
-    kept = {name: head[name] for name in ("pack", *keeps) if head and name in head}
-    return {"verb": verb, **kept, **added, "group": group}
+    return Head.compose(verb, group, previous=head, keep=("pack", *keeps), **added)

@@ -4,7 +4,6 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -13,8 +12,9 @@ import zstandard
 from ..errors import DataError
 from ..storage.base import Input
 from ..storage.os_errors import check_memory
-from . import schema, zstd_blocks
-from .zstd_blocks import FORMAT, HEAD, START, TABLE, TABLE_END, TRAILER
+from . import zstd_blocks
+from .schema import FrameCounts, Head, Totals, Trailer
+from .zstd_blocks import HEAD, START, TABLE, TABLE_END, TRAILER
 
 MOST_FRAMES = (
     1 << 22
@@ -23,21 +23,21 @@ MOST_FRAMES = (
 
 @dataclass(frozen=True)
 class Table:
-    """A file that is one whole stream of ours. `columns` has what the trailer says of each data frame, `totals` the sums."""
+    """A file that is one whole stream of ours; `frames` and `totals` are its trailer's, `offsets` say where data frames begin."""
 
     file: Input
-    head: dict[str, Any]
-    columns: dict[str, list[Any]]
-    totals: dict[str, Any]
+    head: Head
+    frames: FrameCounts
+    totals: Totals
     offsets: Sequence[int]
 
     def frame(self, index: int, buffer: bytearray) -> memoryview:
         """A data frame as it stands, read into a buffer that is used again. Raises DataError where its CRC-32 is not the trailer's."""
-        size, offset = self.columns["size"][index], self.offsets[index]
+        size, offset = self.frames.size[index], self.offsets[index]
         if len(buffer) < size:
             buffer.extend(bytes(size - len(buffer)))
         frame = memoryview(buffer)[:size]
-        if self.file.read_into(frame, offset) != size or crc32(frame) != self.columns["crc"][index]:
+        if self.file.read_into(frame, offset) != size or crc32(frame) != self.frames.crc[index]:
             raise DataError(
                 f"damaged zstd frame at byte {offset}", place=self.file.name, remedy="fetch or make it again"
             )
@@ -48,7 +48,7 @@ class Table:
         """What a data frame holds, decompressed. Raises DataError where it is damaged."""
         frame = self.frame(index, bytearray())
         try:
-            if zstandard.frame_content_size(frame) == self.columns["text"][index]:
+            if zstandard.frame_content_size(frame) == self.frames.text[index]:
                 return zstandard.ZstdDecompressor().decompress(frame)
         except zstandard.ZstdError as error:
             check_memory(error)
@@ -61,7 +61,7 @@ class Table:
 
     def line(self, index: int) -> int:
         """The number of a frame's first line."""
-        return 1 + int(np.sum(self.columns["records"][:index]))
+        return 1 + int(np.sum(self.frames.records[:index]))
 
 
 def of(file: Input) -> Table | None:
@@ -101,13 +101,13 @@ def _find(file: Input, size: int) -> Table | None:
     ):
         return None
     offsets = list(accumulate(sizes, initial=0))
-    start, head, trailer = (file.read_at(offsets[index], sizes[index]) for index in (0, 1, count - 1))
-    told = zstd_blocks.unpacked(head, HEAD, "head", start), zstd_blocks.unpacked(trailer, TRAILER, "trailer")
-    if start != START or told[0].get("format") != FORMAT or told[1].get("head") != crc32(start + head):
+    start, head_frame, trailer_frame = (
+        file.read_at(offsets[index], sizes[index]) for index in (0, 1, count - 1)
+    )
+    head = Head.parse(zstd_blocks.unpacked(head_frame, HEAD, "head", start))
+    trailer = Trailer.parse(zstd_blocks.unpacked(trailer_frame, TRAILER, "trailer"), count - 3)
+    if start != START or trailer.head != crc32(start + head_frame):
         return None
-    schema.check_head(told[0])
-    schema.check_trailer(told[1], count - 3)
-    columns, totals = told[1]["frames"], told[1]["totals"]
-    if (columns["size"], columns["text"]) != (sizes[2:-1], texts[2:-1]):
+    if (trailer.frames.size, trailer.frames.text) != (sizes[2:-1], texts[2:-1]):
         return None
-    return Table(file, told[0], columns, totals, offsets[2:-2])
+    return Table(file, head, trailer.frames, trailer.totals, offsets[2:-2])

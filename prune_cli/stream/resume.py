@@ -18,6 +18,7 @@ from ..records.reader import Record
 from ..storage.base import Input, Output, ResumableOutput
 from ..storage.os_errors import display
 from . import zstd_blocks
+from .schema import Head
 from .writer import Frames, Sink
 
 log = logging.getLogger(__name__)
@@ -220,9 +221,9 @@ class Finished(Partial):
 def _settings(raw: zstd_blocks.Raw) -> dict[str, Any]:
     """The fields of the head of a stream, flattened one level deep. Raises DataError if it has no head."""
     head = next(zstd_blocks.read(raw))
-    if not isinstance(head, zstd_blocks.Head):
+    if not isinstance(head, Head):
         raise DataError("no head")
     flat: dict[str, Any] = {}
-    for name, value in head.content.items():
+    for name, value in head.json.items():
         flat |= value if isinstance(value, dict) else {name: value}
     return flat

@@ -1,50 +1,104 @@
-"""The form of a head and of a trailer: what verbs rely on of what they say. What is not named here may be anything.
+"""The head and the trailer of a stream, typed: which of their keys do verbs rely on?
 
-Their checksums have said that they are what was written; the form says that it was written by nobody else.
+A key that is not named here may hold anything: a later version can add keys, and this one passes them on unread.
 """
 
 from array import array
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
 from ..errors import DataError
+from ..version import __version__
 
+FORMAT = 1  # of heads, trailers and their order; a reader of format 1 refuses all others
+
+# Counts stay below 2^62 so that their sums fit into the 64 bits of numpy's integers.
 Whole = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
 Groups = dict[str, tuple[Whole, Whole]]  # records and tokens of each value of the group field
 
+Form = TypeVar("Form")
 
-class Scores(msgspec.Struct):
-    """How scores were made: the fields that hold them, and all that they hang on."""
+
+class ScoreSection(msgspec.Struct, frozen=True):
+    """How scores were made. Only the names of their fields are typed; the settings are compared, never computed with."""
 
     fields: list[str] = []
 
 
-class Ranking(msgspec.Struct):
-    """What a stream is a ranking by."""
+class PackSection(msgspec.Struct, frozen=True):
+    """How blocks were packed. `tokenizer` is a hash; it is left untyped because only a string of it means anything."""
+
+    tokenizer: Any = None
+
+
+class RankSection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a stream is ranked by, in the order in which the keys are written.
+
+    `n` and `nulls` count the scored and the unscored records of the whole ranking, `tokens` those of its scored records.
+    """
 
     key: str
     n: Whole
+    nulls: Whole | None = None
     unit: Literal["records", "tokens"]
     reverse: bool
     prefix: str
+    tokens: Whole | None = None
     tokens_field: str | None = None
     within: str | None = None
 
 
-class Head(msgspec.Struct):
-    """The verb that wrote the stream, and what the verbs before it did."""
+@dataclass(frozen=True)
+class Head:
+    """The start of a stream: the verb that wrote it, and a section for each verb whose settings still matter.
 
+    `json` is the head as it stands in the file. Sections are passed on from there, so that keys that this version does
+    not know survive it.
+    """
+
+    json: dict[str, Any] = field(repr=False)
     verb: str | None = None
     group: str | None = None
-    score: Scores | None = None
-    rank: Ranking | None = None
-    pack: dict[str, Any] | None = None
+    pack: PackSection | None = None
+    score: ScoreSection | None = None
+    rank: RankSection | None = None
+
+    @classmethod
+    def parse(cls, content: dict[str, Any]) -> "Head":
+        """The head that a JSON object spells. Raises DataError for another format, and where prune-cli cannot have written it."""
+        if content.get("format") != FORMAT:
+            raise DataError(
+                f"a prune-cli stream of format {content.get('format')}; this version reads {FORMAT}",
+                remedy="upgrade prune-cli",
+            )
+        return _convert({**content, "json": content}, cls, kind="head")
+
+    @classmethod
+    def compose(
+        cls,
+        verb: str,
+        group: str,
+        *,
+        previous: "Head | None" = None,
+        keep: Sequence[str] = (),
+        **sections: dict[str, Any] | msgspec.Struct,
+    ) -> "Head":
+        """The head of an output: the sections `keep` of the `previous` stream, then this verb's own.
+
+        The order of the keys is fixed by the arguments: the bytes of a head are part of the format, because a resumed run
+        is recognised by them.
+        """
+        kept = {name: previous.json[name] for name in keep if previous and name in previous.json}
+        added = {name: _plain(section) for name, section in sections.items()}
+        content = {"format": FORMAT, "version": __version__, "verb": verb, **kept, **added, "group": group}
+        return cls.parse(content)
 
 
-class Columns(msgspec.Struct):
-    """A value for each data frame; `first` and `last` are the ranks at its ends."""
+class FrameCounts(msgspec.Struct, frozen=True):
+    """A value for each data frame. `first` and `last` are the ranks of its first and last ranked record."""
 
     size: list[Whole]
     text: list[Whole]
@@ -56,53 +110,47 @@ class Columns(msgspec.Struct):
     last: list[Whole | None]
     groups: list[Groups]
 
+    def __len__(self) -> int:
+        """The number of data frames."""
+        return len(self.size)
 
-class Totals(msgspec.Struct):
-    """The sums over all frames."""
+
+class Totals(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The sums over all frames, and what a verb measured of the whole (None where it did not)."""
 
     text: Whole
     records: Whole
     nulls: Whole
     tokens: Whole
     groups: Groups
-    unscored_tokens: Whole = 0
+    unscored_tokens: Whole | None = None
     length_correlation: float | None = None
     shape: list[float] | None = None
 
 
-class Trailer(msgspec.Struct):
-    """What the frames hold, and the CRC-32 of the head."""
+class Trailer(msgspec.Struct, frozen=True):
+    """The end of a stream: what its frames hold, and the CRC-32 of its start and head."""
 
-    frames: Columns
+    frames: FrameCounts
     totals: Totals
     head: Whole = 0
 
-
-def check_head(content: dict[str, Any]) -> None:
-    """Raise DataError where the head is none that we write."""
-    _formed(content, Head, "head")
-
-
-def check_trailer(content: dict[str, Any], frames: int) -> None:
-    """Raise DataError where the trailer is none that we write for so many data frames."""
-    trailer: Trailer = _formed(content, Trailer, "trailer")
-    columns, totals = trailer.frames, trailer.totals
-    if any(len(getattr(columns, name)) != frames for name in Columns.__struct_fields__):
-        raise DataError("the trailer and the frames before it disagree", remedy="fetch or make it again")
-    if any(
-        sum(getattr(columns, name)) != getattr(totals, name)
-        for name in ("text", "records", "nulls", "tokens")
-    ):
-        raise DataError("the trailer's sums are not those of its frames", remedy="fetch or make it again")
+    @classmethod
+    def parse(cls, content: dict[str, Any], frames: int) -> "Trailer":
+        """The trailer that a JSON object spells. Raises DataError where it cannot be that of so many data frames."""
+        trailer = _convert(content, cls, kind="trailer")
+        counts = trailer.frames
+        totals = trailer.totals
+        if any(len(getattr(counts, name)) != frames for name in FrameCounts.__struct_fields__):
+            raise DataError("the trailer and the frames before it disagree", remedy="fetch or make it again")
+        summed = ("text", "records", "nulls", "tokens")
+        if any(sum(getattr(counts, name)) != getattr(totals, name) for name in summed):
+            raise DataError("the trailer's sums are not those of its frames", remedy="fetch or make it again")
+        return trailer
 
 
-def ranking_of(head: dict[str, Any] | None) -> Ranking | None:
-    """The ranking that the head of a stream describes; None if there is none."""
-    ranking = (head or {}).get("rank")
-    return None if ranking is None else msgspec.convert(ranking, Ranking)
-
-
-def _formed(content: dict[str, Any], form: Any, kind: str) -> Any:
+def _convert(content: dict[str, Any], form: type[Form], kind: str) -> Form:
+    # The checksum has said that the bytes are those that were written; the types say that prune-cli wrote them.
     try:
         return msgspec.convert(content, form)
     except msgspec.ValidationError as error:
@@ -111,29 +159,46 @@ def _formed(content: dict[str, Any], form: Any, kind: str) -> Any:
         ) from None
 
 
-@dataclass
-class Counts:
-    """What the trailer says of each data frame; rows are appended as frames are closed."""
+def _plain(section: dict[str, Any] | msgspec.Struct) -> dict[str, Any]:
+    # A dict is left alone: msgspec refuses subclasses of str, such as the version of torch, which orjson writes.
+    if isinstance(section, msgspec.Struct):
+        return dict(msgspec.to_builtins(section))
+    return section
 
-    size: "array[int]" = field(default_factory=lambda: array("Q"))
-    text: "array[int]" = field(default_factory=lambda: array("Q"))
-    crc: "array[int]" = field(default_factory=lambda: array("Q"))
-    records: "array[int]" = field(default_factory=lambda: array("Q"))
-    nulls: "array[int]" = field(default_factory=lambda: array("Q"))
-    tokens: "array[int]" = field(default_factory=lambda: array("Q"))
+
+def _whole_numbers() -> "array[int]":
+    return array("Q")  # eight bytes a number: a list of Python integers takes five times that
+
+
+@dataclass
+class FrameCountsBuilder:
+    """The counts of a stream that is being written or read; a row is appended as each data frame is closed."""
+
+    size: "array[int]" = field(default_factory=_whole_numbers)
+    text: "array[int]" = field(default_factory=_whole_numbers)
+    crc: "array[int]" = field(default_factory=_whole_numbers)
+    records: "array[int]" = field(default_factory=_whole_numbers)
+    nulls: "array[int]" = field(default_factory=_whole_numbers)
+    tokens: "array[int]" = field(default_factory=_whole_numbers)
     first: list[int | None] = field(default_factory=list)
     last: list[int | None] = field(default_factory=list)
-    groups: list[dict[str, list[int]]] = field(default_factory=list)
+    groups: list[Mapping[str, Sequence[int]]] = field(default_factory=list)
 
     def columns(self) -> dict[str, list[Any]]:
+        """The counts as the trailer's JSON has them, a list for each."""
         return {name: list(column) for name, column in vars(self).items()}
 
-    def totals(self) -> dict[str, Any]:
-        groups: dict[str, list[int]] = {}
+    def totals(self) -> Totals:
+        """The sums over all frames; groups in the order of their names."""
+        groups: Groups = {}
         for frame in self.groups:
             for value, (records, tokens) in frame.items():
-                total = groups.setdefault(value, [0, 0])
-                total[0] += records
-                total[1] += tokens
-        sums = {name: sum(getattr(self, name)) for name in ("text", "records", "nulls", "tokens")}
-        return {**sums, "groups": dict(sorted(groups.items()))}
+                before = groups.get(value, (0, 0))
+                groups[value] = (before[0] + records, before[1] + tokens)
+        return Totals(
+            text=sum(self.text),
+            records=sum(self.records),
+            nulls=sum(self.nulls),
+            tokens=sum(self.tokens),
+            groups=dict(sorted(groups.items())),
+        )

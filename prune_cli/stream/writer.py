@@ -10,6 +10,7 @@ from threading import local
 from typing import Any
 from zlib import crc32
 
+import msgspec
 import numpy as np
 import zstandard
 
@@ -19,10 +20,9 @@ from ..records.lines import Text
 from ..records.reader import Record
 from ..storage.base import Output
 from ..storage.os_errors import check_memory
-from ..version import __version__
 from .index import Table
-from .schema import Counts
-from .zstd_blocks import FORMAT, HEAD, START, TRAILER, frame_sizes, seek_table, skippable
+from .schema import FrameCountsBuilder, Head, Totals
+from .zstd_blocks import HEAD, START, TRAILER, frame_sizes, seek_table, skippable
 
 FRAME = (
     4 << 20
@@ -33,7 +33,7 @@ GROUP_LENGTH = 64
 HALF_LINE, HALF_FRAME = b'{"unfinished":', START[:6]
 
 
-Closing = Callable[[dict[str, Any]], dict[str, Any]]
+Closing = Callable[[Totals], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Writing:
 
 @contextmanager
 def open_sink(
-    output: Output, head: dict[str, Any], writing: Writing, trailer: Closing = lambda totals: {}
+    output: Output, head: Head, writing: Writing, trailer: Closing = lambda totals: {}
 ) -> Iterator["Sink"]:
     """A sink that finishes the stream when the block ends well, and otherwise leaves it unfinished for every reader to see.
 
@@ -80,7 +80,7 @@ def _break_off(output: Output, half: bytes) -> None:
 class Sink(ABC):
     """Counts what passes; subclasses say how it is written."""
 
-    def __init__(self, output: Output, head: dict[str, Any], writing: Writing) -> None:
+    def __init__(self, output: Output, head: Head, writing: Writing) -> None:
         self.output, self.writing = output, writing
         self.facts: dict[str, Any] = {"unscored_tokens": 0}  # what else the trailer says of the whole
         self.records = 0
@@ -114,7 +114,7 @@ class Sink(ABC):
 class Plain(Sink):
     """JSON Lines as they are."""
 
-    def __init__(self, output: Output, head: dict[str, Any], writing: Writing) -> None:
+    def __init__(self, output: Output, head: Head, writing: Writing) -> None:
         super().__init__(output, head, writing)
         self.lines: list[bytes] = []
         self.size = 0
@@ -142,7 +142,7 @@ class Plain(Sink):
     def copy_frame(self, table: Table, index: int) -> None:
         self.end_frame()
         self.out(table.text(index))
-        self.records += table.columns["records"][index]
+        self.records += table.frames.records[index]
 
     def out(self, text: Text) -> None:
         self.output.write(text)
@@ -157,7 +157,7 @@ class Plain(Sink):
 class SingleFrame(Plain):
     """One ordinary zstd frame, for readers that stop after the first. Always one worker: then the bytes do not depend on the threads."""
 
-    def __init__(self, output: Output, head: dict[str, Any], writing: Writing) -> None:
+    def __init__(self, output: Output, head: Head, writing: Writing) -> None:
         super().__init__(output, head, writing)
         compressor = zstandard.ZstdCompressor(level=writing.level, threads=1, write_checksum=True)
         self.stream = compressor.compressobj()
@@ -177,11 +177,11 @@ class SingleFrame(Plain):
 class Frames(Sink):
     """A stream of ours: START, head, data frames compressed one to a thread and written in order, trailer, seek table."""
 
-    def __init__(self, output: Output, head: dict[str, Any], writing: Writing) -> None:
+    def __init__(self, output: Output, head: Head, writing: Writing) -> None:
         super().__init__(output, head, writing)
-        self.head = skippable(HEAD, "head", {"format": FORMAT, "version": __version__, **head}, START)
+        self.head = skippable(HEAD, "head", head.json, START)
         output.begin(START + self.head)
-        self.counts = Counts()
+        self.counts = FrameCountsBuilder()
         self.values: set[str] = set()
         self.pool = ThreadPoolExecutor(writing.threads, "compress")
         self.workers = local()
@@ -260,14 +260,15 @@ class Frames(Sink):
 
     def copy_frame(self, table: Table, index: int) -> None:
         self.end_frame()
-        row = {name: column[index] for name, column in table.columns.items()}
+        frames = table.frames
         for name in ("text", "records", "nulls", "tokens", "first", "last", "groups"):
-            getattr(self.counts, name).append(row[name])
-        self.records += row["records"]
-        self.facts["unscored_tokens"] += row["tokens"] if row["nulls"] == row["records"] else 0
-        self.values.update(row["groups"])
+            getattr(self.counts, name).append(getattr(frames, name)[index])
+        self.records += frames.records[index]
+        if frames.nulls[index] == frames.records[index]:
+            self.facts["unscored_tokens"] += frames.tokens[index]
+        self.values.update(frames.groups[index])
         buffer = self.buffers.pop() if self.buffers else bytearray()
-        self._wait_for(self.pool.submit(lambda: (table.frame(index, buffer), row["crc"])))
+        self._wait_for(self.pool.submit(lambda: (table.frame(index, buffer), frames.crc[index])))
 
     def adopt(self, records: Iterable[Record], size: int, crc: int) -> None:
         """Count a frame that the output holds already: its records, its bytes and their CRC-32."""
@@ -325,10 +326,11 @@ class Frames(Sink):
         self.pool.shutdown()
         if len(self.values) > GROUPS or any(len(value) > GROUP_LENGTH for value in self.values):
             self.counts.groups = [{}] * len(self.counts.size)
-        totals = self.counts.totals() | self.facts
+        totals = self.counts.totals()
         content = {
             "frames": self.counts.columns(),
-            "totals": totals,
+            # The order of `facts` is that in which the verb measured them: it is part of the bytes that are written.
+            "totals": msgspec.to_builtins(totals) | self.facts,
             **self.trailer(totals),
             "head": crc32(START + self.head),
         }

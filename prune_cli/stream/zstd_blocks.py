@@ -26,8 +26,7 @@ import zstandard
 
 from ..errors import DataError
 from ..storage.os_errors import check_memory
-from . import schema
-from .schema import Counts
+from .schema import FrameCountsBuilder, Head, Trailer
 
 ZSTD = b"\x28\xb5\x2f\xfd"
 GZIP = b"\x1f\x8b"
@@ -37,7 +36,6 @@ HEAD, TRAILER, TABLE = 0x184D2A51, 0x184D2A52, 0x184D2A5E
 TABLE_END = (
     b"\x00\xb1\xea\x92\x8f"  # no checksums in the table: the trailer has them; the format's own magic number
 )
-FORMAT = 1
 
 STEP = 16  # blocks fed to the decompressor at once: at most 2 MiB come out
 BLOCK = 128 << 10  # the most text a zstd block may hold
@@ -69,20 +67,6 @@ class Limits:
     window_log: int = 27
     ignore_trailing: bool = False
     allow_empty: bool = False
-
-
-@dataclass(frozen=True)
-class Head:
-    """The start of a stream of ours: the verb that wrote it, its version and settings, and those of the verbs before it."""
-
-    content: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Trailer:
-    """The end of a stream of ours: `frames` has a column for every count, `totals` the sums."""
-
-    content: dict[str, Any]
 
 
 Event = bytes | Head | Trailer
@@ -355,14 +339,8 @@ def seek_table(sizes: list[tuple[int, int]]) -> bytes:
 def _ours(source: _Input, decompressor: zstandard.ZstdDecompressor, limits: Limits) -> Iterator[Event]:
     source.take(len(START))
     head, head_size = _skippable(source, HEAD, "head", HEAD_LIMIT, START)
-    if head.get("format") != FORMAT:
-        raise DataError(
-            f"a prune-cli stream of format {head.get('format')}; this version reads {FORMAT}",
-            remedy="upgrade prune-cli",
-        )
-    schema.check_head(head)
-    yield Head(head)
-    seen = Counts()
+    yield Head.parse(head)
+    seen = FrameCountsBuilder()
     while source.peek(4) == ZSTD:
         if source.peek(len(START)) == START:
             break
@@ -371,14 +349,14 @@ def _ours(source: _Input, decompressor: zstandard.ZstdDecompressor, limits: Limi
         seen.size.append(frame.size)
         seen.text.append(frame.text)
         seen.crc.append(frame.crc)
-    trailer, trailer_size = _skippable(source, TRAILER, "trailer", trailer_limit(len(seen.size)))
-    schema.check_trailer(trailer, len(seen.size))
-    if any(trailer["frames"][name] != list(getattr(seen, name)) for name in ("size", "text", "crc")):
+    content, trailer_size = _skippable(source, TRAILER, "trailer", trailer_limit(len(seen.size)))
+    trailer = Trailer.parse(content, len(seen.size))
+    if any(getattr(trailer.frames, name) != list(getattr(seen, name)) for name in ("size", "text", "crc")):
         raise _broken("the trailer and the frames before it disagree", source)
     table = seek_table(frame_sizes(head_size, seen, trailer_size))
     if source.take(len(table), "seek table") != table:
         raise _broken("the seek table and the frames before it disagree", source)
-    yield Trailer(trailer)
+    yield trailer
 
 
 def whole_frames(raw: Raw, warn: Callable[[str], None]) -> Iterator[tuple[bytes, int, int]]:
@@ -407,7 +385,7 @@ def trailer_limit(frames: int) -> int:
     return HEAD_LIMIT + TRAILER_LIMIT_PER_FRAME * frames
 
 
-def frame_sizes(head_size: int, counts: Counts, trailer_size: int) -> list[tuple[int, int]]:
+def frame_sizes(head_size: int, counts: FrameCountsBuilder, trailer_size: int) -> list[tuple[int, int]]:
     """Compressed and decompressed size of every frame of a stream of ours, START and skippable frames included."""
     return [(len(START), 0), (head_size, 0), *zip(counts.size, counts.text, strict=True), (trailer_size, 0)]
 

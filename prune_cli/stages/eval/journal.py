@@ -16,6 +16,7 @@ from ...records.splice import members, splice, spliced
 from ...storage.base import Input, Output
 from ...stream import resume as partial
 from ...stream import writer
+from ...stream.schema import Head
 from .results import NUMBERS, Item, Run, Task
 
 Numbers = dict[str, Any]
@@ -106,7 +107,7 @@ def _writing(path: str, output: Output, threads: int) -> writer.Writing:
     return writer.Writing(plain=path.endswith(".jsonl") or output.is_terminal(), threads=threads)
 
 
-def _head(tasks: Sequence[Task]) -> dict[str, Any]:
+def _head(tasks: Sequence[Task]) -> Head:
     """What the results hang on."""
     models, sets = (
         {task.model: task.provenance for task in tasks},
@@ -117,7 +118,7 @@ def _head(tasks: Sequence[Task]) -> dict[str, Any]:
         "hashes": [one["model"] for one in models.values()],
         "data_hashes": [one["data"] for one in sets.values()],
     }
-    return {"verb": "eval", "eval": {"models": [*models], "data": [*sets], **hashes, **how}, "group": "group"}
+    return Head.compose("eval", "group", eval={"models": [*models], "data": [*sets], **hashes, **how})
 
 
 def is_finished(path: str) -> bool:

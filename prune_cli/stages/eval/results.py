@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ...errors import DataError
 from ...records.documents import Document, documents
 from ...records.reader import MISSING, Anything, Content, Count, Number, Source, Wanted
+from ...stream.schema import Head
 
 NUMBERS = (
     "nll_sum",
@@ -46,7 +47,7 @@ class Heldout:
     hash: str
     items: Sequence[Item]
     contents: Sequence[Content]
-    heads: Sequence[dict[str, Any] | None]
+    heads: Sequence[Head | None]
 
 
 def heldout(name: str, source: Source, text_field: str, group_by: str | None, cluster: str | None) -> Heldout:

@@ -14,6 +14,7 @@ from ...records.reader import MISSING, Anything, Batch, Count, Label, Number, So
 from ...settings.rank import Ranking
 from ...statistics.correlation import LengthCorrelation
 from ...statistics.quantile_grid import Shape
+from ...stream.schema import Head, RankSection, Totals
 from ...stream.writer import GROUPS
 
 ADDED = ("rank", "quantile")
@@ -51,7 +52,7 @@ class Ranked:
     `facts` are what the trailer says of the whole; they are there when the last record is.
     """
 
-    head: dict[str, Any]
+    head: RankSection
     records: Iterator[Lines]
     facts: dict[str, Any]
 
@@ -76,7 +77,7 @@ def rank(source: Source, ranking: Ranking, sorter: spool.Spool) -> Ranked:
     return _ranked(sorter.parts(), ranking, reader, shares, nulls)
 
 
-def merge(sources: Sequence[Source], counts: Sequence[dict[str, Any]], ranking: Ranking) -> Ranked:
+def merge(sources: Sequence[Source], counts: Sequence[Totals], ranking: Ranking) -> Ranked:
     """Several rankings by one key as one, in memory for a few blocks of each. `counts` are the totals of their trailers.
 
     Raises DataError where one of them is not in order.
@@ -85,11 +86,9 @@ def merge(sources: Sequence[Source], counts: Sequence[dict[str, Any]], ranking: 
     for source in sources:
         source.peek()
     _check_alike([head for source in sources for head in source.heads], sources[0].inputs[0].name, ranking)
-    records, nulls = sum(one["records"] for one in counts), sum(one["nulls"] for one in counts)
-    shares.n[0], shares.tokens[0] = (
-        records - nulls,
-        sum(one["tokens"] - one["unscored_tokens"] for one in counts),
-    )
+    nulls = sum(totals.nulls for totals in counts)
+    shares.n[0] = sum(totals.records for totals in counts) - nulls
+    shares.tokens[0] = sum(totals.tokens - (totals.unscored_tokens or 0) for totals in counts)
     inputs = [_Sorted(source, ranking, reader) for source in sources]
 
     def parts() -> Iterator[Part]:
@@ -100,18 +99,21 @@ def merge(sources: Sequence[Source], counts: Sequence[dict[str, Any]], ranking: 
     return _ranked(parts(), ranking, reader, shares, nulls)
 
 
-def is_mergeable(head: dict[str, Any], totals: dict[str, Any], ranking: Ranking) -> bool:
+def is_mergeable(head: Head, totals: Totals, ranking: Ranking) -> bool:
     """Whether a whole file with this head and these totals can be merged as it is: ranked by the key, in the same direction."""
-    known = head.get("rank") or {}
-    same = [known.get(name) == getattr(ranking, name) for name in ("key", "reverse", "tokens_field")]
-    return all(same) and not ranking.within and "unscored_tokens" in totals
+    if head.rank is None or ranking.within or totals.unscored_tokens is None:
+        return False
+    return all(
+        getattr(head.rank, name) == getattr(ranking, name) for name in ("key", "reverse", "tokens_field")
+    )
 
 
 def check(source: Source, ranking: Ranking) -> None:
     """Raise CheckFailed at the first record that is out of order: by key, or by rank where the stream has ranks."""
     rank_field = added_fields(ranking)[0]
     fields = {key_of(ranking): Number, rank_field: Count}
-    within = ((source.peek()[0] or {}).get("rank") or {}).get("within")
+    head, _ = source.peek()
+    within = head.rank.within if head and head.rank else None
     keys, ranks = _Order(ranking.reverse), _Order(ranking.reverse)
     for batch in source.batches(Wanted(fields, (rank_field,), tuple(fields))):
         wrong = keys.broken(np.array(batch[key_of(ranking)], dtype=float))
@@ -172,9 +174,9 @@ class _Sorted:
             yield rows, [text]
 
 
-def _check_alike(heads: Sequence[dict[str, Any] | None], place: str, ranking: Ranking) -> None:
+def _check_alike(heads: Sequence[Head | None], place: str, ranking: Ranking) -> None:
     """Raise DataError where two streams' heads say that their scores were made differently."""
-    made = [head["score"] for head in heads if head and isinstance(head.get("score"), dict)]
+    made = [head.json["score"] for head in heads if head and head.score]
     for other in [] if ranking.mixed else made[1:]:
         for name in sorted(made[0].keys() | other.keys()):
             if name not in BESIDE and made[0].get(name) != other.get(name):
@@ -195,22 +197,18 @@ def _ranked(
     )
 
 
-def _head(ranking: Ranking, shares: "_Shares", nulls: int) -> dict[str, Any]:
-    known = {
-        "key": key_of(ranking),
-        "n": int(shares.n.sum()),
-        "nulls": nulls,
-        "unit": ranking.by,
-        "reverse": ranking.reverse,
-    }
-    within = {"within": ranking.within} if ranking.within else {}
-    return {
-        **known,
-        "prefix": ranking.prefix,
-        "tokens": int(shares.tokens.sum()),
-        "tokens_field": ranking.tokens_field,
-        **within,
-    }
+def _head(ranking: Ranking, shares: "_Shares", nulls: int) -> RankSection:
+    return RankSection(
+        key=key_of(ranking),
+        n=int(shares.n.sum()),
+        nulls=nulls,
+        unit="tokens" if ranking.by == "tokens" else "records",
+        reverse=ranking.reverse,
+        prefix=ranking.prefix,
+        tokens=int(shares.tokens.sum()),
+        tokens_field=ranking.tokens_field,
+        within=ranking.within or None,
+    )
 
 
 class _Reader:

@@ -3,7 +3,6 @@
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ... import charts, sizes, storage
 from ...errors import DataError, UsageError
@@ -82,12 +81,11 @@ class Job:
 
 
 def _report(ranking: Ranking, ranked: stage.Ranked, skipped: int) -> Report:
-    head: dict[str, Any] = ranked.head
     return Report(
         key=stage.key_of(ranking),
         unit=ranking.by.value,
-        records=head["n"],
-        nulls=head["nulls"],
+        records=ranked.head.n,
+        nulls=ranked.head.nulls or 0,
         skipped=skipped,
         shape=ranked.facts.get("shape") or (),
     )
@@ -96,8 +94,7 @@ def _report(ranking: Ranking, ranked: stage.Ranked, skipped: int) -> Report:
 def _ranked_by(source: Source) -> str | None:
     """The key of the first stream, if it is a ranking."""
     head, _ = source.peek()
-    key: str | None = ((head or {}).get("rank") or {}).get("key")
-    return key
+    return head.rank.key if head and head.rank else None
 
 
 def _sorted(source: Source, ranking: Ranking, spool: Spool) -> stage.Ranked:
@@ -115,6 +112,6 @@ def _merged(source: Source, ranking: Ranking, spool: Spool) -> stage.Ranked:
         sources = [source.only(each.file) for each in mergeable]
         return stage.merge(sources, [each.totals for each in mergeable], ranking)
     ranked = _sorted(source, ranking, spool)
-    if not all(head and "rank" in head for head in source.heads):
+    if not all(head and head.rank for head in source.heads):
         raise DataError("not every input is a ranking: a head is missing", remedy="rank without --merge")
     return ranked

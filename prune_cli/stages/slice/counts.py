@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from ...stream.schema import Groups
 from ...stream.writer import GROUPS
 
 FATES = ("kept", "cut", "unscored")
@@ -23,7 +24,7 @@ class Tally:
         codes = np.array([*map(self._code, names), -1], np.int64)[groups]
         np.add.at(self.table, (fates, codes), np.stack((np.ones_like(tokens), tokens), -1))
 
-    def add_frame(self, fate: int, records: int, tokens: int, groups: dict[str, list[int]]) -> None:
+    def add_frame(self, fate: int, records: int, tokens: int, groups: Groups) -> None:
         """Count records of one fate of whom their trailer tells."""
         for name, counts in groups.items():
             code = self._code(name)  # first, since it may make the table anew

@@ -1,39 +1,35 @@
 """Where the records of a ranking lie beside a cut, and that it is one ranking, in order."""
 
-from typing import Any
-
 import numpy as np
 
 from ...errors import DataError
 from ...records.columns import Labels
 from ...records.reader import MISSING, Anything, Batch, Count, Label, Number, Wanted
 from ...statistics.cuts import Cut
-
-
-def ranking_of(head: dict[str, Any] | None) -> dict[str, Any]:
-    """What the head of a stream says of its ranking; nothing where it has none."""
-    known = (head or {}).get("rank")
-    told = isinstance(known, dict) and {"key", "n", "unit", "reverse", "prefix"} <= known.keys()
-    return known if told and isinstance(known, dict) else {}
+from ...stream.schema import RankSection
 
 
 class Places:
-    """Reads batches of a ranking. `known` is what its head says of it, {} if that is lost; `also` are optional fields to read."""
+    """Reads batches of a ranking. `ranking` is its head's section, None if that is lost; `also` are optional fields to read."""
 
     def __init__(
         self,
         cut: Cut,
-        known: dict[str, Any],
+        ranking: RankSection | None,
         unit: str,
         key: str | None,
         prefix: str | None,
         also: tuple[str, str],
     ) -> None:
-        prefix = known.get("prefix", "") if prefix is None else prefix
-        self.rank, self.quantile, self.key = prefix + "rank", prefix + "quantile", key or known.get("key")
-        self.within, self.reverse = known.get("within"), known.get("reverse")
+        if prefix is None:
+            prefix = ranking.prefix if ranking else ""
+        self.rank, self.quantile = prefix + "rank", prefix + "quantile"
+        self.key = key or (ranking.key if ranking else None)
+        self.within = ranking.within if ranking else None
+        self.reverse = ranking.reverse if ranking else None
         self.cut, self.also, self.by_records, self.values = cut, also, unit == "records", Labels(str, int)
-        self.order = _Order(known.get("n") if self.by_records and not self.within else None, self.reverse)
+        n = ranking.n if ranking and self.by_records and not self.within else None
+        self.order = _Order(n, self.reverse)
 
     @property
     def by_rank(self) -> bool:

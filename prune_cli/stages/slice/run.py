@@ -17,9 +17,10 @@ from ...statistics.correlation import LengthCorrelation
 from ...statistics.cuts import Cut, choose, gumbel
 from ...statistics.quantile_grid import shape_of
 from ...stream.index import Table
+from ...stream.schema import RankSection
 from ...stream.writer import GROUPS
 from .counts import CUT, KEPT, UNSCORED, Tally, Ties
-from .ranked import Places, not_ranked, ranking_of
+from .ranked import Places, not_ranked
 
 AT_ONCE = 1 << 18  # records of which something is found out: it takes five times what a score takes
 
@@ -121,9 +122,11 @@ def ranked(source: Source, slicing: Slicing, findings: Findings) -> Iterator[Par
     is not one ranking in order.
     """
     head, fields = source.peek()
-    known = ranking_of(head)
-    unit = _unit(known, slicing.by) if fields or known else "records"  # of nothing at all, half is nothing
-    return _ranked(source, _places(slicing, known, unit), slicing, findings)
+    ranking = head.rank if head else None
+    unit = (
+        _unit(ranking, slicing.by) if fields or ranking else "records"
+    )  # of nothing at all, half is nothing
+    return _ranked(source, _places(slicing, ranking, unit), slicing, findings)
 
 
 def _ranked(source: Source, places: Places, slicing: Slicing, findings: Findings) -> Iterator[Parted]:
@@ -134,12 +137,12 @@ def _ranked(source: Source, places: Places, slicing: Slicing, findings: Findings
         yield _placed(batch, places, parter, findings)
     found = findings.lengths.value()
     findings.length_correlation = -found if found is not None and places.reverse else found
-    findings.shape = source.trailers[0]["totals"].get("shape") if source.trailers else None
+    findings.shape = source.trailers[0].totals.shape if source.trailers else None
 
 
-def _places(slicing: Slicing, known: dict[str, Any], unit: str) -> Places:
+def _places(slicing: Slicing, ranking: RankSection | None, unit: str) -> Places:
     return Places(
-        slicing.cut, known, unit, slicing.key, slicing.prefix, (slicing.group, slicing.tokens_field)
+        slicing.cut, ranking, unit, slicing.key, slicing.prefix, (slicing.group, slicing.tokens_field)
     )
 
 
@@ -152,12 +155,12 @@ def _placed(batch: Batch, places: Places, parter: _Parter, findings: Findings) -
     return parter.part(batch, where == 0, scored, ranks, tokens)
 
 
-def _unit(known: dict[str, Any], by: str | None) -> str:
-    if known and by not in (None, known["unit"]):
+def _unit(ranking: RankSection | None, by: str | None) -> str:
+    if ranking and by not in (None, ranking.unit):
         raise UsageError(
-            f"the stream was ranked by {known['unit']}, not by {by}", remedy=f"rank it again with --by {by}"
+            f"the stream was ranked by {ranking.unit}, not by {by}", remedy=f"rank it again with --by {by}"
         )
-    unit = known["unit"] if known else by
+    unit = ranking.unit if ranking else by
     if unit is None:
         raise UsageError(
             "the input is not known to be ranked: it has no head that says so",
@@ -171,42 +174,41 @@ def _unit(known: dict[str, Any], by: str | None) -> str:
 
 def is_copyable(table: Table, slicing: Slicing) -> bool:
     """Whether the file is one ranking whose table has all that a slice needs to know of the frames that it does not decode."""
-    known, columns = ranking_of(table.head), table.columns
-    if not known or known.get("within") or slicing.within or slicing.key is not None:
+    ranking = table.head.rank
+    frames = table.frames
+    if not ranking or ranking.within or slicing.within or slicing.key is not None:
         return False
     asked = (slicing.by, slicing.prefix, slicing.tokens_field, slicing.group)
-    told = (known["unit"], known["prefix"], known.get("tokens_field"), table.head.get("group"))
+    told = (ranking.unit, ranking.prefix, ranking.tokens_field, table.head.group)
     same = all(ours in (None, theirs) for ours, theirs in zip(asked, told, strict=True))
-    edges = [rank for pair in zip(columns["first"], columns["last"], strict=True) for rank in pair]
+    edges = [rank for pair in zip(frames.first, frames.last, strict=True) for rank in pair]
     ranks = [rank for rank in edges if rank is not None]
-    in_order = ranks == sorted(ranks, reverse=known["reverse"]) and None not in edges[: len(ranks)]
-    unscored = zip(columns["records"][len(ranks) // 2 :], columns["nulls"][len(ranks) // 2 :], strict=True)
+    in_order = ranks == sorted(ranks, reverse=ranking.reverse) and None not in edges[: len(ranks)]
+    unscored = zip(frames.records[len(ranks) // 2 :], frames.nulls[len(ranks) // 2 :], strict=True)
     return same and in_order and all(records == nulls for records, nulls in unscored)
 
 
 def copied(table: Table, source: Source, slicing: Slicing, findings: Findings) -> Iterator[Parted | Whole]:
     """The same as `ranked` for a file with its table: frames of which all records are kept, or none; the others parted."""
-    known, columns = ranking_of(table.head), table.columns
-    places = _places(slicing, known, known["unit"])
-    parter, decoded = (
-        _Parter(slicing, findings.tally, grouped=bool(table.totals["groups"])),
-        _Decoded(table, source, places),
-    )
+    ranking = table.head.rank
+    frames = table.frames
+    assert ranking is not None  # is_copyable has looked
+    places = _places(slicing, ranking, ranking.unit)
+    parter = _Parter(slicing, findings.tally, grouped=bool(table.totals.groups))
+    decoded = _Decoded(table, source, places)
     low, high, mixed = decoded.at_the_cut()
-    for at in range(len(columns["size"])):
+    for at in range(len(frames)):
         if at in mixed:
             yield from (_placed(batch, places, parter, findings) for batch in decoded[at])
             continue
         fate = UNSCORED if at >= decoded.scored else CUT if (low <= at < high) == slicing.invert else KEPT
         kept = fate == KEPT or (fate == UNSCORED and slicing.keep_unscored)
         findings.tally.add_frame(
-            KEPT if kept else fate, columns["records"][at], columns["tokens"][at], columns["groups"][at]
+            KEPT if kept else fate, frames.records[at], frames.tokens[at], frames.groups[at]
         )
         yield Whole(at, kept)
-    findings.length_correlation, findings.shape = (
-        table.totals.get("length_correlation"),
-        table.totals.get("shape"),
-    )
+    findings.length_correlation = table.totals.length_correlation
+    findings.shape = table.totals.shape
 
 
 class _Decoded:
@@ -214,7 +216,7 @@ class _Decoded:
 
     def __init__(self, table: Table, source: Source, places: Places) -> None:
         self.table, self.source, self.places = table, source, places
-        self.scored = sum(rank is not None for rank in table.columns["first"])  # unscored records come last
+        self.scored = sum(rank is not None for rank in table.frames.first)  # unscored records come last
         self.known: dict[int, list[Batch]] = {}
 
     def __getitem__(self, at: int) -> list[Batch]:
@@ -222,14 +224,14 @@ class _Decoded:
             text = self.table.text(at)
             block = Block(self.table.file.name, self.table.line(at), text, line_ends(text))
             self.known[at] = list(self.source.decoded([block], self.places.wanted()))
-            if sum(map(len, self.known[at])) != self.table.columns["records"][at]:
+            if sum(map(len, self.known[at])) != self.table.frames.records[at]:
                 raise DataError("the trailer and the frames before it disagree", place=self.table.file.name)
         return self.known[at]
 
     def at_the_cut(self) -> tuple[int, int, set[int]]:
         """The first frames that begin inside the cut and behind it, and all that have to be decoded."""
         low, high = (bisect_left(range(self.scored), place, key=self._place) for place in (0, 1))
-        mixed = {at for at in range(self.scored) if self.table.columns["nulls"][at]}
+        mixed = {at for at in range(self.scored) if self.table.frames.nulls[at]}
         for at in {low - 1, high - 1} & set(range(self.scored)):
             before, after = at, at + 1
             while before > 0 and self._score(before - 1, -1) == self._score(before, 0) is not None:
@@ -241,7 +243,8 @@ class _Decoded:
 
     def _place(self, at: int) -> int:
         """Where a frame's first record lies in the order of the file: -1 before the cut, 0 inside, 1 behind it."""
-        first = self.table.columns["first"][at]
+        first = self.table.frames.first[at]
+        assert first is not None  # only frames with ranks are asked about
         place = self.places.of_rank(first) if self.places.by_rank else self.places.of_first(self[at][0])
         return -place if self.places.reverse else place
 

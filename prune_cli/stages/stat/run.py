@@ -11,7 +11,7 @@ from ...settings.stat import Inspection
 from ...settings.streams import Reading
 from ...storage.base import Input
 from ...stream import index
-from ...stream.schema import ranking_of
+from ...stream.schema import Head
 from .. import streams
 from . import scan, trailer
 
@@ -60,19 +60,19 @@ class Job:
         """The statistics of a file: from its trailer if that has all that was asked for, else from its records."""
         table = None if self.inspection.reads_everything else index.of(file)
         # A trailer counts groups by one field, which its head names.
-        if table and table.head.get("group") == self.inspection.group_by:
+        if table and table.head.group == self.inspection.group_by:
             with table.file.open():
                 return {**_origin(table.head), **trailer.describe(table, source)}
         head, fields = source.peek()
         scores = self.inspection.key or streams.scores_among(head, fields)
-        statistics = scan.describe(source, self.inspection, scores, ranking_of(head))
-        return {**_origin(head or {}), **statistics}
+        statistics = scan.describe(source, self.inspection, scores, head.rank if head else None)
+        return {**_origin(head), **statistics}
 
 
-def _origin(head: dict[str, Any]) -> dict[str, Any]:
+def _origin(head: Head | None) -> dict[str, Any]:
     """The verb that wrote the stream, and the ranking that it holds."""
-    origin = {"verb": head.get("verb")}
-    if ranking := ranking_of(head):
+    origin: dict[str, Any] = {"verb": head.verb if head else None}
+    if head and (ranking := head.rank):
         origin |= {"key": ranking.key, "unit": ranking.unit, "reverse": ranking.reverse}
         origin |= {"within": ranking.within} if ranking.within else {}
     return origin

@@ -12,13 +12,13 @@ from ...records.columns import Labels, counts
 from ...records.reader import MISSING, Anything, Batch, Content, Count, Number, Source, Wanted
 from ...settings.stat import Inspection
 from ...statistics.correlation import LengthCorrelation
-from ...stream.schema import Ranking
+from ...stream.schema import RankSection
 from ...stream.writer import GROUPS
 from .thresholds import scored_order, thresholds
 
 
 def describe(
-    source: Source, inspection: Inspection, names: Sequence[str], ranking: Ranking | None
+    source: Source, inspection: Inspection, names: Sequence[str], ranking: RankSection | None
 ) -> dict[str, Any]:
     """The statistics of a stream and of its groups, for the scores `names`. A `ranking` says in which unit and order.
 
@@ -99,7 +99,7 @@ def _scores(batch: Batch, names: Sequence[str]) -> np.ndarray:
 
 
 def _summary(
-    scores: np.ndarray, tokens: np.ndarray, names: Sequence[str], ranking: Ranking | None
+    scores: np.ndarray, tokens: np.ndarray, names: Sequence[str], ranking: RankSection | None
 ) -> dict[str, Any]:
     # Records without any of the scores.
     nulls = int(np.isnan(scores).all(0).sum()) if len(scores) else 0
@@ -155,7 +155,7 @@ def _check(records: int, source: Source) -> None:
     """Compare the records that were read with the trailers, if every part of the stream has one."""
     if source.skipped or not source.trailers or len(source.trailers) != len(source.heads):
         return
-    expected = sum(trailer["totals"]["records"] for trailer in source.trailers)
+    expected = sum(trailer.totals.records for trailer in source.trailers)
     if expected != records:
         fault = f"the trailer counts {expected} records, but {records} were read"
         raise DataError(fault, remedy="fetch the file again, or make it again")

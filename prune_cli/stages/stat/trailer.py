@@ -10,7 +10,7 @@ from ...records.columns import counts
 from ...records.lines import Block, line_ends
 from ...records.reader import Batch, Count, Number, Source, Wanted
 from ...stream.index import Table
-from ...stream.schema import Ranking, ranking_of
+from ...stream.schema import RankSection
 from .thresholds import first_ranks
 
 
@@ -20,21 +20,21 @@ def describe(table: Table, source: Source) -> dict[str, Any]:
     Thresholds within the values of a field are not in the order of the file, so a ranking `within` has none here.
     """
     totals = table.totals
-    ranking = ranking_of(table.head)
+    ranking = table.head.rank
     # No tokens at all among scored records: the records have no count of tokens, which is not the same as 0.
-    is_counted = bool(totals["tokens"]) or totals["nulls"] == totals["records"]
+    is_counted = bool(totals.tokens) or totals.nulls == totals.records
     groups = {
         name: {"records": records, "tokens": tokens if is_counted else None}
-        for name, (records, tokens) in totals["groups"].items()
+        for name, (records, tokens) in totals.groups.items()
     }
     scores = {}
     if ranking and not ranking.within:
         scores[ranking.key] = _RankedFrames(table, source, ranking).thresholds()
     return {
-        "records": totals["records"],
-        "nulls": totals["nulls"],
-        "tokens": totals["tokens"] if is_counted else None,
-        "bytes": totals["text"],
+        "records": totals.records,
+        "nulls": totals.nulls,
+        "tokens": totals.tokens if is_counted else None,
+        "bytes": totals.text,
         "groups": groups,
         "scores": scores,
         "length_correlation": _length_correlation(table),
@@ -44,8 +44,8 @@ def describe(table: Table, source: Source) -> dict[str, Any]:
 
 def _length_correlation(table: Table) -> float | None:
     # The trailer of a slice hands on the correlation of the whole ranking, which is not that of the slice.
-    is_of_this_file = table.head.get("verb") == "rank"
-    return table.totals.get("length_correlation") if is_of_this_file else None
+    is_of_this_file = table.head.verb == "rank"
+    return table.totals.length_correlation if is_of_this_file else None
 
 
 class _RankedFrames:
@@ -55,14 +55,13 @@ class _RankedFrames:
     ranking), `ends` the running sums of these.
     """
 
-    def __init__(self, table: Table, source: Source, ranking: Ranking) -> None:
+    def __init__(self, table: Table, source: Source, ranking: RankSection) -> None:
         self.table = table
         self.source = source
         self.ranking = ranking
         self.by_tokens = ranking.unit == "tokens"
         self.decoded: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        columns = table.columns
-        pairs = zip(columns["records"], columns["nulls"], strict=True)
+        pairs = zip(table.frames.records, table.frames.nulls, strict=True)
         self.scored: list[int] = [records - nulls for records, nulls in pairs]
         self.frames = [frame for frame, records in enumerate(self.scored) if records]
         if ranking.reverse:
@@ -80,9 +79,9 @@ class _RankedFrames:
         if not self.by_tokens:
             return self.scored[frame]
         # A trailer counts the tokens of unscored records, too. At most one frame is mixed: unscored records come last.
-        if self.table.columns["nulls"][frame]:
+        if self.table.frames.nulls[frame]:
             return int(self._decode(frame)[1].sum())
-        return int(self.table.columns["tokens"][frame])
+        return self.table.frames.tokens[frame]
 
     def _threshold(self, fraction: str, rank: int) -> float:
         """The score of the first record above a fraction of the tokens, or of the record at a rank."""
