@@ -161,3 +161,48 @@ def test_no_reader_that_hides_truncation_is_used():
         }
         assert not calls & {"stream_reader", "read_to_iter", "copy_stream"}, path
         assert "zstandard.open" not in path.read_text()
+
+
+# Names that lead to a descriptor or to the system's record of a file. `storage/` alone knows them.
+DESCRIPTORS = {
+    "descriptor",
+    "fileno",
+    "fstat",
+    "lseek",
+    "pread",
+    "preadv",
+    "pwrite",
+    "ftruncate",
+    "fsync",
+    "realpath",
+}
+SYSTEM_CALLS = DESCRIPTORS | {
+    "open",
+    "read",
+    "write",
+    "close",
+    "stat",
+    "lstat",
+    "dup",
+    "dup2",
+    "isatty",
+    "pipe",
+}
+BELOW_STORAGE = ("storage", "terminal")  # a terminal is written to as it is, with no storage in between
+STILL_WITH_PIPES = {"api"}  # which is to stand on the stages
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_only_storage_knows_descriptors(path):
+    module = name(path) or "__init__"
+    if module.split(".")[0] in BELOW_STORAGE or module in STILL_WITH_PIPES:
+        return
+    assert not imports(path) & {"fcntl", "stat", "mmap"}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute):
+            is_os = isinstance(node.value, ast.Name) and node.value.id == "os"
+            forbidden = SYSTEM_CALLS if is_os else DESCRIPTORS
+            assert node.attr not in forbidden, f"{module}:{node.lineno} uses {ast.unparse(node)}"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and not node.args:
+            # `path.stat()`; the verb of that name takes arguments
+            assert node.func.attr not in {"stat", "lstat"}, f"{module}:{node.lineno} asks for a file's status"

@@ -421,7 +421,7 @@ def test_a_failure_leaves_nothing_unless_there_is_a_checkpoint(home, tmp_path):
     with pytest.raises(Killed):
         stage.train(documents(), settings(home, save_at="3"), run, report=killed_at(4))
     assert list(tmp_path.iterdir()) == [partial]
-    with pytest.raises(CannotCreateError, match="holds a run that was not finished; --resume"):
+    with pytest.raises(CannotCreateError, match="holds an unfinished run; --resume"):
         stage.train(documents(), settings(home), run)
     stage.train(documents(), settings(home), run, replace=True)
     assert list(tmp_path.iterdir()) == [run]

@@ -1,4 +1,7 @@
-"""Output directories that are whole or absent: written beside, synced, renamed; and sealed, so that damage is seen."""
+"""Output directories that are whole or absent, as a training run and its checkpoints are.
+
+They are written under another name, synced and renamed. `seal` stores hashes of the files, so that damage is noticed.
+"""
 
 import ctypes
 import json
@@ -8,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import file_digest
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ..errors import CannotCreateError
 from .local import commit
@@ -16,60 +19,74 @@ from .local.locks import locked
 from .os_errors import display, failure
 
 SEAL = "state.json"
-HERE, EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of renameat2(2)
+# Arguments of renameat2(2), from linux/fcntl.h and linux/fs.h; Python has no binding.
+AT_FDCWD = -100
+RENAME_EXCHANGE = 2
 
 
 @contextmanager
 def working(target: Path, *, resume: bool, replace: bool, mark: str, keep: str) -> Iterator[Path]:
-    """A locked folder `target`.partial that becomes `target` when the block ends well.
+    """A locked directory `target`.partial that is renamed to `target` when the block ends without an exception.
 
-    When it does not, the folder is removed, unless it is to be resumed or holds something that matches the pattern `keep`; such a
-    one is not started over but by `replace`. `replace` also takes the place of a `target` that holds the file `mark`, and of
-    nothing else. Raises CannotCreateError where something is in the way, TryAgainError while another run holds it.
+    When the block fails the directory is removed, unless `resume`, or something in it matches the pattern `keep`. Then
+    only `replace` lets a later run start over. `replace` also replaces a `target` that holds the file `mark`, and no
+    other. Raises CannotCreateError if something is in the way, TryAgainError while another run holds the directory.
     """
     target = Path(os.path.abspath(target))
-    work, lock = target.with_name(f"{target.name}.partial"), Path(commit.hidden(str(target)))
+    work = target.with_name(f"{target.name}.partial")
+    lock = Path(commit.hidden(str(target)))
     with locked(str(lock), str(target)):
         try:
-            _check(target, replace, mark)
+            _check_target(target, replace, mark)
             if work.exists() and not resume:
                 _clear(work, replace, keep)
             work.mkdir(exist_ok=True)
-            try:
-                with _naming(work):
-                    yield work
-            except BaseException:
-                if not resume and not any(work.glob(keep)):
-                    shutil.rmtree(work)
-                raise
+            with _kept_if(work, resume, keep), _naming(work):
+                yield work
             _publish(work, target)
         finally:
             lock.unlink()
 
 
 @contextmanager
+def _kept_if(work: Path, resume: bool, keep: str) -> Iterator[None]:
+    """Remove the directory when the block fails, unless a later run can resume from it."""
+    try:
+        yield
+    except BaseException:
+        if not resume and not any(work.glob(keep)):
+            shutil.rmtree(work)
+        raise
+
+
+@contextmanager
 def _naming(folder: Path) -> Iterator[None]:
-    """Have a failure to write a file, which does not say which, name the folder."""
+    """Name the folder in an error of the system that names no file, as those of write(2) do not."""
     try:
         yield
     except OSError as error:
         raise failure(error, str(error.filename or folder), "writing") from None
 
 
-def _check(target: Path, replace: bool, mark: str) -> None:
-    if os.path.lexists(target) and not replace:
-        raise CannotCreateError("exists", place=display(str(target)), remedy="-f replaces it")
-    if os.path.lexists(target) and (target.is_symlink() or not (target / mark).is_file()):
+def _check_target(target: Path, replace: bool, mark: str) -> None:
+    if not os.path.lexists(target):
+        return
+    place = display(str(target))
+    if not replace:
+        raise CannotCreateError("exists", place=place, remedy="-f replaces it")
+    # A directory of someone else's is never deleted, and a link could lead to one.
+    if target.is_symlink() or not (target / mark).is_file():
         raise CannotCreateError(
-            f"is not a directory with {mark} in it", place=display(str(target)), remedy="remove it yourself"
+            f"is not a directory with {mark} in it", place=place, remedy="remove it yourself"
         )
 
 
 def _clear(work: Path, replace: bool, keep: str) -> None:
     if any(work.glob(keep)) and not replace:
-        fault = "holds a run that was not finished"
         raise CannotCreateError(
-            fault, place=display(str(work)), remedy="--resume goes on with it, -f starts over"
+            "holds an unfinished run",
+            place=display(str(work)),
+            remedy="--resume continues it, -f starts over",
         )
     shutil.rmtree(work)
 
@@ -87,7 +104,8 @@ def _publish(work: Path, target: Path) -> None:
 
 
 def _replace(work: Path, target: Path, old: Path) -> None:
-    """Put one folder in another's place, which becomes `old`; where the system can do that, there is no moment without either."""
+    """Put `work` in the place of `target`, which becomes `old`."""
+    # rename(2) replaces only an empty directory. An exchange leaves no moment without a target; two renames do.
     if _exchange(work, target):
         work.rename(old)
     else:
@@ -95,15 +113,18 @@ def _replace(work: Path, target: Path, old: Path) -> None:
         work.rename(target)
 
 
-def _exchange(one: Path, other: Path) -> bool:
-    """Exchange two names in one step; False where that cannot be done, on NFS for example."""
+def _exchange(first: Path, second: Path) -> bool:
+    """Exchange two names in one step. Returns False where the system cannot, on NFS for example."""
     rename = getattr(ctypes.CDLL(None), "renameat2", None)
-    return rename is not None and rename(HERE, os.fsencode(one), HERE, os.fsencode(other), EXCHANGE) == 0
+    if rename is None:  # not Linux, or a C library from before 2018
+        return False
+    status = rename(AT_FDCWD, os.fsencode(first), AT_FDCWD, os.fsencode(second), RENAME_EXCHANGE)
+    return bool(status == 0)
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A folder that takes the name `path` when the block ends well, in place of one that had it."""
+    """A directory that is renamed to `path` when the block ends without an exception; it replaces one there."""
     work = path.with_name(f".{path.name}.partial")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
@@ -119,14 +140,26 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def remove(path: Path) -> None:
-    """Delete a folder that is whole or absent at every moment."""
-    gone = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(gone, ignore_errors=True)
-    path.rename(gone)
-    shutil.rmtree(gone)
+    """Delete a directory that is whole or absent at every moment."""
+    doomed = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(doomed, ignore_errors=True)
+    path.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def sync_file(file: IO[bytes]) -> None:
+    """Make what was written to an open file durable."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def file_size(path: Path) -> int:
+    """Bytes of a file. Raises FileNotFoundError."""
+    return path.stat().st_size
 
 
 def _sync(folder: Path) -> None:
+    # fsync(2) works on a descriptor that is open for reading: the libraries that wrote the files are done with them.
     for path in folder.iterdir():
         if path.is_file():
             with path.open("rb") as file:
@@ -135,12 +168,12 @@ def _sync(folder: Path) -> None:
 
 
 def seal(folder: Path, values: dict[str, Any]) -> None:
-    """Write `values` down beside the hashes of all files in a folder."""
+    """Store `values` in a directory, together with the SHA-256 of each of its files."""
     (folder / SEAL).write_text(json.dumps({**values, "files": _hashes(folder)}))
 
 
 def sealed(folder: Path) -> dict[str, Any] | None:
-    """What `seal` wrote down; None if a file is not what it was."""
+    """The values that `seal` stored; None if a file is missing, new or changed since."""
     try:
         values: dict[str, Any] = json.loads((folder / SEAL).read_text())
         return values if values["files"] == _hashes(folder) else None
@@ -149,9 +182,9 @@ def sealed(folder: Path) -> dict[str, Any] | None:
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    found = {}
+    hashes = {}
     for path in sorted(folder.iterdir()):
         if path.name != SEAL:
             with path.open("rb") as file:
-                found[path.name] = file_digest(file, "sha256").hexdigest()
-    return found
+                hashes[path.name] = file_digest(file, "sha256").hexdigest()
+    return hashes

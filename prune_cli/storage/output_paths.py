@@ -1,4 +1,4 @@
-"""One output for each input: what they are called, and which are done."""
+"""The output paths of -O DIR: one output for each input."""
 
 import os
 from collections.abc import Sequence
@@ -14,30 +14,37 @@ COMPRESSED = (".zst", ".zstd", ".gz")
 def in_directory(
     directory: str, inputs: Sequence[Input], *, plain: bool = False, part: str = ""
 ) -> list[str]:
-    """The path of each input's output: `web.jsonl.gz` makes `web.jsonl.zst`, of which `part` 1-of-2 is `web.1-of-2.jsonl.zst`.
+    """The path of each input's output; the directory is made.
 
-    The directory is made. Raises UsageError for standard input and for two outputs of one name, CannotCreateError where one cannot be.
+    `web.jsonl.gz` becomes `web.jsonl.zst`, of which the `part` 1-of-2 is `web.1-of-2.jsonl.zst`; with `plain` the name
+    has no .zst. Raises UsageError for standard input and for two outputs of one name, and what `check_target` raises.
     """
-    paths = [os.path.join(directory, _name(one, plain, part)) for one in inputs]
-    owners: dict[str, Input] = {}
-    for path, one in zip(paths, inputs, strict=True):
-        other = owners.setdefault(path, one)
-        if other is not one:
-            remedy = "write them to directories of their own"
-            raise UsageError(f"{other.name} and {one.name} would both become {display(path)}", remedy=remedy)
+    paths = [os.path.join(directory, _name(file, plain, part)) for file in inputs]
+    _check_distinct(paths, inputs)
     make_directory(directory)
+    # With force: an output that exists is one that an earlier run finished, and it is skipped.
     for path in paths:
         check_target(path, inputs, force=True)
     return paths
 
 
-def _name(one: Input, plain: bool, part: str) -> str:
-    if one.path == "-":
+def _check_distinct(paths: Sequence[str], inputs: Sequence[Input]) -> None:
+    """Raise UsageError if two inputs, such as a/x.jsonl and b/x.jsonl, have one output."""
+    owners: dict[str, Input] = {}
+    for path, file in zip(paths, inputs, strict=True):
+        owner = owners.setdefault(path, file)
+        if owner is not file:
+            fault = f"{owner.name} and {file.name} would both become {display(path)}"
+            raise UsageError(fault, remedy="write them to directories of their own")
+
+
+def _name(file: Input, plain: bool, part: str) -> str:
+    if file.path == "-":
         raise UsageError(
-            "standard input has no name that an output could have",
+            "standard input has no name to give to its output",
             remedy="name files, or one output with -o FILE",
         )
-    name = os.path.basename(one.path)
+    name = os.path.basename(file.path)
     name = next((name.removesuffix(suffix) for suffix in COMPRESSED if name.endswith(suffix)), name)
     if part:
         stem, suffix = os.path.splitext(name)

@@ -18,13 +18,14 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import orjson
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import DataError
+from ..storage import directories
 
 Document = str | list[int]
 Encode = Callable[[list[str]], Sequence[ArrayLike]]  # ids, a list or an array a text
@@ -97,7 +98,7 @@ def pack(
                 lengths.append(len(ids))
                 total += len(ids)
             report(len(hashes), total)
-        _sync(file)
+        directories.sync_file(file)
     index = np.array([hashes, lengths], np.uint64)
     there = np.sort(index[0, index[1] > 0])
     _save(index, directory / INDEX)
@@ -116,7 +117,7 @@ def _distinct(ordered: Hashes) -> Hashes:
 def _save(values: NDArray[Any], path: Path) -> None:
     with path.open("wb") as file:
         np.save(file, values)
-        _sync(file)
+        directories.sync_file(file)
 
 
 def _width(vocabulary: int) -> np.dtype[Any]:
@@ -155,11 +156,6 @@ def _checked(ids: NDArray[Any], vocabulary: int, ordinal: int) -> NDArray[Any]:
     return ids
 
 
-def _sync(file: IO[bytes]) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
 # Reading
 
 
@@ -167,7 +163,10 @@ def find(directory: Path) -> Manifest | None:
     """The manifest of the token file in a folder; None if there is none, or not a whole one."""
     try:
         manifest = Manifest(**orjson.loads((directory / MANIFEST).read_bytes()))
-        whole = (directory / TOKENS).stat().st_size == manifest.tokens * _width(manifest.vocabulary).itemsize
+        whole = (
+            directories.file_size(directory / TOKENS)
+            == manifest.tokens * _width(manifest.vocabulary).itemsize
+        )
         return manifest if whole and all((directory / name).exists() for name in FILES) else None
     except (FileNotFoundError, orjson.JSONDecodeError, TypeError):
         return None
