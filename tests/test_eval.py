@@ -121,7 +121,7 @@ def test_damaged_test_sets_are_refused(model, tmp_path, here):
 # --- comparisons --------------------------------------------------------------------------------------------------------------
 
 
-def test_two_arms_of_several_seeds_are_one_comparison(home, test_set, here):
+def test_two_groups_of_seeds_are_one_comparison(home, test_set, here):
     found = here(
         "eval",
         home / "a0",
@@ -145,22 +145,25 @@ def test_two_arms_of_several_seeds_are_one_comparison(home, test_set, here):
 
 def test_paired_seeds_come_in_pairs(home, test_set, here):
     sides = [home / "a0", home / "a1", "--against", home / "b1"]
-    assert b"not pairs" in here("eval", *sides, "--paired-seeds", "--data", test_set, status=2).stderr
+    assert (
+        b"cannot pair 2 models with 1 baselines"
+        in here("eval", *sides, "--paired-seeds", "--data", test_set, status=2).stderr
+    )
     found = here("eval", *sides, "--against", home / "b0", "--paired-seeds", "--data", test_set)
     assert results(found)[-1]["paired_seeds"] is True
-    assert b"are a pair, but have unlike seeds" in found.stderr
+    assert b"are a pair, but have different seeds" in found.stderr
 
 
 def test_one_run_a_side_is_said_to_leave_out_training_noise(home, test_set, here):
     found = here("eval", home / "a0", "--against", home / "a1", "--data", test_set)
-    assert b"the noise of training is not in the intervals" in found.stderr
+    assert b"the intervals do not cover training noise" in found.stderr
     assert b"a0 and " in found.stderr
     assert b"differ in more than their data: seed 0 and 1\n" in found.stderr
 
 
 def test_fail_if_worse_is_status_1_and_the_results_stay(home, test_set, here, tmp_path):
     worse = ["eval", home / "a0", "--against", home / "b0", "--data", test_set, "-o", tmp_path / "r"]
-    assert b"% worse at least, 0.01 % are allowed" in here(*worse, "--fail-if-worse", 0.01, status=1).stderr
+    assert b"% worse, and 0.01 % are allowed" in here(*worse, "--fail-if-worse", 0.01, status=1).stderr
     assert json.loads((tmp_path / "r").read_bytes().splitlines()[-1])["effect_interval"][0] > 0
     here(*worse, "-f", "--fail-if-worse", 50)
     here("eval", home / "b0", "--against", home / "a0", "--data", test_set, "--fail-if-worse", 0)
@@ -171,7 +174,7 @@ def test_fail_if_worse_is_status_1_and_the_results_stay(home, test_set, here, tm
         ).stderr
     )
     assert (
-        b"nothing to compare with"
+        b"--fail-if-worse needs a baseline to compare with"
         in here("eval", home / "a0", "--data", test_set, "--fail-if-worse", 1, status=2).stderr
     )
 
@@ -268,7 +271,9 @@ def test_results_of_other_documents_do_not_compare(by_document, model, here, tmp
     ).stderr
     assert b"by-document.zst: holds no results on the documents of" in wrong
     assert b"no field `model`" in here("eval", tmp_path / "other.jsonl", status=65).stderr
-    assert b"do not say the `id`" in here("eval", by_document[0], "--cluster", "id", status=2).stderr
+    assert (
+        b"lack the `id` of each document" in here("eval", by_document[0], "--cluster", "id", status=2).stderr
+    )
 
 
 def test_a_test_set_named_twice_is_refused(model, test_set, here, tmp_path):
@@ -337,9 +342,9 @@ def test_another_run_does_not_go_on_with_what_is_there(home, test_set, here, tmp
 def test_options_that_make_no_sense_together(model, test_set, here, tmp_path):
     for options, words in (
         (["--resume"], b"--per-document FILE"),
-        (["--resume", "--per-document", "a.jsonl"], b"whole frame"),
-        (["--per-document", tmp_path / "x", "-o", tmp_path / "x"], b"one place"),
-        (["--per-document", "-"], b"one place"),
+        (["--resume", "--per-document", "a.jsonl"], b"compressed output"),
+        (["--per-document", tmp_path / "x", "-o", tmp_path / "x"], b"same place"),
+        (["--per-document", "-"], b"same place"),
     ):
         assert words in here("eval", model, "--data", test_set, *options, status=2).stderr
     (tmp_path / "there").write_text("")

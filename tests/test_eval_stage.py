@@ -13,9 +13,10 @@ from scipy import stats
 
 from prune_cli.errors import DataError
 from prune_cli.stages.eval import measure as stage
+from prune_cli.stages.eval.compare import evaluate
+from prune_cli.stages.eval.held_out import Item
 from prune_cli.stages.eval.journal import Journal
-from prune_cli.stages.eval.measure import evaluate
-from prune_cli.stages.eval.results import Item, Run, Task
+from prune_cli.stages.eval.results import Measured, Measurement
 from prune_cli.stages.score import windows
 from prune_cli.statistics.bootstrap import Sampling
 
@@ -45,7 +46,7 @@ def found(
     columns = [nll, tokens, n_bytes or [2 * each for each in tokens], words or [2] * count]
     rows = np.array(columns, dtype=np.float64).T.reshape(count, 4)
     made = {"model": name, "data": data, "tokenizer": tokenizer, **made}
-    return Run(name, data, made, items or [Item(at + 1) for at in range(count)], rows)
+    return Measured(name, data, made, items or [Item(at + 1) for at in range(count)], rows)
 
 
 def grouped(*labels, field="group"):
@@ -279,7 +280,7 @@ def test_only_results_on_the_same_documents_are_compared():
 # --- several seeds a side -----------------------------------------------------------------------------------------------------
 
 
-def arm(name, per_token, noise=0.0, documents=400, seed=0):
+def group_of_seeds(name, per_token, noise=0.0, documents=400, seed=0):
     """Runs of one recipe whose mean likelihoods a token are given, on documents that are as hard for all, `noise` aside."""
     dice = np.random.default_rng(seed)
     hardness = dice.normal(0, 1, documents)
@@ -298,10 +299,10 @@ def arm(name, per_token, noise=0.0, documents=400, seed=0):
     return runs
 
 
-def test_arms_are_compared_by_welchs_formula():
+def test_groups_of_seeds_are_compared_by_welchs_formula():
     """Documents that all runs find as hard add nothing: what is left is Welch's t test between the runs."""
     ours, theirs = [0.02, 0.05, 0.03], [0.06, 0.10, 0.05, 0.09]
-    result = run(*arm("a", ours), against=arm("b", theirs), arms=True)[-1]
+    result = run(*group_of_seeds("a", ours), against=group_of_seeds("b", theirs), grouped=True)[-1]
     expected = stats.ttest_ind(ours, theirs, equal_var=False)
     interval = expected.confidence_interval(0.95)
     assert result["model"] == ["a0", "a1", "a2"]
@@ -316,7 +317,10 @@ def test_arms_are_compared_by_welchs_formula():
 
 def test_the_documents_noise_is_added_to_that_of_training():
     result = run(
-        *arm("a", [0.02, 0.05], 0.4), against=arm("b", [0.06, 0.10], 0.4), arms=True, resamples=4000
+        *group_of_seeds("a", [0.02, 0.05], 0.4),
+        against=group_of_seeds("b", [0.06, 0.10], 0.4),
+        grouped=True,
+        resamples=4000,
     )[-1]
     of_documents = math.sqrt(
         0.4**2 / 400
@@ -332,7 +336,9 @@ def test_the_documents_noise_is_added_to_that_of_training():
 
 def test_paired_seeds_leave_only_the_differences_of_pairs():
     ours, theirs = [0.02, 0.12, 0.33], [0.06, 0.15, 0.38]
-    result = run(*arm("a", ours), against=arm("b", theirs), arms=True, paired=True)[-1]
+    result = run(*group_of_seeds("a", ours), against=group_of_seeds("b", theirs), grouped=True, paired=True)[
+        -1
+    ]
     expected = stats.ttest_rel(ours, theirs)
     interval = expected.confidence_interval(0.95)
     assert result["delta_interval"] == pytest.approx([interval.low, interval.high], rel=1e-6)
@@ -343,7 +349,7 @@ def test_a_pair_of_runs_is_told_that_training_noise_is_left_out(caplog):
     result = compared(found([1.0] * 60, [1] * 60), found([2.0] * 60, [1] * 60, name="base"))
     assert result["includes_training_noise"] is False
     assert [one.message for one in caplog.records] == [
-        "one training run a side: the noise of training is not in the intervals"
+        "each side is one training run: the intervals do not cover training noise"
     ]
 
 
@@ -383,7 +389,7 @@ def test_a_true_null_is_rejected_5_times_in_100_at_the_5_percent_level():
 
 
 @pytest.mark.parametrize("paired", [False, True])
-def test_arms_hold_the_truth_95_times_in_100(paired):
+def test_intervals_of_groups_hold_the_truth_95_times_in_100(paired):
     """Runs with noise of their seeds, of which pairs share a part, on documents with noise of their own for either recipe."""
     dice, held, truth = np.random.default_rng(12), [], -0.02
     for seed in range(300):
@@ -401,7 +407,7 @@ def test_arms_hold_the_truth_95_times_in_100(paired):
             ]
             for level, recipe in zip((truth, 0), recipes, strict=True)
         ]
-        result = run(*sides[0], against=sides[1], arms=True, paired=paired, seed=seed, resamples=100)[-1]
+        result = run(*sides[0], against=sides[1], grouped=True, paired=paired, seed=seed, resamples=100)[-1]
         low, high = result["delta_interval"]
         held.append(low <= truth <= high)
     assert 0.93 <= np.mean(held) <= 0.97
@@ -417,8 +423,8 @@ def path(tmp_path_factory):
 
 def measured(path, contents, items=None, loader=None):
     items = items or [Item(at + 1) for at in range(len(contents))]
-    journal = Journal([Task("tiny", "some", {"model": "m", "tokenizer": "t", "data": "d"}, items)])
-    return stage.measure(loader or (lambda: load(path)), [(0, contents)], journal, likelihoods)
+    journal = Journal([Measurement("tiny", "some", {"model": "m", "tokenizer": "t", "data": "d"}, items)])
+    return stage.complete(loader or (lambda: load(path)), [(0, contents)], journal)
 
 
 def test_real_likelihoods_are_those_of_score(path):

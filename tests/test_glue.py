@@ -15,9 +15,10 @@ import transformers  # noqa: E402
 from prune_cli.errors import Interrupted, TryAgainError  # noqa: E402
 from prune_cli.models.load import load  # noqa: E402
 from prune_cli.settings.model import ModelSettings  # noqa: E402
-from prune_cli.stages.eval.glue import run as stage  # noqa: E402
+from prune_cli.stages.eval.glue import fine_tuning as stage  # noqa: E402
 from prune_cli.stages.eval.glue.classifier import Classifier, joined, micro_batches, rows  # noqa: E402
-from prune_cli.stages.eval.glue.result_cache import kept  # noqa: E402
+from prune_cli.stages.eval.glue.evaluate import evaluate  # noqa: E402
+from prune_cli.stages.eval.glue.result_cache import beside  # noqa: E402
 from prune_cli.stages.eval.glue.tasks import Data, Examples  # noqa: E402
 
 from .conftest import SHARED, shared  # noqa: E402
@@ -59,9 +60,7 @@ def data(**more):
 
 def run(gpt2, tasks, seeds=1, protocol=FAST, **more):
     return list(
-        stage.evaluate(
-            [("m", lambda: load(str(gpt2), SETTINGS, trainable=True))], tasks, seeds, protocol, **more
-        )
+        evaluate([("m", lambda: load(str(gpt2), SETTINGS, trainable=True))], tasks, seeds, protocol, **more)
     )
 
 
@@ -158,15 +157,15 @@ def plain_tuning(gpt2, task, head, protocol):
 def test_a_run_is_that_of_a_plain_loop(gpt2, loaded):
     task, protocol = data(numbers=True), stage.Protocol(epochs=2, lr=1e-3, batch=4, length=64)
     expected = plain_tuning(gpt2, task, Classifier(loaded, 1, 0.02, 0).layer, protocol)
-    job = stage._job(stage._subject("m", loaded), "stsb", task, protocol)
-    found = stage._run(job, 0, lambda steps, text: None)["dev"]
+    job = stage.experiment(stage.starting_point("m", loaded), "stsb", task, protocol)
+    found = stage.fine_tune(job, 0, lambda steps, text: None)["dev"]
     assert found == pytest.approx(expected, abs=1e-3)
     assert np.ptp(found) > 0.1, "it has learned something"
     sparing = replace(
         loaded, settings=replace(loaded.settings, batch_tokens=40)
     )  # a row or two at a time: the same gradients
-    job = replace(job, subject=replace(job.subject, loaded=sparing))
-    assert stage._run(job, 0, lambda steps, text: None)["dev"] == pytest.approx(found, abs=1e-3)
+    job = replace(job, start=replace(job.start, loaded=sparing))
+    assert stage.fine_tune(job, 0, lambda steps, text: None)["dev"] == pytest.approx(found, abs=1e-3)
 
 
 def test_the_rate_rises_and_falls_to_nothing():
@@ -234,15 +233,15 @@ def test_tasks_have_metrics_of_their_own_and_the_average_is_over_tasks(gpt2):
 def test_a_seed_gives_the_same_numbers_again_and_is_not_run_where_it_is_known(gpt2):
     first, taken = run(gpt2, {"rte": data()}, 2), []
 
-    def known(wanted):
+    def find(wanted):
         return next((one for one in first if one["result"] == "glue" and wanted.items() <= one.items()), None)
 
     assert run(gpt2, {"rte": data()}, 2) == first
-    again = run(gpt2, {"rte": data()}, 3, known=known, report=lambda steps, text: taken.append(text))
+    again = run(gpt2, {"rte": data()}, 3, find=find, progress=lambda steps, text: taken.append(text))
     assert again[:2] == first[:2]
     assert [text for text in taken if "already" in text] == [
-        "rte, seed 0: is there already",
-        "rte, seed 1: is there already",
+        "rte, seed 0: already done",
+        "rte, seed 1: already done",
     ]
     assert len(taken) == 2 + FAST.steps(30)
 
@@ -336,7 +335,7 @@ def test_more_seeds_take_what_a_finished_run_has(gpt2, tasks, tmp_path, here):
 
 
 def stopped(path):
-    with kept(path) as results:
+    with beside(path) as results:
         results.add({"task": "rte", "seed": 0})
         with pytest.raises(TryAgainError, match="another run"):
             stopped(path)
@@ -347,7 +346,7 @@ def test_what_is_kept_outlives_a_signal_and_has_one_holder(tmp_path):
     path = str(tmp_path / "out.jsonl")
     with pytest.raises(TryAgainError, match="stopped early"):
         stopped(path)
-    with kept(path) as results:
+    with beside(path) as results:
         assert results.find({"task": "rte"}) == {"task": "rte", "seed": 0}
         assert results.find({"task": "rte", "seed": 1}) is None
     assert list(tmp_path.iterdir()) == []
@@ -359,7 +358,7 @@ def test_a_partial_file_of_another_kind_is_left_alone(gpt2, tasks, tmp_path, her
         said = here(
             "eval", gpt2, "--glue", tasks, *OPTIONS, "-o", tmp_path / "out", "--resume", status=65
         ).stderr
-        assert b"holds something other than results" in said
+        assert b"does not hold results of an earlier run" in said
         assert (tmp_path / "out.partial").read_bytes() == content
 
 
@@ -374,12 +373,9 @@ def test_bad_lines_are_refused_or_skipped_on_request(gpt2, tasks, here):
 
 
 def test_what_does_not_go_together_is_said(gpt2, tasks, tmp_path, here):
+    assert b"cannot use --against" in here("eval", gpt2, "--glue", tasks, "--against", gpt2, status=2).stderr
     assert (
-        b"has no use for --against" in here("eval", gpt2, "--glue", tasks, "--against", gpt2, status=2).stderr
-    )
-    assert (
-        b"has no use for --cluster"
-        in here("eval", gpt2, "--glue", tasks, "--cluster", "source", status=2).stderr
+        b"cannot use --cluster" in here("eval", gpt2, "--glue", tasks, "--cluster", "source", status=2).stderr
     )
     assert b"--glue DIR" in here("eval", gpt2, "--tasks", "rte", "--data", tasks, status=2).stderr
     assert (
@@ -387,10 +383,10 @@ def test_what_does_not_go_together_is_said(gpt2, tasks, tmp_path, here):
         in here("eval", gpt2, "--glue", tasks, "--tasks", "boolq", status=2).stderr
     )
     assert (
-        b"has no folder of cola" in here("eval", gpt2, "--glue", tasks, "--tasks", "cola", status=66).stderr
+        b"has no folder for cola" in here("eval", gpt2, "--glue", tasks, "--tasks", "cola", status=66).stderr
     )
     assert (
-        b"--resume needs an output that stays"
+        b"--resume needs a regular output file"
         in here("eval", gpt2, "--glue", tasks, "--resume", status=2).stderr
     )
     assert b"no such model directory" in here("eval", tmp_path / "none", "--glue", tasks, status=78).stderr

@@ -26,9 +26,8 @@ FLOORS = [
 SIBLINGS = ("commands", "stages", "metrics")  # rooms whose files, or folders, stand side by side
 SHARED_ROOMS = {
     "stages.streams",
+    "stages.score.windows",
     "commands.options",
-    "commands.glue",
-    "commands.eval_tables",
     "commands.selection",
 }
 HOMES = {
@@ -45,9 +44,6 @@ HOMES = {
 }
 # Files that still reach up or beside; each is to go.
 UNFINISHED = {
-    "stages.eval.glue.run",
-    "stages.eval.journal",
-    "stages.eval.measure",
     "stages.slice.run",
     "stream.resume",
     "stream.writer",

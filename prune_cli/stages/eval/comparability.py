@@ -1,4 +1,4 @@
-"""Whether a comparison is one of the data alone: what runs of ours were trained with, and how models were evaluated."""
+"""Is a difference between two models due to their data alone, or to their training or evaluation as well?"""
 
 import json
 import re
@@ -9,22 +9,22 @@ from typing import Any
 
 from ...training.recipe import DESCRIPTION
 
-TESTED = ("documents",)  # what a comparison is about
-BESIDE = (
-    "held_out",
-    "train_tokenizer",
-)  # what was only watched, and how a tokenizer came about, whose hash is there, too
+# A comparison is about the documents, so those may differ. A held-out set was only watched, and the number of
+# tokens of a new tokenizer says nothing that its hash does not say.
+EXPECTED = ("documents", "held_out", "train_tokenizer")
 SEEDS = ("seed", "data_seed")
 PROTOCOL = ("bos", "context", "stride", "dtype")
-SHOWN = 12  # characters of a hash
+HASH_LENGTH = 12  # characters of a value in a message: enough to tell two hashes apart
 
-Named = tuple[
-    str, Mapping[str, Any]
-]  # a model's name and the provenance of its results; `training` is None or what `training` found
+# A model's name and the provenance of its results, in which `training` is what `training` below returns.
+Named = tuple[str, Mapping[str, Any]]
 
 
 def training(path: Path) -> dict[str, Any] | None:
-    """What a run of ours, or its checkpoint step-N, was trained with; None for a model from elsewhere."""
+    """The settings that `prune-cli train` made the model at `path` with; None for a model from elsewhere.
+
+    The description lies in the directory of the run; a checkpoint is its subdirectory step-N.
+    """
     step = re.fullmatch(r"step-(\d+)", path.absolute().name)
     home = path.absolute().parent if step else path
     try:
@@ -34,45 +34,60 @@ def training(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def doubts(ours: Sequence[Named], theirs: Sequence[Named], paired: bool) -> Iterator[str]:
-    """What beside the data may make the difference between two models, or two arms of several seeds, in words.
+def warnings(models: Sequence[Named], baselines: Sequence[Named], paired: bool) -> Iterator[str]:
+    """Reasons other than the data why two models, or two groups of seeds, may differ.
 
-    A seed of one against another of the other side is no flaw, but the noise that arms are there for; a seed twice in an arm shows none
-    of it. A single model on each side, and seeds that are said to be `paired`, should share them.
+    Two single models should share their seeds, and so should pairs. Within a group of seeds it is the other way
+    round: the seeds have to differ, or the group shows no training noise.
     """
-    first, *others = [*theirs, *ours]
-    alone = len(others) == 1
+    first, *others = [*baselines, *models]
     for other in others:
-        yield from _unlike(other, first, seeds=alone)
-    for arm in (ours, theirs):
-        for one, another in combinations(arm, 2):
-            if _seeds(one) == _seeds(another) != (None, None) or one[1]["model"] == another[1]["model"]:
-                yield f"{one[0]} and {another[0]} have the same seeds: what differs between them is no training noise"
-    for one, another in zip(ours, theirs, strict=True) if paired else ():
-        if _seeds(one) != _seeds(another):
-            yield f"{one[0]} and {another[0]} are a pair, but have unlike seeds"
+        yield from _differences(other, first, seeds=len(others) == 1)
+    yield from _repeated_seeds(models)
+    yield from _repeated_seeds(baselines)
+    if paired:
+        yield from _unlike_pairs(models, baselines)
 
 
-def _unlike(one: Named, another: Named, seeds: bool) -> Iterator[str]:
-    (name, made), (other, other_made) = one, another
-    if protocol := _differences(made, other_made, PROTOCOL):
-        yield f"{name} and {other} were evaluated in unlike ways: {protocol}"
-    run, other_run = made.get("training"), other_made.get("training")
-    if run and other_run:
-        passed_over = (*TESTED, *BESIDE, *(() if seeds else SEEDS))
-        if trained := _differences(
-            run, other_run, [key for key in run | other_run if key not in passed_over]
-        ):
-            yield f"{name} and {other} differ in more than their data: {trained}"
+def _differences(model: Named, baseline: Named, seeds: bool) -> Iterator[str]:
+    name, provenance = model
+    baseline_name, baseline_provenance = baseline
+    if protocol := _unlike(provenance, baseline_provenance, PROTOCOL):
+        yield f"{name} and {baseline_name} were evaluated differently: {protocol}"
+    run = provenance.get("training")
+    baseline_run = baseline_provenance.get("training")
+    # Nothing is known about the training of a model from elsewhere.
+    if run and baseline_run:
+        ignored = (*EXPECTED, *(() if seeds else SEEDS))
+        compared = [key for key in run | baseline_run if key not in ignored]
+        if unlike := _unlike(run, baseline_run, compared):
+            yield f"{name} and {baseline_name} differ in more than their data: {unlike}"
 
 
-def _differences(one: Mapping[str, Any], another: Mapping[str, Any], names: Sequence[str]) -> str:
-    unlike = [name for name in names if one.get(name) != another.get(name)]
-    return ", ".join(
-        f"{name} {str(one.get(name))[:SHOWN]} and {str(another.get(name))[:SHOWN]}" for name in unlike
-    )
+def _repeated_seeds(group: Sequence[Named]) -> Iterator[str]:
+    for (name, provenance), (second_name, second_provenance) in combinations(group, 2):
+        seeds = _seeds(provenance)
+        same_seeds = seeds == _seeds(second_provenance) != (None, None)
+        if same_seeds or provenance["model"] == second_provenance["model"]:
+            yield f"{name} and {second_name} have the same seeds: they show no training noise"
 
 
-def _seeds(one: Named) -> tuple[Any, ...]:
-    run = one[1].get("training") or {}
+def _unlike_pairs(models: Sequence[Named], baselines: Sequence[Named]) -> Iterator[str]:
+    for (name, provenance), (baseline_name, baseline_provenance) in zip(models, baselines, strict=True):
+        if _seeds(provenance) != _seeds(baseline_provenance):
+            yield f"{name} and {baseline_name} are a pair, but have different seeds"
+
+
+def _unlike(values: Mapping[str, Any], baseline: Mapping[str, Any], names: Sequence[str]) -> str:
+    """The values of these names that differ, in words."""
+    differences = [
+        f"{name} {str(values.get(name))[:HASH_LENGTH]} and {str(baseline.get(name))[:HASH_LENGTH]}"
+        for name in names
+        if values.get(name) != baseline.get(name)
+    ]
+    return ", ".join(differences)
+
+
+def _seeds(provenance: Mapping[str, Any]) -> tuple[Any, ...]:
+    run = provenance.get("training") or {}
     return tuple(run.get(name) for name in SEEDS)

@@ -1,101 +1,41 @@
-"""What `eval` is asked and what it finds of each document: test sets, and result files from which every result can be computed again.
+"""What is stored of each document, so that every result can be computed again without the model?
 
-A result file has one record a model, test set and document.
+A result file has one record per model, test set and document.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
-from ...errors import DataError
-from ...records.documents import Document, documents
-from ...records.reader import MISSING, Anything, Content, Count, Number, Source, Wanted
-from ...stream.schema import Head
+from ...errors import DataError, UsageError
+from ...records.reader import MISSING, Anything, Batch, Count, Number, Source, Wanted
+from ...settings.eval import Evaluation
+from .held_out import HeldOutSet, Item
 
-NUMBERS = (
-    "nll_sum",
-    "n_scored",
-    "n_bytes",
-    "words",
-)  # nats over scored tokens, their count and bytes, words between white space
-NAMED = ("model", "tokenizer", "data")  # hashes that a provenance has to say
+# Nats over the scored tokens, the number and the bytes of these tokens, words between white space. The order is
+# that of the columns of `Measured.numbers`, and that of the fields of a result file.
+NUMBERS = ("nll_sum", "n_scored", "n_bytes", "words")
+# Hashes that a provenance must have.
+HASHES = ("model", "tokenizer", "data")
 
-
-class Item(NamedTuple):
-    """A document of a test set: which it is, from 1, its id, and the values of its group and cluster fields."""
-
-    document: int
-    id: Any = None
-    group: Any = None
-    cluster: Any = None
-
-
-# Test sets
+LABELS = dict.fromkeys(("id", "group", "cluster"), Anything)
+FIELDS = {
+    "model": str,
+    "data": str,
+    "document": Count,
+    "provenance": dict[str, Any],
+    "nll_sum": Number,
+    **dict.fromkeys(("n_scored", "n_bytes", "words"), Count),
+}
 
 
 @dataclass(frozen=True)
-class Heldout:
-    """A test set: its documents, what a model reads of them, and the heads of the streams they came in."""
-
-    name: str
-    hash: str
-    items: Sequence[Item]
-    contents: Sequence[Content]
-    heads: Sequence[Head | None]
-
-
-def heldout(name: str, source: Source, text_field: str, group_by: str | None, cluster: str | None) -> Heldout:
-    """All documents of a source. Raises DataError where none has a field that they are to be grouped or clustered by."""
-    items, contents = [], []
-    for number, one in enumerate(
-        documents(source, text_field, *dict.fromkeys(["id", *filter(None, (group_by, cluster))])), 1
-    ):
-        items.append(Item(number, one["id"], _label(one, group_by), _label(one, cluster)))
-        contents.append(one.content)
-    for field, values in (
-        (group_by, [item.group for item in items]),
-        (cluster, [item.cluster for item in items]),
-    ):
-        if field and items and all(value is None for value in values):
-            raise DataError(
-                f"no document has the field `{field}`",
-                place=source.inputs[0].name,
-                remedy="name a field that they have",
-            )
-    return Heldout(name, data_hash(contents), items, contents, source.heads)
-
-
-def _label(document: Document, field: str | None) -> Any:
-    """The value of a field by which documents belong together."""
-    value = document[field] if field else None
-    if isinstance(value, list | dict):
-        raise DataError(
-            f"`{field}` is neither a string nor a number", place=str(document), remedy="name another field"
-        )
-    return value
-
-
-def data_hash(contents: Iterable[Content]) -> str:
-    """The same for two test sets with the same texts, or ids, in the same order."""
-    found = blake2b(digest_size=16)
-    for content in contents:
-        found.update(orjson.dumps(content))
-        found.update(b"\n")
-    return found.hexdigest()
-
-
-# Results
-
-
-@dataclass(frozen=True)
-class Task:
-    """A model and a test set whose results are wanted; `provenance` says what they hang on."""
+class Measurement:
+    """A model to measure on a test set; `provenance` is what its numbers depend on."""
 
     model: str
     data: str
@@ -104,69 +44,132 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Run(Task):
-    """The results: a row of NUMBERS for each of the items, NaN where one is not known."""
+class Measured(Measurement):
+    """A finished measurement: a row of NUMBERS for each item, NaN where a number is unknown."""
 
     numbers: NDArray[np.float64]
 
     @property
     def tokens(self) -> NDArray[np.float64]:
+        """The scored tokens of each document."""
         column: NDArray[np.float64] = self.numbers[:, 1]
         return column
 
 
-def runs(source: Source) -> list[Run]:
-    """The runs of a result file. Raises DataError where it is none, or where the documents of a run are not in their order."""
-    counts = dict.fromkeys(("n_scored", "n_bytes", "words"), Count)
-    kinds = {
-        "model": str,
-        "data": str,
-        "document": Count,
-        "provenance": dict[str, Any],
-        "nll_sum": Number,
-        **counts,
-    }
-    labels = dict.fromkeys(("id", "group", "cluster"), Anything)
-    found: dict[tuple[str, str, str], tuple[Task, list[Item], list[list[float]]]] = {}
-    for batch in source.batches(Wanted({**kinds, **labels}, tuple(labels))):
-        columns = [batch[name] for name in (*kinds, *labels)]
-        for index, (model, data, number, made, *row, name, group, cluster) in enumerate(
-            zip(*columns, strict=True)
-        ):
-            key = (model, *_hashes(made, batch.place(index)))
-            _, items, rows = found.setdefault(key, (Task(model, data, made, ()), [], []))
-            if (number or 0) <= (items[-1].document if items else 0):
-                fault = f"document {number} of {model} on {data} does not follow those before"
-                raise DataError(
-                    fault,
-                    place=batch.place(index),
-                    remedy="name each file once, in the order it was written in",
-                )
-            items.append(
-                Item(number, *(None if value is MISSING else value for value in (name, group, cluster)))
+class _Rows:
+    """The records of one model on one test set, as they are read."""
+
+    def __init__(self, measurement: Measurement) -> None:
+        self.measurement = measurement
+        self.items: list[Item] = []
+        self.rows: list[list[float]] = []
+
+    def add(self, item: Item, numbers: Sequence[float | None], place: str) -> None:
+        """Add a document. Raises DataError unless it comes after those before it in the test set."""
+        # Two files in the wrong order, or one named twice, would pair documents that are not the same.
+        if item.document <= (self.items[-1].document if self.items else 0):
+            about = f"{self.measurement.model} on {self.measurement.data}"
+            raise DataError(
+                f"document {item.document} of {about} does not follow those before",
+                place=place,
+                remedy="name each file once, in the order it was written in",
             )
-            rows.append([math.nan if value is None else value for value in row])
-    return [
-        Run(task.model, task.data, task.provenance, items, np.array(rows, dtype=np.float64))
-        for task, items, rows in found.values()
-    ]
+        self.items.append(item)
+        self.rows.append([math.nan if number is None else number for number in numbers])
 
-
-def _hashes(made: dict[str, Any], place: str) -> tuple[str, str]:
-    """Of the model and the data."""
-    if not all(isinstance(made.get(name), str) for name in NAMED):
-        raise DataError(
-            "`provenance` does not say which model and data it is of", place=place, remedy="evaluate again"
+    def measured(self) -> Measured:
+        numbers = np.array(self.rows, dtype=np.float64)
+        return Measured(
+            self.measurement.model, self.measurement.data, self.measurement.provenance, self.items, numbers
         )
-    return made["model"], made["data"]
 
 
-def again(run: Run, test: Heldout) -> Run:
-    """A run on a test set that is at hand, which says which documents belong together. Raises DataError where it has others."""
-    if run.items and run.items[-1].document > len(test.items):
+def read(source: Source) -> list[Measured]:
+    """The measurements in a result file.
+
+    Raises DataError if it is no result file, or if the documents of a measurement are out of order.
+    """
+    measurements: dict[tuple[str, str, str], _Rows] = {}
+    for batch in source.batches(Wanted({**FIELDS, **LABELS}, tuple(LABELS))):
+        _add(batch, measurements)
+    return [rows.measured() for rows in measurements.values()]
+
+
+def _add(batch: Batch, measurements: dict[tuple[str, str, str], _Rows]) -> None:
+    columns = [batch[name] for name in (*FIELDS, *LABELS)]
+    for index, values in enumerate(zip(*columns, strict=True)):
+        model, data, document, provenance, *numbers = values[: len(FIELDS)]
+        labels = [None if value is MISSING else value for value in values[len(FIELDS) :]]
+        place = batch.place(index)
+        # One name may stand for a model that was trained again: then its hash tells the two apart.
+        key = (model, *_hashes(provenance, place))
+        if key not in measurements:
+            measurements[key] = _Rows(Measurement(model, data, provenance, ()))
+        measurements[key].add(Item(document or 0, *labels), numbers, place)
+
+
+def _hashes(provenance: dict[str, Any], place: str) -> tuple[str, str]:
+    """The hashes of the model and of the test set. Raises DataError if the provenance lacks one."""
+    if not all(isinstance(provenance.get(name), str) for name in HASHES):
         raise DataError(
-            f"the results of {run.model} have documents that are not there",
-            place=test.name,
+            "`provenance` lacks the hash of the model, its tokenizer or the test set",
+            place=place,
+            remedy="evaluate again",
+        )
+    return provenance["model"], provenance["data"]
+
+
+def of_sets(
+    measured: list[Measured], name: str, sets: Sequence[HeldOutSet], evaluation: Evaluation
+) -> list[Measured]:
+    """The measurements of the result file `name` on these test sets; without any, all of them.
+
+    Raises UsageError if groups or clusters are asked for that the file does not have, DataError if it lacks a
+    test set.
+    """
+    if not sets:
+        for measurement in measured:
+            _check_labels(measurement, name, evaluation)
+        return measured
+    by_hash = {held_out.hash: held_out for held_out in sets}
+    chosen = [
+        _relabelled(measurement, by_hash[measurement.provenance["data"]])
+        for measurement in measured
+        if measurement.provenance["data"] in by_hash
+    ]
+    present = {measurement.data for measurement in chosen}
+    missing = [held_out.name for held_out in sets if held_out.name not in present]
+    if missing:
+        raise DataError(
+            f"holds no results on the documents of {missing[0]}",
+            place=name,
+            remedy="evaluate the models on them, too",
+        )
+    return chosen
+
+
+def _check_labels(measurement: Measured, name: str, evaluation: Evaluation) -> None:
+    for option in ("group_by", "cluster"):
+        field = getattr(evaluation, option)
+        if field and measurement.provenance.get(option) != field:
+            raise UsageError(
+                f"the results of {measurement.model} lack the `{field}` of each document",
+                place=name,
+                remedy="name the test set with --data, too",
+            )
+
+
+def _relabelled(measurement: Measured, held_out: HeldOutSet) -> Measured:
+    """A measurement with the groups and clusters of the test set at hand.
+
+    Raises DataError if it has documents that the test set lacks.
+    """
+    if measurement.items and measurement.items[-1].document > len(held_out.items):
+        raise DataError(
+            f"the results of {measurement.model} have documents that the test set lacks",
+            place=held_out.name,
             remedy="evaluate it again",
         )
-    return replace(run, data=test.name, items=[test.items[item.document - 1] for item in run.items])
+    # `jq` may have selected documents: their numbers say which ones are left.
+    items = [held_out.items[item.document - 1] for item in measurement.items]
+    return replace(measurement, data=held_out.name, items=items)

@@ -1,6 +1,7 @@
-"""Results that took long, kept in FILE.partial as they come, so that the next run finds them however this one ended.
+"""Which results of fine-tuning exist already, from a run that was stopped or from one that finished?
 
-FILE itself is written whole at the end, as any other output; then the cache is removed.
+Results that took long are appended to FILE.partial as they come. FILE itself is written whole at the end, as every
+output; then FILE.partial is removed.
 """
 
 from collections.abc import Iterator
@@ -17,8 +18,8 @@ from ....storage.os_errors import display
 Result = dict[str, Any]
 
 
-class Kept:
-    """Results of earlier runs, and a place for more; without a file, neither."""
+class ResultCache:
+    """Results of earlier runs, and a file for new ones; without a file it stores nothing."""
 
     def __init__(self, file: ResumableOutput | None = None, results: list[Result] | None = None) -> None:
         self.file = file
@@ -29,50 +30,60 @@ class Kept:
         return next((result for result in self.results if wanted.items() <= result.items()), None)
 
     def add(self, result: Result) -> None:
-        """Keep a result, on disk when this returns, unless an earlier run did."""
+        """Store a result unless an earlier run did. It is on disk when this returns."""
         if self.file and result not in self.results:
             self.file.write(orjson.dumps(result) + b"\n")
+            # A result may be hours of work: it has to survive a power cut as well.
             self.file.sync()
 
 
 @contextmanager
-def kept(path: str | None) -> Iterator[Kept]:
-    """The results of earlier runs for the output at `path`, from its cache and from the output itself if it exists.
+def beside(path: str | None) -> Iterator[ResultCache]:
+    """The results of earlier runs for the output at `path`: those in FILE.partial, and in FILE if that exists.
 
-    Raises UsageError for an output that is no file, DataError if FILE.partial is not such a cache, and TryAgainError
-    when a signal stops the block, or while another run holds it.
+    FILE.partial is removed if the block ends without an exception. Raises UsageError for an output that is not a
+    regular file, DataError for a FILE.partial that holds something else, and TryAgainError if a signal stops the
+    block or another run has the file locked.
     """
     if path is None:
-        raise UsageError("--resume needs an output that stays", remedy="name a file with -o FILE")
+        raise UsageError("--resume needs a regular output file", remedy="name one with -o FILE")
     with storage.scratch(path) as file:
-        yield Kept(file, [*_unfinished(file), *_finished(path)])
+        yield ResultCache(file, [*_of_stopped_run(file), *_of_finished_run(path)])
 
 
-def _unfinished(file: ResumableOutput) -> list[Result]:
-    """The results of a run that was stopped. The last line is cut off if it is torn."""
+def _of_stopped_run(file: ResumableOutput) -> list[Result]:
+    """The results in FILE.partial. A last line that the stopped run left incomplete is cut off."""
     content = file.read_at(0, file.size)
     end = content.rfind(b"\n") + 1
     try:
-        results = _results(content[:end])
+        results = _parsed(content[:end])
+        # An incomplete result begins like a result; anything else is somebody's file.
         if content[end:] and not content[end:].startswith(b"{"):
             raise ValueError
     except ValueError:
-        fault = "holds something other than results"
-        raise DataError(fault, place=display(file.path), remedy="move it away, or write elsewhere") from None
+        raise DataError(
+            "does not hold results of an earlier run",
+            place=display(file.path),
+            remedy="move it away, or write elsewhere",
+        ) from None
     file.cut(end)
     return results
 
 
-def _finished(path: str) -> list[Result]:
-    """The results of a run that finished, if this one wants more; none if the file is anything else."""
+def _of_finished_run(path: str) -> list[Result]:
+    """The results in FILE, to which this run may add seeds or tasks.
+
+    A file that cannot be read or holds something else has none: whether it is replaced is up to -f.
+    """
     try:
         with storage.input_at(path).open() as file:
-            return _results(file.read_all())
+            return _parsed(file.read_all())
     except (PruneError, ValueError):
         return []
 
 
-def _results(lines: bytes) -> list[Result]:
+def _parsed(lines: bytes) -> list[Result]:
+    """JSON objects, one a line. Raises ValueError for anything else."""
     results = [orjson.loads(line) for line in lines.splitlines()]
     if not all(isinstance(result, dict) for result in results):
         raise ValueError

@@ -1,263 +1,152 @@
-"""Fine-tune models on GLUE's tasks (Wang et al. 2019), and say beside each number what guessing would have got.
-
-A result is a function of model, data, protocol and seed: the seed draws the new layer and the order of the examples, there is no
-dropout, and what the last epoch leaves counts.
-"""
+"""What does `prune-cli eval --glue` do, from directories to results?"""
 
 import logging
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from statistics import fmean, stdev
-from typing import Any
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
-
-from ....errors import ConfigurationError
-from ....models.cpu_kernels import keep_freed_memory
-from ....models.load import LoadedModel, versions
-from ....models.safety import directory_hash
-from ....models.tokenizer import tokenizer_hash
-from ....statistics import classification
-from ....training.step import EPSILON, adamw
-from ....version import __version__
-from .classifier import Classifier, Floats, Ids, rows
-from .tasks import TASKS, Data
+from .... import storage, terminal
+from ....errors import DataError, NoInputError
+from ....models import safety
+from ....records.documents import written
+from ....settings.eval import FineTuning, Target
+from ....settings.model import ModelSettings
+from ....settings.streams import Reading
+from ....storage.base import Input
+from ... import streams
+from .. import tables
+from . import result_cache
+from . import tasks as glue
+from .result_cache import ResultCache
+from .tasks import Data
 
 log = logging.getLogger(__name__)
 
-METRICS: Mapping[str, tuple[str, ...]] = {  # GLUE's own; accuracy for the tasks that are not named
-    "cola": ("matthews",),
-    "mrpc": ("accuracy", "f1"),
-    "stsb": ("pearson", "spearman"),
-    "qqp": ("accuracy", "f1"),
-}
-BETAS = (0.9, 0.999)
+REPORTED = 5  # bad lines that are reported one by one; a file of another kind has thousands
 
-Result = dict[str, Any]
-Known = Callable[[Result], Result | None]
-Report = Callable[[int, str], object]
+Result = result_cache.Result
 
 
 @dataclass(frozen=True)
-class Protocol:
-    """How a model is fine-tuned: epochs and rate are the paper's (Marion et al. 2023), which is silent about the rest."""
+class Report:
+    """The number of results that were written, and of bad lines that were skipped."""
 
-    epochs: int = 3
-    lr: float = 1e-5
-    batch: int = 32  # examples
-    length: int = 256  # tokens of an example, ends included
-    decay: float = 0.01  # of matrices
-    warmup: float = 0.06  # share of the steps in which the rate rises; then it falls to 0 in a straight line
-    deviation: float = 0.02  # of the new layer's first weights
+    results: int
+    skipped: int
 
-    def steps(self, examples: int) -> int:
-        """Steps of a run over so many examples; the last batch of an epoch may be short."""
-        return self.epochs * math.ceil(examples / self.batch)
-
-    def rate(self, step: int, steps: int) -> float:
-        """The learning rate of a step, the first being 0."""
-        warmup = math.ceil(self.warmup * steps)
-        return self.lr * min((step + 1) / max(1, warmup), (steps - step) / max(1, steps - warmup))
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A model to fine-tune, the weights that every run starts from, and the hashes it is known by."""
-
-    name: str
-    loaded: LoadedModel
-    start: Mapping[str, Tensor]
-    hashes: Mapping[str, str]
+    def closing(self) -> list[str]:
+        """No lines: the results themselves are on the terminal."""
+        return []
 
 
 @dataclass(frozen=True)
 class Job:
-    """A model and a task, all that is the same for every seed; `rows` are the ids of each part's examples."""
+    """Fine-tune models on tasks of GLUE."""
 
-    subject: Subject
-    task: str
-    data: Data
-    rows: Mapping[str, list[Ids]]
-    protocol: Protocol
-    provenance: Result
+    models: tuple[str, ...]
+    tuning: FineTuning
+    target: Target = Target()
+    resume: bool = False
+    model_settings: ModelSettings = ModelSettings()
+    reading: Reading = Reading()
 
-
-def evaluate(
-    models: Sequence[tuple[str, Callable[[], LoadedModel]]],
-    tasks: Mapping[str, Data],
-    seeds: int,
-    protocol: Protocol = Protocol(),
-    *,
-    known: Known = lambda identity: None,
-    report: Report = lambda steps, text: None,
-) -> Iterator[Result]:
-    """For each model and task one result a seed and one of all seeds, then one of all tasks; one model is in memory at a time.
-
-    The models are loaded to be trained. `known` is asked, with all that identifies a seed's result, for one that is there already;
-    `report` is told of steps taken. Raises ConfigurationError.
-    """
-    for name, load in models:
-        subject, scores = _subject(name, load()), []
-        for task, data in tasks.items():
-            job = _job(subject, task, data, protocol)
+    def run(self) -> Report:
+        """Write a result for each model, task and seed, each task, and all tasks. Raises PruneError."""
+        folders = _folders(self.tuning)
+        for model in self.models:
+            safety.check(model)
+        inputs = _files(folders)
+        # Results that an earlier run kept are deleted only after the output is complete.
+        with (
+            self._cache() as cache,
+            storage.create(self.target.output, inputs, force=self.target.force) as output,
+        ):
+            tasks, skipped = _read(folders, skip=self.reading.skip_bad)
             results = []
-            for seed in range(seeds):
-                results.append(_result(job, seed, known, report))
-                yield results[-1]
-            scores.append([result["score"] for result in results])
-            yield _of_all_seeds(job, results)
-        averages = [fmean(each) for each in zip(*scores, strict=True)]
-        yield {
-            "result": "glue average",
-            "model": name,
-            "tasks": list(tasks),
-            "seeds": seeds,
-            "score": _spread(averages),
-        }
+            for result in self._results(tasks, cache):
+                results.append(result)
+                cache.add(result)
+                if not output.is_terminal():
+                    output.write(written(result) + b"\n")
+            is_terminal = output.is_terminal()
+        if is_terminal:
+            tables.show_glue(results)
+        if skipped:
+            log.warning("%d bad lines were skipped", skipped)
+        return Report(len(results), skipped)
 
+    def _cache(self) -> AbstractContextManager[ResultCache]:
+        return result_cache.beside(self.target.output) if self.resume else nullcontext(ResultCache())
 
-# Before the first step
+    def _results(self, tasks: Mapping[str, Data], cache: ResultCache) -> Iterator[Result]:
+        # torch takes seconds to import: by now everything cheap has been checked.
+        from ....models.load import load
+        from .evaluate import evaluate
+        from .fine_tuning import Protocol
 
-
-def _subject(name: str, loaded: LoadedModel) -> Subject:
-    if loaded.tokenizer.eos_token_id is None:
-        raise ConfigurationError(
-            "its tokenizer names no end of a document", place=name, remedy="set eos_token"
-        )
-    if loaded.settings.device == "cpu":
-        keep_freed_memory()
-        if (
-            loaded.settings.dtype == "bfloat16"
-        ):  # torch's own attention takes a third of a step on short rows: 68 ms of CoLA, so 52
-            loaded.network.set_attn_implementation("eager")
-    start = {key: value.to("cpu", copy=True) for key, value in loaded.network.state_dict().items()}
-    hashes = {
-        "model": directory_hash(loaded.directory),
-        "tokenizer": tokenizer_hash(loaded.tokenizer),
-    }
-    return Subject(name, loaded, start, hashes)
-
-
-def _job(subject: Subject, task: str, data: Data, protocol: Protocol) -> Job:
-    loaded, context = subject.loaded, subject.loaded.settings.context or protocol.length
-    if context < protocol.length:
-        log.warning("%s reads %d tokens: the rest of longer examples is cut off", subject.name, context)
-        protocol = replace(protocol, length=context)
-    examples = {"train": data.train, **data.held_out}
-    ids = {part: rows(loaded.tokenizer, some.texts, protocol.length) for part, some in examples.items()}
-    optimizer = {
-        "optimizer": "AdamW",
-        "betas": list(BETAS),
-        "epsilon": EPSILON,
-        "dtype": loaded.settings.dtype,
-    }
-    provenance = {
-        **subject.hashes,
-        "data": data.hash,
-        "protocol": {**asdict(protocol), **optimizer},
-        "versions": {"prune_cli": __version__, **versions()},
-    }
-    return Job(subject, task, data, ids, protocol, provenance)
-
-
-# A run
-
-
-def _run(job: Job, seed: int, report: Report) -> dict[str, Floats]:
-    """Fine-tune, and predict the labels of each held-out part."""
-    job.subject.loaded.network.load_state_dict(job.subject.start)
-    model = Classifier(job.subject.loaded, len(TASKS[job.task].labels) or 1, job.protocol.deviation, seed)
-    optimizer = adamw(model, BETAS, job.protocol.decay)
-    ids, labels = job.rows["train"], job.data.train.labels
-    steps = job.protocol.steps(len(ids))
-    for step, batch in enumerate(batches(len(ids), job.protocol, seed)):
-        for group in optimizer.param_groups:
-            group["lr"] = job.protocol.rate(step, steps)
-        loss = model.gradients([ids[at] for at in batch], labels[batch])
-        if not math.isfinite(loss):
-            raise ConfigurationError(
-                f"{job.task}: step {step + 1} has a loss of {loss}",
-                place=job.subject.name,
-                remedy="lower --lr",
+        settings = self.model_settings
+        models = [
+            (model, partial(load, model, settings, trainable=True)) for model in dict.fromkeys(self.models)
+        ]
+        protocol = Protocol(epochs=self.tuning.epochs, lr=self.tuning.lr, batch=self.tuning.batch)
+        examples = [len(data.train.texts) for data in tasks.values()]
+        steps = len(models) * self.tuning.seeds * sum(map(protocol.steps, examples))
+        with streams.Progress("eval", self.reading).bar(steps, "steps") as bar:
+            yield from evaluate(
+                models,
+                tasks,
+                self.tuning.seeds,
+                protocol,
+                find=cache.find,
+                progress=partial(_advance, bar),
             )
-        optimizer.step()
-        optimizer.zero_grad()
-        report(1, f"{job.task}, seed {seed}: loss {loss:.3f}")
-    return {part: model.predictions(job.rows[part]) for part in job.data.held_out}
 
 
-def batches(examples: int, protocol: Protocol, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Which examples each step sees: every one once an epoch, in an order that (seed, epoch) decides."""
-    for epoch in range(protocol.epochs):
-        order = np.random.default_rng([seed, epoch]).permutation(examples)
-        yield from (order[at : at + protocol.batch] for at in range(0, examples, protocol.batch))
+def _advance(bar: terminal.Progress, steps: int, text: str) -> None:
+    bar.advance(steps)
+    bar.describe(text)
 
 
-# Results
+def _folders(tuning: FineTuning) -> dict[str, str]:
+    """The folder of each task that is asked for. Raises NoInputError, or UsageError for a task that GLUE lacks."""
+    directory = tuning.glue or ""
+    present = glue.folders(directory)
+    names = glue.named(tuning.tasks) if tuning.tasks else list(present)
+    for name in names:
+        if name not in present:
+            raise NoInputError(
+                f"has no folder for {name}",
+                place=directory,
+                remedy=f"leave it out, or choose from {','.join(present)}",
+            )
+    return {name: present[name] for name in names}
 
 
-def _result(job: Job, seed: int, known: Known, report: Report) -> Result:
-    """One seed's result; what is not known is run."""
-    found = known({"result": "glue", "task": job.task, "seed": seed, "provenance": job.provenance})
-    if found:
-        report(job.protocol.steps(len(job.rows["train"])), f"{job.task}, seed {seed}: is there already")
-        return {**found, "model": job.subject.name}
-    predictions = _run(job, seed, report)
-    metrics = _by_metric(
-        job, lambda metric, part, truth: classification.METRICS[metric](truth, predictions[part])
-    )
-    numbers = {"score": fmean(metrics.values()), "metrics": metrics}
-    return {
-        "result": "glue",
-        "model": job.subject.name,
-        "task": job.task,
-        "seed": seed,
-        **numbers,
-        **_about(job),
-    }
+def _files(folders: Mapping[str, str]) -> list[Input]:
+    """Every file of the tasks: the output must not be one of them."""
+    return [
+        storage.input_at(entry.path)
+        for folder in folders.values()
+        for entry in os.scandir(folder)
+        if entry.is_file()
+    ]
 
 
-def _of_all_seeds(job: Job, results: Sequence[Result]) -> Result:
-    metrics = {
-        name: _spread([result["metrics"][name] for result in results]) for name in results[0]["metrics"]
-    }
-    numbers = {"score": _spread([result["score"] for result in results]), "metrics": metrics}
-    return {
-        "result": "glue task",
-        "model": job.subject.name,
-        "task": job.task,
-        "seeds": len(results),
-        **numbers,
-        **_about(job),
-    }
+def _read(folders: Mapping[str, str], *, skip: bool) -> tuple[dict[str, Data], int]:
+    """The examples of each task, and the number of bad lines that were skipped.
 
+    Raises DataError at the first bad line unless `skip`.
+    """
+    skipped = 0
 
-def _spread(values: Sequence[float]) -> Result:
-    """Mean and sample deviation over seeds, of which one has none."""
-    return {"mean": fmean(values), "deviation": stdev(values) if len(values) > 1 else None}
+    def handle(error: DataError) -> None:
+        nonlocal skipped
+        if not skip:
+            raise error
+        skipped += 1
+        if skipped <= REPORTED:
+            log.warning("%s: %s; line skipped", error.place, error.fault)
 
-
-def _about(job: Job) -> Result:
-    """What to hold a result to: the level of the training examples' most common class (of a score, their mean), and of chance."""
-    labels, classes = job.data.train.labels, len(TASKS[job.task].labels)
-    usual = float(np.bincount(labels.astype(int)).argmax()) if classes else float(labels.mean())
-    return {
-        "majority": _by_metric(
-            job, lambda metric, part, truth: classification.constant(metric, truth, usual)
-        ),
-        "chance": _by_metric(job, lambda metric, part, truth: classification.chance(metric, truth, classes)),
-        "examples": {part: len(ids) for part, ids in job.rows.items()},
-        "provenance": job.provenance,
-    }
-
-
-def _by_metric(job: Job, measure: Callable[[str, str, Floats], float]) -> dict[str, float]:
-    """`measure` of each metric, part and its labels: {"accuracy": …}, or {"accuracy_matched": …, "accuracy_mismatched": …}."""
-    return {
-        metric + part.removeprefix("dev"): measure(metric, part, examples.labels)
-        for part, examples in job.data.held_out.items()
-        for metric in METRICS.get(job.task, ("accuracy",))
-    }
+    return {name: glue.read(folder, name, handle) for name, folder in folders.items()}, skipped

@@ -1,0 +1,122 @@
+"""Which options does `prune-cli eval` take: for likelihoods, comparisons, result files and GLUE?"""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from .option import option
+from .streams import RESULT, Force, OutputFile, TextField
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Which documents are measured, and how they are grouped and resampled."""
+
+    GROUP: ClassVar[str] = "Options"
+    data: Annotated[
+        list[str] | None, option("--data", metavar="FILE", help="Held-out text. Repeat for more test sets.")
+    ] = None
+    group_by: Annotated[
+        str | None, option("--group-by", metavar="FIELD", help="Also report each value of FIELD by itself.")
+    ] = None
+    cluster: Annotated[
+        str | None,
+        option(
+            "--cluster",
+            metavar="FIELD",
+            help="Resample whole books or sites: the documents with the same FIELD.",
+        ),
+    ] = None
+    seed: Annotated[int, option("--seed", metavar="N", min=0, help="Seed of the resampling.")] = 0
+    text_field: TextField = "text"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Which baselines the models are compared with, and which outcome fails."""
+
+    GROUP: ClassVar[str] = "Comparison"
+    against: Annotated[
+        list[str] | None,
+        option(
+            "--against",
+            metavar="MODEL",
+            help="Baseline model, or its results. Repeat for more seeds of its recipe.",
+        ),
+    ] = None
+    paired_seeds: Annotated[
+        bool,
+        option(
+            "--paired-seeds",
+            help="Each MODEL shares its seed with a baseline. The first MODEL is paired with the first "
+            "--against, the second with the second, and so on.",
+        ),
+    ] = False
+    fail_if_worse: Annotated[
+        float | None,
+        option(
+            "--fail-if-worse",
+            metavar="P",
+            min=0,
+            help="Exit with status 1 if a model is over P % worse. The better end of its interval decides.",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class PerDocument:
+    """Which file keeps the results of single documents."""
+
+    GROUP: ClassVar[str] = RESULT
+    per_document: Annotated[
+        str | None,
+        option(
+            "--per-document",
+            metavar="FILE",
+            help="Write each document's results to FILE, which can later replace its models.",
+        ),
+    ] = None
+    resume: Annotated[
+        bool,
+        option(
+            "--resume",
+            help="Resume a run that was stopped. Its results are in FILE.partial, where FILE is that of "
+            "--per-document, or with --glue that of -o.",
+        ),
+    ] = False
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """Which tasks of GLUE a model is fine-tuned on, and how; without `glue` there is no fine-tuning."""
+
+    GROUP: ClassVar[str] = "GLUE"
+    glue: Annotated[
+        str | None,
+        option(
+            "--glue",
+            metavar="DIR",
+            help="Fine-tune on the GLUE tasks in DIR instead. Each task is a folder, as in GLUE's own files.",
+        ),
+    ] = None
+    tasks: Annotated[
+        str | None,
+        option(
+            "--tasks",
+            metavar="NAME,...",
+            help="GLUE tasks to run, as in sst2,mrpc. The default is all in DIR.",
+        ),
+    ] = None
+    seeds: Annotated[int, option("--seeds", metavar="N", min=1, help="Runs of each task.")] = 5
+    # The paper (Marion et al. 2023) fine-tunes for 3 epochs at 1e-5; it does not say with which batch.
+    epochs: Annotated[int, option("--epochs", metavar="N", min=1, help="Epochs of each run.")] = 3
+    lr: Annotated[float, option("--lr", metavar="X", min=0, help="Peak learning rate.")] = 1e-5
+    batch: Annotated[int, option("--batch", metavar="N", min=1, help="Examples per step.")] = 32
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the results go."""
+
+    GROUP: ClassVar[str] = RESULT
+    output: OutputFile = None
+    force: Force = False

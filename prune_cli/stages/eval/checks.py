@@ -1,0 +1,94 @@
+"""Which options do not go together, and which outcomes of a comparison fail the run?"""
+
+from collections.abc import Sequence
+
+from ... import storage
+from ...errors import CheckFailed, UsageError
+from ...settings.eval import Comparison, Evaluation, FineTuning, PerDocument, Target
+from ...storage.base import Input
+from . import journal
+from .likelihood import Result
+from .tables import listed
+
+
+def check_exclusive(
+    evaluation: Evaluation, comparison: Comparison, keeping: PerDocument, tuning: FineTuning
+) -> None:
+    """Raise UsageError for options of likelihoods beside --glue, and for --tasks without it."""
+    if not tuning.glue:
+        if tuning.tasks:
+            raise UsageError("--tasks needs the directory of GLUE's tasks", remedy="name it with --glue DIR")
+        return
+    others = {
+        "--data": evaluation.data,
+        "--against": comparison.against,
+        "--group-by": evaluation.group_by,
+        "--cluster": evaluation.cluster,
+        "--per-document": keeping.per_document,
+    }
+    for name, value in others.items():
+        if value:
+            raise UsageError(f"--glue has its own data and cannot use {name}", remedy="leave out one of them")
+
+
+def check_comparison(comparison: Comparison) -> None:
+    """Raise UsageError for options of a comparison without a baseline."""
+    given = {
+        "--fail-if-worse": comparison.fail_if_worse is not None,
+        "--paired-seeds": comparison.paired_seeds,
+    }
+    for name, is_given in given.items():
+        if is_given and not comparison.against:
+            raise UsageError(f"{name} needs a baseline to compare with", remedy="add --against MODEL")
+
+
+def check_places(keeping: PerDocument, target: Target) -> None:
+    """Raise UsageError if --resume has no file to resume, or if both outputs go to the same place."""
+    path = keeping.per_document
+    if keeping.resume and path in (None, "-"):
+        raise UsageError("--resume needs a regular output file", remedy="name one with --per-document FILE")
+    if keeping.resume and (path or "").endswith(".jsonl"):
+        # A run resumes after a whole zstd frame.
+        raise UsageError("--resume needs compressed output", remedy="name a FILE.jsonl.zst")
+    if path is not None and storage.location(path) == storage.location(target.output or "-"):
+        raise UsageError(
+            "the results and those of each document would go to the same place",
+            remedy="name another file with -o FILE",
+        )
+
+
+def check_target(keeping: PerDocument, inputs: Sequence[Input], force: bool) -> None:
+    """Raise CannotCreateError or PermissionDeniedError if the per-document file would be refused.
+
+    It is opened only after the test sets were read, which may take a while.
+    """
+    path = keeping.per_document
+    if path in (None, "-") or storage.is_stream(path):
+        return
+    # A finished file is compared with this run instead.
+    if keeping.resume and journal.is_finished(path):
+        return
+    storage.check_target(path, inputs, force=force)
+
+
+def check_outcome(results: Sequence[Result], comparison: Comparison) -> None:
+    """Raise CheckFailed if a model is worse than --fail-if-worse allows, or if that is unknown."""
+    if comparison.fail_if_worse is None:
+        return
+    comparisons = [result for result in results if result["result"] == "comparison"]
+    # A check of nothing must not look like a success.
+    if not comparisons:
+        raise CheckFailed("nothing was compared", remedy="name a MODEL that is not a baseline")
+    for result in comparisons:
+        _check_interval(result, comparison.fail_if_worse)
+
+
+def _check_interval(result: Result, allowed: float) -> None:
+    """Raise CheckFailed if even the better end of the interval is more than `allowed` % worse."""
+    about = f"{listed(result['model'])} against {listed(result['against'])} on {result['data']}"
+    ends = result["effect_interval"]
+    if ends is None:
+        raise CheckFailed(f"{about}: the difference is unknown", remedy="name documents that both can score")
+    worse = 100 * ends[0]
+    if worse > allowed:
+        raise CheckFailed(f"{about}: at least {worse:.2f} % worse, and {allowed:g} % are allowed")

@@ -1,0 +1,193 @@
+"""What does `prune-cli eval` do: measure and compare likelihoods, or, with --glue, fine-tune?"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+
+from ... import storage, terminal
+from ...errors import UsageError
+from ...records.documents import written
+from ...settings.eval import Comparison, Evaluation, FineTuning, PerDocument, Target
+from ...settings.model import ModelSettings
+from ...settings.streams import Reading, processors
+from ...statistics.bootstrap import Sampling
+from ...storage.base import Input, Output
+from .. import streams
+from . import checks, held_out, operands, tables
+from . import journal as journals
+from .compare import evaluate
+from .glue.run import Job as GlueJob
+from .held_out import HeldOutSet
+from .journal import Journal
+from .likelihood import Result
+from .operands import Operands
+from .results import Measured, Measurement
+
+
+@dataclass(frozen=True)
+class Report:
+    """The number of likelihoods and comparisons that were written, and of bad records that were skipped."""
+
+    likelihoods: int
+    comparisons: int
+    skipped: int
+
+    def closing(self) -> list[str]:
+        """No lines: the results themselves are on the terminal."""
+        return []
+
+
+@dataclass(frozen=True)
+class Job:
+    """Measure models on test sets, and compare them with baselines."""
+
+    models: tuple[str, ...]
+    evaluation: Evaluation = Evaluation()
+    comparison: Comparison = Comparison()
+    keeping: PerDocument = PerDocument()
+    target: Target = Target()
+    model_settings: ModelSettings = ModelSettings()
+    reading: Reading = Reading()
+
+    def run(self) -> Report:
+        """Write the results. Raises CheckFailed if a model is worse than --fail-if-worse allows, or PruneError."""
+        checks.check_comparison(self.comparison)
+        checks.check_places(self.keeping, self.target)
+        sides = operands.sides(self.models, self.comparison)
+        operands.check(sides, self.evaluation)
+        inputs = self._inputs(sides)
+        checks.check_target(self.keeping, inputs, self.target.force)
+        with storage.create(self.target.output, inputs, force=self.target.force) as output:
+            sets = held_out.read_all(self.evaluation, self.reading)
+            results = self._write(_planned(sides, sets, self), inputs, output)
+            if output.is_terminal():
+                tables.show(results)
+        # The output is complete by now, so a check that fails keeps the results.
+        checks.check_outcome(results, self.comparison)
+        return _report(results, sets)
+
+    def _inputs(self, sides: Operands) -> list[Input]:
+        """The files to read, each checked."""
+        paths = [*sides.read, *dict.fromkeys(self.evaluation.data or ())]
+        # No operand at all would be standard input, which nobody asked for.
+        return storage.operands(paths) if paths else []
+
+    def _write(self, plan: "_Plan", inputs: Sequence[Input], output: Output) -> list[Result]:
+        """Measure, compare and write; the per-document file grows meanwhile."""
+        grouped = plan.is_grouped(self.comparison)
+        with self._journal(plan, inputs) as journal, plan.bar(self.reading) as bar:
+            results = evaluate(
+                plan.measured(plan.sides.models, journal, bar.advance),
+                plan.measured(plan.sides.baselines, journal, bar.advance),
+                Sampling(self.evaluation.seed, threads=processors()),
+                grouped=grouped,
+                paired=self.comparison.paired_seeds,
+            )
+            return _written(results, output)
+
+    @contextmanager
+    def _journal(self, plan: "_Plan", inputs: Sequence[Input]) -> Iterator[Journal]:
+        """The journal of the run: in memory, in a file that grows, or read from a file that is finished."""
+        path = self.keeping.per_document
+        force = self.target.force
+        if path is None:
+            yield Journal(plan.measurements)
+        elif self.keeping.resume and journals.is_finished(path) and not force:
+            strict = operands.strict(self.reading)
+            with streams.open_source("eval", [path], strict, bar=False) as source:
+                journal = journals.finished(source, plan.measurements)
+            yield journal
+        else:
+            resumed = self.keeping.resume
+            with journals.in_file(path, plan.measurements, inputs, force=force, resumed=resumed) as journal:
+                yield journal
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The measurements that are due, model by model, and those that result files already hold."""
+
+    sides: Operands
+    sets: Sequence[HeldOutSet]
+    from_files: dict[str, list[Measured]]
+    measurements: Sequence[Measurement]
+    settings: ModelSettings
+
+    def is_grouped(self, comparison: Comparison) -> bool:
+        """Whether each side is a recipe with several seeds. Raises UsageError for pairs that do not add up."""
+        models = operands.count_models(self.sides.models, self.from_files)
+        baselines = operands.count_models(self.sides.baselines, self.from_files)
+        if comparison.paired_seeds and not 1 < models == baselines:
+            raise UsageError(
+                f"--paired-seeds cannot pair {models} models with {baselines} baselines",
+                remedy="name as many of each, two or more",
+            )
+        return min(models, baselines) > 1
+
+    def bar(self, reading: Reading) -> AbstractContextManager[terminal.Progress]:
+        """A progress bar over the documents that models read."""
+        documents = sum(len(measurement.items) for measurement in self.measurements)
+        if not documents:
+            return terminal.progress("eval", None, wanted=False)
+        return streams.Progress("eval", reading).bar(documents, "documents")
+
+    def measured(
+        self, names: Iterable[str], journal: Journal, advance: Callable[[int], object]
+    ) -> Iterator[Measured]:
+        """The measurements of these operands, in order."""
+        for name in names:
+            if name in self.from_files:
+                yield from self.from_files[name]
+            else:
+                yield from self._measure(name, journal, advance)
+
+    def _measure(self, model: str, journal: Journal, advance: Callable[[int], object]) -> Iterator[Measured]:
+        from .measure import measure
+
+        first = self.sides.loaded.index(model) * len(self.sets)
+        return measure(model, first, self.sets, journal, self.settings, advance)
+
+
+def _planned(sides: Operands, sets: Sequence[HeldOutSet], job: Job) -> _Plan:
+    """The plan of a run. Raises DataError or ConfigurationError if operands do not fit the test sets."""
+    from_files = operands.read_results(sides, sets, job.evaluation, job.reading)
+    measurements: list[Measurement] = []
+    if sides.loaded:
+        # Result files alone need no torch, which takes seconds to import.
+        from .measure import measurements as measurements_of
+
+        measurements = measurements_of(sides.loaded, sets, job.model_settings, job.evaluation)
+    return _Plan(sides, sets, from_files, measurements, job.model_settings)
+
+
+def _written(results: Iterable[Result], output: Output) -> list[Result]:
+    """The results, each written as it comes. A terminal gets tables at the end instead."""
+    collected = []
+    for result in results:
+        collected.append(result)
+        if not output.is_terminal():
+            output.write(written(result) + b"\n")
+    return collected
+
+
+def _report(results: Sequence[Result], sets: Sequence[HeldOutSet]) -> Report:
+    kinds = [result["result"] for result in results]
+    skipped = sum(held_out.skipped for held_out in sets)
+    return Report(kinds.count("likelihood"), kinds.count("comparison"), skipped)
+
+
+def job(
+    models: Iterable[str],
+    evaluation: Evaluation,
+    comparison: Comparison,
+    keeping: PerDocument,
+    tuning: FineTuning,
+    target: Target,
+    model_settings: ModelSettings,
+    reading: Reading,
+) -> Job | GlueJob:
+    """The job that the options ask for. Raises UsageError for options that belong to the other job."""
+    checks.check_exclusive(evaluation, comparison, keeping, tuning)
+    if tuning.glue:
+        return GlueJob(tuple(models), tuning, target, keeping.resume, model_settings, reading)
+    return Job(tuple(models), evaluation, comparison, keeping, target, model_settings, reading)
