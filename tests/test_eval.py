@@ -334,7 +334,7 @@ def test_another_run_does_not_go_on_with_what_is_there(home, test_set, here, tmp
         b"f.zst.partial: was begun with context 32, not 16, stride 32, not 16; resume with the same input"
         in said
     )
-    assert b"--resume goes on with it" in here("eval", home / "a0", *options, status=73).stderr
+    assert b"--resume continues it" in here("eval", home / "a0", *options, status=73).stderr
     here("eval", home / "a0", *options, "-f")
     assert (tmp_path / "f.zst").read_bytes() == whole
 
