@@ -1,11 +1,15 @@
 """Every example of --help, the manual pages and the README is run as it stands, but smaller where it would take hours."""
 
+import glob
 import json
 import re
+import shlex
 import shutil
 import subprocess
-import sys
+from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +28,8 @@ SMALLER = {
     "--steps 14568": "--steps 2",
     "--steps 8000": "--steps 2",
     "--steps 500": "--steps 2",
-    "--nproc-per-node 8": "--nproc-per-node 1",
+    # One process, this one: tests/test_recipes.py and tests/test_processes.py start several.
+    "torchrun --nproc-per-node 8 -m prune_cli": "prune-cli",
 }
 SMALL = "layers = 1\nwidth = 32\nheads = 2\ncontext = 64\nbatch_tokens = 128\nlr = 1e-3\nvocabulary = 512\n"
 MODELS = ("gpt2", "base", "a1", "a2", "a3", "b1", "b2", "b3")
@@ -102,36 +107,60 @@ def place(stock: Path, tmp_path: Path) -> Path:
     return copy
 
 
-def run(script: str, place: Path) -> str:
-    """Run a script as a shell does; what it writes is replaced if it is there, as it is in `place` and not with a reader."""
-    for large, small in SMALLER.items():
-        script = script.replace(large, small)
+@pytest.fixture
+def run(place: Path, here: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """Run a script as a shell does, its `prune-cli` inside this process, which has loaded torch already.
+
+    `tests/test_score.py` pipes real processes into each other.
+    """
+    monkeypatch.chdir(place)
+
+    def stage(words: str, stdin: bytes) -> bytes:
+        if not words.startswith("prune-cli "):
+            return subprocess.run(["bash", "-ec", words], input=stdin, capture_output=True, check=True).stdout
+        operands = [sorted(glob.glob(word)) or [word] for word in shlex.split(words)]
+        return here(*chain.from_iterable(operands[1:]), stdin=stdin).stdout
+
+    def all_lines(script: str) -> str:
+        for large, small in SMALLER.items():
+            script = script.replace(large, small)
+        make_room(script, place)
+        for line in script.splitlines():
+            pipeline, _, target = line.partition(" > ")
+            data = b""
+            for words in pipeline.split(" | "):
+                data = stage(words, data)
+            if target:
+                (place / target).write_bytes(data)
+        return data.decode() if not target else ""
+
+    return all_lines
+
+
+def make_room(script: str, place: Path) -> None:
+    """Remove the outputs of a script: `place` has them already, for examples that read them."""
     for output in re.findall(r"(?:-o |-O |> |--summary |--rejects |--per-document )([\w./-]+)", script):
         if output not in ("run/", "scored/"):
             (place / output).unlink(missing_ok=True)
-    shell = ["bash", "-euo", "pipefail", "-c", script]
-    done = subprocess.run(shell, cwd=place, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_an_example_of_a_verb_runs(example, place):
+def test_an_example_of_a_verb_runs(example, place, run):
     if EXAMPLES[example].startswith("prune-cli eval run/"):
         (place / "run").symlink_to(place / "gpt2")
-    run(EXAMPLES[example], place)
+    run(EXAMPLES[example])
 
 
-def test_the_pipeline_runs(place):
-    run(PIPELINE, place)
+def test_the_pipeline_runs(place, run):
+    run(PIPELINE)
     assert (place / "run/model.safetensors").exists()
 
 
 @pytest.mark.parametrize("session", re.findall(r"^```console\n(.*?)^```", README, re.DOTALL | re.MULTILINE))
-def test_a_session_of_the_readme_says_what_is_shown(session, place):
-    """Records with the same fields; the numbers are those of other data."""
+def test_a_session_of_the_readme_prints_the_fields_it_shows(session, run):
+    """The numbers are those of other data."""
     for command, shown in re.findall(r"^\$ (.*?)\n((?:(?!\$ ).*\n)*)", session, re.MULTILINE):
-        assert fields(run(command, place)) == fields(shown)
+        assert fields(run(command)) == fields(shown)
 
 
 def fields(records: str) -> set[tuple[str, ...]]:
@@ -139,7 +168,8 @@ def fields(records: str) -> set[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("script", re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE))
-def test_the_python_of_the_readme_runs(script, place):
+def test_the_python_of_the_readme_runs(script, place, monkeypatch):
     for large, small in {'preset="tiny"': 'config="small.toml"', "steps=500": "steps=2"}.items():
         script = script.replace(large, small)
-    subprocess.run([sys.executable, "-c", script], cwd=place, check=True, timeout=300)
+    monkeypatch.chdir(place)
+    exec(compile(script, "README.md", "exec"), {})

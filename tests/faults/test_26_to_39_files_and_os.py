@@ -20,13 +20,10 @@ from prune_cli import reference
 from ..conftest import ROOT, command, lines, prune, records, scored, status_of
 from .injection import OUTPUT, TEMPORARY, every_fault, traced, with_fault
 
-OTHERS = [
-    "score",
-    "slice",
-    "stat",
-    "pack",
-    "eval",
-]  # than rank, which stands for them where a run is long or there are many
+# Rank stands for the other verbs where a run is long or there are many.
+OTHERS = ["score", "slice", "stat", "pack", "eval"]
+# A process of pack takes seconds to load its libraries: where it does as the others do, only sweeps start one.
+PACK_IN_SWEEPS = ["score", "slice", "stat", "eval", pytest.param("pack", marks=pytest.mark.sweep)]
 VERBS = ["rank", *OTHERS]
 ALL_IN_SWEEPS = ["rank", *(pytest.param(verb, marks=pytest.mark.sweep) for verb in OTHERS)]
 
@@ -291,7 +288,7 @@ def test_31_stopped_at_any_call_of_the_commit_nothing_is_left_beside_the_target(
 
 
 @traced
-@pytest.mark.parametrize("verb", OTHERS)
+@pytest.mark.parametrize("verb", PACK_IN_SWEEPS)
 @pytest.mark.parametrize("target", ["old"], indirect=True)
 def test_26_27_29_31_whatever_stops_another_verb_the_target_is_old_or_new(verb, run_of, target):
     arguments, whole = run_of(verb)
@@ -302,7 +299,7 @@ def test_26_27_29_31_whatever_stops_another_verb_the_target_is_old_or_new(verb, 
         ("rename", "signal=KILL"),
         ("flock", "signal=TERM"),
     ]
-    for call, fault in faults[::3] if verb == "pack" else faults:  # which takes seconds to load its libraries
+    for call, fault in faults:
         ended = with_fault(call, fault, 1, watched(target), *arguments, "-f", "-o", target)
         status = 74 if fault.startswith("error") else -getattr(signal, fault.replace("signal=", "SIG"))
         assert (ended.status, ended.met, ended.stderr.count("\n")) == (status, True, status == 74), (
@@ -380,7 +377,7 @@ def held(*arguments: object, status: int, stdin: bytes = b"") -> str:
     return done.stderr.decode()
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", ["rank", *PACK_IN_SWEEPS])
 def test_35_36_what_may_not_be_read_or_written_is_refused_before_any_work(verb, run_of, tmp_path):
     (*options, operand), _ = run_of(verb)
     (tmp_path / "secret").write_bytes(b"{}\n")
@@ -519,7 +516,7 @@ def test_39_odd_names_are_names(name, corpus, whole, tmp_path):
 # 31, 44: a cron job's surroundings
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", ["rank", *PACK_IN_SWEEPS])
 def test_44_no_home_no_locale_no_terminal_no_input_and_a_clock_that_jumps(verb, run_of):
     arguments, expected = run_of(verb)
     bare = {"PATH": "/usr/bin:/bin", "LANG": "C", "LC_ALL": "C", "TZ": "nowhere", "PYTHONPATH": str(ROOT)}
@@ -532,7 +529,7 @@ def test_44_no_home_no_locale_no_terminal_no_input_and_a_clock_that_jumps(verb, 
             if library
         ),
     ]
-    for jump in jumps[:1] if verb == "pack" else jumps:
+    for jump in jumps:
         done = subprocess.run(
             command(*arguments),
             cwd=ROOT,
@@ -547,7 +544,8 @@ def test_44_no_home_no_locale_no_terminal_no_input_and_a_clock_that_jumps(verb, 
 @pytest.mark.parametrize("verb", OTHERS)
 def test_44_closed_standard_streams(verb, run_of, tmp_path):
     arguments, whole = run_of(verb)
-    for script, status in (('"$@" >&-', 74), (f'"$@" -o {tmp_path}/{OUTPUT} <&- 2>&-', 0)):
+    scripts = [(f'"$@" -o {tmp_path}/{OUTPUT} <&- 2>&-', 0), ('"$@" >&-', 74)]
+    for script, status in scripts[: 1 if verb == "pack" else 2]:
         assert (
             subprocess.run(
                 ["sh", "-c", script, "sh", *command(*arguments)], cwd=ROOT, capture_output=True
