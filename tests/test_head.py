@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from prune_cli.models.head import COLUMNS, Head, _exactly
+from prune_cli.models.head import COLUMNS, Head, exact_statistics
 
 NAMES = ("nll", "error_norm", "entropy", "rank")
 CPU = torch.device("cpu")
@@ -89,7 +89,7 @@ def test_the_bounds_of_the_error_norm():
 
 def test_the_exact_way_says_the_same():
     logits, targets = torch.randn(30, 50, dtype=torch.float64) * 5, torch.randint(50, (30,))
-    for name, values in _exactly(logits, targets).items():
+    for name, values in exact_statistics(logits, targets).items():
         assert values.numpy() == pytest.approx(plain(logits, targets)[name].numpy(), rel=1e-12, abs=1e-14), (
             name
         )

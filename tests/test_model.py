@@ -462,7 +462,7 @@ def test_a_model_that_sees_the_future(tmp_path):
         max_position_embeddings=CONTEXT,
     )
     save(transformers.BertLMHeadModel(config), tmp_path)
-    with pytest.raises(ConfigurationError, match="see what comes after"):
+    with pytest.raises(ConfigurationError, match="attention is bidirectional"):
         load(tmp_path)
 
 

@@ -236,7 +236,7 @@ def test_attention_is_that_of_torch():
 def test_long_attention_is_made_anew_with_the_same_gradients(monkeypatch):
     packed = torch.randn(2, 600, 3 * 32, requires_grad=True)
     found = [torch.autograd.grad(kernels.causal_attention(packed, 2, 0.3).square().sum(), packed)]
-    monkeypatch.setattr(kernels, "KEPT", 512)
+    monkeypatch.setattr(kernels, "LONGEST_KEPT", 512)
     found += [torch.autograd.grad(kernels.causal_attention(packed, 2, 0.3).square().sum(), packed)]
     torch.testing.assert_close(*found, rtol=0, atol=0)
 
@@ -244,12 +244,12 @@ def test_long_attention_is_made_anew_with_the_same_gradients(monkeypatch):
 @pytest.mark.skipif(not has_packed_products(torch.bfloat16), reason="oneDNN on x86")
 @pytest.mark.parametrize("widths", [(24, 40), (40, 24), (24, 24)])
 def test_products_are_those_of_torch_in_bfloat16(widths, monkeypatch):
-    monkeypatch.setattr(kernels, "WIDE", 32)
+    monkeypatch.setattr(kernels, "WIDE_COLUMNS", 32)
     inputs, weight, bias = (
         torch.randn(shape, requires_grad=True) for shape in ((3, 200, widths[0]), widths, widths[1:])
     )
     slope = torch.randn(3, 200, widths[1]).bfloat16()
-    ours = kernels.product(inputs, weight, bias)
+    ours = kernels.linear(inputs, weight, bias)
     with torch.autocast("cpu", torch.bfloat16):
         theirs = F.linear(inputs, weight.T, bias)
     torch.testing.assert_close(ours, theirs, rtol=1e-2, atol=0.05)

@@ -1,18 +1,25 @@
-"""The output layer, applied to a few rows and columns at a time, and how to tell that it is all that follows the trunk.
+"""What metrics learn about each scored token: the output layer, applied to a few rows and columns of logits
+at a time.
 
-What a metric may want to know of a scored token follows from the distances d_v = z_v − z_y of all rivals v ≠ y of the token y that
-came (z are the logits). With S = Σ exp d, Q = Σ exp 2d, D = Σ d·exp d:
+All statistics of a token y follow from the distances d_v = z_v − z_y of all its rivals v ≠ y, where z are the
+logits. With
+
+    S = Σ exp d      Q = Σ exp 2d      D = Σ d·exp d
+
+they are
 
     nll         log(1 + S)                  negative log-likelihood of y, nats
     error_norm  √(S² + Q) / (1 + S)         ‖p − onehot(y)‖₂
     entropy     log(1 + S) − D / (1 + S)    −Σ p log p, nats
-    rank        how many rivals have d > 0  tokens that the model takes for more likely than y
+    rank        how many rivals have d > 0  tokens that the model finds more likely than y
 
-Of nll and error_norm no term is a difference of nearly equal numbers where the model is sure of y, so that float32 keeps seven digits
-there, too. The entropy is off by 2e-5 nats at most, where the model is sure of another token.
+(with p_y = 1 / (1 + S) and p_v = exp d_v / (1 + S)). No term of nll and error_norm is a difference of nearly
+equal numbers where the model is sure of y, so float32 keeps seven digits there, too. The entropy is off by at
+most 2e-5 nats, where the model is sure of another token.
 """
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,51 +27,95 @@ from torch import Tensor, nn
 
 from ..errors import ConfigurationError
 
-# Logits that exist at a time, rows and columns: products at full speed, and no more bytes than a processor's caches take. A card
-# takes all columns at once, and as many rows as half a gigabyte holds.
-ROWS, COLUMNS = 2048, 2048
-CARD_BYTES = 1 << 29
-# Where S lies outside of this, squares of float32 may run over, or under: such a row is done again in float64.
-SMALLEST, LARGEST = 1e-15, 1e15
-EXACT_ROWS = 64
-NEVER = -1e4  # stands for the distance of y from itself: its exponential is 0, and 0 times it is 0
+# Rows and columns of logits that exist at a time on a CPU: products at full speed, and 16 MB of float32,
+# which its caches hold. A GPU takes all columns at once, and as many rows as GPU_BYTES hold.
+ROWS = 2048
+COLUMNS = 2048
+GPU_BYTES = 1 << 29
+# Where S lies outside of these, its square may overflow or underflow in float32: such a row is computed again
+# in float64.
+SMALLEST_SUM = 1e-15
+LARGEST_SUM = 1e15
+EXACT_ROWS = 64  # at a time: a row of GPT-2's logits takes 400 KB in float64
+TARGET_DISTANCE = (
+    -1e4
+)  # stands for the distance of y from itself: its exponential is 0, and so is their product
+
+Trunk = Callable[[Tensor], Tensor]
 
 
-def split(
-    network: Any, vocabulary: int, length: int, name: str
-) -> tuple[Callable[[Tensor], Tensor], nn.Linear | None]:
-    """The trunk and the output layer, where applying one to the other is all that the model does; else the model and None.
+def split(network: Any, vocabulary: int, length: int, name: str) -> tuple[Trunk, nn.Linear | None]:
+    """Split a network into its trunk and its output layer, or return the whole network and None if that is
+    not all it does.
 
-    Soft caps, scaled logits and transforms in between are found by trying, which needs no list of architectures; so are models
-    that transformers would load as causal ones although their tokens see what comes after them (BERT).
+    The trunk maps token ids (B, T) to hidden states (B, T, D), the whole network to logits (B, T, V). Whether
+    the logits are just the layer of the hidden states is tried on `length` tokens, which needs no list of
+    architectures: caps, scales and transforms in between show themselves.
+
+    Raises ConfigurationError for a model that is not causal, such as BERT, which transformers would load as
+    if it were.
     """
-    trunk, layer = network.base_model, network.get_output_embeddings()
+    trunk = network.base_model
+    layer = network.get_output_embeddings()
     with torch.inference_mode():
         probe = torch.linspace(0, vocabulary - 1, length, device=network.device).long().repeat(2, 1)
-        probe[1, -1] = probe[0, 0]
+        probe[1, -1] = probe[0, 0]  # the two rows differ in their last token only
         logits = network(input_ids=probe, use_cache=False).logits
-        if not _close(logits[0, :-1], logits[1, :-1]):
-            raise ConfigurationError(
-                "its tokens see what comes after them", place=name, remedy="use a causal language model"
-            )
+        if not _nearly_equal(logits[0, :-1], logits[1, :-1]):
+            fault = "not a causal model: its attention is bidirectional"
+            raise ConfigurationError(fault, place=name, remedy="use a causal language model")
         if isinstance(layer, nn.Linear) and trunk is not network:
             hidden = trunk(input_ids=probe, use_cache=False)[0]
-            if hidden.shape[-1] == layer.in_features and _close(layer(hidden), logits):
+            if hidden.shape[-1] == layer.in_features and _nearly_equal(layer(hidden), logits):
                 return lambda tokens: trunk(input_ids=tokens, use_cache=False)[0], layer
     return lambda tokens: network(input_ids=tokens, use_cache=False).logits, None
 
 
-def _close(ours: Tensor, theirs: Tensor) -> bool:
-    """The same operations on the same shapes: what differs by more than a few roundings of float32 is another formula."""
-    scale = float(theirs.abs().max()) if theirs.numel() else 0.0
-    return torch.allclose(ours.float(), theirs.float(), rtol=0, atol=1e-5 * scale, equal_nan=True)
+def _nearly_equal(actual: Tensor, expected: Tensor) -> bool:
+    """Whether two results of the same operations on the same shapes differ by no more than a few roundings of
+    float32.
+    """
+    scale = float(expected.abs().max()) if expected.numel() else 0.0
+    return torch.allclose(actual.float(), expected.float(), rtol=0, atol=1e-5 * scale, equal_nan=True)
+
+
+@dataclass
+class _Sums:
+    """S, Q and D of each row, in float64 (R), and its rank."""
+
+    s: Tensor
+    q: Tensor
+    d: Tensor
+    rank: Tensor
+
+    @classmethod
+    def zeros(cls, rows: int, device: torch.device) -> "_Sums":
+        return cls(*(torch.zeros(rows, dtype=torch.float64, device=device) for _ in range(4)))
+
+    def shifted(self, residual: Tensor) -> "_Sums":
+        """The sums of d − `residual` (R) instead of d."""
+        factor = torch.exp(-residual)
+        return _Sums(
+            self.s * factor, self.q * factor.square(), (self.d - residual * self.s) * factor, self.rank
+        )
+
+    def statistics(self) -> dict[str, Tensor]:
+        """The formulas at the top of this file: (R) each."""
+        nll = torch.log1p(self.s)
+        return {
+            "nll": nll,
+            "error_norm": (self.s.square() + self.q).sqrt() / (1 + self.s),
+            "entropy": nll - self.d / (1 + self.s),
+            "rank": self.rank,
+        }
 
 
 class Head:
-    """The output layer, in buffers that are kept: fresh memory of this size costs as much as the product. Without a layer it is
-    handed logits.
+    """The output layer, or a stand-in for it where the network returns logits.
 
-    R are rows (scored tokens), D is the width of the model, V the vocabulary, C the columns of logits that exist at a time.
+    Its buffers are kept from call to call, because fresh memory of this size costs as much time as the
+    product. In shapes, R are rows (scored tokens), D is the width of the model, V the vocabulary and C the
+    columns of logits that exist at a time.
     """
 
     def __init__(
@@ -72,128 +123,130 @@ class Head:
     ) -> None:
         self.weight: Tensor | None = layer.weight if layer else None
         self.bias: Tensor | None = layer.bias if layer else None
+        self.dtype = dtype
         self.vocabulary = layer.out_features if layer else vocabulary
-        self.rows, self.columns = ROWS, min(COLUMNS, self.vocabulary)
+        self.rows = ROWS
+        self.columns = min(COLUMNS, self.vocabulary)
         if device.type == "cuda":
-            self.rows, self.columns = max(16, CARD_BYTES // (4 * self.vocabulary)), self.vocabulary
+            self.rows = max(16, GPU_BYTES // (4 * self.vocabulary))
+            self.columns = self.vocabulary
         size = self.rows * self.columns
-        self.product = torch.empty(size if dtype != torch.float32 else 0, dtype=dtype, device=device)
-        self.distances = torch.empty(size, device=device)
-        self.dtype, self.spare = dtype, torch.empty(0, device=device)
-        self.exact = (
-            torch.float64 if dtype == torch.float32 else torch.float32
-        )  # which holds a product of two numbers
+        self._product = torch.empty(size if dtype != torch.float32 else 0, dtype=dtype, device=device)
+        self._buffer = torch.empty(size, device=device)
+        self._second_buffer = torch.empty(0, device=device)  # made when it is first needed
+        # The target's logit is computed in a format that holds the product of two numbers of `dtype` without
+        # rounding.
+        self._exact = torch.float64 if dtype == torch.float32 else torch.float32
 
     def __call__(self, hidden: Tensor, targets: Tensor, wanted: Collection[str]) -> dict[str, Tensor]:
-        """The `wanted` ones of the above for each row, in float32: hidden (R, D) or logits (R, V), targets (R) → (R) each."""
+        """The `wanted` statistics of each row, in float32: hidden (R, D) or logits (R, V), targets (R) → (R)
+        each.
+        """
         chunks = zip(hidden.split(self.rows), targets.split(self.rows), strict=True)
-        found = [self._statistics(*chunk, wanted) for chunk in chunks]
-        return {name: torch.cat([each[name] for each in found]) for name in wanted}
+        results = [self._statistics(*chunk, wanted) for chunk in chunks]
+        return {name: torch.cat([result[name] for result in results]) for name in wanted}
 
     def _statistics(self, hidden: Tensor, targets: Tensor, wanted: Collection[str]) -> dict[str, Tensor]:
-        own = self._own(hidden, targets)  # (R)
-        rounded = own.to(self.dtype)
-        rest = (own - rounded).float()[:, None]  # z_y is not quite a number of the product's type
-        near, square, product, rank = (
-            torch.zeros(len(targets), dtype=torch.float64, device=targets.device) for _ in range(4)
-        )
+        target_logit = self._target_logit(hidden, targets)  # (R)
+        rounded = target_logit.to(self.dtype)
+        # The product subtracts z_y rounded to its dtype. The residual is what the rounding took away.
+        residual = (target_logit - rounded).float()
+        sums = _Sums.zeros(len(targets), targets.device)
         for start in range(0, self.vocabulary, self.columns):
             distances = self._distances(hidden, rounded[:, None], start)  # (R, C)
-            self._leave_out(distances, targets - start)
-            if "rank" in wanted:
-                rank += torch.gt(distances, rest, out=self._spare(distances)).sum(-1)
-            chances = torch.exp(distances, out=self._spare(distances) if "entropy" in wanted else distances)
-            near += chances.sum(-1)
-            if "error_norm" in wanted:
-                square += torch.linalg.vector_norm(chances, dim=-1).double().square()
-            if "entropy" in wanted:
-                product += distances.mul_(chances).sum(-1)
-        shift = rest[:, 0].double()
-        near, square, product = (
-            near * torch.exp(-shift),
-            square * torch.exp(-2 * shift),
-            product * torch.exp(-shift),
-        )
-        found = _formulas(near, square, product - shift * near, rank)
-        self._repeat_exactly(found, ~((near > SMALLEST) & (near < LARGEST)), hidden, targets)
-        return {name: found[name].float() for name in wanted}
+            self._hide_targets(distances, targets - start)
+            self._add(sums, distances, residual[:, None], wanted)
+        sums = sums.shifted(residual.double())
+        statistics = sums.statistics()
+        is_exact = (sums.s > SMALLEST_SUM) & (sums.s < LARGEST_SUM)  # false for NaN, too
+        self._repeat_exactly(statistics, ~is_exact, hidden, targets)
+        return {name: statistics[name].float() for name in wanted}
 
-    def _own(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """The logit of each target (R), exact but for the roundings of the model itself."""
+    def _add(self, sums: _Sums, distances: Tensor, residual: Tensor, wanted: Collection[str]) -> None:
+        """Add the columns of `distances` (R, C) to the sums. `distances` are overwritten."""
+        if "rank" in wanted:
+            sums.rank += torch.gt(distances, residual, out=self._spare(distances)).sum(-1)
+        needs_distances = "entropy" in wanted
+        exponentials = torch.exp(distances, out=self._spare(distances) if needs_distances else distances)
+        sums.s += exponentials.sum(-1)
+        if "error_norm" in wanted:
+            sums.q += torch.linalg.vector_norm(exponentials, dim=-1).double().square()
+        if needs_distances:
+            sums.d += distances.mul_(exponentials).sum(-1)
+
+    def _target_logit(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """z_y of each row (R), exact but for the roundings of the model itself."""
         if self.weight is None:
-            return hidden.gather(1, targets[:, None])[:, 0].to(self.exact)
-        own = self.weight[targets].to(self.exact).mul_(hidden).sum(-1)
-        return own if self.bias is None else own + self.bias[targets]
+            return hidden.gather(1, targets[:, None])[:, 0].to(self._exact)
+        logit = self.weight[targets].to(self._exact).mul_(hidden).sum(-1)
+        return logit if self.bias is None else logit + self.bias[targets]
 
-    def _distances(self, hidden: Tensor, own: Tensor, start: int) -> Tensor:
-        """Float32 logits of the columns from `start` on, less the target's own: (R, C).
+    def _distances(self, hidden: Tensor, target_logit: Tensor, start: int) -> Tensor:
+        """z_v − z_y for the columns from `start` on, in float32: (R, C).
 
-        A product in bfloat16 comes out in bfloat16, with steps of ½ where logits are near 100 (GPT-2's are). Shifted inside the
-        product, before that rounding, the target's would come out near 0 and its rivals in steps that are small beside their distance.
+        A product in bfloat16 comes out in bfloat16, which has steps of ½ where logits are near 100 (GPT-2's
+        are). Subtracted inside of the product, before that rounding, z_y leaves numbers near 0 for its
+        closest rivals, and the steps are small beside the others.
         """
         columns = slice(start, min(start + self.columns, self.vocabulary))
         shape = (len(hidden), columns.stop - start)
-        distances = self.distances[: shape[0] * shape[1]].view(shape)
+        size = shape[0] * shape[1]
+        distances = self._buffer[:size].view(shape)
         if self.weight is None:
-            return distances.copy_(hidden[:, columns]).sub_(own)
-        product = (
-            distances if self.dtype == torch.float32 else self.product[: shape[0] * shape[1]].view(shape)
-        )
-        torch.addmm(own, hidden, self.weight[columns].t(), beta=-1, out=product)
+            return distances.copy_(hidden[:, columns]).sub_(target_logit)
+        product = distances if self.dtype == torch.float32 else self._product[:size].view(shape)
+        torch.addmm(target_logit, hidden, self.weight[columns].t(), beta=-1, out=product)
         if product is not distances:
             distances.copy_(product)
         return distances if self.bias is None else distances.add_(self.bias[columns])
 
-    def _leave_out(self, distances: Tensor, places: Tensor) -> None:
-        """The target is no rival of itself; `places` (R) are the targets' columns, some of them in other stretches."""
+    def _hide_targets(self, distances: Tensor, columns: Tensor) -> None:
+        """Remove each target from its own rivals. `columns` (R) are the targets' columns, which may lie
+        outside of these `distances`.
+        """
         if distances.shape[1] == self.vocabulary:
-            distances.scatter_(1, places[:, None], NEVER)
+            distances.scatter_(1, columns[:, None], TARGET_DISTANCE)
         else:
-            rows = ((places >= 0) & (places < distances.shape[1])).nonzero()[:, 0]
-            distances[rows, places[rows]] = NEVER
+            rows = ((columns >= 0) & (columns < distances.shape[1])).nonzero()[:, 0]
+            distances[rows, columns[rows]] = TARGET_DISTANCE
 
     def _spare(self, like: Tensor) -> Tensor:
-        """A second buffer, made when it is first needed."""
-        if len(self.spare) < like.numel():
-            self.spare = torch.empty_like(self.distances)
-        return self.spare[: like.numel()].view(like.shape)
+        """A part of the second buffer, with the shape of a tensor that takes a part of the first."""
+        if len(self._second_buffer) < like.numel():
+            self._second_buffer = torch.empty_like(self._buffer)
+        return self._second_buffer[: like.numel()].view(like.shape)
 
-    def _repeat_exactly(self, found: dict[str, Tensor], bad: Tensor, hidden: Tensor, targets: Tensor) -> None:
-        """Put the rows where float32 does not reach in once more, by way of logarithms in float64."""
-        for rows in bad.nonzero()[:, 0].split(EXACT_ROWS):
-            for name, values in _exactly(self._exact_logits(hidden[rows].double()), targets[rows]).items():
-                found[name][rows] = values
+    def _repeat_exactly(
+        self, statistics: dict[str, Tensor], inexact: Tensor, hidden: Tensor, targets: Tensor
+    ) -> None:
+        """Replace the statistics of the rows where `inexact` (R) is true by those from logarithms in float64."""
+        for rows in inexact.nonzero()[:, 0].split(EXACT_ROWS):
+            logits = self._exact_logits(hidden[rows].double())
+            for name, values in exact_statistics(logits, targets[rows]).items():
+                statistics[name][rows] = values
 
     def _exact_logits(self, hidden: Tensor) -> Tensor:
-        """In float64, a stretch of columns at a time: (R, D) → (R, V)."""
+        """Logits in float64, (R, D) → (R, V). The weight is converted a few columns at a time: a copy of all
+        would double its memory.
+        """
         if self.weight is None:
             return hidden
         logits = torch.cat([hidden @ part.double().t() for part in self.weight.split(COLUMNS)], -1)
         return logits if self.bias is None else logits + self.bias
 
 
-def _formulas(near: Tensor, square: Tensor, product: Tensor, rank: Tensor) -> dict[str, Tensor]:
-    """S, Q, D and the rank → the statistics of the same shape."""
-    nll = torch.log1p(near)
-    return {
-        "nll": nll,
-        "error_norm": (near.square() + square).sqrt() / (1 + near),
-        "entropy": nll - product / (1 + near),
-        "rank": rank,
-    }
-
-
-def _exactly(logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
-    """The same from logits (R, V) in float64, as far as its exponents reach."""
+def exact_statistics(logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    """The same statistics from logits (R, V) in float64: log S in place of S never overflows."""
     distances = logits - logits.gather(1, targets[:, None])
     rivals = distances.scatter(1, targets[:, None], -torch.inf)
-    near = torch.logsumexp(rivals, -1)
-    nll = torch.logaddexp(torch.zeros_like(near), near)
-    square = torch.exp(2 * (near - nll)) + torch.exp(torch.logsumexp(2 * rivals, -1) - 2 * nll)
-    entropy = -torch.special.xlogy(chances := torch.softmax(distances, -1), chances).sum(-1)
+    log_s = torch.logsumexp(rivals, -1)
+    nll = torch.logaddexp(torch.zeros_like(log_s), log_s)
+    # (S² + Q) / (1 + S)², whose denominator is exp(2 · nll)
+    squared_norm = torch.exp(2 * (log_s - nll)) + torch.exp(torch.logsumexp(2 * rivals, -1) - 2 * nll)
+    probabilities = torch.softmax(distances, -1)
     return {
         "nll": nll,
-        "error_norm": square.sqrt(),
-        "entropy": entropy,
+        "error_norm": squared_norm.sqrt(),
+        "entropy": -torch.special.xlogy(probabilities, probabilities).sum(-1),  # xlogy(0, 0) is 0
         "rank": (rivals > 0).sum(-1).double(),
     }

@@ -86,7 +86,7 @@ def pieces() -> None:
     found = {
         "products": layers
         * sum(
-            both(kernels.product, numbers(blocks, length, a), numbers(a, b), numbers(b)) for a, b in products
+            both(kernels.linear, numbers(blocks, length, a), numbers(a, b), numbers(b)) for a, b in products
         ),
         "attention": layers
         * both(lambda packed: kernels.causal_attention(packed, MEDIUM["n_head"], 0.125), inputs[3]),
