@@ -333,7 +333,9 @@ def test_bfloat16_is_near_float32_in_every_family(family, models, here):
 
 
 def test_what_a_rehearsal_cannot_do_is_refused(models, here):
-    assert b"no metric asks one" in here("score", "-m", "random", "--self-check", 3, status=2).stderr
+    assert (
+        b"no chosen metric uses a model" in here("score", "-m", "random", "--self-check", 3, status=2).stderr
+    )
     assert (
         b"leave out --summary"
         in here("score", "--dry-run", "--summary", "s", "--model", models["gpt2"], status=2).stderr
@@ -341,9 +343,9 @@ def test_what_a_rehearsal_cannot_do_is_refused(models, here):
 
 
 def test_a_self_check_that_fails_is_status_1(models, tmp_path, here, monkeypatch):
-    from prune_cli.stages.score import estimate
+    from prune_cli.stages.score import self_check
 
-    monkeypatch.setitem(estimate.TOLERANCES, "bfloat16", 1e-9)
+    monkeypatch.setitem(self_check.TOLERANCES, "bfloat16", 1e-9)
     arguments = (
         "score",
         "--self-check",

@@ -288,12 +288,12 @@ def test_a_copy_by_hard_links_does_not_cost_what_is_done(whole, model, corpus, t
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ((), b"needs an output that stays"),
-        (("-o", "-"), b"needs an output that stays"),
+        ((), b"needs an output file"),
+        (("-o", "-"), b"needs an output file"),
         (("-o", "/dev/null"), b"needs a regular output file"),
-        (("-o", "out.jsonl"), b"neither plain output"),
-        (("-o", "out", "--plain"), b"neither plain output"),
-        (("-o", "out", "--single-frame"), b"neither plain output"),
+        (("-o", "out.jsonl"), b"plain and single-frame output have none"),
+        (("-o", "out", "--plain"), b"plain and single-frame output have none"),
+        (("-o", "out", "--single-frame"), b"plain and single-frame output have none"),
         (("-o", "out", "-O", "."), b"exclude each other"),
     ],
 )
@@ -397,7 +397,7 @@ def test_what_is_done_is_passed_over_and_then_no_model_is_loaded(folder, model, 
     said = here(
         "score", "-v", "--model", model, "-O", tmp_path / "new", "--summary", tmp_path / "s", *folder
     ).stderr
-    assert b"2 outputs were finished before" in said
+    assert b"2 outputs were already finished" in said
     summary = json.loads((tmp_path / "s").read_text())
     assert (summary["records"], summary["outputs"], summary["finished"]) == (40, 1, 2)
     here("score", "--model", tmp_path / "no such model", "-O", tmp_path / "new", *folder)
@@ -525,7 +525,7 @@ def test_a_bad_line_belongs_to_one_shard(model, here, monkeypatch):
 @pytest.mark.parametrize("shard", ["0/2", "3/2", "1", "1/", "/2", "a/b", "-1/2", "1/0", "1/2/3"])
 def test_what_is_no_shard_is_said(shard, model, here):
     assert (
-        b"is no shard; for example --shard 1/4"
+        b"for example --shard 1/4"
         in here("score", "--model", model, f"--shard={shard}", stdin=b"{}", status=2).stderr
     )
 

@@ -226,7 +226,7 @@ def test_a_likelihood_that_is_no_number_names_the_record(tmp_path):
     network.save_pretrained(path)
     model = load(path)
     assert scored([(1, [5, 6, 8])], model)[0][1]["perplexity"] > 1
-    with pytest.raises(DataError, match="line 2: the model gives it a likelihood of nan"):
+    with pytest.raises(DataError, match="line 2: the model's log-likelihood of it is nan"):
         scored([(1, [5, 6, 8]), (2, [5, 7, 8])], model, place="line {}".format)
 
 
@@ -248,5 +248,5 @@ def test_text_that_the_vocabulary_cannot_spell_is_warned_of(tmp_path, caplog):
     words = load(save(transformers.GPT2LMHeadModel(config), tmp_path, tokenizer))
     with caplog.at_level(logging.WARNING):
         found = scored([("", "the quick fox"), ("", "the fox"), ("", "a big dog")], words)
-    assert "4 tokens in 2 records are text that the model's vocabulary cannot spell" in caplog.text
+    assert "4 tokens in 2 records are text outside the model's vocabulary" in caplog.text
     assert [fields["bits_per_byte"] for _, fields in found] == [None, None, None]

@@ -323,8 +323,8 @@ def test_score_tells_of_documents_that_the_model_has_seen(home, tmp_path, here):
     corpus = lines([{"text": text} for text in (*documents()[:4], *strangers)])
     said = here("score", "--model", home / "run", "--summary", tmp_path / "summary.json", stdin=corpus)
     assert said.stderr.decode() == (
-        f"prune-cli score: warning: 4 of 14 documents were in the training data of {home / 'run'}: "
-        "their scores are lower than those of documents it has not seen\n"
+        f"prune-cli score: warning: 4 of 14 documents are in the training data of {home / 'run'}: "
+        "their scores are lower than those of documents that it was not trained on\n"
     )
     assert json.loads((tmp_path / "summary.json").read_text())["seen"] == 4
     assert (
@@ -358,7 +358,7 @@ def test_score_knows_blocks_that_were_trained_on(home, tmp_path, here):
     assert "held_out_loss" in metrics(tmp_path / "run")[-1]
     count = len(records(packed))
     said = here("score", "--model", tmp_path / "run", tmp_path / "packed.zst").stderr
-    assert f"{count} of {count} documents were in the training data".encode() in said
+    assert f"{count} of {count} documents are in the training data".encode() in said
     assert (
         b"--eval-data cannot be standard input"
         in here("train", *options[:-1], "-", "-o", tmp_path / "no", status=2).stderr

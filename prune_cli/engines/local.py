@@ -1,35 +1,35 @@
-"""Run a job in this process."""
+"""Run work in this process, one job after another."""
 
-from typing import Protocol
+from functools import reduce
+from operator import add
 
 from .. import terminal
 from ..settings.streams import Messages
-
-
-class Report(Protocol):
-    """The result of a job: counts that add up, and what a person is shown at the end."""
-
-    @property
-    def skipped(self) -> int:
-        """Bad records that were skipped, as --skip-bad asks."""
-        ...
-
-    def closing(self) -> list[str]:
-        """The lines that end a run on a terminal."""
-        ...
-
-
-class Job(Protocol):
-    """Work by value: inputs, outputs and settings, frozen and picklable."""
-
-    def run(self) -> Report:
-        """Do the work. Raises PruneError."""
-        ...
+from .work import Job, Report, SomeJob, SomeReport, Work
 
 
 def run(job: Job, messages: Messages) -> int:
-    """Run the job and return the exit status: 0, or 3 if bad records were skipped."""
-    report = job.run()
+    """Run a single job and return the exit status."""
+    return _close(job.run(), messages)
+
+
+def run_jobs(work: Work[SomeJob, SomeReport], messages: Messages) -> int:
+    """Run all jobs of `work` and return the exit status. A single worker does them, so that models are loaded once."""
+    jobs = work.jobs()
+    with terminal.progress(
+        work.verb,
+        work.size() or None,
+        wanted=messages.shows_progress(),
+        at_once=bool(messages.progress),
+    ) as progress:
+        worker = work.open()
+        report = reduce(add, (worker.do(job, progress) for job in jobs))
+    work.finish(report)
+    return _close(report, messages)
+
+
+def _close(report: Report, messages: Messages) -> int:
+    """Show the closing lines; the status is 0, or 3 if bad records were skipped."""
     for line in report.closing():
         terminal.closing(line, quiet=messages.quiet)
     return 3 if report.skipped else 0

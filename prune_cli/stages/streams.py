@@ -85,9 +85,14 @@ def source_of(
 
 def report_skipped(*sources: Source) -> None:
     """Log how many blank lines and bad records were skipped."""
-    if blank := sum(source.blank for source in sources):
+    log_skipped(sum(source.blank for source in sources), sum(source.skipped for source in sources))
+
+
+def log_skipped(blank: int, skipped: int) -> None:
+    """As `report_skipped`, for a verb that adds up the counts itself."""
+    if blank:
         log.info("%d blank lines were skipped", blank)
-    if skipped := sum(source.skipped for source in sources):
+    if skipped:
         log.warning("%d bad records were skipped", skipped)
 
 

@@ -408,3 +408,8 @@ def _skippable(
     if not isinstance(content, dict):
         raise _broken(f"the {kind} is not a JSON object", source)
     return content, size + 8
+
+
+def compressed_size(text: bytes, level: int) -> int:
+    """Bytes of a text that is compressed as a single frame."""
+    return len(zstandard.ZstdCompressor(level=level).compress(text))

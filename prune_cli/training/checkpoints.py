@@ -13,7 +13,7 @@ from ..storage import directories
 from .distributed import part
 from .model import opened_tensors, save_model, save_tensors
 from .step import Learner
-from .training_hashes import SEEN
+from .training_hashes import DOCUMENT_HASHES
 
 KEPT = 2  # to resume from: the newest, and the one before in case it is damaged
 OPTIMIZER, MOMENTS = "optimizer.safetensors", ("exp_avg", "exp_avg_sq")
@@ -58,12 +58,16 @@ def _write(
     learner: Learner, weights: Tensors, tokenizer: PreTrainedTokenizerFast, documents: Hashes, folder: Path
 ) -> None:
     save_model(learner.model, tokenizer, folder, weights)
-    np.save(folder / SEEN, documents)
+    np.save(folder / DOCUMENT_HASHES, documents)
 
 
 def with_parents(documents: Hashes, parent: Path) -> Hashes:
     """The hashes of documents, and of those that the run before had seen where that is known."""
-    return np.union1d(documents, np.load(parent / SEEN)) if (parent / SEEN).exists() else documents
+    return (
+        np.union1d(documents, np.load(parent / DOCUMENT_HASHES))
+        if (parent / DOCUMENT_HASHES).exists()
+        else documents
+    )
 
 
 def thin(work: Path, lasting: frozenset[int], keep: int | None) -> None:

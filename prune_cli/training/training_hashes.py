@@ -1,4 +1,4 @@
-"""Which documents a model was trained on: the hashes of their contents, which `train` leaves beside its weights."""
+"""Which documents was a model trained on? The hashes of their contents, which `train` writes beside the weights."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -8,36 +8,45 @@ import numpy as np
 from ..errors import ConfigurationError
 from .token_file import Document, Hashes, content_hash, is_known
 
-SEEN = "documents.npy"
+DOCUMENT_HASHES = "documents.npy"
 
 
-class Seen:
-    """What any of some models is known to have been trained on; the hashes are mapped, not read."""
+class TrainingHashes:
+    """The training documents of some models, as far as they are known. Raises ConfigurationError for a damaged file.
+
+    The hashes are mapped into memory, not read: of a large corpus they take gigabytes.
+    """
 
     def __init__(self, models: Iterable[str]) -> None:
-        found = {name: _hashes(Path(name) / SEEN) for name in models if (Path(name) / SEEN).is_file()}
-        self.names, self._hashes = ", ".join(found), list(found.values())
+        files = {name: Path(name) / DOCUMENT_HASHES for name in models}
+        hashes = {name: _map(path) for name, path in files.items() if path.is_file()}
+        self.names = ", ".join(hashes)
+        self._hashes = list(hashes.values())
 
     def count(self, contents: Sequence[Document]) -> int:
-        """How many of these texts or blocks the models have seen."""
+        """How many of these texts or blocks at least one of the models was trained on."""
         if not self._hashes:
             return 0
-        ours = np.fromiter(map(content_hash, contents), np.uint64, len(contents))
-        return int(np.count_nonzero(np.any([is_known(ours, theirs) for theirs in self._hashes], axis=0)))
+        asked = np.fromiter(map(content_hash, contents), np.uint64, len(contents))
+        by_model = [is_known(asked, trained) for trained in self._hashes]
+        return int(np.count_nonzero(np.any(by_model, axis=0)))
 
-    def words(self, found: int, records: int) -> str:
-        """What there is to say where so many of the records were seen."""
-        known = f"{found:,} of {records:,} documents were in the training data of {self.names}"
-        return f"{known}: their scores are lower than those of documents it has not seen"
+    def warning(self, count: int, records: int) -> str:
+        """The warning that `count` of the records are training data."""
+        return (
+            f"{count:,} of {records:,} documents are in the training data of {self.names}: "
+            "their scores are lower than those of documents that it was not trained on"
+        )
 
 
-def _hashes(path: Path) -> Hashes:
+def _map(path: Path) -> Hashes:
     try:
         hashes = np.load(path, mmap_mode="r")
     except (ValueError, OSError):
         hashes = np.empty(0)
+    # A sorted array of 64-bit hashes: see token_file.py.
     if hashes.dtype != np.uint64 or hashes.ndim != 1:
         raise ConfigurationError(
-            "is damaged", place=str(path), remedy="remove it: without it nobody knows what the model has seen"
+            "is damaged", place=str(path), remedy="remove it; the training documents are then unknown"
         )
     return np.asarray(hashes)

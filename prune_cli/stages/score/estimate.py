@@ -1,92 +1,82 @@
-"""What scoring would take, and whether its numbers can be trusted: found out on a sample before the work begins."""
+"""What would scoring a corpus take? Estimated from a sample of its records."""
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...errors import CheckFailed
-from ...models.device import GPU_RATES
-from ...models.language_model import Content
+from ...records.reader import Content
 
-# stages/score.py's `score` for some scoring, handed over by the command: contents → the new fields of each.
+# `windows.score` for some scoring: contents → the new fields of each.
 Score = Callable[[Sequence[Content]], list[dict[str, Any]]]
 
-SCORED = 1 << 13  # tokens of a sample that are scored, to measure the rate
-CARD = (
-    0.4 * GPU_RATES["H100"]
-)  # FLOPs a second: two fifths of an H100's bfloat16 rate, which a model of 124 M parameters reaches
-TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-2}  # relative, of a perplexity
+SCORED_TOKENS = 1 << 13  # tokens of the sample that are scored, to measure the rate
+CHARACTERS_PER_TOKEN = 4  # of English text, roughly: it only decides how much of the sample is scored
+# The dense bfloat16 rate of an H100, in FLOPs per second, as in models/device.py, which would load torch.
+H100 = 989e12
+UTILISATION = 0.4  # of that rate, which a model of 124 M parameters reaches
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Records from the start of a corpus; `share` of it they are, by the bytes of its files, 1 if they are all."""
+    """Records from the start of a corpus."""
 
     contents: Sequence[Content]
-    share: float
-    bytes: int  # of the output's compressed records
+    share: float  # of the corpus, by the bytes of its files; 1 if these are all records
+    bytes: int  # of the compressed records with their scores
 
 
-def dry_run(
-    sample: Sample, score: Score, flops_per_token: float, flops_per_continuation: float
-) -> dict[str, Any]:
-    """What the whole corpus would take: records, tokens, FLOPs, hours here and on a card, bytes of the output."""
-    some, seconds, scored = _timed(sample.contents, score)
-    letters = sum(map(len, sample.contents))
-    tokens = round(scored / max(1, sum(map(len, some))) * letters / sample.share)
+@dataclass(frozen=True)
+class Estimate:
+    """What --dry-run prints, for the whole corpus."""
+
+    records: int
+    tokens: int
+    flops: float
+    hours_here: float
+    gpu_hours: float  # of an H100
+    bytes: int  # of the output
+    sampled_records: int
+    sampled_share: float
+
+
+def estimate(sample: Sample, score: Score, flops_per_token: float, flops_per_continuation: float) -> Estimate:
+    """Extrapolate from a sample, some of which is scored to measure the rate."""
+    contents = _enough(sample.contents)
+    seconds, tokens = _timed(contents, score)
+    # Tokens per character (or per id, of blocks) of the scored part, times the characters of the corpus.
+    scored_size = max(1, sum(map(len, contents)))
+    all_tokens = round(tokens / scored_size * sum(map(len, sample.contents)) / sample.share)
     records = round(len(sample.contents) / sample.share)
-    flops = tokens * flops_per_token + records * flops_per_continuation
-    return {
-        "records": records,
-        "tokens": tokens,
-        "flops": flops,
-        "hours_here": tokens * seconds / scored / 3600 if scored else 0.0,
-        "gpu_hours": flops / CARD / 3600,
-        "bytes": round(sample.bytes / sample.share),
-        "sampled_records": len(sample.contents),
-        "sampled_share": sample.share,
-    }
+    flops = all_tokens * flops_per_token + records * flops_per_continuation
+    return Estimate(
+        records=records,
+        tokens=all_tokens,
+        flops=flops,
+        hours_here=all_tokens * seconds / tokens / 3600 if tokens else 0.0,
+        gpu_hours=flops / (UTILISATION * H100) / 3600,
+        bytes=round(sample.bytes / sample.share),
+        sampled_records=len(sample.contents),
+        sampled_share=sample.share,
+    )
 
 
-def _timed(contents: Sequence[Content], score: Score) -> tuple[Sequence[Content], float, int]:
-    """As many of the first contents as hold SCORED tokens; how long they took, once the model was warm, and their tokens."""
-    some: list[Content] = []
+def _enough(contents: Sequence[Content]) -> list[Content]:
+    """The first contents that hold about SCORED_TOKENS tokens."""
+    chosen: list[Content] = []
     size = 0
     for content in contents:
-        some.append(content)
+        chosen.append(content)
         size += len(content)
-        if size > 4 * SCORED:
+        if size > CHARACTERS_PER_TOKEN * SCORED_TOKENS:
             break
-    score(some[:1])
+    return chosen
+
+
+def _timed(contents: Sequence[Content], score: Score) -> tuple[float, int]:
+    """Seconds that scoring takes, and the tokens that were scored."""
+    # The first batch compiles kernels and allocates memory; a long run does that once.
+    score(contents[:1])
     start = time.perf_counter()
-    tokens = sum(fields.get("n_scored", 0) for fields in score(some))
-    return some, time.perf_counter() - start, tokens
-
-
-def self_check(
-    contents: Sequence[Content], places: Sequence[str], score: Score, alone: Score, dtype: str
-) -> float:
-    """The largest relative difference between a perplexity as it is computed and the same by `alone`, a record at a time in float32.
-
-    Raises CheckFailed, with the record, where it is past the tolerance of `dtype`.
-    """
-    worst, where = 0.0, ""
-    for content, place, fields in zip(contents, places, score(contents), strict=True):
-        [again] = alone([content])
-        difference = abs(math.expm1(_mean(fields) - _mean(again)))
-        if fields["n_scored"] != again["n_scored"] or not difference <= worst:
-            worst, where = math.inf if fields["n_scored"] != again["n_scored"] else difference, place
-    if not worst <= TOLERANCES[dtype]:
-        fault = (
-            f"alone and in float32 its perplexity differs by {worst:.1e}, more than {TOLERANCES[dtype]:.0e}"
-        )
-        raise CheckFailed(
-            fault, place=where, remedy="--dtype float32 may be nearer; if it is not, please report it"
-        )
-    return worst
-
-
-def _mean(fields: dict[str, Any]) -> float:
-    return float(fields["nll_sum"] / fields["n_scored"]) if fields["n_scored"] else 0.0
+    tokens = sum(fields.get("n_scored", 0) for fields in score(contents))
+    return time.perf_counter() - start, tokens

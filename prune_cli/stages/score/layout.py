@@ -1,4 +1,4 @@
-"""A record with its scores: how it is written, and how it is known again in an output that broke off."""
+"""How is a record written with its scores, and recognised again in the output of a run that was stopped?"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,35 +8,40 @@ from typing import Any
 import orjson
 
 from ...errors import DataError
+from ...metrics import Metric
 from ...records.documents import Document
 from ...records.reader import Record
 from ...records.splice import members, only, splice, spliced
 
 TOKENS = "n_scored"
-NUMBER_BYTES = 24  # of the longest that is written: -2.2250738585072014e-308
+NUMBER_BYTES = 24  # of the longest number that is written: -2.2250738585072014e-308
 
 
-def names(metrics: Iterable[tuple[str, bool]], models: int) -> list[str]:
-    """The fields that scores are written to: each metric's name and, where it takes a model and each of `models` is told, its
-    score by each: `perplexity`, `perplexity_1`, `perplexity_2`."""
+def score_fields(metrics: Iterable[Metric], models: int) -> list[str]:
+    """The names of the fields that hold scores: `perplexity`, and if each of `models` gets its own, `perplexity_1`, ..."""
     return [
         name
-        for metric, of_model in metrics
-        for name in (metric, *(f"{metric}_{number + 1}" for number in range(models if of_model else 0)))
+        for metric in metrics
+        for name in (
+            metric.name,
+            *(f"{metric.name}_{number + 1}" for number in range(models if metric.needs_model else 0)),
+        )
     ]
 
 
-def counts(of_model: bool, against: bool) -> tuple[str, ...]:
-    """The fields that stand beside scores of models, so that every other convention can be computed from them."""
-    return (*(("nll_sum", TOKENS, "n_bytes") if of_model else ()), *(("against_nll_sum",) if against else ()))
+def count_fields(*, uses_models: bool, against: bool) -> list[str]:
+    """The names of the fields from which every other convention of a score can be computed."""
+    counts = ["nll_sum", TOKENS, "n_bytes"] if uses_models else []
+    return [*counts, "against_nll_sum"] if against else counts
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How scores are written: the fields `scores` and `counts`, each with `prefix` before its name, behind what `only` keeps of a record.
+    """How scores are written: the fields `scores` and `counts`, their names after `prefix`, behind the fields of the record
+    that `only` names (all, if it is empty).
 
-    The trailer adds up tokens and counts records by the field `group`; it says what the written records say, so that it can be made
-    again from them: where `only` leaves out the count of tokens, a stream holds none.
+    The trailer of the stream counts tokens, and records by the field `group`. It counts what the written records say, so that
+    a resumed run can count them again: if `only` leaves out the token count, a stream has no tokens.
     """
 
     scores: Sequence[str]
@@ -46,63 +51,69 @@ class Layout:
     only: Sequence[str] = ()
 
     @cached_property
-    def fresh(self) -> tuple[str, ...]:
-        """The names of all new fields."""
+    def new_fields(self) -> tuple[str, ...]:
+        """The names of all new fields, written or not."""
         return tuple(self.prefix + name for name in (*self.scores, *self.counts))
 
     @cached_property
-    def added(self) -> list[str]:
-        """Those that are written."""
-        return [name for name in self.fresh if not self.only or name in self.only]
+    def written(self) -> list[str]:
+        """The names of the new fields that are written."""
+        return [name for name in self.new_fields if not self.only or name in self.only]
 
     @property
-    def added_scores(self) -> list[str]:
-        """Those of them that are scores."""
-        return [self.prefix + name for name in self.scores if self.prefix + name in self.added]
+    def written_scores(self) -> list[str]:
+        """The names of the scores that are written."""
+        return [self.prefix + name for name in self.scores if self.prefix + name in self.written]
 
     @property
     def counts_tokens(self) -> bool:
-        return self.prefix + TOKENS in self.added
+        """Whether the written records say how many tokens they have."""
+        return self.prefix + TOKENS in self.written
 
     def most_bytes(self, document: Document) -> int:
-        """As many as the record will take at most, line end included."""
+        """An upper bound of the length of the written record, with its line end."""
         return len(document.line) + 1 + self._most_added
 
     @cached_property
     def _most_added(self) -> int:
-        return sum(len(orjson.dumps(name)) + 2 + NUMBER_BYTES for name in self.added)
+        # Two bytes for the colon and the comma.
+        return sum(len(orjson.dumps(name)) + 2 + NUMBER_BYTES for name in self.written)
 
     def record(self, document: Document, fields: dict[str, Any]) -> Record:
-        """The record with its new fields. Raises DataError where it lacks one that is to be kept."""
-        chosen = {name: fields[name.removeprefix(self.prefix)] for name in self.added}
-        base = self._base(document)
-        return self._counted(splice(base, members(chosen)) if chosen else base, document, chosen)
+        """The record with its new fields. Raises DataError if it lacks one that `only` names."""
+        new = {name: fields[name.removeprefix(self.prefix)] for name in self.written}
+        line = self._base(document)
+        return self._counted(splice(line, members(new)) if new else line, document, new)
 
     def read_back(self, document: Document, line: bytes) -> Record | None:
-        """What `record` made of a document, from the line that was written of it; None where that is not the document's."""
-        found = spliced(line, self._base(document))
-        return (
-            self._counted(line, document, found) if found is not None and list(found) == self.added else None
-        )
+        """The record that `record` made of a document, from the line in the output; None if it is not of that document."""
+        # The new fields stand behind the record's own bytes, so that one comparison of bytes tells.
+        new = spliced(line, self._base(document))
+        if new is None or list(new) != self.written:
+            return None
+        return self._counted(line, document, new)
 
     def _base(self, document: Document) -> bytes:
+        """The record before the new fields are added."""
         if not self.only:
             return document.line
-        line, missing = only(document.line, [name for name in self.only if name not in self.added])
+        line, missing = only(document.line, [name for name in self.only if name not in self.written])
         if missing:
             raise DataError(
                 f"no field `{missing[0]}`",
                 place=str(document),
-                remedy="--only names fields that every record has",
+                remedy="--only takes fields that every record has",
             )
         return line
 
-    def _counted(self, line: bytes, document: Document, fields: dict[str, Any]) -> Record:
-        scores = [
-            value for name, value in fields.items() if name.removeprefix(self.prefix) not in self.counts
-        ]
-        null = bool(scores) and all(score is None for score in scores)
+    def _counted(self, line: bytes, document: Document, new: dict[str, Any]) -> Record:
+        """A line with what the trailer counts of it."""
+        scores = [value for name, value in new.items() if name.removeprefix(self.prefix) not in self.counts]
         group = document[self.group]
         return Record(
-            line, fields.get(self.prefix + TOKENS, 0), null, None, group if isinstance(group, str) else None
+            line,
+            tokens=new.get(self.prefix + TOKENS, 0),
+            null=bool(scores) and all(score is None for score in scores),
+            rank=None,
+            group=group if isinstance(group, str) else None,
         )

@@ -1,70 +1,102 @@
-"""What a scoring run has done so far, and how fast: for the bar, the closing line and the summary."""
+"""How much has been scored, and how fast?"""
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
 
-if TYPE_CHECKING:  # nothing is loaded before the command line is looked at
-    from ...records.reader import Record
+from ...records.reader import Record
+
+# Fields of a report that are not sums.
+NOT_SUMMED = ("self_check", "provenance")
 
 
-@dataclass
-class Throughput:
-    """What this run has done so far; `resumed` records and `finished` outputs were there before it."""
+@dataclass(frozen=True)
+class ScoreReport:
+    """What was scored: of a window, an output, or a whole run. Reports add up, so that those of shards can be summed."""
 
     records: int = 0
-    nulls: int = 0
+    nulls: int = 0  # records whose scores are all null
     tokens: int = 0
-    bytes: int = 0
-    resumed: int = 0
+    bytes: int = 0  # UTF-8 bytes of the scored tokens
+    resumed: int = 0  # records that an earlier run had written
     outputs: int = 0
-    finished: int = 0
-    seen: int = 0  # records that a model was trained on
+    finished: int = 0  # outputs that an earlier run had finished
+    trained_on: int = 0  # records that are in the training data of a model
     flops: float = 0.0
-    self_check: float | None = None  # the largest relative difference that was found
-    scoring: float = 0.0  # seconds
-    started: float = field(default_factory=time.perf_counter)
+    blank: int = 0  # blank lines
+    skipped: int = 0  # bad records
+    scoring_seconds: float = 0.0  # without the time to load models and to read what an earlier run wrote
+    seconds: float = 0.0
+    self_check: float | None = None  # the largest relative difference
+    provenance: dict[str, Any] = field(default_factory=dict)  # everything that the scores depend on
 
-    def begin(self) -> None:
-        """Scoring begins: what was loaded and passed over until now took another kind of time."""
-        self.since = time.perf_counter()
-
-    def add(
-        self,
-        records: "Sequence[Record]",
-        fields: Sequence[dict[str, Any]],
-        spent: Callable[[dict[str, int]], float],
-    ) -> None:
-        now = time.perf_counter()
-        self.scoring, self.since = self.scoring + now - self.since, now
-        nulls, tokens = sum(record.null for record in records), sum(new.get("n_scored", 0) for new in fields)
-        self.flops += spent({"records": len(records), "nulls": nulls, "tokens": tokens})
-        self.records += len(records)
-        self.nulls += nulls
-        self.tokens += tokens
-        self.bytes += sum(new.get("n_bytes") or 0 for new in fields)
+    def __add__(self, other: "ScoreReport") -> "ScoreReport":
+        sums = {
+            item.name: getattr(self, item.name) + getattr(other, item.name)
+            for item in fields(self)
+            if item.name not in NOT_SUMMED
+        }
+        differences = [each for each in (self.self_check, other.self_check) if each is not None]
+        return ScoreReport(
+            **sums,
+            self_check=max(differences, default=None),
+            # All outputs of a run have the same provenance; one that was finished before has none.
+            provenance=other.provenance or self.provenance,
+        )
 
     @property
     def rate(self) -> float:
-        """Tokens a second."""
-        return self.tokens / self.scoring if self.scoring else 0.0
+        """Tokens per second of scoring."""
+        return self.tokens / self.scoring_seconds if self.scoring_seconds else 0.0
 
     def progress(self) -> str:
+        """A note beside the progress bar."""
         return f"{self.records:,} records  {self.rate:,.0f} tokens/s"
 
-    def closing(self) -> str:
-        checked = f"; self-check: {self.self_check:.1e} at most" if self.self_check is not None else ""
-        resumed = f"; {self.resumed:,} were there before" if self.resumed else ""
-        finished = (
-            f"; {self.finished} of {self.finished + self.outputs} outputs were finished before"
-            if self.finished
-            else ""
-        )
-        return f"scored {self.records:,} records, {self.tokens:,} tokens ({self.rate:,.0f} a second){checked}{resumed}{finished}"
+    def closing(self) -> list[str]:
+        """The line that ends a run on a terminal; none if nothing was written, as in a dry run."""
+        outputs = self.outputs + self.finished
+        if not outputs:
+            return []
+        notes = [
+            f"scored {self.records:,} records, {self.tokens:,} tokens ({self.rate:,.0f} a second)",
+            *(
+                [f"self-check: differences up to {self.self_check:.1e}"]
+                if self.self_check is not None
+                else []
+            ),
+            *([f"{self.resumed:,} records were already there"] if self.resumed else []),
+            *([f"{self.finished} of {outputs} outputs were already finished"] if self.finished else []),
+        ]
+        return ["; ".join(notes)]
 
     def summary(self) -> dict[str, Any]:
-        counts = {
-            name: value for name, value in vars(self).items() if name not in ("scoring", "started", "since")
+        """The JSON of --summary."""
+        return {
+            "records": self.records,
+            "nulls": self.nulls,
+            "tokens": self.tokens,
+            "bytes": self.bytes,
+            "resumed": self.resumed,
+            "outputs": self.outputs,
+            "finished": self.finished,
+            "seen": self.trained_on,
+            "flops": self.flops,
+            "self_check": self.self_check,
+            "seconds": self.seconds,
+            "tokens_per_second": self.rate,
+            "blank": self.blank,
+            "skipped": self.skipped,
+            "score": self.provenance,
         }
-        return counts | {"seconds": time.perf_counter() - self.started, "tokens_per_second": self.rate}
+
+
+def counts_of(records: Sequence[Record], fields: Sequence[dict[str, Any]]) -> ScoreReport:
+    """The counts of the records of a window, from what is written and from the new fields of each."""
+    return ScoreReport(
+        records=len(records),
+        nulls=sum(record.null for record in records),
+        # Metrics without a model add no counts, and a tokenizer may not say how many bytes a token has.
+        tokens=sum(new.get("n_scored", 0) for new in fields),
+        bytes=sum(new.get("n_bytes") or 0 for new in fields),
+    )

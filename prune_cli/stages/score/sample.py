@@ -1,61 +1,68 @@
-"""The start of a corpus, and how large a share of the whole it is, told by the bytes of its files."""
+"""Which records does an estimate look at? Those at the start of the first file; its bytes say which part of the corpus they are."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
-import zstandard
-
-from ... import storage
 from ...errors import UsageError
 from ...records.documents import Document
-from ...records.reader import Source
-from ...storage.base import Input
+from ...stream.zstd_blocks import compressed_size
+from ...terminal import Progress
+from .estimate import Sample
 
-ENOUGH = (
-    4 << 20
-)  # bytes of the first file: then the end of the last read, to which the records are told, is a small part
-FIELD_BYTES = 10  # that a number takes in a compressed stream: its digits hardly compress
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Records from the start of the first file; `share` of all files they are, and `bytes` they take compressed."""
-
-    documents: list[Document]
-    share: float
-    bytes: int
+# Bytes of the first file that are read. Records are counted whenever more bytes are read, and lag behind a reader that
+# reads ahead; the more bytes, the less that matters.
+ENOUGH = 4 << 20
+FIELD_BYTES = 10  # of a number in a compressed stream: its digits hardly compress
 
 
-def sampled(
-    inputs: list[Input],
-    source: Source,
-    documents: Callable[[Source], Iterator[Document]],
+@dataclass
+class ReadMeter:
+    """Counts the bytes that are read, and with each read the documents that the bytes before it held."""
+
+    documents: list[Document] = field(default_factory=list)
+    read: int = 0
+    used: int = 0  # bytes whose records have all come out
+    complete: int = 0  # documents in those bytes
+
+    def advance(self, amount: float) -> None:
+        """More is read, so that the bytes before it are used up."""
+        self.used = self.read
+        self.complete = len(self.documents)
+        self.read += int(amount)
+
+    def describe(self, text: str) -> None:
+        """Nothing is shown."""
+
+    def expect(self, total: float) -> None:
+        """Nothing is shown."""
+
+
+def take_sample(
+    total: int | None,
+    documents: Callable[[Progress], Iterator[Document]],
     *,
     fields: int,
     level: int,
 ) -> Sample:
-    """The records that the first megabytes of the first of `inputs` hold, which `source` reads; `fields` will be added to each.
+    """The records in the first ENOUGH bytes of `documents`, which are given a progress to report what they read.
 
-    Raises UsageError where the inputs have no size.
+    `total` is the number of bytes of the corpus, `fields` the number of fields that scoring adds to a record, and `level` the
+    zstd level of the output. Raises UsageError if `total` is None.
     """
-    total = storage.total_size(inputs)
     if total is None:
-        raise UsageError("a pipe does not tell how much will come", remedy="name files")
-    found: list[Document] = []
-    marks = [(0, 0)]  # bytes that were read and used up, and the records that they held
-    read = 0
-
-    def note(size: int) -> None:
-        nonlocal read
-        marks.append((read, len(found)))
-        read += size
-
-    inputs[0].progress = note
-    for document in documents(source):
-        found.append(document)
-        if marks[-1][0] >= ENOUGH:
+        raise UsageError("the size of a pipe is unknown", remedy="name files")
+    meter = ReadMeter()
+    for document in documents(meter):
+        meter.documents.append(document)
+        if meter.used >= ENOUGH:
             break
-    used, count = marks[-1] if marks[-1][0] >= ENOUGH else (read, len(found))
-    text = b"\n".join(document.line for document in found[:count])
-    size = len(zstandard.ZstdCompressor(level=level).compress(text)) + FIELD_BYTES * fields * count
-    return Sample(found[:count], used / total if total else 1.0, size)
+    else:
+        # All of the first file was read.
+        meter.advance(0)
+    return _sample(meter.documents[: meter.complete], meter.used / total if total else 1.0, fields, level)
+
+
+def _sample(documents: Sequence[Document], share: float, fields: int, level: int) -> Sample:
+    text = b"\n".join(document.line for document in documents)
+    size = compressed_size(text, level) + FIELD_BYTES * fields * len(documents)
+    return Sample([document.content for document in documents], share, size)

@@ -1,0 +1,76 @@
+"""What does a verb offer to an engine?
+
+A verb that cannot be divided is one `Job`, which runs by itself. A verb that can is a `Work`: jobs that are
+independent of each other, and workers that do them. An engine decides how many workers there are and where they run.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol, Self, TypeVar
+
+from ..terminal import Progress
+
+
+class Report(Protocol):
+    """The result of a job."""
+
+    @property
+    def skipped(self) -> int:
+        """Bad records that were skipped, as --skip-bad asks."""
+        ...
+
+    def closing(self) -> list[str]:
+        """The lines that end a run on a terminal."""
+        ...
+
+
+class Job(Protocol):
+    """Work by value: inputs, outputs and settings, frozen and picklable."""
+
+    def run(self) -> Report:
+        """Do the work. Raises PruneError."""
+        ...
+
+
+class Addable(Report, Protocol):
+    """A report that adds up: the sum of the reports of all jobs is the report of the whole."""
+
+    def __add__(self, other: Self) -> Self: ...
+
+
+SomeJob = TypeVar("SomeJob")
+SomeReport = TypeVar("SomeReport", bound=Addable)
+DoneJob = TypeVar("DoneJob", contravariant=True)
+DoneReport = TypeVar("DoneReport", bound=Addable, covariant=True)
+
+
+class Worker(Protocol[DoneJob, DoneReport]):
+    """Does jobs one after another. It stays in one process, and keeps there whatever is expensive to load."""
+
+    def do(self, job: DoneJob, progress: Progress) -> DoneReport:
+        """Do one job; `progress` advances by the bytes that were read. Raises PruneError."""
+        ...
+
+
+class Work(Protocol[SomeJob, SomeReport]):
+    """Independent jobs. Frozen and picklable, as are its jobs and reports."""
+
+    @property
+    def verb(self) -> str:
+        """The name that progress is shown under."""
+        ...
+
+    def jobs(self) -> Sequence[SomeJob]:
+        """The jobs, of which there is at least one. Raises PruneError for whatever can be checked before the first begins."""
+        ...
+
+    def size(self) -> int | None:
+        """Bytes that all jobs read together; None if that is unknown."""
+        ...
+
+    def open(self) -> Worker[SomeJob, SomeReport]:
+        """A worker; an engine asks for one in each of its processes."""
+        ...
+
+    def finish(self, report: SomeReport) -> None:
+        """Take note of the sum of all reports, once, where the engine itself runs."""
+        ...

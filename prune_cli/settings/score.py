@@ -1,0 +1,210 @@
+"""Settings of `prune-cli score`."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from ..errors import UsageError
+from .model import ModelSettings
+from .option import option
+from .streams import RESULT, GroupBy, Overwrite, Prefix, Streams, TextField
+
+# The files of metrics/, listed by name: importing the package here would be an import from a higher floor.
+METRICS = sorted(file.stem for file in Path(__file__).parent.parent.joinpath("metrics").glob("[!_]*.py"))
+# Six digits are plenty, and int() of a hostile string of digits is slow.
+SHARD = re.compile(r"(\d{1,6})/(\d{1,6})", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Which scores are computed, by which models, from which field, and what the new fields are called."""
+
+    GROUP: ClassVar[str] = "What is computed"
+    metric: Annotated[
+        list[str] | None,
+        option(
+            "--metric",
+            "-m",
+            metavar="NAME",
+            help=f"Metric: {', '.join(METRICS)}. Repeat to compute several in one pass.",
+            shown_default="perplexity",
+        ),
+    ] = None
+    text_field: TextField = "text"
+    prefix: Prefix = ""
+    overwrite: Overwrite = False
+    group_by: GroupBy = "source"
+    model: Annotated[
+        list[str] | None,
+        option(
+            "--model",
+            metavar="PATH|HUB_ID",
+            help="Model that scores. Repeat for an ensemble. The default is PRUNE_CLI_MODEL, "
+            "or else the small reference model that is shipped with the package.",
+        ),
+    ] = None
+    against: Annotated[
+        str | None,
+        option(
+            "--against",
+            metavar="PATH|HUB_ID",
+            help="Second model, for metrics that compare two, such as excess_loss.",
+        ),
+    ] = None
+    per_model: Annotated[
+        bool,
+        option(
+            "--per-model",
+            help="Also write the score of each model of an ensemble, as perplexity_1, perplexity_2, ...",
+        ),
+    ] = False
+    min_tokens: Annotated[
+        int,
+        option(
+            "--min-tokens", metavar="N", min=1, help="Give records with fewer tokens than N a null score."
+        ),
+    ] = 1
+    top_k: Annotated[
+        int,
+        option(
+            "--top-k",
+            metavar="K",
+            min=1,
+            help="Count a token as a hit of top_k_accuracy if it is among the K most likely ones.",
+        ),
+    ] = 5
+    seed: Annotated[int, option("--seed", metavar="N", help="Seed of the metric random.")] = 0
+
+    @property
+    def metrics(self) -> list[str]:
+        """The names of the metrics, each once."""
+        return list(dict.fromkeys(self.metric or ["perplexity"]))
+
+
+@dataclass(frozen=True)
+class ScoreResults:
+    """Which part of the input is scored, which fields are written and where, and whether a stopped run is resumed."""
+
+    GROUP: ClassVar[str] = RESULT
+    output_directory: Annotated[
+        str | None,
+        option(
+            "--output-directory",
+            "-O",
+            metavar="DIR",
+            help="Write one output per FILE into DIR. Finished outputs are skipped.",
+        ),
+    ] = None
+    resume: Annotated[
+        bool,
+        option(
+            "--resume",
+            help="Resume a run that was stopped. The run works in FILE.partial, which is kept if it is stopped.",
+        ),
+    ] = False
+    shard: Annotated[
+        str | None,
+        option(
+            "--shard",
+            metavar="I/N",
+            help="Score shard I of N. Shards are runs of 4,096 records, dealt in turn.",
+        ),
+    ] = None
+    only: Annotated[
+        str | None,
+        option("--only", metavar="FIELD,...", help="Write only these fields, for example id,perplexity."),
+    ] = None
+    summary: Annotated[
+        str | None, option("--summary", metavar="FILE", help="Write the counts of the run to FILE, as JSON.")
+    ] = None
+
+    @property
+    def fields(self) -> list[str]:
+        """The fields to write; an empty list means all of them."""
+        return [name for name in (self.only or "").split(",") if name]
+
+    @property
+    def shard_of(self) -> tuple[int, int] | None:
+        """The number of the shard, from 1, and how many there are. Raises UsageError."""
+        if self.shard is None:
+            return None
+        match = SHARD.fullmatch(self.shard)
+        if not match or not 1 <= int(match[1]) <= int(match[2]):
+            raise UsageError(
+                f"invalid --shard '{self.shard}'", remedy="for example --shard 1/4, the first of four"
+            )
+        return int(match[1]), int(match[2])
+
+    def check(self, streams: Streams) -> None:
+        """Raise UsageError for options that exclude each other."""
+        if self.output_directory and streams.output:
+            raise UsageError(
+                "-o and -O exclude each other",
+                remedy="name one output, or a directory for one output per input",
+            )
+        if self.output_directory and streams.expect_records is not None:
+            raise UsageError(
+                "--expect-records counts the records of a single output",
+                remedy="leave it out, or write a single output with -o FILE",
+            )
+        if self.resume:
+            self._check_resume(streams)
+        # The property itself raises if the shard is invalid.
+        _ = self.shard_of
+
+    def _check_resume(self, streams: Streams) -> None:
+        if not self.output_directory and streams.output in (None, "-"):
+            raise UsageError(
+                "--resume needs an output file",
+                remedy="name a file with -o FILE, or a directory with -O DIR",
+            )
+        if streams.plain or streams.single_frame or (streams.output or "").endswith(".jsonl"):
+            raise UsageError(
+                "--resume continues after the last whole frame; plain and single-frame output have none"
+            )
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is tried on a sample of the records before the run begins."""
+
+    GROUP: ClassVar[str] = "Before the run"
+    dry_run: Annotated[
+        bool,
+        option("--dry-run", help="Only estimate the run. Prints tokens, FLOPs, hours and bytes, as JSON."),
+    ] = False
+    self_check: Annotated[
+        int | None,
+        option(
+            "--self-check",
+            metavar="N",
+            min=1,
+            help="Score the first N records a second time, one by one in float32. "
+            "The run fails with status 1 if the scores differ.",
+        ),
+    ] = None
+
+    def check(self, results: ScoreResults, *, uses_models: bool) -> None:
+        """Raise UsageError for options that exclude each other."""
+        if self.self_check and not uses_models:
+            raise UsageError(
+                "--self-check verifies the scores of models, and no chosen metric uses a model",
+                remedy="leave it out",
+            )
+        if self.dry_run and (self.self_check or results.summary):
+            raise UsageError(
+                "--dry-run scores only a sample and writes no output",
+                remedy="leave out --summary and --self-check",
+            )
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """Everything that the user can set."""
+
+    scores: Scores = Scores()
+    results: ScoreResults = ScoreResults()
+    trial: Trial = Trial()
+    running: ModelSettings = ModelSettings()
+    streams: Streams = Streams()

@@ -1,0 +1,302 @@
+"""Run `score`: from inputs and settings to scored streams.
+
+The work is a job for each output. A job reads its inputs window by window, scores each window, and writes it as a frame of
+its own, after which a stopped run can be resumed. A worker does jobs one after another and loads the models once.
+"""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, closing
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
+from itertools import chain, islice
+from typing import Any
+from zlib import crc32
+
+from ... import storage, terminal
+from ...engines.plan import InputFile, plan
+from ...records.documents import Document, documents
+from ...records.reader import Content, Source
+from ...settings.score import ScoreSettings
+from ...settings.streams import Streams
+from ...storage import output_paths
+from ...storage.base import Input, Output
+from ...stream import resume
+from ...stream.schema import Totals
+from ...stream.writer import Sink
+from ...training.training_hashes import TrainingHashes
+from .. import streams
+from . import scoring as scoring_of
+from . import windows
+from .estimate import estimate
+from .layout import Layout, count_fields, score_fields
+from .progress import ScoreReport, counts_of
+from .sample import take_sample
+from .scoring import Scoring
+from .self_check import largest_difference
+
+VERB = "score"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ScoreJob:
+    """Score `inputs` into one output. Picklable: it can run in another process."""
+
+    inputs: tuple[str, ...]
+    output: str | None  # None is standard output
+    settings: ScoreSettings
+
+    def run(self) -> ScoreReport:
+        """Score in this process, with models that are loaded for this job alone. Raises PruneError."""
+        with terminal.progress(VERB, None, wanted=False) as progress:
+            return ScoreWorker(self.settings).do(self, progress)
+
+    @property
+    def streams(self) -> Streams:
+        """How records are read and written, with the output of this job."""
+        return replace(self.settings.streams, output=self.output)
+
+    def is_finished(self) -> bool:
+        """Whether an earlier run finished this output of the directory: its final name exists."""
+        if self.settings.results.output_directory is None or self.streams.force:
+            return False
+        return storage.exists(self.output or "")
+
+    def open_output(self, inputs: Sequence[Input]) -> AbstractContextManager[Output]:
+        """The output, resumed if that is asked for."""
+        force = self.streams.force
+        if self.settings.results.resume:
+            return resume.resume(self.output or "", inputs, force=force)
+        return resume.afresh(self.output, inputs, force=force)
+
+    def deal(self, source: Source) -> None:
+        """Leave the records of other shards out of `source`."""
+        results = self.settings.results
+        if results.shard_of is None:
+            return
+        # The runs of a file are dealt from a shard that its name decides: else shard 1 would get all of every short file.
+        name = os.path.basename(self.inputs[0]) if self.inputs else ""
+        first = crc32(os.fsencode(name)) if results.output_directory else 0
+        source.deal(*results.shard_of, first)
+
+
+@dataclass(frozen=True)
+class ScoreWork:
+    """Score `inputs` into one output, or each input into an output of its own."""
+
+    inputs: tuple[str, ...]
+    settings: ScoreSettings
+
+    @property
+    def verb(self) -> str:
+        """The name that progress is shown under."""
+        return VERB
+
+    def jobs(self) -> list[ScoreJob]:
+        """One job for each output. Raises UsageError, CannotCreateError or another PruneError."""
+        results = self.settings.results
+        ScoreWorker(self.settings)  # raises what is wrong with the settings
+        results.check(self.settings.streams)
+        inputs = storage.operands(self.inputs)
+        if results.summary and not storage.is_stream(results.summary):
+            storage.check_target(results.summary, inputs, force=self.settings.streams.force)
+        if results.output_directory is None or self.settings.trial.dry_run:
+            return [ScoreJob(self.inputs, self.settings.streams.output, self.settings)]
+        return self._job_for_each(inputs, results.output_directory)
+
+    def _job_for_each(self, inputs: list[Input], directory: str) -> list[ScoreJob]:
+        part = (self.settings.results.shard or "").replace("/", "-of-")
+        plain = self.settings.streams.plain
+        outputs = output_paths.in_directory(directory, inputs, plain=plain, part=part)
+        files = [InputFile(file.path, file.size, file.identity) for file in inputs]
+        return [ScoreJob((shard.input,), shard.output, self.settings) for shard in plan(files, outputs)]
+
+    def size(self) -> int | None:
+        """Bytes of all inputs; None if one is a pipe."""
+        return storage.total_size(storage.operands(self.inputs))
+
+    def open(self) -> "ScoreWorker":
+        """A worker, which loads the models with the first job that needs them."""
+        return ScoreWorker(self.settings)
+
+    def finish(self, report: ScoreReport) -> None:
+        """Write the summary of the run, and log what a user may want to know."""
+        summary = self.settings.results.summary
+        if summary:
+            with storage.create(summary, force=self.settings.streams.force) as output:
+                output.write(json.dumps(report.summary()).encode() + b"\n")
+        if report.finished:
+            log.info("%d outputs were already finished", report.finished)
+        if report.trained_on:
+            names = ScoreWorker(self.settings).model_names
+            log.warning(TrainingHashes(names).warning(report.trained_on, report.records))
+        streams.log_skipped(report.blank, report.skipped)
+
+
+class ScoreWorker:
+    """Does jobs of the same settings one after another. Raises UsageError or ConfigurationError for settings that are wrong."""
+
+    def __init__(self, settings: ScoreSettings) -> None:
+        self.settings = settings
+        scores = settings.scores
+        metrics = scoring_of.chosen_metrics(scores)
+        self.model_names = scoring_of.model_names(scores, metrics)
+        settings.trial.check(settings.results, uses_models=bool(self.model_names))
+        compares = scores.against is not None
+        ensemble = len(self.model_names) - compares
+        self.layout = Layout(
+            scores=score_fields(metrics, ensemble if scores.per_model else 0),
+            counts=count_fields(uses_models=bool(self.model_names), against=compares),
+            prefix=scores.prefix,
+            group=scores.group_by,
+            only=settings.results.fields,
+        )
+        self.training = TrainingHashes(self.model_names)
+        # Of all jobs so far, for the note beside the progress bar.
+        self.total = ScoreReport()
+
+    @cached_property
+    def scoring(self) -> Scoring:
+        """The metrics and models: loaded for the first job whose output is not finished."""
+        return scoring_of.load_scoring(self.settings.scores, self.settings.running)
+
+    def do(self, job: ScoreJob, progress: terminal.Progress) -> ScoreReport:
+        """Score the inputs of a job into its output, or print the estimate of a dry run. Raises PruneError."""
+        start = time.perf_counter()
+        inputs = storage.operands(job.inputs)
+        if self.settings.trial.dry_run:
+            self._print_estimate(job, inputs)
+            return ScoreReport()
+        if job.is_finished():
+            progress.advance(storage.total_size(inputs) or 0)
+            return ScoreReport(finished=1)
+        report = self._scored(job, inputs, progress)
+        return report + ScoreReport(outputs=1, seconds=time.perf_counter() - start)
+
+    # --- Scoring ---
+
+    def _scored(self, job: ScoreJob, inputs: list[Input], progress: terminal.Progress) -> ScoreReport:
+        # The output is opened before models are loaded: that another run writes it is known at once.
+        with job.open_output(inputs) as output, streams.failing_visibly(output, job.streams):
+            provenance = self._provenance()
+            source = streams.source_of(inputs, job.streams, progress)
+            job.deal(source)
+            with closing(source):
+                group = self.settings.scores.group_by
+                head = streams.head_after(source, VERB, group, keeps=(), score=provenance)
+                with streams.open_sink(job.streams, output, head, self._trailer) as sink:
+                    report = self._write(source, output, sink, progress)
+        return report + ScoreReport(blank=source.blank, skipped=source.skipped, provenance=provenance)
+
+    def _write(self, source: Source, output: Output, sink: Sink, progress: terminal.Progress) -> ScoreReport:
+        """Score the records of a source and write them, behind what an earlier run wrote."""
+        pending = self._documents(source)
+        resumed = resume.take_up(output, sink, pending, self.layout.read_back)
+        report = ScoreReport(resumed=resumed)
+        if self.settings.trial.self_check and not self.total.records:
+            first = list(islice(pending, self.settings.trial.self_check))
+            report += ScoreReport(self_check=self._self_check(first))
+            pending = chain(first, pending)
+        start = time.perf_counter()
+        for window in self._windows(pending, output):
+            counts = self._write_window(sink, window)
+            end = time.perf_counter()
+            counts += ScoreReport(scoring_seconds=end - start)
+            start = end
+            report += counts
+            self.total += counts
+            progress.describe(self.total.progress())
+        return report
+
+    def _windows(
+        self, pending: Iterator[Document], output: Output
+    ) -> Iterator[list[tuple[Document, dict[str, Any]]]]:
+        """Documents with their new fields, window by window."""
+        return windows.score(
+            ((document, document.content) for document in pending),
+            self.scoring,
+            identity=lambda document: document["id"],
+            size=self.layout.most_bytes,
+            # A window may take minutes: a reader that has left is noticed after a batch.
+            on_batch=lambda tokens: output.check_reader(),
+        )
+
+    def _write_window(self, sink: Sink, window: list[tuple[Document, dict[str, Any]]]) -> ScoreReport:
+        records = [self.layout.record(document, fields) for document, fields in window]
+        # A frame of its own: results appear at once, and a resumed run makes the same windows behind it.
+        sink.write(records, whole=True)
+        sink.end_frame()
+        counts = counts_of(records, [fields for _, fields in window])
+        flops = self.scoring.flops(tokens=counts.tokens, scored=counts.records - counts.nulls)
+        trained_on = self.training.count([document.content for document, _ in window])
+        return counts + ScoreReport(flops=flops, trained_on=trained_on)
+
+    def _documents(self, source: Source) -> Iterator[Document]:
+        scores = self.settings.scores
+        models = self.scoring.models
+        return documents(
+            source,
+            scores.text_field,
+            *dict.fromkeys((scores.group_by, "id")),
+            fresh=self.layout.new_fields,
+            overwrite=scores.overwrite,
+            tokenizer=models[0].tokenizer_hash if models else None,
+        )
+
+    def _provenance(self) -> dict[str, Any]:
+        """Everything that the scores depend on, for the head of the stream."""
+        scores = self.settings.scores
+        parameters = {"top_k": scores.top_k, "seed": scores.seed}
+        # A resumed run compares the bytes of the head: the order is that of existing streams.
+        return {
+            "fields": self.layout.written_scores,
+            **self.scoring.provenance(),
+            **{name: value for name, value in parameters.items() if name in self.scoring.needs},
+            "min_tokens": self.scoring.min_tokens,
+            "text_field": scores.text_field,
+            "only": self.layout.only,
+            "shard": self.settings.results.shard,
+        }
+
+    def _trailer(self, totals: Totals) -> dict[str, Any]:
+        """The tokens and FLOPs of the whole stream, for its trailer: with the records of earlier runs."""
+        if not self.layout.counts_tokens:
+            return {}
+        tokens = totals.tokens
+        flops = self.scoring.flops(tokens=tokens, scored=totals.records - totals.nulls)
+        return {"work": {"tokens": tokens, "flops": flops}}
+
+    # --- Before the run ---
+
+    def _self_check(self, first: list[Document]) -> float:
+        return largest_difference(
+            [document.content for document in first],
+            [str(document) for document in first],
+            partial(_new_fields, scoring_of.likelihoods(self.scoring)),
+            partial(_new_fields, scoring_of.likelihoods_in_float32(self.scoring)),
+            self.scoring.models[0].settings.dtype,
+        )
+
+    def _print_estimate(self, job: ScoreJob, inputs: list[Input]) -> None:
+        def first_documents(progress: terminal.Progress) -> Iterator[Document]:
+            return self._documents(streams.source_of(inputs[:1], job.streams, progress))
+
+        scoring = self.scoring
+        sample = take_sample(
+            storage.total_size(inputs),
+            first_documents,
+            fields=len(self.layout.written),
+            level=job.streams.level,
+        )
+        rates = (scoring.flops_per_token, scoring.flops_per_continuation)
+        print(json.dumps(asdict(estimate(sample, partial(_new_fields, scoring), *rates))))
+
+
+def _new_fields(scoring: Scoring, contents: Sequence[Content]) -> list[dict[str, Any]]:
+    """The new fields of each content."""
+    return [fields for window in windows.score(enumerate(contents), scoring) for _, fields in window]

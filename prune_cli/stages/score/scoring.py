@@ -1,0 +1,172 @@
+"""Which metrics are computed, and with which models?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ... import metrics, reference
+from ...errors import ConfigurationError, UsageError
+from ...metrics import STATISTICS, Metric
+from ...models import safety
+from ...settings.model import Dtype, ModelSettings
+from ...settings.score import Scores
+
+if TYPE_CHECKING:
+    from ...models.language_model import LanguageModel
+
+# Tokens of the prompt and of the continuation of `memorization`: Marion et al. 2023, section 3.2.
+PROMPT = CONTINUED = 32
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """The metrics, and the loaded models that they need: several models are an ensemble; `against` is the second model of
+    metrics that compare two.
+
+    Raises ConfigurationError if the models do not fit together.
+    """
+
+    metrics: Sequence[Metric]
+    models: Sequence[LanguageModel] = ()
+    against: LanguageModel | None = None
+    per_model: bool = False
+    min_tokens: int = 1
+    top_k: int = 5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for model in self.models[1:]:
+            self._check_same_tokenizer(
+                model, "all models of an ensemble must have the same", "score with each on its own"
+            )
+        if "continuation" in self.needs:
+            for model in self.models:
+                model.check_reads(PROMPT + CONTINUED)
+        # A metric that compares bits per byte does without a common tokenizer.
+        by_token = [
+            metric.name
+            for metric in self.metrics
+            if metric.needs_second_model and "against_n_bytes" not in metric.needs
+        ]
+        if self.against and by_token:
+            self._check_same_tokenizer(
+                self.against, f"{by_token[0]} compares token by token", "use -m excess_bits_per_byte"
+            )
+
+    def _check_same_tokenizer(self, model: LanguageModel, reason: str, remedy: str) -> None:
+        if model.tokenizer_hash != self.models[0].tokenizer_hash:
+            fault = f"its tokenizer differs from that of {self.models[0].name}: {reason}"
+            raise ConfigurationError(fault, place=model.name, remedy=remedy)
+
+    @cached_property
+    def needs(self) -> frozenset[str]:
+        """The names of everything that the metrics are computed from."""
+        return frozenset().union(*(metric.needs for metric in self.metrics))
+
+    @cached_property
+    def statistics(self) -> list[str]:
+        """The statistics of each token that a model has to compute; `nll` is always written."""
+        return [name for name in STATISTICS if name == "nll" or name in self.needs]
+
+    @property
+    def all_models(self) -> list[LanguageModel]:
+        """The models of the ensemble, then the second model."""
+        return [*self.models, *([self.against] if self.against else [])]
+
+    @property
+    def flops_per_token(self) -> float:
+        """FLOPs of one forward pass of every model. Generating a token costs the same again."""
+        return float(sum(model.flops_per_token for model in self.all_models))
+
+    @property
+    def flops_per_continuation(self) -> float:
+        """FLOPs to read a prompt and generate its continuation."""
+        if "continuation" not in self.needs:
+            return 0.0
+        return sum(model.flops_per_token for model in self.models) * float(PROMPT + CONTINUED)
+
+    def flops(self, *, tokens: int, scored: int) -> float:
+        """FLOPs for `tokens` tokens in records of which `scored` have a score: only those were continued."""
+        return tokens * self.flops_per_token + scored * self.flops_per_continuation
+
+    def provenance(self) -> dict[str, Any]:
+        """Names, hashes and settings of the models; empty without a model."""
+        if not self.models:
+            return {}
+        first = self.models[0]
+        # The order is that of the heads of existing streams, whose bytes a resumed run compares.
+        return {
+            "names": [os.path.basename(os.path.normpath(model.name)) for model in self.all_models],
+            "models": [model.hash for model in self.all_models],
+            "against": self.against is not None,
+            "tokenizer": first.tokenizer_hash,
+            **first.settings.recorded(),
+            "versions": first.versions,
+        }
+
+
+def chosen_metrics(scores: Scores) -> list[Metric]:
+    """The metrics that the user chose. Raises UsageError for an unknown one."""
+    return [metrics.load(name) for name in scores.metrics]
+
+
+def model_names(scores: Scores, chosen: Sequence[Metric]) -> list[str]:
+    """The models to load, that of --against last; none if no metric needs one.
+
+    Raises UsageError if --against is missing, or has no use.
+    """
+    comparing = [metric.name for metric in chosen if metric.needs_second_model]
+    if comparing and not scores.against:
+        raise UsageError(
+            f"{comparing[0]} compares two models", remedy="name the second one with --against PATH"
+        )
+    if scores.against and not comparing:
+        raise UsageError("no metric uses --against", remedy="for example -m excess_loss")
+    if not any(metric.needs_model for metric in chosen):
+        return []
+    default = os.environ.get("PRUNE_CLI_MODEL") or str(reference.DIRECTORY)
+    return [*(scores.model or [default]), *([scores.against] if scores.against else [])]
+
+
+def load_scoring(scores: Scores, settings: ModelSettings) -> Scoring:
+    """Load the models that the chosen metrics need. Raises ConfigurationError, UnavailableError or OutOfMemoryError."""
+    chosen = chosen_metrics(scores)
+    names = model_names(scores, chosen)
+    # All models are looked at before the first is loaded, which may take minutes.
+    for name in names:
+        safety.check(name)
+    if not names:
+        return Scoring(chosen, seed=scores.seed)
+    models = [_load(name, settings) for name in names]
+    against = models.pop() if scores.against else None
+    return Scoring(
+        chosen,
+        models,
+        against,
+        per_model=scores.per_model,
+        min_tokens=scores.min_tokens,
+        top_k=scores.top_k,
+        seed=scores.seed,
+    )
+
+
+def likelihoods(scoring: Scoring) -> Scoring:
+    """The same models without metrics: only `nll_sum`, `n_scored` and `n_bytes` are computed."""
+    return replace(scoring, metrics=(), against=None)
+
+
+def likelihoods_in_float32(scoring: Scoring) -> Scoring:
+    """As `likelihoods`, with the models loaded a second time, in float32."""
+    models = [_load(model.name, replace(model.settings, dtype=Dtype.float32)) for model in scoring.models]
+    return replace(likelihoods(scoring), models=models)
+
+
+def _load(name: str, settings: ModelSettings) -> LanguageModel:
+    # torch takes seconds to load, and metrics that need no model run where it is not installed.
+    from ...models.language_model import load
+
+    return load(name, settings)

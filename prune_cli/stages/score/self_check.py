@@ -1,0 +1,50 @@
+"""Can the scores be trusted? Compared with those of single records in float32, before the run begins."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from ...errors import CheckFailed
+from ...records.reader import Content
+from .estimate import Score
+
+# Relative differences of a perplexity that are accepted. float32 differs by the order of sums in a batch, bfloat16 by its 8 bits.
+TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-2}
+
+
+def largest_difference(
+    contents: Sequence[Content], places: Sequence[str], score: Score, score_alone: Score, dtype: str
+) -> float:
+    """The largest relative difference between the perplexity by `score`, in batches, and by `score_alone`, one by one.
+
+    Raises CheckFailed, which names the record, if that is more than the tolerance of `dtype`.
+    """
+    largest = 0.0
+    largest_at = ""
+    for content, place, fields in zip(contents, places, score(contents), strict=True):
+        [alone] = score_alone([content])
+        difference = _difference(fields, alone)
+        # Negated, so that nan counts as larger than everything.
+        if not difference <= largest:
+            largest = difference
+            largest_at = place
+    if not largest <= TOLERANCES[dtype]:
+        raise CheckFailed(
+            f"its perplexity differs by {largest:.1e} from that of the record alone in float32, "
+            f"more than {TOLERANCES[dtype]:.0e}",
+            place=largest_at,
+            remedy="try --dtype float32; if that differs as well, please report a bug",
+        )
+    return largest
+
+
+def _difference(fields: dict[str, Any], alone: dict[str, Any]) -> float:
+    """The relative difference of two perplexities; infinite if they are of different tokens."""
+    if fields["n_scored"] != alone["n_scored"]:
+        return math.inf
+    # exp(a) / exp(b) - 1, without overflow and without loss of digits where a is close to b.
+    return abs(math.expm1(_mean_nll(fields) - _mean_nll(alone)))
+
+
+def _mean_nll(fields: dict[str, Any]) -> float:
+    return float(fields["nll_sum"] / fields["n_scored"]) if fields["n_scored"] else 0.0
