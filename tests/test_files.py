@@ -11,7 +11,7 @@ import time
 import pytest
 
 from prune_cli.errors import InputOutputError
-from prune_cli.storage.local.inputs import LocalInput
+from prune_cli.storage.local.reading import LocalInput
 
 from .conftest import command, lines, prune, records, scored
 

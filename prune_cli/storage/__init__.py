@@ -1,7 +1,7 @@
 """Bytes at a path or URL: which storage a path belongs to, and the operations that work on all of them.
 
 A storage is added by one entry in `_MAKERS`, or by `register`: its scheme, and a function that makes it. The
-function is called when the first path with that scheme is used, so that a storage costs nothing to who needs none.
+function is called when the first path with that scheme is used, so that nobody pays for importing the others.
 """
 
 import re
@@ -27,7 +27,7 @@ def register(scheme: str, make: Callable[[], Storage]) -> None:
 def storage_of(path: str) -> Storage:
     """The storage that a path belongs to: this machine's files unless its scheme is registered."""
     match = _SCHEME.match(path)
-    # A scheme that nobody registered is a file name like any other: `a://b` is the file `b` in the folder `a:`.
+    # An unregistered scheme is part of a file name: `a://b` is the file `b` in the folder `a:`.
     if match is None or match[1] not in _MAKERS:
         return _LOCAL
     scheme = match[1]

@@ -1,7 +1,8 @@
 """What an input, an output and a storage promise, wherever their bytes are.
 
-Everything above `storage/` uses these classes and nothing else, so no code there has to know whether a path is a
-file, a pipe or an object behind a URL. To add a storage, derive `Storage`, and register its scheme in `__init__.py`.
+Everything above `storage/` uses these classes and nothing else, so no code there has to know whether a path
+is a file, a pipe or an object behind a URL. To add a storage, derive `Storage`, and register its scheme in
+`__init__.py`.
 """
 
 from abc import ABC, abstractmethod
@@ -14,7 +15,7 @@ from ..errors import CannotCreateError, InputOutputError, Interrupted, TryAgainE
 from .os_errors import display
 
 Identity = tuple[int | str, ...]
-"""Equal for equal content under one name: device, inode, size and times of a file, or the ETag of an object."""
+"""Changes when the content under a name does: (device, inode, size, times) of a file, ETag of an object."""
 
 Progress = Callable[[int], object]
 
@@ -71,7 +72,7 @@ class Input(ABC):
 
     @abstractmethod
     def read(self, size: int, /) -> bytes:
-        """The next bytes of an open input: between 1 and `size`, or none at its end. Raises InputOutputError."""
+        """The next 1 to `size` bytes of an open input, none at its end. Raises InputOutputError."""
 
     @abstractmethod
     def read_at(self, offset: int, size: int) -> bytes:
@@ -82,7 +83,7 @@ class Input(ABC):
         return b"".join(iter(lambda: self.read(CHUNK), b""))
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
-        """Fill a buffer from `offset` on and return how many bytes fitted, fewer than its size only at the end.
+        """Fill a buffer from `offset` on; returns the number of bytes, less than its size only at the end.
 
         A storage overrides it if it can do so without a copy: `slice` copies whole frames with it.
         """
@@ -130,9 +131,9 @@ def changed(file: Input) -> InputOutputError:
 class Output(ABC):
     """A place for bytes; `written` counts those that this run wrote.
 
-    An output is whole or absent: `commit` gives it its name, and nobody sees it before. Neither is called from
-    above `storage/`: the context that `Storage.create` returns commits when its block ends without an exception,
-    and abandons otherwise.
+    An output is whole or absent: `commit` gives it its name, and nobody sees it before. Callers use neither
+    `commit` nor `abandon`: the context that `Storage.create` returns commits when its block ends without an
+    exception, and abandons otherwise.
     """
 
     resumable = False  # whether the output keeps what was written when the run fails
@@ -143,7 +144,7 @@ class Output(ABC):
 
     @abstractmethod
     def write(self, data: bytes | memoryview) -> None:
-        """Write all of `data`. Raises InputOutputError, or BrokenPipeError if the reader of a pipe has left."""
+        """Write all of `data`. Raises InputOutputError, and BrokenPipeError if a pipe has no reader."""
 
     def begin(self, start: bytes) -> None:
         """Write the bytes that a stream starts with; a resumed output compares them with what it holds."""
@@ -169,8 +170,8 @@ class Output(ABC):
 class ResumableOutput(Output):
     """An output that survives a failed run, PATH.partial, and can be read back by the next one.
 
-    It is open for one process alone. Its `path` is that of the bytes as they lie now. Bytes are appended after
-    the last one that is held.
+    It is open for one process alone. Its `path` is that of the bytes as they lie now. Bytes are appended
+    after the last one that is held.
     """
 
     resumable = True
@@ -270,7 +271,7 @@ class Storage(ABC):
         return path
 
     def make_directory(self, path: str) -> None:
-        """Make a directory for outputs unless it exists. Raises CannotCreateError or PermissionDeniedError."""
+        """Make a directory unless it exists. Raises CannotCreateError or PermissionDeniedError."""
         return  # object storage has no directories
 
     def resume(
@@ -278,8 +279,8 @@ class Storage(ABC):
     ) -> AbstractContextManager[ResumableOutput]:
         """The output at `path`, with what an earlier run of the same command left of it.
 
-        Kept when the block fails, committed when it ends without an exception. Raises UsageError for a storage
-        that cannot resume, TryAgainError if a signal stops the block, and else what `create` raises.
+        Kept when the block fails, committed when it ends without an exception. Raises UsageError for a
+        storage that cannot resume, TryAgainError if a signal stops the block, and else what `create` raises.
         """
         raise UsageError("--resume needs a regular output file", place=display(path))
 
@@ -290,7 +291,8 @@ class Storage(ABC):
     def scratch(self, path: str) -> AbstractContextManager[ResumableOutput]:
         """A resumable file beside the output at `path`, for results that took long.
 
-        Removed when the block ends without an exception, kept otherwise unless it is empty. Raises as `resume`.
+        Removed when the block ends without an exception, kept otherwise unless it is empty.
+        Raises what `resume` raises.
         """
         raise UsageError("--resume needs a regular output file", place=display(path))
 

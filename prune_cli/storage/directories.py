@@ -1,6 +1,6 @@
 """Output directories that are whole or absent, as a training run and its checkpoints are.
 
-They are written under another name, synced and renamed. `seal` stores hashes of the files, so that damage is noticed.
+They are written under another name, synced and renamed. `seal` stores hashes of the files, to detect damage.
 """
 
 import ctypes
@@ -26,17 +26,19 @@ RENAME_EXCHANGE = 2
 
 @contextmanager
 def working(target: Path, *, resume: bool, replace: bool, mark: str, keep: str) -> Iterator[Path]:
-    """A locked directory `target`.partial that is renamed to `target` when the block ends without an exception.
+    """A locked directory `target`.partial, renamed to `target` when the block ends without an exception.
 
-    When the block fails the directory is removed, unless `resume`, or something in it matches the pattern `keep`. Then
-    only `replace` lets a later run start over. `replace` also replaces a `target` that holds the file `mark`, and no
-    other. Raises CannotCreateError if something is in the way, TryAgainError while another run holds the directory.
+    When the block fails the directory is removed, unless `resume`, or something in it matches the pattern
+    `keep`. Then only `replace` lets a later run start over. `replace` also replaces a `target` that holds the
+    file `mark`, and no other. Raises CannotCreateError if something is in the way, TryAgainError while
+    another run holds the directory.
     """
     target = Path(os.path.abspath(target))
     work = target.with_name(f"{target.name}.partial")
     lock = Path(commit.hidden(str(target)))
     with locked(str(lock), str(target)):
         try:
+            # Under the lock: a run that ended a moment ago may have made the target.
             _check_target(target, replace, mark)
             if work.exists() and not resume:
                 _clear(work, replace, keep)
@@ -93,6 +95,7 @@ def _clear(work: Path, replace: bool, keep: str) -> None:
 
 def _publish(work: Path, target: Path) -> None:
     _sync(work)
+    # From an earlier run that was killed after its exchange.
     old = work.with_name(f"{work.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
@@ -105,7 +108,8 @@ def _publish(work: Path, target: Path) -> None:
 
 def _replace(work: Path, target: Path, old: Path) -> None:
     """Put `work` in the place of `target`, which becomes `old`."""
-    # rename(2) replaces only an empty directory. An exchange leaves no moment without a target; two renames do.
+    # rename(2) replaces only an empty directory. Two renames leave a moment without a target, an exchange
+    # does not.
     if _exchange(work, target):
         work.rename(old)
     else:
@@ -124,13 +128,14 @@ def _exchange(first: Path, second: Path) -> bool:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A directory that is renamed to `path` when the block ends without an exception; it replaces one there."""
+    """A directory renamed to `path` when the block ends without an exception, replacing one there."""
     work = path.with_name(f".{path.name}.partial")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     try:
         yield work
         _sync(work)
+        # For a moment there is neither: a checkpoint that is lost here is made again by the next run.
         shutil.rmtree(path, ignore_errors=True)
         work.rename(path)
         commit.sync_folder(str(path.parent))
@@ -141,6 +146,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 def remove(path: Path) -> None:
     """Delete a directory that is whole or absent at every moment."""
+    # Half of a directory could be taken for a whole one: the name goes first.
     doomed = path.with_name(f".{path.name}.partial")
     shutil.rmtree(doomed, ignore_errors=True)
     path.rename(doomed)
@@ -159,7 +165,8 @@ def file_size(path: Path) -> int:
 
 
 def _sync(folder: Path) -> None:
-    # fsync(2) works on a descriptor that is open for reading: the libraries that wrote the files are done with them.
+    # fsync(2) works on a descriptor that is open for reading: the libraries that wrote the files are done
+    # with them.
     for path in folder.iterdir():
         if path.is_file():
             with path.open("rb") as file:

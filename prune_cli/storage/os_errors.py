@@ -25,7 +25,7 @@ def _escaped(character: str) -> str:
 
 
 def failure(error: OSError, path: str, doing: str) -> PruneError:
-    """PermissionDeniedError or InputOutputError for what the system refused while `doing` something to `path`."""
+    """The PermissionDeniedError or InputOutputError for an error of the system while `doing` something."""
     place = display(path)
     if error.errno in (errno.EACCES, errno.EPERM):
         return PermissionDeniedError(f"{doing} is not permitted", place=place)

@@ -16,8 +16,9 @@ def in_directory(
 ) -> list[str]:
     """The path of each input's output; the directory is made.
 
-    `web.jsonl.gz` becomes `web.jsonl.zst`, of which the `part` 1-of-2 is `web.1-of-2.jsonl.zst`; with `plain` the name
-    has no .zst. Raises UsageError for standard input and for two outputs of one name, and what `check_target` raises.
+    `web.jsonl.gz` becomes `web.jsonl.zst`, of which the `part` 1-of-2 is `web.1-of-2.jsonl.zst`; with `plain`
+    the name has no .zst. Raises UsageError for standard input and for two outputs of one name, and what
+    `check_target` raises.
     """
     paths = [os.path.join(directory, _name(file, plain, part)) for file in inputs]
     _check_distinct(paths, inputs)
@@ -45,8 +46,10 @@ def _name(file: Input, plain: bool, part: str) -> str:
             remedy="name files, or one output with -o FILE",
         )
     name = os.path.basename(file.path)
+    # So `web.jsonl` and `web.jsonl.gz` have one output: `_check_distinct` refuses them.
     name = next((name.removesuffix(suffix) for suffix in COMPRESSED if name.endswith(suffix)), name)
     if part:
+        # In front of the suffix, by which other programs know the format.
         stem, suffix = os.path.splitext(name)
         name = f"{stem}.{part}{suffix}"
     return name if plain else f"{name}.zst"

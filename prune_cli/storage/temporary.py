@@ -8,7 +8,7 @@ from types import TracebackType
 
 from ..errors import CannotCreateError, InputOutputError, PermissionDeniedError
 from ..sizes import human
-from .local.outputs import Stream
+from .local.writing import Stream
 from .os_errors import display, failure
 
 
@@ -32,7 +32,7 @@ class TemporaryFile:
         return offset
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """`size` bytes from `offset` on. Threads may call it while another appends. Raises InputOutputError."""
+        """`size` bytes from `offset` on. Other threads may append meanwhile. Raises InputOutputError."""
         try:
             return os.pread(self.file.fileno(), size, offset)
         except OSError as error:
@@ -49,6 +49,7 @@ class TemporaryFile:
 
 def check_directories(directories: Sequence[str]) -> None:
     """Raise CannotCreateError or PermissionDeniedError if temporary files cannot be made in one of them."""
+    # Called before anything is read: rank may read for an hour before it needs the files.
     remedy = "name another with -T"
     for directory in directories:
         name = display(directory)

@@ -67,7 +67,7 @@ class Table:
 def of(file: Input) -> Table | None:
     """The table of a file, or None if it is not one whole stream of ours whose head and tail are undamaged.
 
-    The table has an input of its own, so that frames can be read while someone else reads `file`. A reader of the
+    The table has an input of its own, so that frames can be read while another reader has `file` open. A reader of the
     whole file is the one to say what is wrong with it. Raises what `Input.open` raises.
     """
     if file.identity is None:  # a pipe or standard input: nothing in it can be read ahead of its turn

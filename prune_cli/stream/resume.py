@@ -1,8 +1,8 @@
 """How a stopped run is resumed: FILE.partial keeps the whole frames that it wrote, and the next run appends.
 
-The next run reads the same input again, checks that the frames hold its first records, and continues behind them. The
-finished file is, byte for byte, what one run would have written. A finished output is checked in the same way: then
-nothing is written, and what would be has to be there already.
+The next run reads the same input again, checks that the frames hold its first records, and continues behind
+them. The finished file is, byte for byte, what one run would have written. A finished output is checked in
+the same way: then nothing is written, and what would be has to be there already.
 """
 
 import logging
@@ -44,8 +44,9 @@ def afresh(path: str | None, inputs: Sequence[Input] = (), *, force: bool = Fals
 def resume(path: str, inputs: Sequence[Input] = (), *, force: bool = False) -> Iterator["Partial"]:
     """The output at `path`, resumed: kept as `path`.partial if the block fails, named when it ends well.
 
-    A finished output is compared with what the block writes, and CannotCreateError is raised where they differ. Raises
-    TryAgainError if a signal stops the block, or if another run holds the output; else what `storage.create` raises.
+    A finished output is compared with what the block writes, and CannotCreateError is raised where they
+    differ. Raises TryAgainError if a signal stops the block, or if another run holds the output; else what
+    `storage.create` raises.
     """
     with storage.resume(path, inputs, force=force) as held:
         if not held.finished:
@@ -61,8 +62,8 @@ def take_up(
 ) -> int:
     """Skip the sources whose records the output holds, have the sink count those, and return their number.
 
-    `read_back` makes of a source and a line of the output the record that was written, or None if the line was not made
-    from it. Raises what `Partial.refused` returns if the output holds anything else.
+    `read_back` makes of a source and a line of the output the record that was written, or None if the line
+    was not made from it. Raises what `Partial.refused` returns if the output holds anything else.
     """
     if not isinstance(output, Partial):
         return 0
@@ -71,6 +72,7 @@ def take_up(
         lines = text.split(b"\n")[:-1]
         pairs = zip_longest(lines, islice(sources, len(lines)))
         numbered = enumerate(pairs, sink.records + 1)
+        # A list, so that a record that does not match is an error before the sink counts any of the frame.
         sink.adopt([_held_record(output, number, *pair, read_back) for number, pair in numbered], size, crc)
     return sink.records
 
@@ -125,8 +127,9 @@ class Partial(Output):
     def begin(self, start: bytes) -> None:
         """Write the first bytes of a stream, or check that they are there.
 
-        Raises ConfigurationError if a run with other options wrote them, DataError if they are no stream of ours.
+        Raises ConfigurationError if a run with other options wrote them, DataError if they are not a stream.
         """
+        # `start` is the magic number and the head, and the head has every option that the records depend on.
         first = self.held.read_at(0, len(start))
         if first != start:
             # An earlier run that was killed within these bytes has nothing else to lose.
@@ -187,7 +190,7 @@ class Partial(Output):
 
 
 class Finished(Partial):
-    """An output that an earlier run finished. Nothing is written: what would be is compared with what is there.
+    """An output that an earlier run finished. Nothing is written: `write` compares its data with the file.
 
     Raises CannotCreateError at the first difference.
     """

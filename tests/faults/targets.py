@@ -17,7 +17,7 @@ from prune_cli.errors import DataError
 from prune_cli.records import splice
 from prune_cli.records.lines import Block, line_ends
 from prune_cli.records.reader import Number, Reading, Source, Wanted, _Decoder
-from prune_cli.storage.local.inputs import LocalInput
+from prune_cli.storage.local.reading import LocalInput
 from prune_cli.stream import index as table
 from prune_cli.stream import zstd_blocks
 from prune_cli.stream.zstd_blocks import HEAD, START, TRAILER, Limits

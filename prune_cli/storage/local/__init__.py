@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager
 from ...errors import CannotCreateError
 from ..base import Input, Output, Progress, ResumableOutput, Storage, ignore_progress
 from ..os_errors import display, failure
-from . import outputs, resumable
-from .inputs import LocalInput
+from . import resumable, writing
+from .reading import LocalInput
 
 
 class Local(Storage):
@@ -25,21 +25,22 @@ class Local(Storage):
         try:
             return not stat.S_ISDIR(os.stat(path).st_mode)
         except (FileNotFoundError, NotADirectoryError):
-            return False
+            return False  # other errors, such as a loop of links, are for the user to see
         except OSError as error:
             raise failure(error, path, "reading") from None
 
     def is_stream(self, path: str) -> bool:
-        return outputs.is_stream(path)
+        return writing.is_stream(path)
 
     def location(self, path: str) -> str:
+        # Links are resolved: two outputs whose paths lead to one file would overwrite each other.
         return path if path == "-" else os.path.realpath(path)
 
     def make_directory(self, path: str) -> None:
         try:
             os.mkdir(path)
         except FileExistsError:
-            return  # `check_target` says so if it is no directory
+            return  # if it is a file, `check_target` of the outputs in it says so
         except FileNotFoundError:
             remedy = f"mkdir -p {display(path)}"
             raise CannotCreateError(
@@ -51,10 +52,10 @@ class Local(Storage):
     def create(
         self, path: str, inputs: Sequence[Input] = (), *, force: bool = False
     ) -> AbstractContextManager[Output]:
-        return outputs.create(path, inputs, force=force)
+        return writing.create(path, inputs, force=force)
 
     def check_target(self, path: str, inputs: Sequence[Input] = (), *, force: bool = False) -> None:
-        outputs.check_target(path, inputs, force=force)
+        writing.check_target(path, inputs, force=force)
 
     def resume(
         self, path: str, inputs: Sequence[Input] = (), *, force: bool = False

@@ -61,8 +61,8 @@ def commit(descriptor: int, names: Names, path: str, *, force: bool, source: str
 
 def _rename_without_replacing(source: str, target: str) -> None:
     """Rename, or raise FileExistsError if `target` exists."""
-    # link(2) fails if the name is taken, rename(2) replaces. A process that is killed in between leaves two names
-    # of one whole file; the next run recognises the first one (see `locks`).
+    # link(2) fails if the name is taken, rename(2) replaces. A process that is killed in between leaves two
+    # names of one whole file; the next run recognises the first one (see `locks`).
     try:
         os.link(source, target)
         os.unlink(source)

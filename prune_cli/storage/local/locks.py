@@ -1,7 +1,7 @@
 """Which process may write a file: locks that a process holds until it ends, however it ends.
 
-flock(2) locks the open file, not its name, so that no lock can be stale; the price is that the name may have moved to
-another file when the lock is granted. Hence the checks in `_take`.
+flock(2) locks the open file, not its name, so that no lock can be stale; the price is that the name may have
+moved to another file when the lock is granted. Hence the checks in `_take`.
 """
 
 import errno
@@ -22,8 +22,8 @@ CREATED_MODE = 0o666  # as open(3) does: the umask takes from it
 def locked(path: str, name: str) -> Iterator[int]:
     """A descriptor of the file at `path`, created if absent and locked for this process.
 
-    `name` is the output that it becomes, for messages. Raises TryAgainError at once if another process holds the file.
-    When the block fails, or a signal stops it anywhere, an empty file is removed.
+    `name` is the output that it becomes, for messages. Raises TryAgainError at once if another process holds
+    the file. When the block fails, or a signal stops it anywhere, an empty file is removed.
     """
     try:
         while True:
@@ -54,8 +54,8 @@ def _take(descriptor: int, path: str, name: str) -> bool:
     if not has_name(descriptor, path):
         return False  # the previous holder renamed or removed it between our open(2) and our lock
     if has_name(descriptor, os.path.realpath(name)):
-        # The previous holder was killed between link(2) and unlink(2). The file is a whole output under its final
-        # name, so it must not be written to: only the temporary name goes.
+        # The previous holder was killed between link(2) and unlink(2). The file is a whole output under its
+        # final name, so it must not be written to: only the temporary name goes.
         os.unlink(path)
         return False
     return True
@@ -99,7 +99,7 @@ def has_name(descriptor: int, path: str) -> bool:
 
 @contextmanager
 def opened(path: str, flags: int) -> Iterator[int]:
-    """An open descriptor. Raises PermissionDeniedError or CannotCreateError, and InputOutputError on closing."""
+    """An open descriptor. Raises PermissionDeniedError or CannotCreateError; InputOutputError on closing."""
     try:
         descriptor = os.open(path, flags, CREATED_MODE)
     except OSError as error:

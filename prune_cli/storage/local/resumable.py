@@ -1,4 +1,4 @@
-"""Outputs that survive a failed run: FILE.partial, which one process at a time holds, reads back and extends."""
+"""Outputs that survive a failed run: FILE.partial, held, read back and extended by one process at a time."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -8,9 +8,9 @@ from ...errors import UsageError
 from ..base import Input, ResumableOutput, stopped_early
 from ..os_errors import display, failure
 from . import commit
-from .inputs import LocalInput
 from .locks import locked
-from .outputs import Stream, check_target, cut, is_stream
+from .reading import LocalInput
+from .writing import Stream, check_target, cut, is_stream
 
 
 class LocalFile(Stream, ResumableOutput):
@@ -56,6 +56,7 @@ def resume(path: str, inputs: Sequence[Input], *, force: bool) -> Iterator[Resum
     """See `Storage.resume`."""
     if is_stream(path):
         raise UsageError("--resume needs a regular output file", place=display(path))
+    # An output that exists is an earlier run's result: the caller compares it with what it would write.
     is_finished = os.path.isfile(path) and not force
     check_target(path, inputs, force=force or is_finished)
     names = commit.Names.of(path)
@@ -76,6 +77,7 @@ def resume(path: str, inputs: Sequence[Input], *, force: bool) -> Iterator[Resum
 def unfinished(path: str) -> Iterator[ResumableOutput | None]:
     """See `Storage.unfinished`."""
     name = commit.Names.of(path).partial
+    # Looked for first: to lock a file is to create it.
     if not os.path.isfile(name):
         yield None
         return
@@ -96,6 +98,7 @@ def scratch(path: str) -> Iterator[ResumableOutput]:
                 yield output
                 output.discard()
         finally:
+            # Also after a failure: an empty file would only be in the way.
             if not output.size:
                 output.discard()
 
@@ -104,8 +107,8 @@ def scratch(path: str) -> Iterator[ResumableOutput]:
 def _locked_partial(names: commit.Names, path: str) -> Iterator[int]:
     """The partial file for this process alone, also against a run without --resume.
 
-    That run locks the hidden file instead. It is held here until the partial file is, and then it is not needed:
-    a run that starts later looks for the partial file (see `stream.resume`).
+    That run locks the hidden file. It is held here until the partial file is locked, and not needed after
+    that: a run that starts later looks for the partial file (see `stream.resume`).
     """
     with ExitStack() as stack:
         with locked(names.temporary, path):
@@ -123,6 +126,7 @@ def _finished(names: commit.Names, path: str) -> Iterator[ResumableOutput]:
         # The run that committed it was killed between link(2) and unlink(2): the file has two names.
         with locked(names.partial, path):
             commit.remove(names.partial)
+    # As an input, so that a change in the meantime is noticed at the end.
     file = LocalInput(names.target)
     with file.open():
         yield FinishedFile(file.descriptor, path)

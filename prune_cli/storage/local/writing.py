@@ -10,8 +10,8 @@ from ...errors import CannotCreateError, PermissionDeniedError
 from ..base import Input, Output, committed, is_an_input
 from ..os_errors import display, failure
 from . import commit
-from .inputs import LocalInput
 from .locks import close, locked, opened
+from .reading import LocalInput
 
 STANDARD_OUTPUT = 1
 # Bytes after which a file that will be synced is sent on its way: few enough that the last sync is short.
@@ -29,7 +29,7 @@ class Stream(Output):
         rest = memoryview(data)
         while rest:
             try:
-                # A pipe takes what it has room for; a disk that is nearly full takes a part, and fails next time.
+                # A pipe takes what it has room for; a nearly full disk takes a part, and fails next time.
                 size = os.write(self.descriptor, rest)
             except BrokenPipeError:
                 raise

@@ -22,13 +22,13 @@ ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOO
 class LocalInput(Input):
     """A file, pipe or device of this machine; `-` is standard input.
 
-    With `keep`, what is read of a pipe is stored in a temporary file without a name (in TMPDIR). The next `open`
-    reads that file.
+    With `keep`, what is read of a pipe is stored in a temporary file without a name (in TMPDIR). The next
+    `open` reads that file.
     """
 
     descriptor: int = field(default=-1, init=False, repr=False)  # -1 while it is not open
     copy: IO[bytes] | None = field(default=None, init=False, repr=False)
-    # Where standard input stood at the first `open`, if it is a file: a shell may have read the beginning of it.
+    # Where standard input stood at the first `open`, if it is a file: a shell may have read its beginning.
     start: int = field(default=-1, init=False, repr=False)
 
     @property
@@ -39,9 +39,10 @@ class LocalInput(Input):
     @property
     def identity(self) -> Identity | None:
         status = self._status()
+        # Standard input may be a file, but has no name under which it could be opened again.
         if self.path == "-" or not stat.S_ISREG(status.st_mode):
             return None
-        # The change time moves even where a program restores the modification time, as tar(1) and rsync(1) do.
+        # The change time moves even where a program such as rsync(1) restores the modification time.
         times = (status.st_mtime_ns, status.st_ctime_ns)
         return (status.st_dev, status.st_ino, status.st_size, *times)
 
@@ -74,10 +75,11 @@ class LocalInput(Input):
             if self.keep and not stat.S_ISREG(before.st_mode):
                 self.copy = tempfile.TemporaryFile(prefix="prune-cli-")
             yield self
+            # Not after an exception: damage that another writer caused is reported as the damage it is.
             if stat.S_ISREG(before.st_mode) and _version(before) != _version(self._status()):
                 raise changed(self)
         finally:
-            if self.descriptor > STANDARD_INPUT:
+            if self.descriptor > STANDARD_INPUT:  # standard input stays open
                 os.close(self.descriptor)
             self.descriptor = -1
 
@@ -86,13 +88,14 @@ class LocalInput(Input):
             data = os.read(self.descriptor, size)
         except OSError as error:
             raise _unreadable(error, self) from None
+        # Only while the pipe itself is read, not its copy.
         if self.copy and self.descriptor != self.copy.fileno():
             self._store(self.copy, data)
         self.progress(len(data))
         return data
 
     def read_at(self, offset: int, size: int) -> bytes:
-        # Linux fills the request on regular files unless they end; pread does not move the position of `read`.
+        # Linux fills the request on a regular file unless it ends. The position of `read` does not move.
         try:
             return os.pread(self.descriptor, size, offset)
         except OSError as error:
@@ -156,6 +159,6 @@ def _version(status: os.stat_result) -> tuple[int, int]:
 def _unreadable(error: OSError, file: Input) -> PruneError:
     if error.errno in ABSENT:
         return NoInputError(os.strerror(error.errno or 0).lower(), place=file.name)
-    if error.errno == errno.EBADF:
+    if error.errno == errno.EBADF:  # the caller closed standard input, as `<&-` does
         return NoInputError("is closed", place=file.name)
     return failure(error, file.path, "reading")
