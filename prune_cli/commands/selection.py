@@ -125,8 +125,8 @@ class Wish:
         from .. import metrics
 
         field = score()
-        metric = max((name for name in metrics.names() if field.endswith(name)), key=len, default=None)
-        easy = metrics.load(metric).easy if metric else None
+        metric = metrics.of_field(field)
+        easy = metric.easy if metric else None
         if easy is None:
             raise UsageError(
                 f"no end of `{field}` is known to be the easy one", remedy="say --keep bottom or --keep top"

@@ -1,17 +1,28 @@
-"""The metrics: one a file, the file's name is the metric's name. Listing them imports none.
+"""Which metrics there are: one a file of this folder, and those that installed packages add.
 
-A metric is a function of what is known of a record, named by its parameters, to one number, or None where it has none:
+A metric is a module with a function of the same name. The function's parameters say what it needs of a
+record, and it returns a number, or None for a record that has no score. Nothing that no chosen metric needs
+is computed. The parameters are, by name:
 
-    nll, error_norm, entropy, rank   of each scored token, float32 (T,), T ≥ 1: see models/head.py for their formulas
-    n_bytes                          UTF-8 bytes of the scored tokens, None where the tokenizer cannot say
+    nll, error_norm, entropy, rank   of each scored token, float32 (T,), T ≥ 1: formulas in models/head.py
+    n_bytes                          UTF-8 bytes of the scored tokens; None if the tokenizer cannot tell
     against_nll, against_n_bytes     the same of the second model (`--against`), over its own scored tokens
-    tokens, n_prefix                 the record's token ids, int, after `n_prefix` (0 or 1) that were put in front
-    continuation                     the ids that the model generates after the first 32, int (32,); None where the record is too short
+    tokens, n_prefix                 the record's ids, int, behind `n_prefix` (0 or 1) that were put in front
+    continuation                     ids that the model generates after the first 32, int (32,), or None
     identity, content                the record's `id` (None if it has none), and its text or ids
     seed, top_k                      as the user set them
 
-What no chosen metric names is not computed. `EASY` is the end of the scale where easy records lie, None if neither is. A file may
-say in `over_models` how an ensemble's scores become one; otherwise it is their mean.
+The module's docstring describes the metric in its first line. `EASY` is "low" or "high", the end of the scale
+where records are easy, or None if neither is. A module may define `over_models`, which makes one score of an
+ensemble's; otherwise it is their mean.
+
+A package adds a metric by an entry point in the group `prune_cli.metrics`, from the metric's name to its
+module:
+
+    [project.entry-points."prune_cli.metrics"]
+    words = "my_package.words"
+
+A metric of this folder comes before one of the same name in a package.
 """
 
 import inspect
@@ -19,19 +30,37 @@ import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from importlib import import_module
 from statistics import fmean
+from types import ModuleType
 from typing import Any
 
-from ..errors import UsageError
+from ..errors import ConfigurationError, UsageError
 
 STATISTICS = ("nll", "error_norm", "entropy", "rank")
 WITHOUT_MODEL = frozenset({"identity", "content", "seed"})
+PARAMETERS = (
+    *STATISTICS,
+    "n_bytes",
+    "against_nll",
+    "against_n_bytes",
+    "tokens",
+    "n_prefix",
+    "continuation",
+    "identity",
+    "content",
+    "seed",
+    "top_k",
+)
+GROUP = "prune_cli.metrics"  # of entry points
 
 
 @dataclass(frozen=True)
 class Metric:
-    """`score` gives a record's number from its `needs`, None where it has none; `easy` is the end where easy records lie, if any."""
+    """A metric: `score` turns the values that it `needs` into a number; `easy` is the end of its scale where
+    easy records lie.
+    """
 
     name: str
     description: str
@@ -39,8 +68,9 @@ class Metric:
     score: Callable[..., float | None]
     over_models: Callable[[Sequence[float]], float] = fmean
 
-    @property
+    @cached_property
     def needs(self) -> frozenset[str]:
+        """The names of the parameters of `score`."""
         return frozenset(inspect.signature(self.score).parameters)
 
     @property
@@ -51,26 +81,91 @@ class Metric:
     def needs_second_model(self) -> bool:
         return any(name.startswith("against_") for name in self.needs)
 
-    def of(self, known: Mapping[str, Any]) -> float | None:
-        """The score of a record of which at least its needs are known."""
-        return self.score(**{name: known[name] for name in self.needs})
+    def of(self, values: Mapping[str, Any]) -> float | None:
+        """The score of a record, from `values` that include at least what it needs."""
+        return self.score(**{name: values[name] for name in self.needs})
 
 
 def names() -> list[str]:
-    """All there are."""
+    """The names of the metrics in this folder."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
+def installed() -> dict[str, str]:
+    """The metrics that installed packages add: the module of each, by the metric's name.
+
+    It looks at every package that is installed, which takes 20 ms and more, so it is called only where a name
+    is not in this folder.
+
+    Raises ConfigurationError if two packages add a metric of the same name.
+    """
+    from importlib.metadata import entry_points  # 10 ms, which `--help` can do without
+
+    modules: dict[str, str] = {}
+    for point in entry_points(group=GROUP):
+        module = modules.setdefault(point.name, point.value)
+        if module != point.value:
+            fault = f"two packages add a metric named {point.name!r}: {module} and {point.value}"
+            raise ConfigurationError(fault, remedy="uninstall one of them")
+    return modules
+
+
 def load(name: str) -> Metric:
-    """The metric of that name. Raises UsageError, which lists the choices."""
-    if name not in names():
-        near = get_close_matches(name, names(), 1)
-        remedy = f"did you mean {near[0]}?" if near else ""
-        raise UsageError(
-            f"no metric is named {name!r}: there are {', '.join(names())}", place="--metric", remedy=remedy
-        )
-    module = import_module(f"{__name__}.{name}")
+    """The metric of that name. Raises UsageError, which lists the choices, or ConfigurationError if its
+    module is no metric.
+    """
+    if name in names():
+        return _metric(name, import_module(f"{__name__}.{name}"))
+    modules = installed()
+    if name not in modules:
+        raise _unknown(name, sorted({*names(), *modules}))
+    try:
+        module = import_module(modules[name])
+    except Exception as error:  # a package of somebody else: anything may go wrong
+        fault = f"the metric cannot be imported: {type(error).__name__}: {error}"
+        raise ConfigurationError(fault, place=modules[name]) from error
+    return _metric(name, module)
+
+
+def of_field(field: str) -> Metric | None:
+    """The metric whose score is in a field: the longest name that the field ends with, since scores may have
+    a prefix.
+    """
+    matches = [name for name in names() if field.endswith(name)]
+    if not matches:
+        matches = [name for name in installed() if field.endswith(name)]
+    return load(max(matches, key=len)) if matches else None
+
+
+def _unknown(name: str, choices: list[str]) -> UsageError:
+    fault = f"no metric is named {name!r}: there are {', '.join(choices)}"
+    return UsageError(fault, place="--metric", remedy=_suggestion(name, choices))
+
+
+def _suggestion(name: str, choices: Sequence[str]) -> str:
+    nearest = get_close_matches(name, choices, 1)
+    return f"did you mean {nearest[0]}?" if nearest else ""
+
+
+def _metric(name: str, module: ModuleType) -> Metric:
+    """The metric that a module defines. Raises ConfigurationError if it lacks something or asks for what
+    nobody knows.
+    """
+    score = getattr(module, name, None)
+    place = module.__name__
+    if not callable(score):
+        raise ConfigurationError(f"the metric's module has no function {name}", place=place)
+    easy = getattr(module, "EASY", None)
+    if easy not in ("low", "high", None):
+        raise ConfigurationError(f"EASY is {easy!r}: expected 'low', 'high' or None", place=place)
     description = (module.__doc__ or "").partition("\n")[0]
-    return Metric(
-        name, description, module.EASY, getattr(module, name), getattr(module, "over_models", fmean)
-    )
+    metric = Metric(name, description, easy, score, getattr(module, "over_models", fmean))
+    _check_parameters(metric, place)
+    return metric
+
+
+def _check_parameters(metric: Metric, place: str) -> None:
+    for parameter in sorted(metric.needs):
+        if parameter not in PARAMETERS:
+            fault = f"the metric {metric.name} asks for {parameter!r}: there are {', '.join(PARAMETERS)}"
+            raise ConfigurationError(fault, place=place, remedy=_suggestion(parameter, PARAMETERS))

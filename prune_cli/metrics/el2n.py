@@ -1,6 +1,6 @@
-"""How far the model's prediction is from the token that came, as a distance: the mean length of the error vector.
+"""Mean length of the error vector: the distance of the model's predictions from the tokens that came.
 
-Marion et al. 2023, equation 6, after Paul et al. 2021: the root is taken per token, before the mean.
+Marion et al. 2023, equation 6, after Paul et al. 2021. The root is taken per token, before the mean.
 """
 
 import numpy as np

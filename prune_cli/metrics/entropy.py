@@ -1,4 +1,4 @@
-"""How undecided the model is before each token, whatever token comes: the mean entropy of its predictions, in nats."""
+"""Mean entropy of the model's predictions, in nats: how undecided it is before each token, whichever comes."""
 
 import numpy as np
 from numpy.typing import NDArray

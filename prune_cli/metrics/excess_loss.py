@@ -1,4 +1,4 @@
-"""How much more the model is surprised by a token than a second one (`--against`), in nats: what the second has learned and it has not.
+"""Mean loss of the model less that of a second one (`--against`), in nats: what only the second has learned.
 
 RHO-1 (Lin et al. 2024), CoLoR-Filter (Brandfonbrener et al. 2024). Both models share a tokenizer.
 """

@@ -1,6 +1,7 @@
-"""How surprised the model is by a token, as a geometric mean: exp of the mean negative log-likelihood.
+"""exp of the mean negative log-likelihood per token.
 
-Marion et al. 2023, equations 4 and 5.
+Marion et al. 2023, equations 4 and 5. Over an ensemble it is the geometric mean: the perplexity at the mean
+log-likelihood.
 """
 
 import math

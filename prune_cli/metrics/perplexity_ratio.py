@@ -1,6 +1,7 @@
-"""The model's perplexity over that of a second one (`--against`).
+"""Perplexity of the model divided by that of a second one (`--against`).
 
-ScalingFilter (Li et al. 2024) keeps the high end, with a small model and a large second one. Both share a tokenizer.
+ScalingFilter (Li et al. 2024) keeps the high end, with a small model and a large second one. Both share a
+tokenizer.
 """
 
 import math
