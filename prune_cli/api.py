@@ -33,7 +33,7 @@ def read(*paths: PathLike) -> Iterator[Record]:
 def write(records: Iterable[Record], path: PathLike, *, force: bool = False) -> None:
     """Write records to a file, whole or not at all: zstd, or JSON Lines where its name ends in .jsonl. `force` replaces one that exists."""
     from . import storage
-    from .records.reader import Record as Line
+    from .stream.batch import Record as Line
     from .stream.schema import Head
 
     streams = Streams(output=os.fspath(path), force=force, single_frame=True)

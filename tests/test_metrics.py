@@ -264,7 +264,7 @@ def test_random_needs_no_model_and_no_torch():
 
 
 def test_the_head_says_where_the_numbers_come_from(models, tmp_path, here):
-    from prune_cli.stream import zstd_blocks
+    from prune_cli import formats
 
     here(
         "score",
@@ -277,7 +277,7 @@ def test_the_head_says_where_the_numbers_come_from(models, tmp_path, here):
         stdin=lines([{"text": "the fox"}]),
     )
     data = (tmp_path / "o.zst").read_bytes()
-    head = next(zstd_blocks.read(io.BytesIO(data)))
+    head = next(formats.read(io.BytesIO(data)))
     trailer = json.loads(data.partition(b"prune-cli trailer\n")[2].partition(b"\n")[0])
     how = head.json["score"]
     assert how["fields"] == ["el2n"]

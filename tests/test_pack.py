@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from prune_cli import formats  # noqa: E402
 from prune_cli.models import tokenizer as tokenizer_module  # noqa: E402
 from prune_cli.models.tokenizer import load_tokenizer, tokenizer_hash, train_tokenizer  # noqa: E402
 from prune_cli.records.documents import Document  # noqa: E402
 from prune_cli.records.lines import line_ends  # noqa: E402
 from prune_cli.records.reader import MISSING, Batch  # noqa: E402
 from prune_cli.stages.pack import blocks as stage  # noqa: E402
-from prune_cli.stream import zstd_blocks  # noqa: E402
 from prune_cli.training.model import save_tokenizer  # noqa: E402
 
 from .conftest import SHARED, damaged, lines, records, shared, status_of, zstd  # noqa: E402
@@ -330,7 +330,7 @@ def test_blocks_are_scored_ranked_sliced_and_trained_on(home, here, tmp_path):
 
 def test_the_counts_by_source_are_those_of_the_blocks(home, here):
     data = packed(here, home, "--carry", "source").stdout
-    events, blocks = list(zstd_blocks.read(io.BytesIO(data))), records(data)
+    events, blocks = list(formats.read(io.BytesIO(data))), records(data)
     expected = {name: [sum(block["source"] == name for block in blocks)] for name in "ab"}
     assert events[-1].totals.groups == {name: (*count, 32 * count[0]) for name, count in expected.items()}
     pack = events[0].json["pack"]

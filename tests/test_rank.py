@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from prune_cli.records.reader import Record
 from prune_cli.storage.local.writing import Stream
+from prune_cli.stream.batch import Record
 from prune_cli.stream.schema import Head
 from prune_cli.stream.writer import Writing, open_sink
 

@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from prune_cli import reference
+from prune_cli import formats, reference
 from prune_cli.models import safety
-from prune_cli.stream import zstd_blocks
 
 from .conftest import ROOT, SHARED, lines, prune, records, shared
 
@@ -30,7 +29,7 @@ PROSE = (
 
 def head(stream: bytes) -> dict:
     """What a stream says of its scores."""
-    return next(zstd_blocks.read(BytesIO(stream))).json["score"]
+    return next(formats.read(BytesIO(stream))).json["score"]
 
 
 def test_it_is_whole_in_bfloat16_and_takes_8_mb_at_most():

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prune_cli.statistics.cuts import Cut, choose, fraction, gumbel
-from prune_cli.stream import writer, zstd_blocks
+from prune_cli.stream import container, writer, zstd_blocks
 from prune_cli.stream.schema import FrameCountsBuilder
 
 from .conftest import command, lines, records, status_of, zstd
@@ -572,10 +572,10 @@ def test_a_trailer_with_checksums_that_lies_is_an_error(here, ranked, tmp_path):
     ]
     for name, value in changes:
         broken = {**trailer, "frames": {**trailer["frames"], name: value}}
-        packed = zstd_blocks.skippable(zstd_blocks.TRAILER, "trailer", broken)
+        packed = container.skippable(container.TRAILER, "trailer", broken)
         counts = FrameCountsBuilder(size=trailer["frames"]["size"], text=trailer["frames"]["text"])
         head_size = data.index(zstd_blocks.ZSTD, start) - start
-        table = zstd_blocks.seek_table(zstd_blocks.frame_sizes(head_size, counts, len(packed)))
+        table = container.seek_table(container.frame_sizes(head_size, counts, len(packed)))
         (tmp_path / "lying").write_bytes(data[:at] + packed + table)
         said = here("slice", "--plain", *CUTS[0], tmp_path / "lying", status=65).stderr
         assert (

@@ -14,10 +14,12 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prune_cli import formats
 from prune_cli.errors import DataError
-from prune_cli.stream import zstd_blocks
+from prune_cli.stream import container
+from prune_cli.stream.container import START
+from prune_cli.stream.lookahead import Limits
 from prune_cli.stream.schema import FrameCountsBuilder, Head, Trailer
-from prune_cli.stream.zstd_blocks import START, Limits
 
 from .conftest import command, damaged, lines, prune, records, scored, status_of, zstd
 
@@ -39,9 +41,7 @@ class Bytes:
 
 
 def text(data: bytes, limits: Limits = Limits(), step: int = 65536) -> bytes:
-    return b"".join(
-        event for event in zstd_blocks.read(Bytes(data, step), limits) if isinstance(event, bytes)
-    )
+    return b"".join(event for event in formats.read(Bytes(data, step), limits) if isinstance(event, bytes))
 
 
 def skippable(payload: bytes) -> bytes:
@@ -104,7 +104,7 @@ def test_flipped_bits_in_a_foreign_frame_with_a_checksum_are_errors():
 def test_a_frame_without_a_checksum_is_warned_of_once():
     said: list[str] = []
     data = zstd(LOREM, LOREM, write_checksum=False)
-    assert sum(map(len, zstd_blocks.read(Bytes(data), Limits(), said.append))) == 2 * len(LOREM)
+    assert sum(map(len, formats.read(Bytes(data), Limits(), said.append))) == 2 * len(LOREM)
     assert said == ["no checksum in a zstd frame: damage to its contents cannot be seen"]
 
 
@@ -165,7 +165,7 @@ def test_reading_takes_bounded_steps():
     """32 KB of zstd that decompress to a gigabyte come out a few megabytes at a time."""
     bomb = zstd(bytes(1 << 30))
     assert (
-        max(len(event) for event in zstd_blocks.read(Bytes(bomb), Limits()) if isinstance(event, bytes))
+        max(len(event) for event in formats.read(Bytes(bomb), Limits()) if isinstance(event, bytes))
         <= 4 << 20
     )
 
@@ -181,7 +181,7 @@ STREAM = ours()
 
 
 def test_our_stream_begins_and_ends_as_promised(ranked):
-    events = list(zstd_blocks.read(Bytes(ranked.read_bytes())))
+    events = list(formats.read(Bytes(ranked.read_bytes())))
     assert isinstance(events[0], Head)
     assert isinstance(events[-1], Trailer)
     assert ranked.read_bytes().startswith(START)
@@ -261,13 +261,13 @@ def test_rubbish_made_of_a_stream_is_an_error_and_never_a_crash(data):
 
 def test_heads_and_trailers_that_lie_are_errors():
     def lying(head: object, trailer: object) -> bytes:
-        parts = [zstd_blocks.skippable(kind, name, content, before) for kind, name, content, before in (
-            (zstd_blocks.HEAD, "head", head, START), (zstd_blocks.TRAILER, "trailer", trailer, b""))]  # fmt: skip
+        parts = [container.skippable(kind, name, content, before) for kind, name, content, before in (
+            (container.HEAD, "head", head, START), (container.TRAILER, "trailer", trailer, b""))]  # fmt: skip
         counts = FrameCountsBuilder()
         return (
             START
             + b"".join(parts)
-            + zstd_blocks.seek_table(zstd_blocks.frame_sizes(len(parts[0]), counts, len(parts[1])))
+            + container.seek_table(container.frame_sizes(len(parts[0]), counts, len(parts[1])))
         )
 
     whole: dict[str, Any] = {
@@ -323,7 +323,7 @@ def test_frames_end_on_line_ends_and_hold_what_the_trailer_says(tmp_path):
         )
     )
     data = prune("rank", path).stdout
-    *_, trailer = zstd_blocks.read(Bytes(data))
+    *_, trailer = formats.read(Bytes(data))
     assert isinstance(trailer, Trailer)
     assert len(trailer.frames) > 2
     at = data.index(b"\n", data.index(b"prune-cli head") + 20) + 5

@@ -187,11 +187,11 @@ class Reading(Talk):
     def records(self, inputs: list["Input"], shown: terminal.Progress, *, replay: bool = False) -> "Source":
         """The records of some of the inputs in turn."""
         from ..records import reader
-        from ..stream import zstd_blocks
+        from ..stream.lookahead import Limits
 
         for one in inputs:
             one.progress, one.keep = shown.advance, replay
-        limits = zstd_blocks.Limits(self.long, self.ignore_trailing, self.allow_empty)
+        limits = Limits(self.long, self.ignore_trailing, self.allow_empty)
         reading = reader.Reading(
             self.strip_bom, self.skip_bad, sizes.parse(self.max_line), self.expect_records, limits
         )

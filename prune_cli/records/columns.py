@@ -1,13 +1,12 @@
 """Many records at a time: their text in a few blocks, and a table with a row of numbers for each."""
 
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import orjson
 
-from .lines import Text
+from ..stream.batch import Text
 from .reader import CLOSE, MISSING, Batch, line_starts
 
 # `block` says in which block of text the line starts at `start`, has its closing brace at `close` and its line end at `end`.
@@ -17,22 +16,6 @@ ROW = np.dtype(
 )
 
 Part = tuple[np.ndarray, Sequence[Text]]  # rows and the blocks that their lines are in
-
-
-@dataclass(frozen=True)
-class Lines:
-    """Records on their way out: whole lines one after another, the size of each, and what the trailer counts of it.
-
-    `ranks` are -1 where there is none; `groups` are places in `names`, -1 for none.
-    """
-
-    text: Text
-    sizes: np.ndarray
-    tokens: np.ndarray
-    nulls: np.ndarray
-    ranks: np.ndarray
-    groups: np.ndarray
-    names: Sequence[str]
 
 
 def table(batch: Batch) -> np.ndarray:

@@ -7,8 +7,9 @@ import orjson
 from msgspec import Raw
 
 from ..errors import ConfigurationError, DataError
+from ..stream.batch import Record
 from ..stream.schema import Head
-from .reader import MISSING, Anything, Batch, Content, Record, Source, Wanted
+from .reader import MISSING, Anything, Batch, Content, Source, Wanted
 from .splice import members, splice
 
 IDS = "input_ids"

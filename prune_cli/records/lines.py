@@ -8,16 +8,17 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from .. import formats
 from ..errors import DataError
 from ..storage.base import Input
-from ..stream import zstd_blocks
-from ..stream.schema import Head
+from ..stream.batch import Text
+from ..stream.lookahead import Limits
+from ..stream.schema import Event, Head
 
 AHEAD = 3  # pieces of text (of 2 MiB at most) that wait to be asked for
 NEWLINE = 10
 
 Item = TypeVar("Item")
-Text = bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,10 @@ def line_ends(text: Text) -> np.ndarray:
 
 def blocks(
     file: Input,
-    limits: zstd_blocks.Limits,
+    limits: Limits,
     max_line: int,
     warn: Callable[[str], None],
-    told: Callable[[zstd_blocks.Event], None],
+    told: Callable[[Event], None],
 ) -> Iterator[Block]:
     """One input's text cut at line ends; `told` is called with each head and trailer, and with no text for a part without a head.
 
@@ -48,7 +49,7 @@ def blocks(
     and for a line longer than `max_line`.
     """
     with file.open() as raw:
-        events = zstd_blocks.read(raw, limits, lambda message: warn(f"{file.name}: {message}"), file.path)
+        events = formats.read(raw, limits, lambda message: warn(f"{file.name}: {message}"), file.path)
         for item in ahead(_cut(ahead(events), file.name, max_line)):
             if isinstance(item, Block):
                 yield item
@@ -56,9 +57,7 @@ def blocks(
                 told(item)
 
 
-def _cut(
-    events: Iterator[zstd_blocks.Event], name: str, max_line: int
-) -> Iterator[Block | zstd_blocks.Event]:
+def _cut(events: Iterator[Event], name: str, max_line: int) -> Iterator[Block | Event]:
     """Blocks of whole lines in place of pieces of text: a line that goes over a cut is a block, and all between two cuts another,
     which is not copied."""
     parts: list[bytes] = []

@@ -21,10 +21,11 @@ from msgspec import UNSET, Raw, UnsetType
 
 from ..errors import DataError, PruneError, UsageError
 from ..storage.base import Input
-from ..stream import zstd_blocks
-from ..stream.schema import Head, Trailer
+from ..stream.batch import Text
+from ..stream.lookahead import Limits
+from ..stream.schema import Event, Head, Trailer
 from .fields import COUNTED, MISSING, WORDS, Anything, Content, Count, Label, Number, is_wrong, kind_of
-from .lines import Block, Text, blocks, line_ends, too_long
+from .lines import Block, blocks, line_ends, too_long
 from .splice import BLANK, without
 
 BOM = b"\xef\xbb\xbf"
@@ -39,7 +40,6 @@ __all__ = [
     "Label",
     "Number",
     "Reading",
-    "Record",
     "Source",
     "Wanted",
 ]
@@ -53,7 +53,7 @@ class Reading:
     skip_bad: bool = False
     max_line: int = 64 << 20
     expect_records: int | None = None
-    limits: zstd_blocks.Limits = zstd_blocks.Limits()
+    limits: Limits = Limits()
 
 
 @dataclass(frozen=True)
@@ -97,16 +97,6 @@ class Batch:
         return f"{self.file}:{self.numbers[index]}"
 
 
-class Record(msgspec.Struct, gc=False):  # a NamedTuple takes twice as long to make
-    """A record on its way out, and what the trailer counts of it. `null`: it has no score."""
-
-    line: bytes
-    tokens: int = 0
-    null: bool = False
-    rank: int | None = None
-    group: str | None = None
-
-
 @dataclass
 class Source:
     """The records of all inputs in turn; `heads`, `trailers` and the counts grow as they are read.
@@ -136,7 +126,7 @@ class Source:
         for file in self.inputs:
             yield from blocks(file, self.reading.limits, self.reading.max_line, self.warn, self._told)
 
-    def _told(self, event: zstd_blocks.Event) -> None:
+    def _told(self, event: Event) -> None:
         if isinstance(event, Trailer):
             self.trailers.append(event)
         else:

@@ -20,8 +20,8 @@ import zstandard
 from ..errors import DataError
 from ..storage.os_errors import check_memory, display
 from ..storage.temporary import TemporaryFile, check_directories, check_room
+from ..stream.batch import Text
 from .columns import ROW, Part, cuts, joined
-from .lines import Text
 
 ROW_BYTES = 128  # what a row takes beside its text, while it is held and while it is sorted
 PART = 1 << 20  # bytes of text that are handed on at a time

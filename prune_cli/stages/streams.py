@@ -13,7 +13,8 @@ from ..records import reader
 from ..records.reader import Source
 from ..settings.streams import Messages, Reading, Streams, processors
 from ..storage.base import Input, Output
-from ..stream import writer, zstd_blocks
+from ..stream import writer
+from ..stream.lookahead import Limits
 from ..stream.schema import Head
 from ..stream.writer import Closing, Sink
 
@@ -76,7 +77,7 @@ def source_of(
     for file in inputs:
         file.progress = progress.advance
         file.keep = replay
-    limits = zstd_blocks.Limits(reading.long, reading.ignore_trailing, reading.allow_empty)
+    limits = Limits(reading.long, reading.ignore_trailing, reading.allow_empty)
     accepted = reader.Reading(
         reading.strip_bom, reading.skip_bad, sizes.parse(reading.max_line), reading.expect_records, limits
     )

@@ -12,9 +12,9 @@ import zstandard
 from ..errors import DataError
 from ..storage.base import Input
 from ..storage.os_errors import check_memory
-from . import zstd_blocks
+from . import container
+from .container import HEAD, START, TABLE, TABLE_END, TRAILER
 from .schema import FrameCounts, Head, Totals, Trailer
-from .zstd_blocks import HEAD, START, TABLE, TABLE_END, TRAILER
 
 MOST_FRAMES = (
     1 << 22
@@ -96,16 +96,16 @@ def _find(file: Input, size: int) -> Table | None:
     if (
         sizes[0] != len(START)
         or any(texts[:2] + texts[-1:])
-        or sizes[1] > zstd_blocks.HEAD_LIMIT
-        or sizes[-1] > zstd_blocks.trailer_limit(count)
+        or sizes[1] > container.HEAD_LIMIT
+        or sizes[-1] > container.trailer_limit(count)
     ):
         return None
     offsets = list(accumulate(sizes, initial=0))
     start, head_frame, trailer_frame = (
         file.read_at(offsets[index], sizes[index]) for index in (0, 1, count - 1)
     )
-    head = Head.parse(zstd_blocks.unpacked(head_frame, HEAD, "head", start))
-    trailer = Trailer.parse(zstd_blocks.unpacked(trailer_frame, TRAILER, "trailer"), count - 3)
+    head = Head.parse(container.unpacked(head_frame, HEAD, "head", start))
+    trailer = Trailer.parse(container.unpacked(trailer_frame, TRAILER, "trailer"), count - 3)
     if start != START or trailer.head != crc32(start + head_frame):
         return None
     if (trailer.frames.size, trailer.frames.text) != (sizes[2:-1], texts[2:-1]):

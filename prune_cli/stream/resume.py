@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 
 from .. import storage
 from ..errors import CannotCreateError, ConfigurationError, DataError, PruneError
-from ..records.reader import Record
 from ..storage.base import Input, Output, ResumableOutput
 from ..storage.os_errors import display
-from . import zstd_blocks
-from .schema import Head
+from . import container
+from .batch import Record
+from .lookahead import Raw
 from .writer import Frames, Sink
 
 log = logging.getLogger(__name__)
@@ -97,12 +97,12 @@ def _remove_partial(path: str, force: bool) -> None:
     with storage.unfinished(path) as held:
         if held is None:
             return
-        start = held.read_at(0, len(zstd_blocks.START))
+        start = held.read_at(0, len(container.START))
         # A file that does not begin like a stream of ours belongs to someone else, and is not in the way.
-        if not zstd_blocks.START.startswith(start):
+        if not container.START.startswith(start):
             return
         # One that is shorter was stopped before its first record: nothing is lost with it.
-        if start == zstd_blocks.START and not force:
+        if start == container.START and not force:
             raise CannotCreateError(
                 "holds an unfinished run",
                 place=display(held.path),
@@ -144,7 +144,7 @@ class Partial(Output):
         self.written += len(data)
 
     def read(self, size: int, /) -> bytes:
-        """The next bytes of what is held, as `zstd_blocks` reads them."""
+        """The next bytes of what is held, as `container` reads them."""
         data = self.held.read_at(self.position, size)
         self.position += len(data)
         return data
@@ -153,7 +153,7 @@ class Partial(Output):
         """The whole frames behind the beginning. At the end, what follows the last of them is cut off."""
         # The reader below takes more than a frame at a time, so `position` is not where a frame ends.
         end = self.position
-        for text, size, crc in zstd_blocks.whole_frames(self, self._broken):
+        for text, size, crc in container.whole_frames(self, self._broken):
             yield text, size, crc
             end += size
         self._cut(end)
@@ -221,11 +221,9 @@ class Finished(Partial):
         raise self.refused(f"has a {fault}")
 
 
-def _settings(raw: zstd_blocks.Raw) -> dict[str, Any]:
+def _settings(raw: Raw) -> dict[str, Any]:
     """The fields of the head of a stream, flattened one level deep. Raises DataError if it has no head."""
-    head = next(zstd_blocks.read(raw))
-    if not isinstance(head, Head):
-        raise DataError("no head")
+    head = container.read_head(raw)
     flat: dict[str, Any] = {}
     for name, value in head.json.items():
         flat |= value if isinstance(value, dict) else {name: value}

@@ -149,6 +149,11 @@ class Trailer(msgspec.Struct, frozen=True):
         return trailer
 
 
+Event = (
+    bytes | Head | Trailer
+)  # what a reader of a file yields: its text in pieces, heads and trailers where they stand
+
+
 def _convert(content: dict[str, Any], form: type[Form], kind: str) -> Form:
     # The checksum has said that the bytes are those that were written; the types say that prune-cli wrote them.
     try:

@@ -15,14 +15,12 @@ import numpy as np
 import zstandard
 
 from ..errors import PruneError
-from ..records.columns import Lines
-from ..records.lines import Text
-from ..records.reader import Record
 from ..storage.base import Output
 from ..storage.os_errors import check_memory
+from .batch import Lines, Record, Text
+from .container import HEAD, START, TRAILER, frame_sizes, seek_table, skippable
 from .index import Table
 from .schema import FrameCountsBuilder, Head, Totals
-from .zstd_blocks import HEAD, START, TRAILER, frame_sizes, seek_table, skippable
 
 FRAME = (
     4 << 20

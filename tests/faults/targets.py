@@ -12,15 +12,16 @@ from zlib import crc32
 
 import zstandard
 
-from prune_cli import cli
+from prune_cli import cli, formats
 from prune_cli.errors import DataError
 from prune_cli.records import splice
 from prune_cli.records.lines import Block, line_ends
 from prune_cli.records.reader import Number, Reading, Source, Wanted, _Decoder
 from prune_cli.storage.local.reading import LocalInput
+from prune_cli.stream import container, zstd_blocks
 from prune_cli.stream import index as table
-from prune_cli.stream import zstd_blocks
-from prune_cli.stream.zstd_blocks import HEAD, START, TRAILER, Limits
+from prune_cli.stream.container import HEAD, START, TRAILER
+from prune_cli.stream.lookahead import Limits
 
 LIMITS = Limits(window_log=20)
 MOST = 8 << 20  # bytes of text that one input may become: finding larger bombs is slow, not interesting
@@ -39,7 +40,7 @@ def streams(data: bytes) -> None:
     """What is read without an error is what zstandard makes of the same bytes."""
     text = bytearray()
     try:
-        for event in zstd_blocks.read(BytesIO(data), LIMITS):
+        for event in formats.read(BytesIO(data), LIMITS):
             text += event if isinstance(event, bytes) else b""
             if len(text) > MOST:
                 return
@@ -56,7 +57,7 @@ def streams(data: bytes) -> None:
 def partial_outputs(data: bytes) -> None:
     """What is taken up of a file that broke off is whole lines, and no byte is taken twice."""
     size = 0
-    for text, packed, crc in zstd_blocks.whole_frames(BytesIO(data), lambda message: None):
+    for text, packed, crc in container.whole_frames(BytesIO(data), lambda message: None):
         assert text.endswith(b"\n")
         assert crc == crc32(data[size : size + packed])
         size += packed
@@ -81,7 +82,7 @@ def liars(data: bytes) -> None:
         trailer = trailer.replace(name, str(value).encode())
     end = sealed(TRAILER, "trailer", trailer)
     sizes = [(len(START), 0), (len(beginning) - len(START), 0), (len(frame), len(text)), (len(end), 0)]
-    commands(beginning + frame + end + zstd_blocks.seek_table(sizes))
+    commands(beginning + frame + end + container.seek_table(sizes))
 
 
 def tables(data: bytes) -> None:
@@ -93,7 +94,7 @@ def tables(data: bytes) -> None:
         with found.file.open(), suppress(DataError):
             text = b"".join(found.text(index) for index in range(len(found.offsets)))
             assert text == b"".join(
-                event for event in zstd_blocks.read(BytesIO(data), LIMITS) if isinstance(event, bytes)
+                event for event in formats.read(BytesIO(data), LIMITS) if isinstance(event, bytes)
             )
 
 

@@ -11,7 +11,7 @@ import pytest
 import zstandard
 
 from prune_cli import reference
-from prune_cli.stream import zstd_blocks
+from prune_cli.stream import container, zstd_blocks
 
 from ..conftest import ROOT, command, damaged, lines, prune, records, scored, zstd
 
@@ -249,7 +249,7 @@ def test_10_a_seek_table_that_lies_about_sizes_costs_no_memory(verb, file):
     ]
     assert count == len(entries)
     for lie in lies:
-        file.write_bytes(whole[:start] + zstd_blocks.seek_table(lie))
+        file.write_bytes(whole[:start] + container.seek_table(lie))
         status, said, size = peak(verb, *VERBS[verb], file)
         assert (status, "the seek table and the frames before it disagree" in said or "trailing" in said) == (
             65,

@@ -11,11 +11,12 @@ import orjson
 from ... import storage
 from ...errors import CannotCreateError
 from ...records.documents import written
-from ...records.reader import Record, Source, Wanted
+from ...records.reader import Source, Wanted
 from ...records.splice import members, splice, spliced
 from ...settings.streams import processors
 from ...storage.base import Input, Output
 from ...stream import resume, writer
+from ...stream.batch import Record
 from ...stream.schema import Head
 from .held_out import Item
 from .results import NUMBERS, Measured, Measurement

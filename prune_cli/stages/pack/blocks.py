@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ...errors import DataError
 from ...records.documents import IDS, Document, string, verbatim, written
-from ...records.reader import Record
+from ...stream.batch import Record
 
 log = logging.getLogger(__name__)
 

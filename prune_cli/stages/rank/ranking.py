@@ -9,11 +9,12 @@ import numpy as np
 
 from ...errors import CheckFailed, DataError
 from ...records import spool
-from ...records.columns import Labels, Lines, Part, counts, numbers, spliced, table
+from ...records.columns import Labels, Part, counts, numbers, spliced, table
 from ...records.reader import MISSING, Anything, Batch, Count, Label, Number, Source, Wanted
 from ...settings.rank import Ranking
 from ...statistics.correlation import LengthCorrelation
 from ...statistics.quantile_grid import Shape
+from ...stream.batch import Lines
 from ...stream.schema import Head, RankSection, Totals
 from ...stream.writer import GROUPS
 

@@ -10,8 +10,8 @@ import orjson
 from ...errors import DataError
 from ...metrics import Metric
 from ...records.documents import Document
-from ...records.reader import Record
 from ...records.splice import members, only, splice, spliced
+from ...stream.batch import Record
 
 TOKENS = "n_scored"
 NUMBER_BYTES = 24  # of the longest number that is written: -2.2250738585072014e-308

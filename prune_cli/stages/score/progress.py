@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from ...records.reader import Record
+from ...stream.batch import Record
 
 # Fields of a report that are not sums.
 NOT_SUMMED = ("self_check", "provenance")

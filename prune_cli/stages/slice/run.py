@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from ...errors import DataError, InputOutputError, UsageError
-from ...records.columns import Labels, Lines, counts, selected
+from ...records.columns import Labels, counts, selected
 from ...records.lines import Block, line_ends
 from ...records.reader import MISSING, Anything, Batch, Content, Count, Label, Number, Source, Wanted
 from ...records.splice import uniform
 from ...statistics.correlation import LengthCorrelation
 from ...statistics.cuts import Cut, choose, gumbel
 from ...statistics.quantile_grid import shape_of
+from ...stream.batch import Lines
 from ...stream.index import Table
 from ...stream.schema import RankSection
 from ...stream.writer import GROUPS

@@ -1,0 +1,44 @@
+"""How is plain text read? As it is. What cannot be JSON Lines is named, with the command that converts it."""
+
+from collections.abc import Iterator
+
+from ..errors import DataError
+from ..stream.lookahead import Limits, LookAhead, Warn
+from .base import START, Format
+
+# Magic numbers of formats that are not read, their names, and remedies.
+FOREIGN = {
+    b"PAR1": ("Parquet", "convert it: duckdb -c \"copy (from 'FILE') to '/dev/stdout' (format json)\""),
+    b"BZh": ("bzip2", "decompress it first: bzip2 -dc FILE | prune-cli ..."),
+    b"\xfd7zXZ": ("xz", "decompress it first: xz -dc FILE | prune-cli ..."),
+    b"\x04\x22\x4d\x18": ("lz4", "decompress it first: lz4 -dc FILE | prune-cli ..."),
+    b"PK\x03\x04": ("zip", "unpack it first"),
+    b"ARROW1": ("Arrow", "convert it to JSON Lines first"),
+    b"\x22\xb5\x2f\xfd": ("obsolete zstd (before 0.8)", "recompress it with a current zstd"),
+}
+
+
+def _matches(start: bytes) -> bool:
+    # Text has no magic number. Whatever no other format recognises ends here, to be read or refused with its name.
+    return True
+
+
+def _read(source: LookAhead, limits: Limits, warn: Warn) -> Iterator[bytes]:
+    _check(source.peek(START))
+    while chunk := source.chunk():
+        yield chunk
+
+
+def _check(start: bytes) -> None:
+    for magic, (name, remedy) in FOREIGN.items():
+        if start.startswith(magic):
+            raise DataError(f"{name} data (it starts with {magic.hex(' ')}), not JSON Lines", remedy=remedy)
+    # JSON has no other control characters outside strings than these, and a string cannot come first.
+    if start[0] < 32 and start[:1] not in b"\t\n\r":
+        raise DataError(
+            f"not JSON Lines, zstd or gzip: it starts with {start.hex(' ')}",
+            remedy="decompress or convert it first",
+        )
+
+
+FORMAT = Format("plain", suffixes=(".jsonl", ".json"), matches=_matches, read=_read)

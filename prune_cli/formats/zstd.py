@@ -1,0 +1,64 @@
+"""How is a file of zstd frames read? Frames of other writers as they come, prune-cli streams checked as a whole."""
+
+import struct
+from collections.abc import Iterator
+
+from ..errors import DataError
+from ..stream.container import START, check_alone, read_stream
+from ..stream.lookahead import Limits, LookAhead, Warn, reject_trailing
+from ..stream.schema import Event
+from ..stream.zstd_blocks import ZSTD, Frame, is_zstd, new_decompressor
+from .base import Format
+
+MAGIC = ZSTD
+TINY = 64 << 10  # bytes of text that wait for the text of the next frame
+
+
+def _read(source: LookAhead, limits: Limits, warn: Warn) -> Iterator[Event]:
+    yield from _gathered(_frames(source, limits, warn), source)
+
+
+def _frames(source: LookAhead, limits: Limits, warn: Warn) -> Iterator[Event]:
+    decompressor = new_decompressor(limits)
+    is_warned = False
+    while is_zstd(source.peek(4)):
+        if source.peek(len(START)) == START:
+            yield from read_stream(source, limits)
+        elif source.peek(4) == MAGIC:
+            frame = Frame(source, decompressor, limits)
+            yield from frame
+            if not frame.checksum and not is_warned:
+                is_warned = True
+                warn("no checksum in a zstd frame: damage to its contents cannot be seen")
+        else:
+            magic, size = struct.unpack("<II", source.take(8, "skippable frame"))
+            check_alone(magic, source)
+            source.skip(size)
+    reject_trailing(source, limits)
+
+
+def _gathered(events: Iterator[Event], source: LookAhead) -> Iterator[Event]:
+    """The texts of tiny frames joined, as long as more bytes are at hand.
+
+    Each piece of text costs a hand-over between threads: a million of them cost more than a million frames do.
+    """
+    waiting = bytearray()
+    try:
+        for event in events:
+            if isinstance(event, bytes) and source.has_more_at_hand and len(waiting) + len(event) < TINY:
+                waiting += event
+                continue
+            if waiting:
+                yield bytes(waiting)
+                waiting = bytearray()
+            yield event
+    except DataError:
+        # The text before the damage was read in good order, and comes before the error.
+        if waiting:
+            yield bytes(waiting)
+        raise
+    if waiting:
+        yield bytes(waiting)
+
+
+FORMAT = Format("zstd", suffixes=(".zst", ".zstd"), matches=is_zstd, read=_read)
