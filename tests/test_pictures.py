@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from prune_cli.charts import between, curve, evenly, histogram
-from prune_cli.statistics.quantile_grid import STEPS, Shape, shape_of
+from prune_cli.statistics.quantile_grid import STEPS, QuantileGrid, grid_of
 
 from .conftest import on_a_terminal, prune
 
@@ -43,13 +43,13 @@ def test_a_loss_curve_falls():
 def test_the_shape_is_that_of_the_quantiles(reverse):
     scores = np.sort(np.random.default_rng(0).lognormal(size=1000))
     quantiles = (np.arange(1000) + 0.5) / 1000
-    shape = Shape(reverse)
+    shape = QuantileGrid(reverse)
     for part in np.split(np.arange(1000), [3, 400, 990]):
         rows = 999 - part if reverse else part
         shape.add(scores[rows], quantiles[rows])
     expected = np.quantile(scores, np.arange(STEPS + 1) / STEPS, method="inverted_cdf")
     assert np.searchsorted(scores, shape.value()) == pytest.approx(np.searchsorted(scores, expected), abs=2)
-    assert shape_of(scores, np.arange(1000)) == pytest.approx(expected, rel=0.05)
+    assert grid_of(scores, np.arange(1000)) == pytest.approx(expected, rel=0.05)
 
 
 def test_a_slice_by_another_score_does_not_hand_its_picture_on_as_that_of_the_ranking(corpus, tmp_path):

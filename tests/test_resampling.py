@@ -10,21 +10,21 @@ from prune_cli.statistics import bootstrap
 from prune_cli.statistics.bootstrap import (
     Sampling,
     Spread,
-    clustered,
-    flipped,
+    cluster_sums,
+    coin_flip_sums,
     interval,
-    resampled,
-    share_as_far,
+    p_value,
+    resampled_sums,
     t_quantile,
     t_tail,
-    together,
+    variance_of_sum,
 )
 
 ROWS = np.array([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0]])
 
 
 def test_resampling_is_a_bootstrap_over_rows():
-    sums = resampled(ROWS, Sampling(seed=1, resamples=4000))
+    sums = resampled_sums(ROWS, Sampling(seed=1, resamples=4000))
     assert sums.shape == (4000, 2)
     assert np.array_equal(sums[:, 1], 10 * sums[:, 0]), "columns of a row stay together"
     chances = {3: 1, 4: 3, 5: 6, 6: 7, 7: 6, 8: 3, 9: 1}  # of 27 ways to draw three
@@ -33,13 +33,13 @@ def test_resampling_is_a_bootstrap_over_rows():
 
 
 def test_flips_are_fair_and_independent():
-    sums = flipped(np.diag(np.ones(9)), Sampling(seed=1, resamples=4000))
+    sums = coin_flip_sums(np.diag(np.ones(9)), Sampling(seed=1, resamples=4000))
     assert set(np.unique(sums)) == {0, 1}
     assert np.abs(sums.mean(0) - 0.5).max() < 0.03
     assert np.abs(np.corrcoef(sums.T) - np.eye(9)).max() < 0.06
 
 
-@pytest.mark.parametrize("draw", [resampled, flipped])
+@pytest.mark.parametrize("draw", [resampled_sums, coin_flip_sums])
 def test_the_numbers_depend_on_the_seed_alone(draw, monkeypatch):
     rows = np.random.default_rng(0).normal(5, 1, (1000, 3))
     monkeypatch.setattr(bootstrap, "BATCH", 20_000)
@@ -50,7 +50,7 @@ def test_the_numbers_depend_on_the_seed_alone(draw, monkeypatch):
 
 
 def test_nothing_to_draw_is_no_resample():
-    assert resampled(np.empty((0, 2)), Sampling()).shape == (0, 2)
+    assert resampled_sums(np.empty((0, 2)), Sampling()).shape == (0, 2)
     assert interval(np.empty(0)) is None
     assert interval(np.array([1, np.nan])) is None
 
@@ -60,12 +60,12 @@ def test_an_interval_is_the_middle_of_the_values():
 
 
 def test_clusters_are_sums():
-    assert clustered(ROWS, np.array([7, 2, 7])).tolist() == [[2, 20], [4, 40]]
+    assert cluster_sums(ROWS, np.array([7, 2, 7])).tolist() == [[2, 20], [4, 40]]
 
 
 def test_p_counts_what_is_as_far_and_is_never_zero():
-    assert share_as_far(np.array([-3, 1, 3 - 1e-12, 2]), 3) == 3 / 5
-    assert share_as_far(np.zeros(99), 1) == 1 / 100
+    assert p_value(np.array([-3, 1, 3 - 1e-12, 2]), 3) == 3 / 5
+    assert p_value(np.zeros(99), 1) == 1 / 100
 
 
 @pytest.mark.parametrize("freedom", [1, 1.4, 2, 5.5, 30, 1e5])
@@ -77,8 +77,8 @@ def test_student_is_that_of_scipy(freedom):
 
 def test_with_all_freedom_student_is_normal():
     assert t_tail(1.959963984540054, math.inf) == pytest.approx(0.05)
-    assert together(Spread(0.0, 3)) == (0, math.inf)
+    assert variance_of_sum(Spread(0.0, 3)) == (0, math.inf)
 
 
 def test_variances_add_and_freedoms_follow_satterthwaite():
-    assert together(Spread(2.0, 4), Spread(1.0, 2)) == (3.0, pytest.approx(9 / (4 / 4 + 1 / 2)))
+    assert variance_of_sum(Spread(2.0, 4), Spread(1.0, 2)) == (3.0, pytest.approx(9 / (4 / 4 + 1 / 2)))

@@ -1,1 +1,3 @@
-"""Numbers about scores: cuts, correlations, intervals, shapes."""
+"""Arrays in, numbers out: cuts, correlations, intervals, agreement, and the grid of quantiles that pictures
+are drawn from.
+"""

@@ -1,41 +1,44 @@
-"""How well predictions agree with what is true: GLUE's metrics (Wang et al. 2019), and what guessing would get."""
+"""How well predictions agree with labels: the metrics of GLUE (Wang et al. 2019), and the levels that
+guessing reaches.
+"""
 
 from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-Numbers = NDArray[np.float64]
+Numbers = NDArray[np.float64]  # one label or prediction an example, (n); classes are 0, 1, …
 
 
-def accuracy(truth: Numbers, found: Numbers) -> float:
-    """The share of predictions that are right."""
-    return float(np.mean(truth == found))
+def accuracy(labels: Numbers, predictions: Numbers) -> float:
+    """The fraction of predictions that are right."""
+    return float(np.mean(labels == predictions))
 
 
-def f1(truth: Numbers, found: Numbers) -> float:
-    """The harmonic mean of precision and recall of class 1; 0 where it is neither true nor predicted."""
-    both = np.count_nonzero((truth == 1) & (found == 1))
-    either = np.count_nonzero(truth == 1) + np.count_nonzero(found == 1)
-    return float(2 * both / either) if either else 0.0
+def f1(labels: Numbers, predictions: Numbers) -> float:
+    """The harmonic mean of precision and recall of class 1; 0 if no label and no prediction is 1."""
+    true_positives = np.count_nonzero((labels == 1) & (predictions == 1))
+    positives = np.count_nonzero(labels == 1) + np.count_nonzero(predictions == 1)
+    return float(2 * true_positives / positives) if positives else 0.0
 
 
-def matthews(truth: Numbers, found: Numbers) -> float:
-    """Matthews's correlation of two classes: Pearson's, of zeros and ones (Matthews 1975)."""
-    return pearson(truth, found)
+def matthews(labels: Numbers, predictions: Numbers) -> float:
+    """Matthews's correlation (1975) of two classes, which is Pearson's correlation of zeros and ones."""
+    return pearson(labels, predictions)
 
 
-def pearson(truth: Numbers, found: Numbers) -> float:
-    """Pearson's correlation; 0 where either side is constant and says nothing of the other."""
-    if np.ptp(truth) == 0 or np.ptp(found) == 0:
+def pearson(labels: Numbers, predictions: Numbers) -> float:
+    """Pearson's correlation; 0 if either side is constant, which leaves it undefined."""
+    if np.ptp(labels) == 0 or np.ptp(predictions) == 0:
         return 0.0
-    left, right = truth - truth.mean(), found - found.mean()
-    return float(left @ right / np.sqrt((left @ left) * (right @ right)))
+    x = labels - labels.mean()
+    y = predictions - predictions.mean()
+    return float(x @ y / np.sqrt((x @ x) * (y @ y)))
 
 
-def spearman(truth: Numbers, found: Numbers) -> float:
-    """Spearman's correlation: Pearson's of the ranks, equal values sharing their middle one."""
-    return pearson(_ranks(truth), _ranks(found))
+def spearman(labels: Numbers, predictions: Numbers) -> float:
+    """Spearman's correlation: Pearson's of the ranks, where equal values share the middle of their ranks."""
+    return pearson(_ranks(labels), _ranks(predictions))
 
 
 METRICS: Mapping[str, Callable[[Numbers, Numbers], float]] = {
@@ -47,20 +50,25 @@ METRICS: Mapping[str, Callable[[Numbers, Numbers], float]] = {
 }
 
 
-def chance(metric: str, truth: Numbers, classes: int) -> float:
-    """What a guess that takes each class equally often is expected to get; of F1, the ratio of what is expected."""
+def chance(metric: str, labels: Numbers, classes: int) -> float:
+    """The level that guessing each class equally often reaches: its expectation (for F1, the ratio of
+    expectations).
+    """
     if metric == "f1":
-        share = float(np.mean(truth == 1))
-        return share / (share + 1 / classes)  # 2 · share/classes over share + 1/classes, at two classes
+        share = float(np.mean(labels == 1))
+        return share / (share + 1 / classes)  # 2 · share/classes over share + 1/classes, for two classes
     return 1 / classes if metric == "accuracy" else 0.0
 
 
-def constant(metric: str, truth: Numbers, value: float) -> float:
-    """What predicting `value` every time gets: the level of the majority class."""
-    return METRICS[metric](truth, np.full(len(truth), value))
+def constant(metric: str, labels: Numbers, value: float) -> float:
+    """The level that predicting `value` for every example reaches; for the most common class, that of the
+    majority.
+    """
+    return METRICS[metric](labels, np.full(len(labels), value))
 
 
 def _ranks(values: Numbers) -> Numbers:
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    middles: Numbers = (np.cumsum(counts) - (counts + 1) / 2)[place]
+    """The rank of each value from 0 on, equal values sharing the middle of theirs."""
+    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
+    middles: Numbers = (np.cumsum(counts) - (counts + 1) / 2)[group]
     return middles

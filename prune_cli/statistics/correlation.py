@@ -1,78 +1,97 @@
-"""Spearman's rank correlation of score with length: where it is high, a cut by score is a cut by length."""
+"""Whether a cut by score is a cut by length: Spearman's rank correlation of the two, over a stream that is
+sorted by score.
+"""
 
 import numpy as np
 
-EXACT = 1 << 16  # lengths below this are told apart, longer ones only by their first eleven bits
-BINS = EXACT + 47 * 1024
+# Lengths below EXACT have a bin each; longer ones share one with those that have the same first eleven bits.
+EXACT = 1 << 16
+BINS = EXACT + 47 * 1024  # 1,024 for each power of two from 2¹⁶ to 2⁶²
 
 
 class LengthCorrelation:
-    """Takes records in the order of their scores and holds, whatever their number, three numbers for each length.
+    """Takes records in the order of their scores, and holds three numbers for each length, however many
+    records there are.
 
-    Equal scores share their middle rank, as equal lengths do (Kendall 1948); a length is 0 or more.
+    Equal scores share the middle of their ranks, as equal lengths do (Kendall 1948). A length is 0 or more.
     """
 
     def __init__(self) -> None:
-        self.counts, self.open = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
-        self.ranks = np.zeros(BINS)  # of the scores, summed over the records of a length
-        self.touched: list[np.ndarray] = []  # which of `open` are not 0
-        self.n, self.ties, self.score = 0, 0.0, np.nan
+        self.n = 0  # records whose rank is settled
+        self.counts = np.zeros(BINS, np.int64)  # of those, by length
+        self.ranks = np.zeros(BINS)  # of their scores, summed by length
+        self.ties = 0.0  # Σ t³ − t over the groups of t equal scores
+        # The last score may go on in the next batch: until another one comes, the rank of its records is
+        # open.
+        self.open_score = np.nan
+        self.open_counts = np.zeros(BINS, np.int64)
+        self.open_bins: list[np.ndarray] = []  # where `open_counts` is not 0
 
     def add(self, scores: np.ndarray, lengths: np.ndarray) -> None:
-        """Records that follow those before: scores in order, and as many lengths."""
+        """Add records that follow those before: scores in order, (n), and as many lengths."""
         bins = _bins(lengths)
-        starts = np.flatnonzero(np.concatenate((scores[:1] != self.score, scores[1:] != scores[:-1])))
+        is_first = np.concatenate((scores[:1] != self.open_score, scores[1:] != scores[:-1]))
+        starts = np.flatnonzero(is_first)  # of each group of equal scores
         self._keep_open(bins[: starts[0]] if len(starts) else bins)
         if len(starts):
-            self._close()
-            self._add_closed(bins[starts[0] : starts[-1]], np.diff(starts))
+            self._settle_open()
+            self._settle(bins[starts[0] : starts[-1]], np.diff(starts))
             self._keep_open(bins[starts[-1] :])
-            self.score = scores[-1]
+            self.open_score = scores[-1]
 
     def _keep_open(self, bins: np.ndarray) -> None:
-        """Records with a score of which more may come."""
-        np.add.at(self.open, bins, 1)
-        self.touched.append(np.unique(bins))
-        if len(self.touched) > 100:
-            self.touched = [np.unique(np.concatenate(self.touched))]
+        """Add records with a score of which more may come."""
+        np.add.at(self.open_counts, bins, 1)
+        self.open_bins.append(np.unique(bins))
+        if len(self.open_bins) > 100:  # a tie over millions of records would fill memory
+            self.open_bins = [np.unique(np.concatenate(self.open_bins))]
 
-    def _add_closed(self, bins: np.ndarray, sizes: np.ndarray) -> None:
-        """Runs of equal scores of which no more will come."""
+    def _settle(self, bins: np.ndarray, sizes: np.ndarray) -> None:
+        """Add groups of equal scores of which no more will come."""
         middles = self.n + np.cumsum(sizes) - (sizes + 1) / 2
         np.add.at(self.ranks, bins, np.repeat(middles, sizes))
         np.add.at(self.counts, bins, 1)
         self.ties += float((sizes.astype(float) ** 3 - sizes).sum())
         self.n += len(bins)
 
-    def _close(self) -> None:
-        bins = np.unique(np.concatenate([*self.touched, np.zeros(0, np.int64)]))
-        if len(bins):
-            counts, size = self.open[bins], int(self.open[bins].sum())
-            self.ranks[bins] += counts * (self.n + (size - 1) / 2)
-            self.counts[bins] += counts
-            self.ties += float(size) ** 3 - size
-            self.n += size
-            self.open[bins] = 0
-        self.touched = []
+    def _settle_open(self) -> None:
+        """No more records have the open score: settle those that have."""
+        bins = np.unique(np.concatenate([*self.open_bins, np.zeros(0, np.int64)]))
+        self.open_bins = []
+        if not len(bins):
+            return
+        counts = self.open_counts[bins]
+        size = int(counts.sum())
+        self.ranks[bins] += counts * (self.n + (size - 1) / 2)
+        self.counts[bins] += counts
+        self.ties += float(size) ** 3 - size
+        self.n += size
+        self.open_counts[bins] = 0
 
     def value(self) -> float | None:
-        """The correlation, from -1 to 1; None where all scores or all lengths are equal."""
-        self._close()
-        n, lengths = float(self.n), np.cumsum(self.counts) - (self.counts + 1) / 2
-        squared_mean = n * ((n - 1) / 2) ** 2
+        """The correlation, from -1 to 1; None if all scores or all lengths are equal."""
+        self._settle_open()
+        n = float(self.n)
+        length_ranks = np.cumsum(self.counts) - (self.counts + 1) / 2
+        squared_mean = n * ((n - 1) / 2) ** 2  # of ranks 0 to n − 1, ties or not
+        # Sums of squared deviations; ties take (t³ − t) / 12 from that of the scores.
         of_scores = (n**3 - n - self.ties) / 12
-        of_lengths = float((self.counts * lengths**2).sum()) - squared_mean
-        together = float((lengths * self.ranks).sum()) - squared_mean
-        return (
-            together / (of_scores * of_lengths) ** 0.5 if min(of_scores, of_lengths) > 1e-9 * n**3 else None
-        )
+        of_lengths = float((self.counts * length_ranks**2).sum()) - squared_mean
+        of_both = float((length_ranks * self.ranks).sum()) - squared_mean
+        if min(of_scores, of_lengths) <= 1e-9 * n**3:  # 0, but for rounding
+            return None
+        return float(of_both / (of_scores * of_lengths) ** 0.5)
 
 
 def _bins(lengths: np.ndarray) -> np.ndarray:
-    long = lengths >= EXACT
-    if not long.any():
+    """The bin of each length: the length itself below EXACT, else one of 1,024 a power of two."""
+    is_long = lengths >= EXACT
+    if not is_long.any():
         return lengths
     bins = lengths.copy()
-    powers = np.frexp(lengths[long].astype(float))[1] - 1  # 2**power <= length, or rounded up to it
-    bins[long] = EXACT + (powers - 16) * 1024 + np.minimum((lengths[long] >> (powers - 10)) - 1024, 1023)
+    long = lengths[is_long]
+    # 2**power <= length, unless the conversion to float rounded it up to a power: hence the minimum.
+    powers = np.frexp(long.astype(float))[1] - 1
+    within = np.minimum((long >> (powers - 10)) - 1024, 1023)
+    bins[is_long] = EXACT + (powers - 16) * 1024 + within
     return bins

@@ -1,4 +1,4 @@
-"""Which records a cut keeps: shares, thresholds and budgets, exact to the record."""
+"""Which records a cut keeps: fractions, thresholds and token budgets, exact to the record."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,9 +11,11 @@ HALF = Decimal("0.5")
 
 @dataclass(frozen=True)
 class Cut:
-    """The part of a distribution that is kept; `keep` is how the user put it: bottom, middle, top, range or scores.
+    """The part of a distribution that is kept; `keep` is how the user chose it: bottom, middle, top, range or
+    scores.
 
-    It lies between two shares, low ≤ share < high; or `tokens` is a budget; or, for `scores`, between two scores, both inclusive.
+    It lies between two fractions of the distribution, low ≤ quantile < high. With `tokens` it is a budget,
+    and with keep = scores it lies between two scores, least ≤ score ≤ most.
     """
 
     keep: str
@@ -24,7 +26,11 @@ class Cut:
     tokens: int | None = None
 
     def ranks(self, n: int) -> tuple[int, int]:
-        """First kept rank and the one after the last, of n: k = ⌊f·n + ½⌋ records, in exact decimal arithmetic."""
+        """The first rank of n that is kept and the one after the last: k = ⌊f·n + ½⌋ records, in exact
+        decimal arithmetic.
+
+        Binary floats would lose a record: 0.29 · 50 + ½ is 15, and 14.999999999999998 with them.
+        """
         if self.keep == "range":
             return _nearest(self.low * n), _nearest(self.high * n)
         k = _nearest((self.high - self.low) * n)
@@ -34,7 +40,11 @@ class Cut:
     def places(
         self, scores: np.ndarray, ranks: np.ndarray, quantiles: np.ndarray, n: np.ndarray | None
     ) -> np.ndarray:
-        """Where ranked records lie: -1 below the cut, 0 inside, 1 above. `n` are the numbers of which `ranks` are ranks, if by records."""
+        """Where ranked records lie: -1 below the cut, 0 inside, 1 above; int8 (records).
+
+        `n` says how many records each rank counts among, which differs between groups; None for a ranking by
+        tokens, where the quantile decides.
+        """
         if self.keep == "scores":
             return _places(scores, self.least, np.nextafter(self.most, np.inf))
         if n is None:
@@ -43,10 +53,12 @@ class Cut:
         if len(bounds) > 1:
             each = np.array([bounds[size] for size in n.tolist()])
             return _places(ranks, each[:, 0], each[:, 1])
-        return _places(ranks, *next(iter(bounds.values()), (0, 0)))
+        low, high = next(iter(bounds.values()), (0, 0))
+        return _places(ranks, low, high)
 
 
 def _nearest(number: Decimal) -> int:
+    """The nearest whole number; halves round up."""
     return int((number + HALF).to_integral_value(ROUND_FLOOR))
 
 
@@ -55,10 +67,10 @@ def _places(values: np.ndarray, low: float | np.ndarray, high: float | np.ndarra
     return places
 
 
-def fraction(keep: str, share: Decimal) -> Cut:
-    """A share of the distribution by where it lies: bottom, middle or top."""
-    low = {"middle": HALF - share / 2, "top": 1 - share}.get(keep, Decimal(0))
-    return Cut(keep, low, low + share)
+def fraction(keep: str, size: Decimal) -> Cut:
+    """The cut that keeps a fraction of the distribution at its bottom, middle or top."""
+    low = {"middle": HALF - size / 2, "top": 1 - size}.get(keep, Decimal(0))
+    return Cut(keep, low, low + size)
 
 
 def choose(
@@ -69,55 +81,66 @@ def choose(
     by: str,
     within: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A mask of the records inside the cut, and the eligible records' places in the order of their values, then of the input.
+    """A mask of the records inside the cut, and the indices of the `eligible` records by value, equal ones by
+    input order.
 
-    With `within`, a number for each record, the cut is made among the records of each number, and the order is by that number first.
+    With `within`, a group number for each record, the cut is made in each group for itself. `by` is records
+    or tokens.
     """
     order = np.flatnonzero(eligible)
     order = order[np.argsort(values[order], kind="stable")]
     mask = np.zeros(len(values), dtype=bool)
-    for part in [order] if within is None else _parts(order, within):
-        mask[part[_inside(values[part], tokens[part], cut, by)]] = True
+    for group in [order] if within is None else _groups(order, within):
+        mask[group[_inside(values[group], tokens[group], cut, by)]] = True
     return mask, order
 
 
-def _parts(order: np.ndarray, within: np.ndarray) -> Iterator[np.ndarray]:
-    """The order of each number's records."""
-    by_number = order[np.argsort(within[order], kind="stable")]
-    yield from np.split(by_number, np.flatnonzero(np.diff(within[by_number])) + 1)
+def _groups(order: np.ndarray, within: np.ndarray) -> Iterator[np.ndarray]:
+    """The part of the order that belongs to each group."""
+    by_group = order[np.argsort(within[order], kind="stable")]
+    yield from np.split(by_group, np.flatnonzero(np.diff(within[by_group])) + 1)
 
 
 def _inside(values: np.ndarray, tokens: np.ndarray, cut: Cut, by: str) -> np.ndarray | slice:
-    """Which of the records, in the order of their values, are kept."""
+    """An index of the records, which are in the order of their values, that are kept."""
     if cut.keep == "scores":
         return (values >= cut.least) & (values <= cut.most)
     if cut.tokens is not None:
-        filled = _filled(cut.keep, len(values))
-        spent = np.cumsum(tokens[filled])
-        taken: np.ndarray = filled[: int(np.searchsorted(spent, cut.tokens, side="right"))]
+        order = _budget_order(cut.keep, len(values))
+        spent = np.cumsum(tokens[order])
+        taken: np.ndarray = order[: int(np.searchsorted(spent, cut.tokens, side="right"))]
         return taken
     if by == "records":
         return slice(*cut.ranks(len(values)))
+    # A record's quantile is in the middle of its own tokens: (tokens below it + ½ of its own) / all.
     quantiles = (2 * np.cumsum(tokens) - tokens) / max(2 * int(tokens.sum()), 1)
     inside: np.ndarray = (quantiles >= float(cut.low)) & (quantiles < float(cut.high))
     return inside
 
 
-def _filled(keep: str, n: int) -> np.ndarray:
-    """In which order a budget takes the records: up, down, or alternately down and up from the median.
+def _budget_order(keep: str, n: int) -> np.ndarray:
+    """The order in which a budget takes records: from the bottom up, from the top down, or alternately down
+    and up from the median.
 
-    The middle grows as a share of it does, by the record that the middle k records have and the middle k-1 have not.
+    In the middle, the k-th record taken is the one that the middle k records have and the middle k − 1 have
+    not, so that a budget keeps the same records as a fraction.
     """
+    if keep == "top":
+        return np.arange(n)[::-1]
     if keep != "middle":
-        return np.arange(n)[:: -1 if keep == "top" else 1]
+        return np.arange(n)
     k = np.arange(1, n + 1)
-    first, first_before = (n - k) // 2, (n - k + 1) // 2
+    first = (n - k) // 2
+    first_before = (n - k + 1) // 2
     return np.where(first < first_before, first, first + k - 1)
 
 
 def gumbel(bits: np.ndarray) -> np.ndarray:
-    """Standard Gumbel noise from 64 random bits each: the k highest sums of log weight and noise are k records drawn without
-    replacement in proportion to their weights (Kool et al. 2019)."""
-    uniform = ((bits >> np.uint64(12)).astype(float) + 0.5) / 2.0**52
+    """Standard Gumbel noise from 64 random bits each, float64 (n).
+
+    The k records with the highest log weight + noise are a sample without replacement in proportion to the
+    weights (Kool et al. 2019).
+    """
+    uniform = ((bits >> np.uint64(12)).astype(float) + 0.5) / 2.0**52  # in (0, 1), both ends excluded
     noise: np.ndarray = -np.log(-np.log(uniform))
     return noise

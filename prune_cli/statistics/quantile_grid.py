@@ -1,38 +1,50 @@
-"""The shape of a distribution: its scores at equal steps, enough to draw it."""
+"""How scores are distributed: the score at each of 64 equal steps of the distribution, enough to draw it."""
 
 import numpy as np
 
 STEPS = 64
 
 
-class Shape:
-    """Takes records in the order of their scores (`reverse`: from the highest on), with the quantile of each."""
+class QuantileGrid:
+    """Takes records in the order of their scores (with `reverse`, from the highest on), with the quantile of
+    each.
+    """
 
     def __init__(self, reverse: bool = False) -> None:
-        self.reverse, self.found, self.last = reverse, list[float](), np.nan
+        self.reverse = reverse
+        self.scores: list[float] = []  # at the steps that have been reached
+        self.last = np.nan
 
     def add(self, scores: np.ndarray, quantiles: np.ndarray) -> None:
-        """Records that follow those before."""
-        if len(scores):
-            passed = np.searchsorted(
-                1 - quantiles if self.reverse else quantiles, np.arange(len(self.found), STEPS) / STEPS
-            )
-            self.found += scores[passed[passed < len(scores)]].tolist()
-            self.last = float(scores[-1])
+        """Add records that follow those before: (n) each."""
+        if not len(scores):
+            return
+        rising = 1 - quantiles if self.reverse else quantiles
+        steps = np.arange(len(self.scores), STEPS) / STEPS
+        reached = np.searchsorted(rising, steps)  # the first record at or above each step that is left
+        self.scores += scores[reached[reached < len(scores)]].tolist()
+        self.last = float(scores[-1])
 
     def value(self) -> list[float] | None:
-        """The score at each 64th of the distribution, the ends included, rising; None of no records."""
-        if not self.found:
+        """The scores at the 65 ends of the 64 steps, rising, rounded to six digits; None if there are no
+        records.
+        """
+        if not self.scores:
             return None
-        rising = [*self.found, *[self.last] * (STEPS + 1 - len(self.found))]
-        return [float(f"{score:.6g}") for score in (reversed(rising) if self.reverse else rising)]
+        grid = [*self.scores, *[self.last] * (STEPS + 1 - len(self.scores))]
+        if self.reverse:
+            grid.reverse()
+        return [float(f"{score:.6g}") for score in grid]
 
 
-def shape_of(scores: np.ndarray, order: np.ndarray) -> list[float] | None:
-    """The same of all scores at once, by records; `order` has their places in rising order."""
-    if not len(order):
+def grid_of(scores: np.ndarray, order: np.ndarray) -> list[float] | None:
+    """The same grid from all scores at once, by records; `order` has their indices in rising order."""
+    n = len(order)
+    if not n:
         return None
-    n, shape = len(order), Shape()
-    picked = np.minimum(np.ceil(np.arange(STEPS + 1) * n / STEPS - 0.5).astype(int), n - 1)
-    shape.add(scores[order[picked]], np.arange(STEPS + 1) / STEPS)
-    return shape.value()
+    # Record i has quantile (i + ½)/n: the first at or above k/64 is ⌈k·n/64 − ½⌉.
+    steps = np.arange(STEPS + 1)
+    indices = np.minimum(np.ceil(steps * n / STEPS - 0.5).astype(int), n - 1)
+    grid = QuantileGrid()
+    grid.add(scores[order[indices]], steps / STEPS)
+    return grid.value()

@@ -15,16 +15,16 @@ from ...statistics.bootstrap import (
     Floats,
     Sampling,
     Spread,
-    clustered,
-    flipped,
+    cluster_sums,
+    coin_flip_sums,
+    finite_or_none,
     interval,
-    number,
-    of_mean,
-    resampled,
-    share_as_far,
+    p_value,
+    resampled_sums,
     t_quantile,
     t_tail,
-    together,
+    variance_of_mean,
+    variance_of_sum,
 )
 from . import comparability
 from .likelihood import Result, Warnings, cluster_numbers, exp, is_clustered, likelihoods, ratio
@@ -159,16 +159,16 @@ def _rows(measured: Sequence[Measured], per_token: bool) -> tuple[Floats, Floats
     is_scored = np.all([each.tokens > 0 for each in measured], axis=0)
     chosen = is_scored & ~np.isnan(pairs).any((1, 2))
     documents = pairs[chosen].reshape(-1, 2 * len(measured))
-    return documents, clustered(documents, cluster_numbers(measured)[chosen])
+    return documents, cluster_sums(documents, cluster_numbers(measured)[chosen])
 
 
 def _effects(delta: float, ends: list[float] | None, per_token: bool) -> Result:
     """The difference in its unit, and the relative change of the perplexity (per token, or per byte)."""
     scale = 1.0 if per_token else 1 / math.log(2)
     return {
-        "delta": number(delta * scale),
+        "delta": finite_or_none(delta * scale),
         "delta_interval": ends and [end * scale for end in ends],
-        "effect": number(exp(delta) - 1),
+        "effect": finite_or_none(exp(delta) - 1),
         "effect_interval": ends and [float(exp(end)) - 1 for end in ends],
     }
 
@@ -188,12 +188,12 @@ def _of_pair(rows: Floats, sampling: Sampling) -> Result:
     sums = rows.sum(0)
     delta = float(_delta(sums, 1))
     # With the same units on both sides a swap flips the sign of a cluster's difference.
-    moved = flipped(rows[:, 2:] - rows[:, :2], sampling)
+    moved = coin_flip_sums(rows[:, 2:] - rows[:, :2], sampling)
     swapped = np.hstack([sums[:2] + moved, sums[2:] - moved])
     return {
         "delta": delta,
-        "interval": interval(_delta(resampled(rows, sampling), 1)),
-        "p": share_as_far(_delta(swapped, 1), delta),
+        "interval": interval(_delta(resampled_sums(rows, sampling), 1)),
+        "p": p_value(_delta(swapped, 1), delta),
         **about,
     }
 
@@ -217,9 +217,13 @@ def _of_groups(rows: Floats, count: int, paired: bool, sampling: Sampling) -> Re
         return _nothing() | about
     values = _per_unit(rows.sum(0))
     models, baselines = values[:count], values[count:]
-    of_runs = [of_mean(models - baselines)] if paired else [of_mean(models), of_mean(baselines)]
+    of_runs = (
+        [variance_of_mean(models - baselines)]
+        if paired
+        else [variance_of_mean(models), variance_of_mean(baselines)]
+    )
     of_documents = _of_documents(rows, count, sampling)
-    spread = together(*of_runs, of_documents)
+    spread = variance_of_sum(*of_runs, of_documents)
     delta = float(models.mean() - baselines.mean())
     # No variance at all: runs that are equal to the last digit.
     error = math.sqrt(spread.variance)
@@ -232,14 +236,14 @@ def _of_groups(rows: Floats, count: int, paired: bool, sampling: Sampling) -> Re
             "runs": math.sqrt(math.fsum(each.variance for each in of_runs)),
             "documents": math.sqrt(of_documents.variance),
         },
-        "degrees_of_freedom": number(spread.freedom),
+        "degrees_of_freedom": finite_or_none(spread.freedom),
         **about,
     }
 
 
 def _of_documents(rows: Floats, count: int, sampling: Sampling) -> Spread:
     """The variance of the difference over resampled documents, or clusters of them."""
-    deltas = _delta(resampled(rows, sampling), count)
+    deltas = _delta(resampled_sums(rows, sampling), count)
     return Spread(float(deltas.var(ddof=1)), max(1, len(rows) - 1))
 
 

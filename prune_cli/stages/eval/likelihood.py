@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...statistics.bootstrap import Floats, Sampling, clustered, interval, number, resampled
+from ...statistics.bootstrap import Floats, Sampling, cluster_sums, finite_or_none, interval, resampled_sums
 from .results import Measured
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def _rows(measured: Measured, group: Hashable, clusters: NDArray[np.int64]) -> t
     """
     in_group = np.array([group is None or item.group == group for item in measured.items], dtype=bool)
     chosen = in_group & (measured.tokens > 0)
-    return clustered(measured.numbers[chosen], clusters[chosen]), int(chosen.sum())
+    return cluster_sums(measured.numbers[chosen], clusters[chosen]), int(chosen.sum())
 
 
 def _units(measured: Measured) -> str:
@@ -111,7 +111,7 @@ def _pooled(rows: Floats, sampling: Sampling) -> Result:
     Pooled: a mean over documents would give a token of a short document more weight.
     """
     nll, tokens, n_bytes, words = rows.sum(0)
-    samples = resampled(rows, sampling)
+    samples = resampled_sums(rows, sampling)
     result: Result = {"tokens": int(tokens), "bytes": None if math.isnan(n_bytes) else int(n_bytes)}
     # lm-evaluation-harness defines word perplexity and bits per byte in the same way.
     measures = (
@@ -120,7 +120,7 @@ def _pooled(rows: Floats, sampling: Sampling) -> Result:
         ("word_perplexity", exp(ratio(nll, words)), exp(ratio(samples[:, 0], samples[:, 3]))),
     )
     for name, value, values in measures:
-        result[name] = number(value)
+        result[name] = finite_or_none(value)
         result[f"{name}_interval"] = interval(values)
     return {**result, "resamples": sampling.resamples, "seed": sampling.seed}
 

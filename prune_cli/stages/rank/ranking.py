@@ -13,7 +13,7 @@ from ...records.columns import Labels, Part, counts, numbers, spliced, table
 from ...records.reader import MISSING, Anything, Batch, Count, Label, Number, Source, Wanted
 from ...settings.rank import Ranking
 from ...statistics.correlation import LengthCorrelation
-from ...statistics.quantile_grid import Shape
+from ...statistics.quantile_grid import QuantileGrid
 from ...stream.batch import Lines
 from ...stream.schema import Head, RankSection, Totals
 from ...stream.writer import GROUPS
@@ -288,7 +288,7 @@ def _written(
     parts: Iterator[Part], ranking: Ranking, shares: _Shares, names: list[str], facts: dict[str, Any]
 ) -> Iterator[Lines]:
     """The lines in order with their new fields, and the rows' own numbers for the trailer."""
-    correlation, shape = LengthCorrelation(), Shape(ranking.reverse)
+    correlation, shape = LengthCorrelation(), QuantileGrid(ranking.reverse)
     for rows, blocks in parts:
         nulls = np.isnan(rows["key"])
         if nulls.any():

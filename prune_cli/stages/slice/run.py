@@ -15,7 +15,7 @@ from ...records.reader import MISSING, Anything, Batch, Content, Count, Label, N
 from ...records.splice import uniform
 from ...statistics.correlation import LengthCorrelation
 from ...statistics.cuts import Cut, choose, gumbel
-from ...statistics.quantile_grid import shape_of
+from ...statistics.quantile_grid import grid_of
 from ...stream.batch import Lines
 from ...stream.index import Table
 from ...stream.schema import RankSection
@@ -331,7 +331,7 @@ def _select(source: Source, slicing: Slicing, findings: Findings) -> _Selection:
                 findings.ties.add(scores[rows], inside[rows])
         if slicing.key != (slicing.prefix or "") + "rank":  # ranks are spread evenly, whatever the scores are
             findings.shape, findings.between = (
-                shape_of(scores, order),
+                grid_of(scores, order),
                 None if drawn else _ends(inside[order]),
             )
     findings.length_correlation = findings.lengths.value()
