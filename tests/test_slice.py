@@ -100,7 +100,7 @@ def test_a_stream_without_its_head_is_sliced_by_its_fields_when_told_the_unit(ra
 def test_a_stream_that_is_not_one_ranking_is_an_error(ranked, here):
     both = ranked.read_bytes() * 2
     assert (
-        b"rank the whole again"
+        b"rank all of it again"
         in here("slice", "--keep", "top", "--frac", "0.1", stdin=both, status=65).stderr
     )
     plain = subprocess.run(["zstd", "-dc"], input=both, capture_output=True, check=True).stdout
@@ -372,7 +372,7 @@ def test_easy_and_hard_are_the_ends_that_the_metric_declares(here, ranked, corpu
         expected = cut(here, ranked, "--plain", "--keep", end, "--frac", "0.3")
         assert here("slice", "--plain", "--keep", keep, "--frac", "0.3", ranked).stdout == expected
     assert (
-        b"known to be the easy one"
+        b"declares no easy end"
         in here("slice", "-k", "n_scored", "--keep", "easy", "--frac", "0.3", corpus, status=2).stderr
     )
 

@@ -1,36 +1,48 @@
-"""Where the records of a stream went: how many, how many tokens, from which group, and which equal scores a cut tells apart."""
+"""Where did the records go? Records and tokens that were kept, cut or are unscored, in total and by group."""
 
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
-from ...stream.schema import Groups
 from ...stream.writer import GROUPS
 
+# Fates of a record, and the rows of the table below. Unscored records that --keep-unscored keeps are KEPT.
 FATES = ("kept", "cut", "unscored")
 KEPT, CUT, UNSCORED = range(3)
 
 
-class Tally:
-    """Counts records and tokens by fate and by group; in = kept + cut + unscored, or the run fails."""
+class Amount(NamedTuple):
+    """A number of records, and of their tokens."""
+
+    records: int
+    tokens: int
+
+
+Amounts = dict[str, Amount]  # by fate
+
+
+class FateCounts:
+    """Counts records and tokens by fate and group. Every record has one fate, so in = kept + cut + unscored."""
 
     def __init__(self) -> None:
-        self.table = np.zeros((len(FATES), 1, 2), np.int64)  # the last group is that of records without one
+        # Fate × group × (records, tokens). The last group stands for records without one, so index -1 finds it.
+        self.table = np.zeros((len(FATES), 1, 2), np.int64)
         self.names: list[str] = []
         self.codes: dict[str, int] = {}
 
     def add(self, fates: np.ndarray, groups: np.ndarray, names: list[str], tokens: np.ndarray) -> None:
-        """Count records: their fates, their groups as places in `names` (-1: none), their tokens."""
+        """Count records: for each its fate, its group as a place in `names` (-1 for none), and its tokens."""
         codes = np.array([*map(self._code, names), -1], np.int64)[groups]
+        # np.add.at, because `table[fates, codes] += 1` would count equal pairs only once.
         np.add.at(self.table, (fates, codes), np.stack((np.ones_like(tokens), tokens), -1))
 
-    def add_frame(self, fate: int, records: int, tokens: int, groups: Groups) -> None:
-        """Count records of one fate of whom their trailer tells."""
+    def add_frame(self, fate: int, amount: Amount, groups: dict[str, tuple[int, int]]) -> None:
+        """Count a frame of one fate by its line of the trailer."""
         for name, counts in groups.items():
-            code = self._code(name)  # first, since it may make the table anew
+            code = self._code(name)  # on a line of its own: it can replace the table
             self.table[fate, code] += counts
-        grouped = np.sum([*groups.values(), [0, 0]], axis=0)
-        self.table[fate, -1] += np.array([records, tokens]) - grouped
+        grouped = np.sum([*groups.values(), (0, 0)], axis=0)
+        self.table[fate, -1] += np.array(amount) - grouped
 
     def _code(self, name: str) -> int:
         if name not in self.codes:
@@ -39,60 +51,26 @@ class Tally:
             self.table = np.insert(self.table, -1, 0, axis=1)
         return self.codes[name]
 
-    def records(self, fate: int) -> int:
-        return int(self.table[fate, :, 0].sum())
-
     def check(self, records: int) -> None:
+        """Raise AssertionError, which is reported as a bug, unless every record that was read is counted once."""
         if self.table[..., 0].sum() != records:
-            raise AssertionError(
-                f"{records} records in, {self.table.sum(1)[:, 0].tolist()} kept, cut, unscored: some are unaccounted for"
-            )
+            by_fate = self.table.sum(1)[:, 0].tolist()
+            raise AssertionError(f"{records} records were read, but {by_fate} are kept, cut and unscored")
 
-    def summary(self) -> dict[str, Any]:
-        """The counts as the summary shows them; by group only where there are groups, and not more than a trailer counts."""
-        groups = {
-            name: _shown(self.table[:, code])
-            for name, code in sorted(self.codes.items())
-            if len(self.names) <= GROUPS
-        }
-        if groups and self.table[:, -1].any():
-            groups[""] = _shown(self.table[:, -1])
-        return {"in": int(self.table[..., 0].sum()), **_shown(self.table.sum(1)), "groups": groups}
+    def total(self) -> Amounts:
+        """The counts of all records."""
+        return _amounts(self.table.sum(1))
 
-
-def _shown(table: np.ndarray) -> dict[str, dict[str, int]]:
-    return {
-        fate: {"records": int(row[0]), "tokens": int(row[1])} for fate, row in zip(FATES, table, strict=True)
-    }
+    def by_group(self) -> dict[str, Amounts]:
+        """The counts by group, "" for records without one; empty if nothing has a group, or too many differ."""
+        # More groups than a trailer counts: the field is an id rather than a source.
+        if not self.names or len(self.names) > GROUPS:
+            return {}
+        groups = {name: _amounts(self.table[:, code]) for name, code in sorted(self.codes.items())}
+        if self.table[:, -1].any():
+            groups[""] = _amounts(self.table[:, -1])
+        return groups
 
 
-class Ties:
-    """Finds the runs of equal scores of which a cut keeps a part, from records in the order of their scores."""
-
-    def __init__(self) -> None:
-        self.split: list[dict[str, Any]] = []
-        self.score, self.records, self.kept = np.nan, 0, 0
-
-    def add(self, scores: np.ndarray, inside: np.ndarray) -> None:
-        """Records that follow those before, and whether each is inside the cut."""
-        starts = np.flatnonzero(np.concatenate((scores[:1] != self.score, scores[1:] != scores[:-1])))
-        first = int(starts[0]) if len(starts) else len(scores)
-        self.records, self.kept = self.records + first, self.kept + int(inside[:first].sum())
-        if not len(starts):
-            return
-        self._close(self.score, self.records, self.kept)
-        sizes, kept = np.diff(np.append(starts, len(scores))), np.add.reduceat(inside, starts, dtype=np.int64)
-        for run in np.flatnonzero((kept > 0) & (kept < sizes)).tolist():
-            if run < len(starts) - 1:
-                self._close(scores[starts[run]], int(sizes[run]), int(kept[run]))
-        self.score, self.records, self.kept = scores[-1], int(sizes[-1]), int(kept[-1])
-
-    def _close(self, score: float, records: int, kept: int) -> None:
-        if 0 < kept < records:
-            self.split.append({"score": float(score), "records": records, "inside": kept})
-
-    def found(self) -> list[dict[str, Any]]:
-        """The score, the number of records that tie at it, and how many of them are inside the cut."""
-        self._close(self.score, self.records, self.kept)
-        self.records = self.kept = 0
-        return self.split
+def _amounts(table: np.ndarray) -> Amounts:
+    return {fate: Amount(*row) for fate, row in zip(FATES, table.tolist(), strict=True)}

@@ -1,0 +1,154 @@
+"""Which frames of a ranked file can be copied as they are? Only the frames at the edges of the cut are decompressed."""
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ...errors import DataError
+from ...records.lines import Block, line_ends
+from ...records.reader import Batch, Source
+from ...settings.streams import Unit
+from ...stream.index import Table
+from ...stream.schema import RankSection
+from .counts import CUT, KEPT, UNSCORED, Amount
+from .ranked import ABOVE, INSIDE, RankedReader, split_ranked
+from .selection import Request
+from .split import SliceStatistics, Split, Splitter
+
+
+@dataclass(frozen=True)
+class WholeFrame:
+    """A frame of which every record is kept, or none."""
+
+    index: int
+    kept: bool
+
+
+def is_copyable(table: Table, request: Request) -> bool:
+    """Whether the file is one ranking whose trailer says all that a slice needs to know of frames that it does not read."""
+    ranking = table.head.rank
+    slicing = request.slicing
+    if not ranking or ranking.within or slicing.within or slicing.key is not None:
+        return False
+    pairs = (
+        (slicing.by, ranking.unit),
+        (slicing.prefix, ranking.prefix),
+        (slicing.tokens_field, ranking.tokens_field),
+        (slicing.group_by, table.head.group),
+    )
+    return all(wanted in (None, has) for wanted, has in pairs) and _is_in_order(table, ranking)
+
+
+def _is_in_order(table: Table, ranking: RankSection) -> bool:
+    """Whether the ranks at the edges of frames run in one direction, and frames without ranks come last."""
+    frames = table.frames
+    edges = [rank for pair in zip(frames.first, frames.last, strict=True) for rank in pair]
+    ranks = [rank for rank in edges if rank is not None]
+    if ranks != sorted(ranks, reverse=ranking.reverse) or None in edges[: len(ranks)]:
+        return False
+    scored = len(ranks) // 2
+    return frames.records[scored:] == frames.nulls[scored:]
+
+
+def copied(
+    table: Table, source: Source, request: Request, statistics: SliceStatistics
+) -> Iterator[Split | WholeFrame]:
+    """The same records as `ranked`: whole frames where all records share a fate, and split batches at the edges."""
+    ranking = table.head.rank
+    assert ranking is not None  # is_copyable has checked it
+    reader = RankedReader(request, ranking, Unit(ranking.unit))
+    splitter = Splitter(request, statistics.counts, is_grouped=bool(table.totals.groups))
+    frames = _Frames(table, source, reader)
+    first_inside, first_above, mixed = frames.edges()
+    for index in range(len(table.frames)):
+        if index in mixed:
+            for batch in frames.batches(index):
+                yield split_ranked(batch, reader, splitter, statistics)
+            continue
+        fate = _fate(request, index < frames.scored, first_inside <= index < first_above)
+        amount = Amount(table.frames.records[index], table.frames.tokens[index])
+        statistics.counts.add_frame(fate, amount, table.frames.groups[index])
+        yield WholeFrame(index, kept=fate == KEPT)
+    # Those of the ranking, as a slice hands them on; computing them would take all records.
+    statistics.length_correlation = table.totals.length_correlation
+    statistics.shape = table.totals.shape
+
+
+def _fate(request: Request, is_scored: bool, is_inside: bool) -> int:
+    if not is_scored:
+        return KEPT if request.selection.keep_unscored else UNSCORED
+    return KEPT if is_inside != request.selection.invert else CUT
+
+
+class _Frames:
+    """The frames of a ranked file, decompressed when they are asked for.
+
+    `scored` is the number of frames that have scored records; they come first.
+    """
+
+    def __init__(self, table: Table, source: Source, reader: RankedReader) -> None:
+        self.table = table
+        self.source = source
+        self.reader = reader
+        self.scored = sum(rank is not None for rank in table.frames.first)
+        self.decoded: dict[int, list[Batch]] = {}
+
+    def batches(self, index: int) -> list[Batch]:
+        """The records of a frame, which are kept: the search for the edges has read those that are split later."""
+        if index not in self.decoded:
+            self.decoded[index] = self._decode(index)
+        return self.decoded[index]
+
+    def _decode(self, index: int) -> list[Batch]:
+        text = self.table.text(index)
+        block = Block(self.table.file.name, self.table.line(index), text, line_ends(text))
+        batches = list(self.source.decoded([block], self.reader.wanted()))
+        if sum(map(len, batches)) != self.table.frames.records[index]:
+            raise DataError("the trailer and the frames before it disagree", place=self.table.file.name)
+        return batches
+
+    def edges(self) -> tuple[int, int, set[int]]:
+        """The first frame that begins inside the cut, the first that begins behind it, and all that have to be split.
+
+        A binary search, because frames are in order: of 4 GB a few dozen frames are decompressed, and only where
+        ranks do not say enough.
+        """
+        frames = range(self.scored)
+        first_inside, first_behind = (bisect_left(frames, side, key=self._side) for side in (INSIDE, ABOVE))
+        mixed = {index for index in frames if self.table.frames.nulls[index]}
+        # The frame before the one that begins inside the cut can end inside it. If a run of equal scores crosses
+        # the edge, all its frames are read, so that split ties are counted exactly.
+        for index in {first_inside - 1, first_behind - 1} & set(frames):
+            mixed.update(self._tied_with(index))
+        return first_inside, first_behind, mixed
+
+    def _tied_with(self, index: int) -> range:
+        """The frames around a frame that are joined to it by equal scores across their borders."""
+        first = index
+        last = index
+        while first > 0 and self._are_tied(first - 1):
+            first -= 1
+        while last + 1 < self.scored and self._are_tied(last):
+            last += 1
+        return range(first, last + 1)
+
+    def _are_tied(self, index: int) -> bool:
+        """Whether a frame ends with the score with which the next begins."""
+        score = self._score(index + 1, 0)
+        return score is not None and self._score(index, -1) == score
+
+    def _side(self, index: int) -> int:
+        """The side of a frame's first record, in the order of the file: a reversed file begins above the cut."""
+        rank = self.table.frames.first[index]
+        assert rank is not None  # scored frames have ranks
+        reader = self.reader
+        side = reader.side_of_rank(rank) if reader.by_rank else reader.side_of_first(self.batches(index)[0])
+        return -side if reader.reverse else side
+
+    def _score(self, index: int, place: int) -> float | None:
+        """The first (0) or last (-1) score of a frame; None if the records do not have the score."""
+        key = self.reader.key
+        if not key:
+            return None
+        scores = [score for batch in self.batches(index) for score in batch[key] if isinstance(score, float)]
+        return scores[place] if scores else None

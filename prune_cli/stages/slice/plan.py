@@ -1,0 +1,158 @@
+"""How is this input sliced: by copying frames, in one pass, in two passes, or by the scores of another file?"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from ...errors import DataError
+from ...records.reader import Source
+from ...settings.slice import Keep
+from ...settings.streams import Streams, Unit
+from ...stream import index
+from ...stream.index import Table
+from ...stream.schema import Head, RankSection
+from .. import streams
+from .copied import WholeFrame, copied, is_copyable
+from .ranked import ranked
+from .selection import Request
+from .split import SliceStatistics, Split
+from .unranked import joined, unranked
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The parts of the output, to be made one by one, and what is known before the first.
+
+    `table` is that of the file whose frames are copied, if any are; `key` and `unit` are the score and the unit that
+    a picture is labelled with.
+    """
+
+    parts: Iterator[Split | WholeFrame]
+    request: Request
+    head: Head | None
+    key: str
+    unit: str
+    records: Callable[[], int]  # that were read, once all parts are made
+    skipped: Callable[[], int] = lambda: 0  # bad records of a file of scores
+    table: Table | None = None
+
+
+def reads_twice(request: Request) -> bool:
+    """Whether a pipe has to be stored, as far as the options say it: the head of the stream is not read yet."""
+    slicing = request.slicing
+    if slicing.scores is not None:
+        return False
+    needs_all = request.selection.is_random or request.cut.tokens is not None
+    return needs_all or slicing.key is not None or slicing.within is not None
+
+
+@contextmanager
+def plan(source: Source, request: Request, options: Streams, statistics: SliceStatistics) -> Iterator[Plan]:
+    """The plan for an input. What it reads beside the source is open until the block ends."""
+    if request.slicing.scores is not None:
+        # --expect-records is for the corpus, and the corpus already has a progress bar.
+        reading = replace(options, expect_records=None)
+        paths = [request.slicing.scores]
+        with streams.open_source("slice", paths, reading, replay=True, bar=False) as scores:
+            yield _by_scores(source, scores, request, statistics)
+    elif table := _copyable_table(source, request, options):
+        with table.file.open():
+            yield _by_frames(source, table, request, statistics)
+    else:
+        yield _by_records(source, request, statistics)
+
+
+def _by_scores(source: Source, scores: Source, request: Request, statistics: SliceStatistics) -> Plan:
+    key = request.slicing.key or streams.the_score(scores)
+    request = replace(request, slicing=replace(request.slicing, key=key)).settled(lambda: key)
+    return Plan(
+        parts=joined(scores, scores.again(), source, request, statistics),
+        request=request,
+        head=scores.peek()[0],
+        key=key,
+        unit=_unit(request, None),
+        records=lambda: source.records,
+        skipped=lambda: scores.skipped,
+    )
+
+
+def _copyable_table(source: Source, request: Request, options: Streams) -> Table | None:
+    """The table of a ranked file whose frames can be copied; None if an option needs the records, or recompression."""
+    needs_records = options.skip_bad or request.selection.is_random or request.cut.tokens is not None
+    if len(source.inputs) > 1 or needs_records or options.level != Streams.level:
+        return None
+    table = index.of(source.inputs[0])
+    if table is None or not is_copyable(table, request):
+        return None
+    if options.expect_records not in (None, table.totals.records):
+        fault = f"{table.totals.records} records came, {options.expect_records} were expected"
+        raise DataError(fault, place=table.file.name)
+    return table
+
+
+def _by_frames(source: Source, table: Table, request: Request, statistics: SliceStatistics) -> Plan:
+    ranking = table.head.rank
+    assert ranking is not None  # is_copyable has checked it
+    request = request.settled(lambda: ranking.key)
+    return Plan(
+        parts=copied(table, source, request, statistics),
+        request=request,
+        head=table.head,
+        key=ranking.key,
+        unit=ranking.unit,
+        records=lambda: table.totals.records,
+        table=table,
+    )
+
+
+def _by_records(source: Source, request: Request, statistics: SliceStatistics) -> Plan:
+    head, _ = source.peek()
+    ranking = head.rank if head else None
+    ranked_by = ranking.key if ranking else None
+    request = request.settled(lambda: request.slicing.key or ranked_by or streams.the_score(source))
+    if _is_one_pass(request, ranking):
+        return Plan(
+            parts=ranked(source, request, statistics),
+            request=request,
+            head=head,
+            key=ranked_by or "score",
+            unit=_unit(request, ranking),
+            records=lambda: source.records,
+        )
+    request = _with_order(source, request, ranking)
+    again = source.again()
+    return Plan(
+        parts=unranked(source, again, request, statistics),
+        request=request,
+        head=head,
+        key=request.slicing.key or "score",
+        unit=(request.slicing.by or Unit.records).value,
+        records=lambda: again.records,
+    )
+
+
+def _is_one_pass(request: Request, ranking: RankSection | None) -> bool:
+    """Whether rank and quantile of a record say on which side of the cut it lies."""
+    if request.slicing.key is not None or request.selection.is_random or request.cut.tokens is not None:
+        return False
+    return request.slicing.within in (None, ranking.within if ranking else None)
+
+
+def _with_order(source: Source, request: Request, ranking: RankSection | None) -> Request:
+    """The request with the field that orders the records, and the ranking's prefix and unit where none were given."""
+    slicing = request.slicing
+    if slicing.prefix is None and ranking:
+        slicing = replace(slicing, prefix=ranking.prefix)
+    if slicing.by is None and ranking:
+        slicing = replace(slicing, by=Unit(ranking.unit))
+    if slicing.key is None and request.selection.keep is not Keep.random:
+        key = ranking.key if ranking else streams.the_score(source)
+        # Ranks have the order of the ranking, ties included; a weighted draw needs the scores themselves.
+        if ranking and request.selection.sample is None:
+            key = f"{slicing.prefix}rank"
+        slicing = replace(slicing, key=key)
+    return replace(request, slicing=slicing)
+
+
+def _unit(request: Request, ranking: RankSection | None) -> str:
+    return ranking.unit if ranking else (request.slicing.by or Unit.records).value

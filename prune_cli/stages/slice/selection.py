@@ -1,0 +1,146 @@
+"""Which cut does a selection describe? Options as they were typed become a `Cut`, or a usage error."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from decimal import Decimal, InvalidOperation
+
+from ... import metrics
+from ...errors import UsageError
+from ...settings.slice import Keep, Selection, Slicing
+from ...statistics.cuts import Cut, fraction
+
+
+@dataclass(frozen=True)
+class Request:
+    """The settings of a slice with the cut that they describe."""
+
+    selection: Selection
+    slicing: Slicing
+    cut: Cut
+
+    def settled(self, score: Callable[[], str]) -> "Request":
+        """The same with `easy` and `hard` replaced by an end of that score, which is asked for only then.
+
+        Raises UsageError if the metric of the score declares no easy end.
+        """
+        if self.selection.keep not in (Keep.easy, Keep.hard):
+            return self
+        is_easy = self.selection.keep is Keep.easy
+        keep = Keep.bottom if (_easy_end(score()) == "low") == is_easy else Keep.top
+        selection = replace(self.selection, keep=keep)
+        return replace(self, selection=selection, cut=cut_of(selection))
+
+
+def request(selection: Selection, slicing: Slicing) -> Request:
+    """The settings, checked. Raises UsageError for what is wrong before any input is looked at."""
+    cut = cut_of(selection)
+    if slicing.within and cut.tokens is not None:
+        raise UsageError(
+            "--tokens is a budget for the whole, not for each value of --within",
+            remedy="leave out --within, or use --frac",
+        )
+    if slicing.scores is not None and selection.is_random:
+        raise UsageError(
+            "random draws depend on the texts, and a file of --scores has none",
+            remedy="put the scores into the corpus, and use -k",
+        )
+    return Request(selection, slicing, cut)
+
+
+def cut_of(selection: Selection) -> Cut:
+    """The cut that a selection describes. Raises UsageError if it describes none, or two."""
+    _check_choice(selection)
+    if selection.range_ is not None:
+        return Cut("range", *_range(selection.range_))
+    if selection.least is not None or selection.most is not None:
+        return _between_scores(selection)
+    keep = (selection.keep or Keep.top).value
+    if selection.sample is not None:
+        _check_sample(selection.sample, keep)
+    if selection.frac is not None:
+        return fraction(keep, _fraction(selection.frac))
+    return Cut(keep, tokens=selection.tokens)
+
+
+def _check_choice(selection: Selection) -> None:
+    """Raise UsageError unless exactly one way to cut is given, and all that it needs."""
+    has_part = selection.keep is not None or selection.sample is not None
+    has_scores = selection.least is not None or selection.most is not None
+    amounts = [selection.frac, selection.tokens].count(None)
+    match [has_part, selection.range_ is not None, has_scores].count(True):
+        case 0:
+            raise UsageError(
+                "nothing says what to keep",
+                remedy="give --keep PART with --frac F or --tokens N, or --range LO:HI, or --min or --max",
+            )
+        case 2 | 3:
+            raise UsageError("--keep, --range and --min or --max exclude each other", remedy="give one")
+    if not has_part and amounts < 2:
+        raise UsageError("--frac and --tokens need --keep")
+    if amounts == 0:
+        raise UsageError("--frac and --tokens exclude each other", remedy="give one")
+    if has_part and amounts == 2:
+        keep = selection.keep or Keep.top
+        raise UsageError(f"--keep {keep} needs --frac F or --tokens N", remedy="for example --frac 0.5")
+
+
+def _check_sample(temperature: float, keep: str) -> None:
+    if not 0 < temperature < float("inf") or keep in (Keep.middle, Keep.random):
+        raise UsageError(
+            "--sample needs a TEMPERATURE above 0, and draws from the top (or with --keep bottom)"
+        )
+
+
+def _between_scores(selection: Selection) -> Cut:
+    least = _score(selection.least, float("-inf"))
+    most = _score(selection.most, float("inf"))
+    if least > most:
+        fault = f"no score is at least {least:g} and at most {most:g}"
+        raise UsageError(fault, remedy="give --min the lower of the two")
+    return Cut("scores", least=least, most=most)
+
+
+def _score(value: float | None, default: float) -> float:
+    if value is None:
+        return default
+    if value != value:  # NaN is the only number that differs from itself
+        raise UsageError("--min and --max need a number, not NaN")
+    return value
+
+
+def _range(text: str) -> tuple[Decimal, Decimal]:
+    low, _, high = text.partition(":")
+    bounds = _decimal(low), _decimal(high)
+    if not 0 <= bounds[0] <= bounds[1] <= 1:
+        fault = f"invalid --range '{text}': expected LO:HI between 0 and 1, such as 0.25:0.75"
+        raise UsageError(fault)
+    return bounds
+
+
+def _fraction(text: str) -> Decimal:
+    number = _decimal(text)
+    if not 0 <= number <= 1:
+        raise UsageError(f"invalid --frac '{text}': expected a number between 0 and 1, such as 0.5")
+    return number
+
+
+def _decimal(text: str) -> Decimal:
+    """The number that a text spells; -1, which is out of every range, for anything else.
+
+    Decimal, because 0.07 · 100 is to be 7 and not 7.000000000000001: counts are exact.
+    """
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return Decimal(-1)
+    return number if number.is_finite() else Decimal(-1)
+
+
+def _easy_end(field: str) -> str:
+    """The end of a score that its metric calls easy: low or high."""
+    # A field is named like its metric, with any prefix; the longest name wins, so that excess_loss is not loss.
+    metric = max((name for name in metrics.names() if field.endswith(name)), key=len, default=None)
+    end = metrics.load(metric).easy if metric else None
+    if end is None:
+        raise UsageError(f"`{field}` declares no easy end", remedy="give --keep bottom or --keep top")
+    return end

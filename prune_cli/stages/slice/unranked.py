@@ -1,0 +1,216 @@
+"""Which records of a stream in any order are inside the cut? One pass over the scores, then one over the records."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any
+
+import numpy as np
+
+from ...errors import DataError, InputOutputError
+from ...records.columns import Labels, counts
+from ...records.reader import MISSING, Anything, Batch, Content, Count, Label, Number, Source, Wanted
+from ...records.splice import uniform
+from ...settings.streams import Unit
+from ...statistics.cuts import choose, gumbel
+from ...statistics.quantile_grid import grid_of
+from .selection import Request
+from .split import SliceStatistics, Split, Splitter, Verdicts
+
+CHUNK = 1 << 18  # records a chunk for correlation and tie counts, whose peak memory is five times the chunk
+
+
+def unranked(source: Source, again: Source, request: Request, statistics: SliceStatistics) -> Iterator[Split]:
+    """Split a stream by a score and keep its order. `again` is the same input from the start.
+
+    A record takes some 40 bytes of memory while the cut is made, 70 if tokens are counted.
+    """
+    decision = _decide(source, request, statistics)
+    return _split(again, decision, request, statistics)
+
+
+def _split(
+    source: Source, decision: "_Decision", request: Request, statistics: SliceStatistics
+) -> Iterator[Split]:
+    splitter = Splitter(request, statistics.counts)
+    rank = _rank_field(request)
+    group = request.slicing.group_by
+    start = 0
+    for batch in source.batches(Wanted({group: Anything, rank: Anything}, (group, rank))):
+        end = start + len(batch)
+        if end > len(decision.inside):
+            break
+        # Only counted in the trailer, so that a rank of any other type is no error here.
+        ranks = np.array([value if type(value) is int else -1 for value in batch[rank]])
+        yield splitter.split(batch, decision.verdicts(start, end, ranks))
+        start = end
+    if start != len(decision.inside):
+        place = source.inputs[0].name
+        raise InputOutputError(
+            "changed while reading", place=place, remedy="run again when nothing writes to it"
+        )
+
+
+def joined(
+    scores: Source, again: Source, corpus: Source, request: Request, statistics: SliceStatistics
+) -> Iterator[Split]:
+    """Split a corpus by scores of another file, record by record. `again` is the file of scores from the start.
+
+    Raises DataError if an id differs, or a file has more records than the other.
+    """
+    decision = _decide(scores, request, statistics)
+    ids = chain.from_iterable(batch["id"] for batch in again.batches(Wanted({"id": Anything}, ("id",))))
+    splitter = Splitter(request, statistics.counts)
+    group = request.slicing.group_by
+    start = 0
+    for batch in corpus.batches(Wanted({"id": Anything, group: Anything}, ("id", group))):
+        end = start + len(batch)
+        _check_ids(batch, list(islice(ids, len(batch))), start)
+        # The ranks of a file of scores are not ranks of this output.
+        yield splitter.split(batch, decision.verdicts(start, end, np.full(len(batch), -1)))
+        start = end
+    for _ in ids:
+        raise DataError(f"there are more scores than the {start} records", place=again.inputs[0].name)
+
+
+def _check_ids(batch: Batch, ids: list[Any], start: int) -> None:
+    """Raise DataError at the first record whose id is not that of its score. `start` is the number of records before."""
+    remedy = "use the scores of this corpus, in its order"
+    for index, (ours, theirs) in enumerate(zip(batch["id"], ids, strict=False)):
+        if ours != theirs:
+            fault = f"its id is not that of record {start + index + 1} of the scores"
+            raise DataError(fault, place=batch.place(index), remedy=remedy)
+    if len(ids) < len(batch):
+        raise DataError("there is no score for it", place=batch.place(len(ids)), remedy=remedy)
+
+
+@dataclass(frozen=True)
+class _Decision:
+    """What was decided of all records of the input: inside the cut, has a score, tokens."""
+
+    inside: np.ndarray
+    scored: np.ndarray
+    tokens: np.ndarray
+
+    def verdicts(self, start: int, end: int, ranks: np.ndarray) -> Verdicts:
+        """Those of a batch."""
+        rows = slice(start, end)
+        return Verdicts(self.inside[rows], self.scored[rows], ranks, self.tokens[rows])
+
+
+def _decide(source: Source, request: Request, statistics: SliceStatistics) -> _Decision:
+    """Read the scores, or draw random numbers, and decide on every record."""
+    columns = _read(source, request)
+    values = columns.sort_values(request)
+    scored = ~np.isnan(columns.scores)
+    unit = (request.slicing.by or Unit.records).value
+    inside, order = choose(values, columns.tokens, scored, request.cut, unit, columns.within)
+    if request.slicing.key and columns.within is None:
+        is_drawn = values is not columns.scores
+        if is_drawn:
+            # `order` is that of the draw; the correlation needs that of the scores.
+            order = order[np.argsort(columns.scores[order], kind="stable")]
+        _measure(columns, order, None if is_drawn else inside, statistics)
+        # Ranks are spread evenly whatever the scores are: a picture of them would show nothing.
+        if request.slicing.key != _rank_field(request):
+            statistics.shape = grid_of(columns.scores, order)
+            statistics.quantiles = None if is_drawn else _quantiles(inside[order])
+    statistics.length_correlation = statistics.lengths.value()
+    return _Decision(inside, scored, columns.tokens)
+
+
+def _measure(
+    columns: "_Columns", order: np.ndarray, inside: np.ndarray | None, statistics: SliceStatistics
+) -> None:
+    """Correlation with length, and ties unless `inside` is None: a random draw splits ties on purpose."""
+    for start in range(0, len(order), CHUNK):
+        rows = order[start : start + CHUNK]
+        statistics.lengths.add(columns.scores[rows], columns.tokens[rows])
+        if inside is not None:
+            statistics.ties.add(columns.scores[rows], inside[rows])
+
+
+def _quantiles(inside: np.ndarray) -> tuple[float, float] | None:
+    """The quantiles between which the records inside lie; None if there are none."""
+    n = len(inside)
+    if not inside.any():
+        return None
+    return int(inside.argmax()) / n, 1 - int(inside[::-1].argmax()) / n
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """What was read of all records. `bits` are random, and empty unless records are drawn; `within` holds codes of values."""
+
+    scores: np.ndarray
+    bits: np.ndarray
+    tokens: np.ndarray
+    within: np.ndarray | None
+
+    def sort_values(self, request: Request) -> np.ndarray:
+        """The numbers by which the cut sorts records: the scores themselves (the same array), or a random draw."""
+        if not request.selection.is_random:
+            return self.scores
+        if request.selection.sample is None:
+            return self.bits
+        # The Gumbel trick: the top k of log weight + noise are k draws without replacement.
+        drawn: np.ndarray = self.scores / request.selection.sample + gumbel(self.bits)
+        return drawn
+
+
+def _read(source: Source, request: Request) -> _Columns:
+    slicing = request.slicing
+    labels = Labels(str, int)
+    # An empty part first, so that a stream without records has columns, too.
+    parts = [(np.zeros(0), np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0, np.int32))]
+    for batch in source.batches(_wanted(request)):
+        bits = _random_bits(batch, request) if request.selection.is_random else np.zeros(0, np.uint64)
+        codes = labels.codes(batch[slicing.within]) if slicing.within else np.zeros(0, np.int32)
+        parts.append((_scores(batch, request), bits, counts(batch[slicing.tokens_field]), codes))
+    scores, bits, tokens, codes = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return _Columns(scores, bits, tokens, codes if slicing.within else None)
+
+
+def _wanted(request: Request) -> Wanted:
+    """The fields to read of each record; tokens are required only where the cut counts them."""
+    slicing = request.slicing
+    fields: dict[str, Any] = {slicing.tokens_field: Count, _rank_field(request): Anything}
+    required = set()
+    if slicing.by is Unit.tokens or request.cut.tokens is not None:
+        required.add(slicing.tokens_field)
+    if request.selection.is_random:
+        fields |= {"id": Anything, slicing.text_field: str | None, "input_ids": Content | None}
+    if slicing.key:
+        fields[slicing.key] = Number
+        required.add(slicing.key)
+    if slicing.within:
+        fields[slicing.within] = Label
+        required.add(slicing.within)
+    return Wanted(fields, tuple(name for name in fields if name not in required), tuple(required))
+
+
+def _scores(batch: Batch, request: Request) -> np.ndarray:
+    """The scores of a batch, NaN for null. Without a key, records that a ranking left unscored have none."""
+    if request.slicing.key:
+        return np.array(batch[request.slicing.key], dtype=float)
+    ranks = batch[_rank_field(request)]
+    return np.array([None if rank is None else 0 for rank in ranks], dtype=float)
+
+
+def _random_bits(batch: Batch, request: Request) -> np.ndarray:
+    """64 random bits a record, which depend on the seed, its id, and its text or token ids, and on nothing else."""
+    selection = request.selection
+    # Another seed for --sample: the records of a random part would be the first to be drawn from it.
+    seed = selection.seed if selection.sample is None else ("sample", selection.seed)
+    bits = []
+    columns = (batch["id"], batch[request.slicing.text_field], batch["input_ids"])
+    for identity, text, ids in zip(*columns, strict=True):
+        content = text if ids is MISSING else ids
+        bits.append(
+            uniform(seed, None if identity is MISSING else identity, None if content is MISSING else content)
+        )
+    return np.array(bits, dtype=np.uint64)
+
+
+def _rank_field(request: Request) -> str:
+    return (request.slicing.prefix or "") + "rank"
