@@ -1,4 +1,4 @@
-"""score --resume, -O, --shard and --only: a run that was stopped anywhere is gone on with, and its file becomes what it would have been."""
+"""score --resume, -O, --shard and --only: a run that was stopped anywhere is resumed, to the same bytes."""
 
 import fcntl
 import gzip

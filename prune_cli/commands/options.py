@@ -14,9 +14,6 @@ import typer
 
 from .. import sizes, terminal
 from ..errors import UsageError
-from ..settings.model import Device as Device
-from ..settings.model import Dtype as Dtype
-from ..settings.model import NumberFormat as NumberFormat
 from ..settings.option import Option, settings_of
 from ..settings.streams import Messages
 
@@ -70,15 +67,6 @@ TextField = Annotated[
 TokensField = Annotated[
     str,
     option("--tokens-field", metavar="FIELD", rich_help_panel=FIELDS, help="What holds the count of tokens."),
-]
-Prefix = Annotated[
-    str,
-    option(
-        "--prefix", metavar="STR", rich_help_panel=FIELDS, help="Put STR before the names of the new fields."
-    ),
-]
-Overwrite = Annotated[
-    bool, option("--overwrite", rich_help_panel=FIELDS, help="Replace fields that are already there.")
 ]
 OutputFile = Annotated[
     str | None,

@@ -7,9 +7,9 @@ from ..settings.streams import Streams
 from .options import Files, expanded
 
 COST = (
-    "One pass. Records are written in windows of a few hundred, each a frame of its own. Memory is that of the model and "
-    "of one batch (--batch-tokens); the logits of a whole batch never exist at once. The model takes nearly all of the "
-    "time: --dry-run estimates it."
+    "One pass. Records are written in windows of a few hundred, each a frame of its own. Memory is that of "
+    "the model and of one batch (--batch-tokens); the logits of a whole batch never exist at once. The model "
+    "takes nearly all of the time: --dry-run estimates it."
 )
 EXAMPLES = (
     (
@@ -51,15 +51,16 @@ def score(
 ) -> int:
     """Score records with a causal language model.
 
-    Adds one field per metric, and `nll_sum` (nats over the scored tokens), `n_scored` (number of scored tokens) and
-    `n_bytes` (UTF-8 bytes of the scored tokens). The order of the records is kept. With --resume, the same command
-    continues a run that was stopped in any way, and the output is the same as without the interruption. The outputs of
-    --shard 1/N to N/N, concatenated with `cat`, are a valid stream. The default model is a small one shipped with the
-    package, for trying out and triage.
+    Adds one field per metric, and `nll_sum` (nats over the scored tokens), `n_scored` (number of scored
+    tokens) and `n_bytes` (UTF-8 bytes of the scored tokens). The order of the records is kept. With
+    --resume, the same command continues a run that was stopped in any way, and the output is the same as
+    without the interruption. The outputs of --shard 1/N to N/N, concatenated with `cat`, are a valid
+    stream. The default model is a small one shipped with the package, for trying out and triage.
 
-    --dry-run prints an estimate from the first records: `records`, `tokens`, `flops`, `hours_here`, `gpu_hours` (on an
-    H100 at 40 % of its peak rate), `bytes` (of the output), `sampled_records` and `sampled_share`. --summary writes the
-    counts of the run, its `seconds` and `tokens_per_second`, and under `score` everything that the scores depend on.
+    --dry-run prints an estimate from the first records: `records`, `tokens`, `flops`, `hours_here`,
+    `gpu_hours` (on an H100 at 40 % of its peak rate), `bytes` (of the output), `sampled_records` and
+    `sampled_share`. --summary writes the counts of the run, its `seconds` and `tokens_per_second`, and
+    under `score` everything that the scores depend on.
     """
     from ..stages.score.run import ScoreWork
 

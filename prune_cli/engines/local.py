@@ -14,8 +14,12 @@ def run(job: Job, messages: Messages) -> int:
 
 
 def run_jobs(work: Work[SomeJob, SomeReport], messages: Messages) -> int:
-    """Run all jobs of `work` and return the exit status. A single worker does them, so that models are loaded once."""
+    """Run all jobs of `work` and return the exit status.
+
+    A single worker does them, so that models are loaded once.
+    """
     jobs = work.jobs()
+    # An empty input gets a bar without an end, like one of unknown size.
     with terminal.progress(
         work.verb,
         work.size() or None,
@@ -24,6 +28,7 @@ def run_jobs(work: Work[SomeJob, SomeReport], messages: Messages) -> int:
     ) as progress:
         worker = work.open()
         report = reduce(add, (worker.do(job, progress) for job in jobs))
+    # Not reached if a job fails: finished outputs stay, but a summary of half a run would mislead.
     work.finish(report)
     return _close(report, messages)
 

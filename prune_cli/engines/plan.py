@@ -17,7 +17,10 @@ class InputFile:
 
 @dataclass(frozen=True)
 class Shard:
-    """A piece of an input, and the output that its records go to. Picklable: it may be sent to another process."""
+    """A piece of an input, and the output that its records go to.
+
+    Picklable: it may be sent to another process, or to another machine that reaches the same paths.
+    """
 
     number: int  # from 1
     of: int
@@ -33,8 +36,8 @@ class Shard:
 def plan(inputs: Sequence[InputFile], outputs: Sequence[str]) -> list[Shard]:
     """One shard for each input, in order, with the output of the same index.
 
-    The result depends on the arguments alone, so that a second run makes the same plan and finds what the first one finished.
-    Raises ValueError if the two sequences differ in length.
+    The result depends on the arguments alone: a second run makes the same plan and finds what the first one
+    finished. Raises ValueError if the two sequences differ in length.
     """
     return [
         Shard(

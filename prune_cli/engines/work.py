@@ -1,7 +1,8 @@
 """What does a verb offer to an engine?
 
-A verb that cannot be divided is one `Job`, which runs by itself. A verb that can is a `Work`: jobs that are
-independent of each other, and workers that do them. An engine decides how many workers there are and where they run.
+A verb that cannot be divided is one `Job`, which runs by itself. A verb that can be divided is a `Work`:
+jobs that are independent of each other, and workers that do them. An engine decides how many workers there
+are, and where.
 """
 
 from collections.abc import Sequence
@@ -37,8 +38,10 @@ class Addable(Report, Protocol):
     def __add__(self, other: Self) -> Self: ...
 
 
+# An engine passes jobs on without looking into them; what it does with reports is to add them up.
 SomeJob = TypeVar("SomeJob")
 SomeReport = TypeVar("SomeReport", bound=Addable)
+# A worker only takes jobs and only gives reports, which mypy asks to be told.
 DoneJob = TypeVar("DoneJob", contravariant=True)
 DoneReport = TypeVar("DoneReport", bound=Addable, covariant=True)
 
@@ -60,7 +63,7 @@ class Work(Protocol[SomeJob, SomeReport]):
         ...
 
     def jobs(self) -> Sequence[SomeJob]:
-        """The jobs, of which there is at least one. Raises PruneError for whatever can be checked before the first begins."""
+        """The jobs, at least one. Raises PruneError for all that can be checked before the first begins."""
         ...
 
     def size(self) -> int | None:

@@ -61,6 +61,7 @@ class ModelSettings:
     """
 
     GROUP: ClassVar[str] = COMPUTING
+    # The order of the fields is that in the heads of existing streams.
     device: Device = "auto"
     dtype: NumberFormat = Dtype.auto
     context: Annotated[
@@ -83,7 +84,8 @@ class ModelSettings:
         option(
             "--bos",
             metavar="WHEN",
-            help="Put a BOS token in front: auto, always or never. auto does it for documents, not for blocks.",
+            help="Put a BOS token in front: auto, always or never. "
+            "auto does it for documents, not for blocks.",
         ),
     ] = Bos.auto
     batch_tokens: Annotated[
@@ -112,4 +114,5 @@ class ModelSettings:
 
     def recorded(self) -> dict[str, Any]:
         """The settings as values of JSON, in the order in which stream heads record them."""
+        # A replaced value keeps its place, and the bytes of a head their order.
         return asdict(self) | {"dtype": str(self.dtype), "bos": str(self.bos)}

@@ -21,6 +21,7 @@ class Scores:
     """Which scores are computed, by which models, from which field, and what the new fields are called."""
 
     GROUP: ClassVar[str] = "What is computed"
+    # None stands for the default, so that help can show it as a name instead of a list.
     metric: Annotated[
         list[str] | None,
         option(
@@ -84,7 +85,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class ScoreResults:
-    """Which part of the input is scored, which fields are written and where, and whether a stopped run is resumed."""
+    """Which records are scored, which fields are written and where, and whether a stopped run is resumed."""
 
     GROUP: ClassVar[str] = RESULT
     output_directory: Annotated[
@@ -100,7 +101,8 @@ class ScoreResults:
         bool,
         option(
             "--resume",
-            help="Resume a run that was stopped. The run works in FILE.partial, which is kept if it is stopped.",
+            help="Resume a run that was stopped. A run with --resume writes to FILE.partial "
+            "and keeps it when it is stopped.",
         ),
     ] = False
     shard: Annotated[
@@ -143,6 +145,7 @@ class ScoreResults:
                 "-o and -O exclude each other",
                 remedy="name one output, or a directory for one output per input",
             )
+        # Each output would have to have the same number of records.
         if self.output_directory and streams.expect_records is not None:
             raise UsageError(
                 "--expect-records counts the records of a single output",
@@ -153,6 +156,7 @@ class ScoreResults:
         # The property itself raises if the shard is invalid.
         _ = self.shard_of
 
+    # The last whole frame of FILE.partial is where a run is resumed.
     def _check_resume(self, streams: Streams) -> None:
         if not self.output_directory and streams.output in (None, "-"):
             raise UsageError(
@@ -185,6 +189,7 @@ class Trial:
         ),
     ] = None
 
+    # Both options work on a sample; --summary counts a whole run.
     def check(self, results: ScoreResults, *, uses_models: bool) -> None:
         """Raise UsageError for options that exclude each other."""
         if self.self_check and not uses_models:

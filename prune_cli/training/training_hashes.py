@@ -1,4 +1,4 @@
-"""Which documents was a model trained on? The hashes of their contents, which `train` writes beside the weights."""
+"""Which documents was a model trained on? `train` writes the hashes of their contents beside the weights."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,9 +12,10 @@ DOCUMENT_HASHES = "documents.npy"
 
 
 class TrainingHashes:
-    """The training documents of some models, as far as they are known. Raises ConfigurationError for a damaged file.
+    """The training documents of some models, as far as they are known: models of others have no such file.
 
-    The hashes are mapped into memory, not read: of a large corpus they take gigabytes.
+    Raises ConfigurationError for a damaged file. The hashes are mapped into memory, not read: of a large
+    corpus they take gigabytes.
     """
 
     def __init__(self, models: Iterable[str]) -> None:
@@ -27,6 +28,7 @@ class TrainingHashes:
         """How many of these texts or blocks at least one of the models was trained on."""
         if not self._hashes:
             return 0
+        # By content, so that a document counts whatever its id and other fields are.
         asked = np.fromiter(map(content_hash, contents), np.uint64, len(contents))
         by_model = [is_known(asked, trained) for trained in self._hashes]
         return int(np.count_nonzero(np.any(by_model, axis=0)))
@@ -41,7 +43,7 @@ class TrainingHashes:
 
 def _map(path: Path) -> Hashes:
     try:
-        hashes = np.load(path, mmap_mode="r")
+        hashes = np.load(path, mmap_mode="r")  # never unpickles: allow_pickle is off
     except (ValueError, OSError):
         hashes = np.empty(0)
     # A sorted array of 64-bit hashes: see token_file.py.

@@ -18,7 +18,11 @@ NUMBER_BYTES = 24  # of the longest number that is written: -2.2250738585072014e
 
 
 def score_fields(metrics: Iterable[Metric], models: int) -> list[str]:
-    """The names of the fields that hold scores: `perplexity`, and if each of `models` gets its own, `perplexity_1`, ..."""
+    """The names of the fields that hold scores: `perplexity`, and with 2 `models` also `perplexity_1` and `_2`.
+
+    `models` is 0 unless each model of an ensemble gets a field of its own; metrics without a model have no
+    such fields.
+    """
     return [
         name
         for metric in metrics
@@ -31,17 +35,18 @@ def score_fields(metrics: Iterable[Metric], models: int) -> list[str]:
 
 def count_fields(*, uses_models: bool, against: bool) -> list[str]:
     """The names of the fields from which every other convention of a score can be computed."""
+    # nats, tokens and bytes: perplexity, bits per token and bits per byte follow from these three
     counts = ["nll_sum", TOKENS, "n_bytes"] if uses_models else []
     return [*counts, "against_nll_sum"] if against else counts
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How scores are written: the fields `scores` and `counts`, their names after `prefix`, behind the fields of the record
-    that `only` names (all, if it is empty).
+    """How scores are written: the fields `scores` and `counts`, with `prefix` before their names.
 
-    The trailer of the stream counts tokens, and records by the field `group`. It counts what the written records say, so that
-    a resumed run can count them again: if `only` leaves out the token count, a stream has no tokens.
+    They stand behind the record's own fields, or behind those that `only` names. The trailer of the stream
+    counts tokens, and records by the field `group`. It counts from the written records alone, so that a
+    resumed run can count them again: if `only` leaves out the token count, a stream has no tokens.
     """
 
     scores: Sequence[str]
@@ -82,11 +87,15 @@ class Layout:
     def record(self, document: Document, fields: dict[str, Any]) -> Record:
         """The record with its new fields. Raises DataError if it lacks one that `only` names."""
         new = {name: fields[name.removeprefix(self.prefix)] for name in self.written}
+        # --only may leave out every new field; then the record is written as it is.
         line = self._base(document)
         return self._counted(splice(line, members(new)) if new else line, document, new)
 
     def read_back(self, document: Document, line: bytes) -> Record | None:
-        """The record that `record` made of a document, from the line in the output; None if it is not of that document."""
+        """The record that `record` made of a document, from a line of the output.
+
+        None if the line was not made from this document.
+        """
         # The new fields stand behind the record's own bytes, so that one comparison of bytes tells.
         new = spliced(line, self._base(document))
         if new is None or list(new) != self.written:
@@ -97,6 +106,7 @@ class Layout:
         """The record before the new fields are added."""
         if not self.only:
             return document.line
+        # A new field that `only` names is not among the record's own; it is added later.
         line, missing = only(document.line, [name for name in self.only if name not in self.written])
         if missing:
             raise DataError(
@@ -108,7 +118,9 @@ class Layout:
 
     def _counted(self, line: bytes, document: Document, new: dict[str, Any]) -> Record:
         """A line with what the trailer counts of it."""
+        # A record counts as unscored only if all its scores are null: one model of an ensemble may have none.
         scores = [value for name, value in new.items() if name.removeprefix(self.prefix) not in self.counts]
+        # Only strings are groups: numbers and lists could have as many values as there are records.
         group = document[self.group]
         return Record(
             line,

@@ -12,7 +12,7 @@ NOT_SUMMED = ("self_check", "provenance")
 
 @dataclass(frozen=True)
 class ScoreReport:
-    """What was scored: of a window, an output, or a whole run. Reports add up, so that those of shards can be summed."""
+    """Counts of a window, an output or a whole run. Reports add up, so that those of shards can be summed."""
 
     records: int = 0
     nulls: int = 0  # records whose scores are all null

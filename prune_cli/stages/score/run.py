@@ -1,7 +1,8 @@
 """Run `score`: from inputs and settings to scored streams.
 
-The work is a job for each output. A job reads its inputs window by window, scores each window, and writes it as a frame of
-its own, after which a stopped run can be resumed. A worker does jobs one after another and loads the models once.
+The work is a job for each output. A job reads its inputs window by window, scores each window, and writes
+it as a frame of its own, after which a stopped run can be resumed. A worker does jobs one after another and
+loads the models once.
 """
 
 import json
@@ -79,7 +80,8 @@ class ScoreJob:
         results = self.settings.results
         if results.shard_of is None:
             return
-        # The runs of a file are dealt from a shard that its name decides: else shard 1 would get all of every short file.
+        # The name of a file decides which shard gets its first run: else shard 1 would get all of every
+        # short file.
         name = os.path.basename(self.inputs[0]) if self.inputs else ""
         first = crc32(os.fsencode(name)) if results.output_directory else 0
         source.deal(*results.shard_of, first)
@@ -102,6 +104,7 @@ class ScoreWork:
         results = self.settings.results
         ScoreWorker(self.settings)  # raises what is wrong with the settings
         results.check(self.settings.streams)
+        # All inputs and outputs are checked before the first job begins: the last may be hours away.
         inputs = storage.operands(self.inputs)
         if results.summary and not storage.is_stream(results.summary):
             storage.check_target(results.summary, inputs, force=self.settings.streams.force)
@@ -139,7 +142,10 @@ class ScoreWork:
 
 
 class ScoreWorker:
-    """Does jobs of the same settings one after another. Raises UsageError or ConfigurationError for settings that are wrong."""
+    """Does jobs of the same settings, one after another.
+
+    Raises UsageError or ConfigurationError if the settings are wrong, before any model is loaded.
+    """
 
     def __init__(self, settings: ScoreSettings) -> None:
         self.settings = settings
@@ -166,13 +172,17 @@ class ScoreWorker:
         return scoring_of.load_scoring(self.settings.scores, self.settings.running)
 
     def do(self, job: ScoreJob, progress: terminal.Progress) -> ScoreReport:
-        """Score the inputs of a job into its output, or print the estimate of a dry run. Raises PruneError."""
+        """Score the inputs of a job into its output, or print the estimate of a dry run. Raises PruneError.
+
+        `progress` advances by the bytes that were read.
+        """
         start = time.perf_counter()
         inputs = storage.operands(job.inputs)
         if self.settings.trial.dry_run:
             self._print_estimate(job, inputs)
             return ScoreReport()
         if job.is_finished():
+            # The bar is over the bytes of all jobs, so a skipped file counts as read.
             progress.advance(storage.total_size(inputs) or 0)
             return ScoreReport(finished=1)
         report = self._scored(job, inputs, progress)
@@ -181,7 +191,7 @@ class ScoreWorker:
     # --- Scoring ---
 
     def _scored(self, job: ScoreJob, inputs: list[Input], progress: terminal.Progress) -> ScoreReport:
-        # The output is opened before models are loaded: that another run writes it is known at once.
+        # The output is opened before models are loaded, so that a second run on it fails at once.
         with job.open_output(inputs) as output, streams.failing_visibly(output, job.streams):
             provenance = self._provenance()
             source = streams.source_of(inputs, job.streams, progress)
@@ -198,10 +208,12 @@ class ScoreWorker:
         pending = self._documents(source)
         resumed = resume.take_up(output, sink, pending, self.layout.read_back)
         report = ScoreReport(resumed=resumed)
+        # Once for each worker, not for each job: the models are the same.
         if self.settings.trial.self_check and not self.total.records:
             first = list(islice(pending, self.settings.trial.self_check))
             report += ScoreReport(self_check=self._self_check(first))
             pending = chain(first, pending)
+        # From here on: loading models and reading what an earlier run wrote is not scoring.
         start = time.perf_counter()
         for window in self._windows(pending, output):
             counts = self._write_window(sink, window)
@@ -239,6 +251,7 @@ class ScoreWorker:
     def _documents(self, source: Source) -> Iterator[Document]:
         scores = self.settings.scores
         models = self.scoring.models
+        # The id goes into the metric `random`; blocks packed with another tokenizer are refused.
         return documents(
             source,
             scores.text_field,

@@ -1,4 +1,7 @@
-"""Which records does an estimate look at? Those at the start of the first file; its bytes say which part of the corpus they are."""
+"""Which records does an estimate look at, and what share of the corpus are they?
+
+The records at the start of the first file; their share is that of the bytes that were read for them.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,8 +12,8 @@ from ...stream.zstd_blocks import compressed_size
 from ...terminal import Progress
 from .estimate import Sample
 
-# Bytes of the first file that are read. Records are counted whenever more bytes are read, and lag behind a reader that
-# reads ahead; the more bytes, the less that matters.
+# Bytes of the first file that are read. Records are counted whenever more bytes are read, and lag behind a
+# reader that reads ahead; the more bytes, the less that matters.
 ENOUGH = 4 << 20
 FIELD_BYTES = 10  # of a number in a compressed stream: its digits hardly compress
 
@@ -44,10 +47,10 @@ def take_sample(
     fields: int,
     level: int,
 ) -> Sample:
-    """The records in the first ENOUGH bytes of `documents`, which are given a progress to report what they read.
+    """The records in the first ENOUGH bytes of a corpus of `total` bytes.
 
-    `total` is the number of bytes of the corpus, `fields` the number of fields that scoring adds to a record, and `level` the
-    zstd level of the output. Raises UsageError if `total` is None.
+    Raises UsageError if `total` is None, as it is for a pipe. `documents` is called with a progress that counts the bytes that are read. `fields` is the number of
+    fields that scoring adds to a record, and `level` the zstd level of the output.
     """
     if total is None:
         raise UsageError("the size of a pipe is unknown", remedy="name files")

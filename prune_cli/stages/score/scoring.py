@@ -24,10 +24,10 @@ PROMPT = CONTINUED = 32
 
 @dataclass(frozen=True)
 class Scoring:
-    """The metrics, and the loaded models that they need: several models are an ensemble; `against` is the second model of
-    metrics that compare two.
+    """The metrics, and the loaded models that they need.
 
-    Raises ConfigurationError if the models do not fit together.
+    Several models are an ensemble; `against` is the second model of metrics that compare two. Raises
+    ConfigurationError if the models do not fit together.
     """
 
     metrics: Sequence[Metric]
@@ -46,6 +46,7 @@ class Scoring:
         if "continuation" in self.needs:
             for model in self.models:
                 model.check_reads(PROMPT + CONTINUED)
+        # Losses of two models are subtracted token by token, so the tokens have to be the same.
         # A metric that compares bits per byte does without a common tokenizer.
         by_token = [
             metric.name
@@ -75,11 +76,13 @@ class Scoring:
     @property
     def all_models(self) -> list[LanguageModel]:
         """The models of the ensemble, then the second model."""
+        # The second model has the last place here, in provenance and among the names to load.
         return [*self.models, *([self.against] if self.against else [])]
 
     @property
     def flops_per_token(self) -> float:
         """FLOPs of one forward pass of every model. Generating a token costs the same again."""
+        # Twice the parameters, for each model: a multiplication and an addition for each weight.
         return float(sum(model.flops_per_token for model in self.all_models))
 
     @property
@@ -133,7 +136,10 @@ def model_names(scores: Scores, chosen: Sequence[Metric]) -> list[str]:
 
 
 def load_scoring(scores: Scores, settings: ModelSettings) -> Scoring:
-    """Load the models that the chosen metrics need. Raises ConfigurationError, UnavailableError or OutOfMemoryError."""
+    """Load the models that the chosen metrics need.
+
+    Raises UsageError, ConfigurationError, UnavailableError or OutOfMemoryError.
+    """
     chosen = chosen_metrics(scores)
     names = model_names(scores, chosen)
     # All models are looked at before the first is loaded, which may take minutes.
@@ -142,6 +148,7 @@ def load_scoring(scores: Scores, settings: ModelSettings) -> Scoring:
     if not names:
         return Scoring(chosen, seed=scores.seed)
     models = [_load(name, settings) for name in names]
+    # `model_names` has put it last.
     against = models.pop() if scores.against else None
     return Scoring(
         chosen,

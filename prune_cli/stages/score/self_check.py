@@ -8,16 +8,18 @@ from ...errors import CheckFailed
 from ...records.reader import Content
 from .estimate import Score
 
-# Relative differences of a perplexity that are accepted. float32 differs by the order of sums in a batch, bfloat16 by its 8 bits.
+# Relative differences of a perplexity that are accepted: float32 differs by the order of the sums in a
+# batch, bfloat16 by its 8 bits of precision.
 TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-2}
 
 
 def largest_difference(
     contents: Sequence[Content], places: Sequence[str], score: Score, score_alone: Score, dtype: str
 ) -> float:
-    """The largest relative difference between the perplexity by `score`, in batches, and by `score_alone`, one by one.
+    """The largest relative difference between the perplexities of `score` and of `score_alone`.
 
-    Raises CheckFailed, which names the record, if that is more than the tolerance of `dtype`.
+    `score` gets all contents at once, `score_alone` one by one. Raises CheckFailed, which names the record, if
+    the difference is more than the tolerance of `dtype`.
     """
     largest = 0.0
     largest_at = ""

@@ -1,4 +1,7 @@
-"""How do records get their scores? In windows of the stream, with one pass of each model over a window; order is kept."""
+"""How do records get their scores? In windows of the stream, with one pass of each model over each window.
+
+The order of the records is kept.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ WINDOW_BYTES = 4 << 20  # most text in a window, which becomes one frame
 
 @dataclass(frozen=True)
 class Scored:
-    """What one model says of one record."""
+    """The quantities of one record by one model."""
 
     quantities: Quantities
     n_scored: int  # tokens
@@ -60,20 +63,23 @@ def score(
     size: Callable[[Payload], int] = lambda payload: 0,
     on_batch: Callable[[int], object] = lambda tokens: None,
 ) -> Iterator[list[tuple[Payload, Fields]]]:
-    """Each payload with its new fields, in input order, one list for each window of about `window_tokens` tokens.
+    """Each payload with its new fields, in input order: a list for each window.
 
-    The fields are one for each metric (with `per_model` one for each model too: `perplexity_1`), then those of layout.py's
-    `count_fields`. The metrics of a model are None for a record with fewer than `min_tokens` scored tokens, or none.
+    A window has about `window_tokens` tokens. The fields are one for each metric (with `per_model` one for each model too: `perplexity_1`), then those
+    of layout.py's `count_fields`. Metrics that need a model are None for a record with fewer than
+    `min_tokens` scored tokens, or none.
 
-    `place` names a record in errors, and `identity` is its id. `size` is its length in bytes: a window has at most
-    WINDOW_BYTES of them, or one record. `on_batch` is called after each batch with the number of tokens in it.
+    `place` names a record in errors, and `identity` is its id. `size` is its length in bytes: a window
+    holds at most WINDOW_BYTES, or one record. `on_batch` is called after each batch with the number of its
+    scored tokens.
 
     Raises DataError for ids outside a model's vocabulary and for likelihoods that are not finite.
     """
-    unknown = 0
-    affected = 0
-    # Where a window ends depends only on the records since the last one ended, so that a resumed run makes the same windows.
-    # The next window is read and tokenized in a thread while this one is scored; depth 0 keeps it at one.
+    unknown = 0  # tokens
+    affected = 0  # records
+    # Where a window ends depends only on the records since the last one ended: a resumed run makes the same
+    # windows. The next window is read and tokenized in a thread while this one is scored; depth 0 keeps it
+    # at one.
     for window in ahead(_windows(items, scoring, window_tokens, place, size), depth=0):
         by_record = _scored(window, scoring, identity, on_batch)
         yield [
@@ -129,14 +135,14 @@ def _add(
     window.documents += documents
     if scoring.against:
         window.second += scoring.against.encode_many(contents, place_of)
-    # The one for each record lets empty records, and all records where no model tokenizes them, fill a window too.
+    # Counting each record too lets empty records, and records that no model tokenizes, fill a window.
     return len(block) + sum(len(document.tokens) for document in documents)
 
 
 def _blocks(
     items: Iterable[tuple[Payload, Content]], size: Callable[[Payload], int]
 ) -> Iterator[list[tuple[Payload, Content]]]:
-    """Records that are tokenized together: no more than BLOCK_RECORDS, and no more bytes than a window may have."""
+    """Records that are tokenized together: at most BLOCK_RECORDS, and no more bytes than a window holds."""
     block: list[tuple[Payload, Content]] = []
     characters = 0
     n_bytes = 0
@@ -160,7 +166,7 @@ def _blocks(
 def _scored(
     window: Window, scoring: Scoring, identity: Callable[[Any], Any], on_batch: Callable[[int], object]
 ) -> Iterator[list[Scored]]:
-    """For each record, what each model of the ensemble says of it; without a model, a single entry."""
+    """For each record an entry for each model of the ensemble; without a model, one entry."""
     second: Sequence[Statistics] = []
     if scoring.against:
         second = scoring.against.statistics(window.second, ("nll",), on_batch)
