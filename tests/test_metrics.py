@@ -1,4 +1,4 @@
-"""Every metric through the command, against plain transformers in float64, one document at a time, on three shapes of models."""
+"""Every metric through the command, against plain transformers in float64, one document at a time."""
 
 import io
 import json
@@ -82,7 +82,7 @@ def ids_of(path: Path, text: str) -> list[int]:
 
 
 def rows(path: Path, text: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (T, V) in float64 of every token of a text, by windows with all the context that fits, and the tokens (T)."""
+    """Float64 logits (T, V) of every token of a text, with all the context that fits; the tokens (T)."""
     ids, parts = ids_of(path, text), []
     with torch.inference_mode():
         for first in range(1, len(ids), CONTEXT):
@@ -139,7 +139,7 @@ def test_one_pass_metrics_are_those_of_plain_transformers_in_float64(family, mod
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_memorization_is_what_plain_generate_recites(family, models, here):
-    """A text that the model itself wrote is recited whole; ours generate together what plain transformers does one by one."""
+    """A text that the model itself wrote is recited whole. Here each prompt is continued on its own."""
     model = double(models[family])[0]
     start = ids_of(models[family], TEXTS[0])[:33]
     with torch.inference_mode():
@@ -188,7 +188,7 @@ def test_memorization_needs_room_in_the_context(models, here):
     )
 
 
-def test_an_ensemble_says_the_mean_of_what_its_models_say(models, here):
+def test_an_ensemble_has_the_mean_score_of_its_models(models, here):
     pair = ("--model", models["gpt2"], "--model", models["other"])
     both = scored(here, *flags(["perplexity", "el2n"]), "--per-model", *pair)
     alone = [
@@ -225,7 +225,7 @@ def test_two_model_scores(models, here):
             assert record["against_nll_sum"] == pytest.approx(second["nll_sum"], rel=1e-4)
 
 
-def test_unlike_tokenizers_are_refused_where_tokens_are_compared(models, here):
+def test_different_tokenizers_are_refused_where_tokens_are_compared(models, here):
     text = lines([{"text": "the quick fox"}])
     pair = ("--model", models["gpt2"], "--against", models["foreign"])
     assert (
@@ -263,7 +263,7 @@ def test_random_needs_no_model_and_no_torch():
     assert len({record["random"] for record in found}) == 3
 
 
-def test_the_head_says_where_the_numbers_come_from(models, tmp_path, here):
+def test_the_head_records_how_the_scores_were_made(models, tmp_path, here):
     from prune_cli import formats
 
     here(
@@ -321,7 +321,7 @@ def test_a_self_check_compares_with_float32_one_at_a_time(models, tmp_path, here
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_bfloat16_is_near_float32_in_every_family(family, models, here):
+def test_bfloat16_is_close_to_float32_in_every_family(family, models, here):
     """Whose layers are replaced by ones that are laid out beforehand."""
     exact = [plain(models[family], text)["perplexity"] for text in TEXTS if text]
     near = [
@@ -332,7 +332,7 @@ def test_bfloat16_is_near_float32_in_every_family(family, models, here):
     assert near == pytest.approx(exact, rel=0.05)
 
 
-def test_what_a_rehearsal_cannot_do_is_refused(models, here):
+def test_options_that_a_trial_excludes_are_refused(models, here):
     assert (
         b"no chosen metric uses a model" in here("score", "-m", "random", "--self-check", 3, status=2).stderr
     )
@@ -362,7 +362,7 @@ def test_a_self_check_that_fails_is_status_1(models, tmp_path, here, monkeypatch
     assert not (tmp_path / "o.zst").exists()
 
 
-def test_a_dry_run_says_what_it_would_take_and_writes_nothing(models, tmp_path, here):
+def test_a_dry_run_prints_an_estimate_and_writes_nothing(models, tmp_path, here):
     corpus = tmp_path / "c.jsonl"
     corpus.write_bytes(lines({"text": text * 10} for text in TEXTS * 50))
     said = json.loads(
@@ -381,7 +381,7 @@ def test_a_dry_run_says_what_it_would_take_and_writes_nothing(models, tmp_path, 
 
 
 @shared
-def test_a_dry_run_of_a_large_file_is_near(models, here):
+def test_the_estimate_for_a_large_file_is_close(models, here):
     web = SHARED / "data" / "web.jsonl.zst"
     said = json.loads(here("score", "--dry-run", "--model", models["gpt2"], web).stdout)
     assert said["sampled_share"] < 0.6

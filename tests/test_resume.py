@@ -38,7 +38,7 @@ def model(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def small_windows(monkeypatch) -> None:
-    """Windows, and so frames, of some ten of our records."""
+    """Windows, and with them frames, of about ten records."""
     monkeypatch.setattr(stage, "WINDOW_BYTES", 3000)
 
 
@@ -50,7 +50,7 @@ def corpus(tmp_path) -> Path:
 
 
 def borders(data: bytes) -> list[int]:
-    """Where the frames of a stream end, by its official seek table: start, head, data ..., trailer, and the table itself."""
+    """Where the frames of a stream end: start, head, data ..., trailer and seek table, as that table says."""
     [count] = struct.unpack("<I", data[-9:-5])
     sizes = [size for size, _ in struct.iter_unpack("<II", data[-9 - 8 * count : -9])]
     return [*accumulate(sizes), len(data)]
@@ -62,7 +62,7 @@ def left(folder: Path) -> set[str]:
 
 @pytest.fixture
 def whole(corpus, model, small_windows, tmp_path) -> bytes:
-    """What a run writes that nothing stopped, and that did not know that it could be."""
+    """The output of a run without --resume that nothing stopped."""
     assert status_of("score", "--model", model, corpus, "-o", tmp_path / "whole.zst") == 0
     return (tmp_path / "whole.zst").read_bytes()
 
@@ -71,7 +71,7 @@ def resume(model: Path, corpus: Path, tmp_path: Path, *more: object) -> int:
     return status_of("score", "--resume", "--model", model, corpus, "-o", tmp_path / "out.zst", *more)
 
 
-# --- resuming -----------------------------------------------------------------------------------------------------------------
+# --- resuming ---
 
 
 def test_every_frame_is_a_window_and_the_whole_is_right(whole, model, corpus, tmp_path):
@@ -82,8 +82,8 @@ def test_every_frame_is_a_window_and_the_whole_is_right(whole, model, corpus, tm
     assert left(tmp_path) == {"out.zst"}
 
 
-def test_cut_anywhere_and_resumed_the_file_is_the_same_byte_for_byte(whole, model, corpus, tmp_path):
-    """In START, the head, at and inside data frames, in the trailer and the seek table; and whole, but for its name."""
+def test_a_file_cut_anywhere_is_resumed_to_the_same_bytes(whole, model, corpus, tmp_path):
+    """Cut in START, head, data frames, trailer and seek table; and whole, but not yet renamed."""
     ends, dice = borders(whole), random.Random(0)
     cuts = {
         0,
@@ -100,7 +100,7 @@ def test_cut_anywhere_and_resumed_the_file_is_the_same_byte_for_byte(whole, mode
 
 
 @pytest.mark.parametrize("tail", [bytes(5000), b"\x28\xb5\x2f\xfd", b"rubbish"])
-def test_what_no_run_wrote_is_cut_off(tail, whole, model, corpus, tmp_path):
+def test_bytes_after_the_last_whole_frame_are_cut_off(tail, whole, model, corpus, tmp_path):
     (tmp_path / "out.zst.partial").write_bytes(whole[: borders(whole)[5]] + tail)
     assert resume(model, corpus, tmp_path) == 0
     assert (tmp_path / "out.zst").read_bytes() == whole
@@ -115,7 +115,7 @@ def test_a_damaged_frame_and_what_follows_it_are_scored_again(whole, model, corp
     assert (tmp_path / "out.zst").read_bytes() == whole
 
 
-def test_what_is_there_is_not_scored_again(whole, model, corpus, tmp_path):
+def test_records_in_the_partial_file_are_not_scored_again(whole, model, corpus, tmp_path):
     (tmp_path / "out.zst.partial").write_bytes(whole[: borders(whole)[-4]])
     assert resume(model, corpus, tmp_path, "--summary", tmp_path / "summary.json") == 0
     summary = json.loads((tmp_path / "summary.json").read_text())
@@ -123,7 +123,7 @@ def test_what_is_there_is_not_scored_again(whole, model, corpus, tmp_path):
     assert 0 < summary["records"] < 25
 
 
-def test_another_run_is_not_gone_on_with(whole, model, corpus, tmp_path, here):
+def test_a_run_with_other_settings_is_not_resumed(whole, model, corpus, tmp_path, here):
     partial = tmp_path / "out.zst.partial"
     partial.write_bytes(whole[: borders(whole)[5]])
     arguments = ("score", "--resume", corpus, "-o", tmp_path / "out.zst")
@@ -142,7 +142,7 @@ def test_another_run_is_not_gone_on_with(whole, model, corpus, tmp_path, here):
 @pytest.mark.parametrize(
     "change", ["another text", "one less", "another order", "another id", "a field more", "none at all"]
 )
-def test_another_input_is_not_gone_on_with(change, whole, model, tmp_path, here):
+def test_a_run_on_another_input_is_not_resumed(change, whole, model, tmp_path, here):
     changed: list[dict] = [dict(record) for record in CORPUS]
     if change == "another text":
         changed[1]["text"] += "!"
@@ -187,7 +187,7 @@ def test_a_failed_run_keeps_its_whole_frames(whole, model, tmp_path, here):
     assert (tmp_path / "out.zst").read_bytes() == whole
 
 
-def test_a_full_disk_costs_the_frame_that_did_not_fit(whole, model, corpus, tmp_path):
+def test_a_full_disk_costs_only_the_frame_that_did_not_fit(whole, model, corpus, tmp_path):
     room, limits = borders(whole)[5] + 10, resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
     try:
@@ -199,7 +199,7 @@ def test_a_full_disk_costs_the_frame_that_did_not_fit(whole, model, corpus, tmp_
     assert (tmp_path / "out.zst").read_bytes() == whole
 
 
-def test_a_run_without_resume_asks_what_to_do_with_what_is_there(whole, model, corpus, tmp_path, here):
+def test_a_run_without_resume_refuses_a_partial_file(whole, model, corpus, tmp_path, here):
     partial = tmp_path / "out.zst.partial"
     partial.write_bytes(whole[: borders(whole)[5]])
     arguments = ("score", "--model", model, corpus, "-o", tmp_path / "out.zst")
@@ -213,8 +213,8 @@ def test_a_run_without_resume_asks_what_to_do_with_what_is_there(whole, model, c
     assert b"exists; -f replaces it" in here(*arguments, status=73).stderr
 
 
-def test_what_is_finished_is_finished_when_the_same_command_runs_again(whole, model, corpus, tmp_path):
-    """A cron job that has nothing left to do; whoever finished it may have been killed before the first of its names went."""
+def test_the_same_command_on_a_finished_output_changes_nothing(whole, model, corpus, tmp_path):
+    """As a cron job does. The run that finished it may have been killed before it removed .partial."""
     target = tmp_path / "out.zst"
     target.write_bytes(whole)
     target.chmod(0o444)
@@ -226,7 +226,7 @@ def test_what_is_finished_is_finished_when_the_same_command_runs_again(whole, mo
     assert left(tmp_path) == {"out.zst", "s"}
 
 
-def test_what_another_command_finished_or_nobody_did_still_exists(whole, model, corpus, tmp_path, here):
+def test_a_finished_output_of_another_command_is_refused(whole, model, corpus, tmp_path, here):
     target, at = tmp_path / "out.zst", borders(whole)[4] - 7
     same = ("score", "--resume", "--model", model, "-o", target)
     damaged = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
@@ -250,10 +250,8 @@ def test_what_another_command_finished_or_nobody_did_still_exists(whole, model, 
     assert b"the output is also an input" in here(*same, target, status=73).stderr
 
 
-def test_a_run_that_was_killed_while_it_named_its_output_is_not_written_to_again(
-    whole, model, corpus, tmp_path
-):
-    """For a moment a file has both names; -f makes a new one, and until it is whole the old one stays as it is."""
+def test_an_output_whose_run_was_killed_during_the_rename_is_not_written_to(whole, model, corpus, tmp_path):
+    """For a moment the file has both names. -f keeps the old file until the new one is whole."""
     (tmp_path / "out.zst").write_bytes(whole)
     for hidden in ("out.zst.partial", ".out.zst.prune-cli"):
         (tmp_path / hidden).hardlink_to(tmp_path / "out.zst")
@@ -278,7 +276,7 @@ def test_a_run_that_was_killed_while_it_named_its_output_is_not_written_to_again
         assert (tmp_path / "out.zst").read_bytes() == whole
 
 
-def test_a_copy_by_hard_links_does_not_cost_what_is_done(whole, model, corpus, tmp_path):
+def test_a_partial_file_with_hard_links_is_resumed(whole, model, corpus, tmp_path):
     (tmp_path / "out.zst.partial").write_bytes(whole[: borders(whole)[5]])
     (tmp_path / "copy").hardlink_to(tmp_path / "out.zst.partial")
     assert resume(model, corpus, tmp_path, "--summary", tmp_path / "s") == 0
@@ -297,11 +295,11 @@ def test_a_copy_by_hard_links_does_not_cost_what_is_done(whole, model, corpus, t
         (("-o", "out", "-O", "."), b"exclude each other"),
     ],
 )
-def test_what_cannot_be_resumed_is_said_at_once(options, words, model, corpus, here):
+def test_outputs_that_cannot_be_resumed_are_refused(options, words, model, corpus, here):
     assert words in here("score", "--resume", "--model", model, corpus, *options, status=2).stderr
 
 
-# --- signals and other runs ---------------------------------------------------------------------------------------------------
+# --- signals and other runs ---
 
 LONG = [{"id": at, "text": "a text ", "pad": "x" * 1_300_000} for at in range(30)]  # three to a frame
 
@@ -325,7 +323,7 @@ def wait_for(path: Path, size: int) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_run_is_stopped_by_a_signal_and_gone_on_with(number, model, tmp_path, here):
+def test_a_run_that_a_signal_stopped_is_resumed(number, model, tmp_path, here):
     whole = here("score", "--model", model, stdin=lines(LONG)).stdout
     partial = tmp_path / "out.zst.partial"
     with started(model, Path("-"), tmp_path / "out.zst", "--resume") as process:
@@ -368,7 +366,7 @@ def test_without_resume_a_signal_leaves_nothing(model, tmp_path, here):
     assert left(tmp_path) == set()
 
 
-# --- one output for each input ------------------------------------------------------------------------------------------------
+# --- one output for each input ---
 
 
 @pytest.fixture
@@ -391,7 +389,7 @@ def test_each_input_gets_an_output_of_its_name(folder, model, tmp_path, here):
     assert left(tmp_path / "plain") == {"a.jsonl", "b.jsonl", "c.jsonl"}
 
 
-def test_what_is_done_is_passed_over_and_then_no_model_is_loaded(folder, model, tmp_path, here):
+def test_finished_outputs_are_skipped_without_loading_a_model(folder, model, tmp_path, here):
     here("score", "--model", model, "-O", tmp_path / "new", *folder)
     (tmp_path / "new" / "b.jsonl.zst").unlink()
     said = here(
@@ -406,7 +404,7 @@ def test_what_is_done_is_passed_over_and_then_no_model_is_loaded(folder, model, 
     assert len(records((tmp_path / "new" / "b.jsonl.zst").read_bytes())) == 40
 
 
-def test_a_bad_file_in_the_middle_fails_the_run_and_what_was_done_stays(folder, model, tmp_path, here):
+def test_a_bad_file_fails_the_run_and_finished_outputs_stay(folder, model, tmp_path, here):
     folder[1].write_bytes(b"oops\n")
     assert (
         b"b.jsonl.gz:1: not JSON"
@@ -417,7 +415,7 @@ def test_a_bad_file_in_the_middle_fails_the_run_and_what_was_done_stays(folder, 
     assert left(tmp_path / "new") == {"a.jsonl.zst", "b.jsonl.zst", "c.jsonl.zst"}
 
 
-def test_a_folder_is_gone_on_with_where_it_was_stopped(folder, model, small_windows, tmp_path):
+def test_a_folder_is_resumed_in_the_file_where_it_stopped(folder, model, small_windows, tmp_path):
     assert status_of("score", "--model", model, "-O", tmp_path / "whole", *folder) == 0
     new, middle = tmp_path / "new", (tmp_path / "whole" / "b.jsonl.zst").read_bytes()
     new.mkdir()
@@ -429,7 +427,7 @@ def test_a_folder_is_gone_on_with_where_it_was_stopped(folder, model, small_wind
     assert (new / "b.jsonl.zst").read_bytes() == middle
 
 
-def test_a_second_run_on_a_folder_leaves_at_the_file_that_the_first_one_writes(folder, model, tmp_path, here):
+def test_a_second_run_on_a_folder_fails_at_the_file_that_the_first_writes(folder, model, tmp_path, here):
     new = tmp_path / "new"
     here("score", "--model", model, "-O", new, folder[0])
     for name, more in ((".b.jsonl.zst.prune-cli", ()), ("b.jsonl.zst.partial", ("--resume",))):
@@ -443,7 +441,7 @@ def test_a_second_run_on_a_folder_leaves_at_the_file_that_the_first_one_writes(f
     assert left(new) == {"a.jsonl.zst"}
 
 
-def test_outputs_that_could_not_be_told_apart_are_refused_before_anything(folder, model, tmp_path, here):
+def test_two_outputs_of_one_name_are_refused_before_anything_is_written(folder, model, tmp_path, here):
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "a.jsonl").write_bytes(b"")
     said = here(
@@ -466,7 +464,7 @@ def test_outputs_that_could_not_be_told_apart_are_refused_before_anything(folder
     )
 
 
-# --- shards -------------------------------------------------------------------------------------------------------------------
+# --- shards ---
 
 
 def some(count: int) -> list[dict]:
@@ -474,7 +472,7 @@ def some(count: int) -> list[dict]:
 
 
 @pytest.mark.parametrize("of", [1, 2, 3, 7])
-def test_shards_are_runs_dealt_in_turn_and_together_the_whole(of, model, tmp_path, here, monkeypatch):
+def test_shards_are_runs_dealt_in_turn_and_together_make_the_whole(of, model, tmp_path, here, monkeypatch):
     monkeypatch.setattr(reading, "RUN", 8)
     text = lines(some(50)) + b"\n  \n" + lines(some(30)) + b"\n" + lines(some(3))
     (tmp_path / "in.jsonl").write_bytes(text)
@@ -523,7 +521,7 @@ def test_a_bad_line_belongs_to_one_shard(model, here, monkeypatch):
 
 
 @pytest.mark.parametrize("shard", ["0/2", "3/2", "1", "1/", "/2", "a/b", "-1/2", "1/0", "1/2/3"])
-def test_what_is_no_shard_is_said(shard, model, here):
+def test_an_invalid_shard_is_refused(shard, model, here):
     assert (
         b"for example --shard 1/4"
         in here("score", "--model", model, f"--shard={shard}", stdin=b"{}", status=2).stderr
@@ -555,7 +553,7 @@ def test_shards_of_a_folder_go_into_one_directory_and_are_resumed(
     assert (tmp_path / "new" / name).read_bytes() == whole
 
 
-def test_another_shard_is_not_gone_on_with(whole, model, corpus, tmp_path, here):
+def test_a_run_of_another_shard_is_not_resumed(whole, model, corpus, tmp_path, here):
     (tmp_path / "out.zst.partial").write_bytes(whole[: borders(whole)[3]])
     said = here(
         "score", "--resume", "--shard", "1/2", "--model", model, corpus, "-o", tmp_path / "out.zst", status=78
@@ -563,7 +561,7 @@ def test_another_shard_is_not_gone_on_with(whole, model, corpus, tmp_path, here)
     assert b"was begun with shard None, not '1/2'" in said
 
 
-# --- some fields alone --------------------------------------------------------------------------------------------------------
+# --- some fields alone ---
 
 
 def test_only_these_fields_are_written_as_they_were(model, here):
@@ -596,7 +594,7 @@ def test_some_fields_alone_are_resumed_too(only, model, corpus, small_windows, t
         (tmp_path / "out.zst").unlink()
 
 
-# --- what the run did ---------------------------------------------------------------------------------------------------------
+# --- what the run did ---
 
 
 def test_the_summary_counts_what_was_written(model, corpus, tmp_path, here):

@@ -1,4 +1,4 @@
-"""score: the numbers are those of plain transformers in float64; the records are what they were."""
+"""score: its numbers agree with plain transformers in float64, and records keep their bytes."""
 
 import json
 import math
@@ -38,7 +38,7 @@ def some(name: str, count: int) -> list[dict]:
 
 
 def plain_perplexity(path: Path, text: str) -> float | None:
-    """What a user would write: float64, one document at a time, BOS in front, every window with all the context that fits."""
+    """As a user would write it: float64, one document at a time, with all the context that fits."""
     model, tokenizer = _plain(path)
     ids = [tokenizer.bos_token_id, *tokenizer(text, add_special_tokens=False)["input_ids"]]
     context, nll = model.config.max_position_embeddings, 0.0
@@ -90,7 +90,10 @@ def test_the_pipeline_keeps_exactly_half_of_the_scorable_records(tmp_path):
     corpus = [*some("web.jsonl.zst", 60), {"id": "empty", "text": "", "source": "none"}]
     (tmp_path / "c.jsonl.zst").write_bytes(zstd(lines(corpus)))
     model = SHARED / "data" / "stories260k"
-    shell = '"$0" -m prune_cli score --model "$1" "$2" | "$0" -m prune_cli rank | "$0" -m prune_cli slice --keep middle --frac 0.5'
+    shell = (
+        '"$0" -m prune_cli score --model "$1" "$2" | "$0" -m prune_cli rank '
+        '| "$0" -m prune_cli slice --keep middle --frac 0.5'
+    )
     python = command()[0]
     data = subprocess.run(
         ["bash", "-c", shell, python, model, tmp_path / "c.jsonl.zst"], capture_output=True, check=True
@@ -99,7 +102,7 @@ def test_the_pipeline_keeps_exactly_half_of_the_scorable_records(tmp_path):
     assert all(record["rank"] is not None for record in records(data))
 
 
-def test_fields_are_spliced_in_and_the_rest_is_as_it_was(gpt2, here):
+def test_fields_are_added_and_the_rest_keeps_its_bytes(gpt2, here):
     line = b'{"id": 1.10, "text":"the fox", "x" : [ ]  }\n'
     out = here("score", "--plain", "--model", gpt2, stdin=line).stdout
     assert out.startswith(line[:-2] + b',"perplexity":')
@@ -145,7 +148,7 @@ def test_records_that_cannot_be_scored_are_named(record, words, gpt2, here):
     assert words in done.stderr
 
 
-def test_a_text_that_is_no_unicode_is_named(gpt2, here):
+def test_a_text_that_is_not_unicode_is_named(gpt2, here):
     assert (
         b"(standard input):1: invalid UTF-8"
         in here("score", "--model", gpt2, stdin=b'{"text":"\xff"}\n', status=65).stderr
@@ -230,8 +233,8 @@ def test_damaged_streams_are_refused(gpt2, tmp_path, here):
         assert not (tmp_path / "out").exists()
 
 
-def test_a_reader_that_left_is_noticed_within_a_batch(gpt2, tmp_path):
-    """One window of a single document in many batches: nothing is written before its end, and nobody waits for that."""
+def test_a_closed_pipe_is_noticed_within_a_batch(gpt2, tmp_path):
+    """A window of one document in many batches: the run ends long before the window is written."""
     (tmp_path / "long.jsonl").write_bytes(lines([{"text": "the quick brown fox " * 400_000}]))
     shell = '"$0" -m prune_cli score --batch-tokens 1 --model "$1" "$2" | true; echo ${PIPESTATUS[0]}'
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Scoring as a stage: records in, the same records with their numbers out, in lists that end where the records say."""
+"""Windows of records: their scores, where they end, and errors that name the record."""
 
 import hashlib
 import logging
@@ -41,7 +41,7 @@ def scored(items, model, chosen=BOTH, **more):
     ]
 
 
-# --- metrics ------------------------------------------------------------------------------------------------------------------
+# --- metrics ---
 
 
 def numbers(*values: float) -> np.ndarray:
@@ -54,7 +54,8 @@ HALF, QUARTER, EIGHTH = math.log(2), math.log(4), math.log(8)  # of what probabi
 @pytest.mark.parametrize(
     ("name", "known", "expected"),
     [
-        # Tokens of probability 1/2, 1/4 and 1/8: exp(mean nll) is their geometric mean turned over; 1 + 2 + 3 bits over 5 bytes.
+        # Tokens of probability 1/2, 1/4 and 1/8: exp(mean nll) is 1 over their geometric mean;
+        # 1 + 2 + 3 bits over 5 bytes.
         ("perplexity", {"nll": numbers(HALF, QUARTER, EIGHTH)}, 4),
         ("bits_per_byte", {"nll": numbers(HALF, QUARTER, EIGHTH), "n_bytes": 5}, 6 / 5),
         ("bits_per_byte", {"nll": numbers(HALF), "n_bytes": None}, None),
@@ -64,7 +65,7 @@ HALF, QUARTER, EIGHTH = math.log(2), math.log(4), math.log(8)  # of what probabi
         ("brier", {"error_norm": numbers(math.sqrt(0.72), 0)}, 0.36),
         ("entropy", {"entropy": numbers(HALF, 0, QUARTER)}, math.log(2)),
         ("top_k_accuracy", {"rank": numbers(0, 4, 5, 100), "top_k": 5}, 1 / 2),
-        # The second model is sure where the first is at 1/2 and at 1/8: two bits a token, over 3 bytes and over 4.
+        # The second model gives probability 1 where the first gives 1/2 and 1/8: two bits a token.
         ("excess_loss", {"nll": numbers(HALF, EIGHTH), "against_nll": numbers(0, 0)}, math.log(4)),
         ("perplexity_ratio", {"nll": numbers(HALF, EIGHTH), "against_nll": numbers(HALF, HALF)}, 2),
         (
@@ -91,7 +92,7 @@ def test_a_metric_by_hand(name, known, expected):
     assert found == (None if expected is None else pytest.approx(expected))
 
 
-def test_random_is_what_blake2b_of_seed_id_and_text_is():
+def test_random_is_the_blake2b_of_seed_id_and_text():
     digest = hashlib.blake2b(b'[7,"doc-1","some text"]', digest_size=8).digest()
     found = metrics.load("random").of({"seed": 7, "identity": "doc-1", "content": "some text"}) or 0.0
     assert found == pytest.approx(int.from_bytes(digest) / 2**64)
@@ -122,7 +123,7 @@ def test_an_unknown_metric_lists_the_choices():
         metrics.load("perplexty")
 
 
-# --- records ------------------------------------------------------------------------------------------------------------------
+# --- records ---
 
 
 def test_payloads_come_out_in_order_with_their_fields(model):
@@ -139,14 +140,14 @@ def test_payloads_come_out_in_order_with_their_fields(model):
             )
 
 
-def test_what_cannot_be_scored_is_none(model):
+def test_the_score_of_an_empty_record_is_none(model):
     [(_, empty), (_, one), (_, block)] = scored([("", ""), ("", [5]), ("", IDS)], model)
     assert (empty["perplexity"], empty["nll_sum"], empty["n_scored"], empty["n_bytes"]) == (None, 0.0, 0, 0)
     assert (one["perplexity"], one["n_scored"]) == (None, 0)
     assert (block["perplexity"] is None, block["n_scored"]) == (False, len(IDS) - 1)
 
 
-def test_few_tokens_can_be_declared_unscorable(model):
+def test_records_with_few_tokens_can_be_unscored(model):
     [(_, short), (_, long)] = scored([("", "ab"), ("", PROSE)], model, min_tokens=3)
     assert (short["perplexity"], short["bits_per_byte"], short["n_scored"]) == (None, None, 2)
     assert short["nll_sum"] > 0
@@ -157,8 +158,8 @@ def test_no_records_no_windows(model):
     assert list(stage.score([], stage.Scoring(BOTH, [model]))) == []
 
 
-def test_a_list_ends_where_its_own_records_say(model, monkeypatch):
-    """So that scoring taken up again behind any list goes on exactly as it would have."""
+def test_a_window_ends_where_its_own_records_decide(model, monkeypatch):
+    """So a run that is resumed behind any window makes the same windows."""
     monkeypatch.setattr(stage, "BLOCK_RECORDS", 3)
     items = [(at, TEXTS[at % len(TEXTS)] or "x") for at in range(40)]
     whole = list(stage.score(items, stage.Scoring(BOTH, [model]), window_tokens=300))
@@ -169,7 +170,7 @@ def test_a_list_ends_where_its_own_records_say(model, monkeypatch):
 
 
 @pytest.mark.parametrize("block_records", [3, 256])
-def test_a_list_ends_before_its_lines_would_be_too_many_bytes(block_records, model, monkeypatch):
+def test_a_window_ends_before_it_has_too_many_bytes(block_records, model, monkeypatch):
     monkeypatch.setattr(stage, "BLOCK_RECORDS", block_records)
     monkeypatch.setattr(stage, "WINDOW_BYTES", 100)
     items = [
@@ -185,14 +186,14 @@ def test_a_list_ends_before_its_lines_would_be_too_many_bytes(block_records, mod
         assert list(stage.score(items[done:], stage.Scoring(BOTH, [model]), size=len)) == whole[at:]
 
 
-def test_empty_records_fill_a_list_too(model):
+def test_empty_records_fill_a_window_too(model):
     windows = list(
         stage.score((("", "") for _ in range(2000)), stage.Scoring(BOTH, [model]), window_tokens=1000)
     )
     assert [len(window) for window in windows] == [512, 512, 512, 464]
 
 
-def test_no_more_is_read_than_this_list_and_the_next(model):
+def test_only_this_window_and_the_next_are_read(model):
     items = ((at, "x") for at in range(10_000))
     lists = stage.score(items, stage.Scoring(BOTH, [model]), window_tokens=100)
     next(lists)
@@ -201,7 +202,7 @@ def test_no_more_is_read_than_this_list_and_the_next(model):
     assert next(items)[0] <= 4 * stage.BLOCK_RECORDS
 
 
-def test_scores_do_not_depend_on_the_list(model):
+def test_scores_do_not_depend_on_the_window(model):
     items = list(enumerate(TEXTS))
     for (_, fields), (_, alone) in zip(
         scored(items, model), scored(items, model, window_tokens=1), strict=True
@@ -209,15 +210,15 @@ def test_scores_do_not_depend_on_the_list(model):
         assert fields["nll_sum"] == pytest.approx(alone["nll_sum"], rel=1e-5)
 
 
-# --- faults -------------------------------------------------------------------------------------------------------------------
+# --- faults ---
 
 
-def test_ids_that_the_model_does_not_know_name_the_record(model):
+def test_ids_outside_the_vocabulary_name_the_record(model):
     with pytest.raises(DataError, match="web:3: input_ids has 320"):
         scored([("web:2", "good"), ("web:3", [1, 320])], model)
 
 
-def test_a_likelihood_that_is_no_number_names_the_record(tmp_path):
+def test_a_likelihood_that_is_not_finite_names_the_record(tmp_path):
     """One row of the embedding is damaged: only records with that token show it."""
     path = tiny_gpt2(tmp_path, tie_word_embeddings=False)
     network = transformers.GPT2LMHeadModel.from_pretrained(path)
@@ -240,7 +241,7 @@ def test_a_score_that_is_too_large_names_the_record(tmp_path):
         scored([("first", PROSE)], load(path))
 
 
-def test_text_that_the_vocabulary_cannot_spell_is_warned_of(tmp_path, caplog):
+def test_text_outside_the_vocabulary_is_warned_of(tmp_path, caplog):
     backend = Tokenizer(models.WordLevel({"<unk>": 0, "the": 1, "fox": 2}, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")

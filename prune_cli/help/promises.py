@@ -11,7 +11,7 @@ PROMISES = {
         "tests/faults/test_26_to_39_files_and_os.py::test_29_killed_at_any_call_of_the_commit_the_target_is_old_or_new_and_the_next_run_succeeds"
     ),
     "With --resume, a run that was stopped in any way ends with the bytes of an uninterrupted run.": (
-        "tests/test_resume.py::test_cut_anywhere_and_resumed_the_file_is_the_same_byte_for_byte"
+        "tests/test_resume.py::test_a_file_cut_anywhere_is_resumed_to_the_same_bytes"
     ),
     "Any missing byte and any flipped bit in the input is an error, never a short success.": (
         "tests/test_streams.py::test_every_cut_and_every_flipped_bit_is_seen_by_every_verb_that_reads_the_whole"
