@@ -200,4 +200,4 @@ def test_any_split_into_files_and_frames_gives_the_same_output(split, tmp_path, 
 
 @pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "\udcff"])
 def test_a_field_whose_name_needs_escapes_cannot_be_asked_for(name, here):
-    assert b"cannot be asked for" in here("rank", "-k", name, stdin=b'{"a":1}\n', status=2).stderr
+    assert b"cannot be read" in here("rank", "-k", name, stdin=b'{"a":1}\n', status=2).stderr

@@ -7,7 +7,9 @@ import numpy as np
 import orjson
 
 from ..stream.batch import Text
-from .reader import CLOSE, MISSING, Batch, line_starts
+from .decoder import Batch
+from .fields import MISSING
+from .lines import CLOSE, line_starts
 
 # `block` says in which block of text the line starts at `start`, has its closing brace at `close` and its line end at `end`.
 ROW = np.dtype(

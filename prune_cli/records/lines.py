@@ -1,10 +1,7 @@
-"""Text cut into whole lines: read and decompressed in one thread, cut in another, ahead of whoever reads the lines."""
+"""How does text become blocks of whole lines? Read and decompressed in one thread, cut in another, ahead of the reader."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from queue import SimpleQueue
-from threading import Semaphore, Thread, current_thread
-from typing import Any, TypeVar
 
 import numpy as np
 
@@ -12,18 +9,16 @@ from .. import formats
 from ..errors import DataError
 from ..storage.base import Input
 from ..stream.batch import Text
-from ..stream.lookahead import Limits
+from ..stream.lookahead import Limits, Warn
 from ..stream.schema import Event, Head
+from .prefetch import prefetch
 
-AHEAD = 3  # pieces of text (of 2 MiB at most) that wait to be asked for
-NEWLINE = 10
-
-Item = TypeVar("Item")
+OPEN, CLOSE, NEWLINE = b"{}\n"  # as numbers: numpy compares whole blocks with them
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Whole lines; `ends` are the places of their line ends, `number` is that of the first line."""
+    """Whole lines of one file. `ends` are the offsets of their line ends in `text`, `number` is that of the first line."""
 
     file: str
     number: int
@@ -32,114 +27,104 @@ class Block:
 
 
 def line_ends(text: Text) -> np.ndarray:
-    """Where each line ends (a tenth of the time that splitting takes, and the interpreter is free meanwhile)."""
+    """The offset of each line end. It takes a tenth of the time of a split, and other threads run meanwhile."""
     return np.flatnonzero(np.frombuffer(text, np.uint8) == NEWLINE)
 
 
-def blocks(
-    file: Input,
-    limits: Limits,
-    max_line: int,
-    warn: Callable[[str], None],
-    told: Callable[[Event], None],
-) -> Iterator[Block]:
-    """One input's text cut at line ends; `told` is called with each head and trailer, and with no text for a part without a head.
+def line_starts(ends: np.ndarray) -> np.ndarray:
+    """The offset of the first byte of each line, from the offsets of the line ends."""
+    return np.concatenate(([0], ends[:-1] + 1)) if len(ends) else ends
 
-    The end of a stream of ours, and of a file, ends a line too. Raises DataError, with file and line, for what frames.read finds
-    and for a line longer than `max_line`.
+
+def blocks(
+    file: Input, limits: Limits, max_line: int, warn: Warn, on_event: Callable[[Event], None]
+) -> Iterator[Block]:
+    """The lines of one input.
+
+    `on_event` is called with each head and trailer, and with an empty text where text without a head begins. The end of a
+    prune-cli stream and the end of the file end a line, too. Raises DataError, with file and line, for what the format's
+    reader finds and for a line longer than `max_line`.
     """
+
+    def warn_of_file(message: str) -> None:
+        warn(f"{file.name}: {message}")
+
     with file.open() as raw:
-        events = formats.read(raw, limits, lambda message: warn(f"{file.name}: {message}"), file.path)
-        for item in ahead(_cut(ahead(events), file.name, max_line)):
+        events = formats.read(raw, limits, warn_of_file, file.path)
+        for item in prefetch(_Cutter(file.name, max_line).cut(prefetch(events))):
             if isinstance(item, Block):
                 yield item
             else:
-                told(item)
+                on_event(item)
 
 
-def _cut(events: Iterator[Event], name: str, max_line: int) -> Iterator[Block | Event]:
-    """Blocks of whole lines in place of pieces of text: a line that goes over a cut is a block, and all between two cuts another,
-    which is not copied."""
-    parts: list[bytes] = []
-    number, size, headless = 1, 0, True
+class _Cutter:
+    """Cuts pieces of text at line ends.
 
-    def block(text: Text) -> Block:
-        nonlocal number
-        whole = Block(name, number, text, line_ends(text))
-        number += len(whole.ends)
-        return whole
+    The line that reaches over two pieces is joined to a block of its own; the lines between two such lines are a block
+    that is a view of the piece, and not copied.
+    """
 
-    try:
-        for event in events:
-            if isinstance(event, bytes):
-                if headless:
-                    yield b""
-                    headless = False
-                first, last = event.find(b"\n") + 1, event.rfind(b"\n") + 1
-                if first and parts:
-                    yield block(b"".join([*parts, event[:first]]))
-                    parts, size = [], 0
-                else:
-                    first = 0
-                if first < last:
-                    yield block(memoryview(event)[first:last])
-                if last < len(event):
-                    parts.append(event[last:])
-                    size += len(event) - last
-                if size > max_line:
-                    raise too_long(max_line)
-                continue
-            if parts:
-                yield block(b"".join([*parts, b"\n"]))
-                parts, size = [], 0
-            yield event
-            headless = not isinstance(event, Head)
-    except DataError as error:
-        if error.place:
-            raise
-        raise DataError(error.fault, place=f"{name}:{number}", remedy=error.remedy) from None
-    if parts:
-        yield block(b"".join([*parts, b"\n"]))
+    def __init__(self, name: str, max_line: int) -> None:
+        self.name = name
+        self.max_line = max_line
+        self.number = 1  # of the next line
+        self.parts: list[bytes] = []  # of the line that is not ended yet
+        self.size = 0  # of those parts
+
+    def cut(self, events: Iterator[Event]) -> Iterator[Block | Event]:
+        """Blocks in place of pieces of text; all other events as they come."""
+        is_headless = True
+        try:
+            for event in events:
+                if isinstance(event, bytes):
+                    if is_headless:
+                        yield b""
+                        is_headless = False
+                    yield from self._lines(event)
+                    continue
+                yield from self._last_line()
+                yield event
+                is_headless = not isinstance(event, Head)
+        except DataError as error:
+            if error.place:
+                raise
+            raise DataError(error.fault, place=f"{self.name}:{self.number}", remedy=error.remedy) from None
+        yield from self._last_line()
+
+    def _lines(self, piece: bytes) -> Iterator[Block]:
+        first = 0
+        last = piece.rfind(b"\n") + 1
+        if self.parts and last:
+            first = piece.find(b"\n") + 1
+            yield self._block(b"".join([*self.parts, piece[:first]]))
+            self._clear()
+        if first < last:
+            yield self._block(memoryview(piece)[first:last])
+        if last < len(piece):
+            self.parts.append(piece[last:])
+            self.size += len(piece) - last
+        # Checked here, too: a line without an end must not fill the memory before it is found to be too long.
+        if self.size > self.max_line:
+            raise too_long(self.max_line)
+
+    def _last_line(self) -> Iterator[Block]:
+        """The line that is not ended, with a line end."""
+        if self.parts:
+            yield self._block(b"".join([*self.parts, b"\n"]))
+            self._clear()
+
+    def _block(self, text: Text) -> Block:
+        block = Block(self.name, self.number, text, line_ends(text))
+        self.number += len(block.ends)
+        return block
+
+    def _clear(self) -> None:
+        self.parts = []
+        self.size = 0
 
 
 def too_long(max_line: int) -> DataError:
-    return DataError(
-        f"a line longer than --max-line ({max_line >> 20} MiB)", remedy="--max-line SIZE allows longer ones"
-    )
-
-
-def ahead(items: Iterator[Item], depth: int = AHEAD) -> Iterator[Item]:
-    """The same items, made in a thread while earlier ones are used; what fails there is raised here, in its turn."""
-    made: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
-    room, left = Semaphore(depth), False
-
-    def make() -> None:
-        failed: BaseException = StopIteration()
-        try:
-            for item in items:
-                made.put((item, None))
-                room.acquire()
-                if left:
-                    return
-        except BaseException as error:
-            failed = error
-        made.put((None, failed))
-
-    thread = Thread(
-        target=make, name="read ahead", daemon=True
-    )  # one that waits for a pipe must not hold up the end
-    thread.start()
-    try:
-        while True:
-            item, failed = made.get()
-            if isinstance(failed, StopIteration):
-                return
-            if failed:
-                raise failed
-            room.release()
-            yield item
-    finally:
-        left = True
-        room.release()
-        if thread is not current_thread():  # where the collector of cycles closes this may be any thread
-            thread.join(0.2)  # its file is closed next
+    """The error for a line over the limit."""
+    fault = f"a line longer than --max-line ({max_line >> 20} MiB)"
+    return DataError(fault, remedy="--max-line SIZE allows longer ones")

@@ -16,7 +16,7 @@ import numpy as np
 
 from ...errors import DataError
 from ...metrics import Metric
-from ...records.lines import ahead
+from ...records.prefetch import prefetch
 from .scoring import CONTINUED, PROMPT
 from .scoring import Scoring as Scoring
 
@@ -80,7 +80,7 @@ def score(
     # Where a window ends depends only on the records since the last one ended: a resumed run makes the same
     # windows. The next window is read and tokenized in a thread while this one is scored; depth 0 keeps it
     # at one.
-    for window in ahead(_windows(items, scoring, window_tokens, place, size), depth=0):
+    for window in prefetch(_windows(items, scoring, window_tokens, place, size), depth=0):
         by_record = _scored(window, scoring, identity, on_batch)
         yield [
             (payload, _fields(by_model, scoring, place(payload)))

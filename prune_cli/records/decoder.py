@@ -1,0 +1,230 @@
+"""How are fields read from lines of JSON? A block at a time by msgspec, which skips the fields that nobody asked for.
+
+Only in a block where something is odd (an error, a blank line, a byte-order mark, a field that stands twice) are the
+lines read one by one, slowly and with a clear message.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+import numpy as np
+import orjson
+from msgspec import UNSET, Raw, UnsetType
+
+from ..errors import DataError, UsageError
+from ..stream.batch import Text
+from .faults import fault_of, listed_names, member_names
+from .fields import COUNTED
+from .lines import CLOSE, OPEN, Block, line_ends, line_starts, too_long
+from .splice import without
+
+BOM = b"\xef\xbb\xbf"
+# In these a name is not spelt in JSON as it is in UTF-8, and the fast path compares bytes.
+UNSUITABLE = re.compile(r'["\\\0-\x1f\ud800-\udfff]')
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The fields that a verb reads of each record.
+
+    `fields` maps names to types. Those in `single` must not stand twice in a record. `fresh` are the fields that the verb
+    will add: they must not be there yet, or are taken out with `overwrite`.
+    """
+
+    fields: dict[str, Any]
+    optional: tuple[str, ...] = ()
+    single: tuple[str, ...] = ()
+    fresh: tuple[str, ...] = ()
+    overwrite: bool = False
+
+
+@dataclass
+class Batch:
+    """Consecutive records of one file: their text, the offset of each line end, and a list of values for each wanted field."""
+
+    file: str
+    numbers: Sequence[int]
+    text: Text
+    ends: np.ndarray
+    columns: dict[str, list[Any]]
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, name: str) -> list[Any]:
+        return self.columns[name]
+
+    @property
+    def starts(self) -> np.ndarray:
+        return line_starts(self.ends)
+
+    @cached_property
+    def lines(self) -> list[bytes]:
+        """Each record without its line end."""
+        return bytes(self.text).split(b"\n")[:-1]
+
+    def place(self, index: int) -> str:
+        """File and line of a record, for a message."""
+        return f"{self.file}:{self.numbers[index]}"
+
+
+class Decoder:
+    """Reads the wanted fields of a line, or of a block of lines at once. Raises UsageError for a name it cannot look for."""
+
+    def __init__(self, wanted: Wanted, *, max_line: int, strip_bom: bool = False) -> None:
+        self.wanted = wanted
+        self.max_line = max_line
+        self.strip_bom = strip_bom
+        self.names = list(dict.fromkeys((*wanted.fields, *wanted.fresh)))
+        _check_names(self.names)
+        self.required = [name for name in wanted.fields if name not in wanted.optional]
+        # Searching the text for a name that stands twice takes as long as decoding it. Numbers are spared that: a hook
+        # counts how often one is decoded, and a second one in a record shows in the sum.
+        self.counted = [name for name in wanted.single if wanted.fields[name] in COUNTED]
+        self.literals = {name: orjson.dumps(name) for name in wanted.single}
+        self.searched = [literal for name, literal in self.literals.items() if name not in self.counted]
+        self.last_fields = _last_fields(wanted.fresh)
+        # Names of fields need not be names of attributes.
+        self.attributes = [f"field_{index}" for index in range(len(self.names))]
+        self.decoder = msgspec.json.Decoder(self._struct(()))
+        self.counter = msgspec.json.Decoder(self._struct(self.counted), dec_hook=self._count)
+        self.decoded_numbers = 0
+
+    def _struct(self, counted: Iterable[str]) -> type[msgspec.Struct]:
+        """A Struct with the wanted fields; the types of the `counted` ones call the hook."""
+        members: list[tuple[str, Any, Any]] = []
+        for attribute, name in zip(self.attributes, self.names, strict=True):
+            kind = self.wanted.fields.get(name, Raw)
+            members.append((attribute, (COUNTED[kind] if name in counted else kind) | UnsetType, UNSET))
+        rename = dict(zip(self.attributes, self.names, strict=True))
+        # Rows hold no cycles: without garbage collection a block decodes in two thirds of the time.
+        return msgspec.defstruct("Fields", members, rename=rename, gc=False)
+
+    def _count(self, kind: Any, value: Any) -> Any:
+        self.decoded_numbers += 1
+        return kind.checked(value)
+
+    # --- A block at once ---
+
+    def fast(self, block: Block) -> Batch | None:
+        """The whole block at once; None where its lines have to be read one by one.
+
+        msgspec decodes values, not lines. If every line begins with { and ends with } and there are as many values as
+        lines, then each line is one value: within a value, only a comma or a closing bracket can follow a line that ends
+        with }.
+        """
+        count = len(block.ends)
+        if not self._looks_regular(block):
+            return None
+        self.decoded_numbers = 0
+        try:
+            rows = self.counter.decode_lines(block.text)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        columns = self.columns(rows)
+        if len(rows) != count or any(UNSET in columns[name] for name in self.required):
+            return None
+        if self.decoded_numbers != sum(count - columns[name].count(UNSET) for name in self.counted):
+            return None
+        text = block.text
+        ends = block.ends
+        if any(columns[name].count(UNSET) < count for name in self.wanted.fresh):
+            text = self._without_last_fields(block)
+            if not text:
+                return None
+            ends = line_ends(text)
+        return Batch(block.file, range(block.number, block.number + count), text, ends, columns)
+
+    def _looks_regular(self, block: Block) -> bool:
+        starts = line_starts(block.ends)
+        characters = np.frombuffer(block.text, np.uint8)
+        if (characters[starts] != OPEN).any() or (characters[block.ends - 1] != CLOSE).any():
+            return False
+        if (block.ends - starts > self.max_line).any():
+            return False
+        if not self.searched:
+            return True
+        searchable = bytes(block.text)  # a memoryview has no count()
+        return all(searchable.count(literal) <= len(block.ends) for literal in self.searched)
+
+    def _without_last_fields(self, block: Block) -> bytes:
+        """The text without the fresh fields, if they are the last fields of each record, as we write them; else nothing."""
+        text = bytes(block.text)
+        count = len(block.ends)
+        if not self.wanted.overwrite:
+            return b""
+        if any(text.count(orjson.dumps(name)) != count for name in self.wanted.fresh):
+            return b""
+        text, removed = self.last_fields.subn(b"}\n", text)
+        return text if removed == count else b""
+
+    def columns(self, rows: list[Any]) -> dict[str, list[Any]]:
+        """A list of values for each field."""
+        return {
+            name: list(map(attrgetter(attribute), rows))
+            for name, attribute in zip(self.names, self.attributes, strict=True)
+        }
+
+    # --- A line ---
+
+    def slow(self, line: bytes) -> tuple[bytes, Any]:
+        """A line, without what is to be taken out of it, and its row. Raises DataError with the fault, but without a place."""
+        line = self._without_bom(line)
+        if len(line) > self.max_line:
+            raise too_long(self.max_line)
+        try:
+            row = self.decoder.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise DataError(fault_of(line, error, self.wanted.fields)) from None
+        values = {
+            name: getattr(row, attribute) for name, attribute in zip(self.names, self.attributes, strict=True)
+        }
+        self._check(line, values)
+        return self._without_fresh(line, values), row
+
+    def _without_bom(self, line: bytes) -> bytes:
+        if not line.startswith(BOM):
+            return line
+        if not self.strip_bom:
+            fault = "a byte-order mark at the start of the line"
+            raise DataError(fault, remedy="--strip-bom takes it out")
+        return line.removeprefix(BOM)
+
+    def _check(self, line: bytes, values: dict[str, Any]) -> None:
+        for name in self.required:
+            if values[name] is UNSET:
+                raise DataError(f"no field `{name}`; the record has {listed_names(line)}")
+        for name, literal in self.literals.items():
+            # A name can be written with escapes, too, so their absence is the cheap test.
+            if (line.count(literal) > 1 or b"\\u" in line) and member_names(line).count(name) > 1:
+                fault = f"the field `{name}` stands twice"
+                raise DataError(fault, remedy="which one counts cannot be known: keep one")
+
+    def _without_fresh(self, line: bytes, values: dict[str, Any]) -> bytes:
+        present = [name for name in self.wanted.fresh if values[name] is not UNSET]
+        if not present:
+            return line
+        if not self.wanted.overwrite:
+            remedy = "--overwrite replaces it, --prefix STR names the new one otherwise"
+            raise DataError(f"the field `{present[0]}` is already there", remedy=remedy)
+        return without(line, present)
+
+
+def _check_names(names: Iterable[str]) -> None:
+    unsuitable = next((name for name in names if UNSUITABLE.search(name)), None)
+    if unsuitable is not None:
+        raise UsageError(
+            f"a field named {unsuitable!r} cannot be read",
+            remedy="rename it: UTF-8 without quotes, backslashes, control characters",
+        )
+
+
+def _last_fields(names: tuple[str, ...]) -> re.Pattern[bytes]:
+    """Matches these fields in this order at the end of a record, if their values are numbers, true, false or null."""
+    fields = b"".join(b"," + re.escape(orjson.dumps(name)) + rb':[^,"{}\[\]]*+' for name in names)
+    return re.compile(fields + rb"\}\n")
