@@ -1,4 +1,4 @@
-"""eval: one record a result, comparisons of models and of their seeds, results kept and gone on with, damaged test sets refused."""
+"""eval: one record per result, comparisons of models and of seeds, resumed runs, and damaged test sets."""
 
 import json
 import math
@@ -61,7 +61,7 @@ def results(done):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_pooled_perplexity_is_that_of_the_scores(model, tmp_path, here):
+def test_pooled_perplexity_equals_that_of_the_scores(model, tmp_path, here):
     (tmp_path / "test.jsonl").write_bytes(lines({"text": record["text"]} for record in scored(20, seed=4)))
     [result] = [
         json.loads(line)
@@ -85,7 +85,7 @@ def test_a_model_against_itself_does_not_differ(model, tmp_path, here):
     assert comparison["p"] == 1
 
 
-def test_results_go_to_a_file_that_is_whole_or_absent(model, tmp_path, here):
+def test_the_output_file_is_whole_or_absent(model, tmp_path, here):
     (tmp_path / "test.jsonl").write_bytes(lines([{"text": "lorem"}, {"text": 3}]))
     assert (
         b"test.jsonl:2: `text` is a number"
@@ -94,14 +94,14 @@ def test_results_go_to_a_file_that_is_whole_or_absent(model, tmp_path, here):
     assert not (tmp_path / "r").exists()
 
 
-def test_bad_records_are_skipped_on_request_and_the_rest_is_evaluated(model, tmp_path, here):
+def test_bad_records_are_skipped_on_request(model, tmp_path, here):
     (tmp_path / "test.jsonl").write_bytes(lines([{"text": "lorem ipsum"}, {"text": 3}, {"text": "dolor"}]))
     out = here("eval", model, "--skip-bad", "--data", tmp_path / "test.jsonl", "-o", tmp_path / "r", status=3)
     assert b"record skipped" in out.stderr
     assert json.loads((tmp_path / "r").read_bytes())["documents"] == 2
 
 
-def test_what_is_missing_is_said(model, tmp_path, here):
+def test_missing_data_and_models_are_errors(model, tmp_path, here):
     assert b"--data FILE" in here("eval", model, status=2).stderr
     assert b"no such file" in here("eval", model, "--data", tmp_path / "none", status=66).stderr
     (tmp_path / "test.jsonl").write_bytes(lines([{"text": "lorem"}]))
@@ -118,7 +118,7 @@ def test_damaged_test_sets_are_refused(model, tmp_path, here):
         assert status_of("eval", model, "--data", victim, "-o", tmp_path / "out") == 65, what
 
 
-# --- comparisons --------------------------------------------------------------------------------------------------------------
+# --- Comparisons ---
 
 
 def test_two_groups_of_seeds_are_one_comparison(home, test_set, here):
@@ -154,14 +154,14 @@ def test_paired_seeds_come_in_pairs(home, test_set, here):
     assert b"are a pair, but have different seeds" in found.stderr
 
 
-def test_one_run_a_side_is_said_to_leave_out_training_noise(home, test_set, here):
+def test_one_run_a_side_warns_about_training_noise(home, test_set, here):
     found = here("eval", home / "a0", "--against", home / "a1", "--data", test_set)
     assert b"the intervals do not cover training noise" in found.stderr
     assert b"a0 and " in found.stderr
     assert b"differ in more than their data: seed 0 and 1\n" in found.stderr
 
 
-def test_fail_if_worse_is_status_1_and_the_results_stay(home, test_set, here, tmp_path):
+def test_fail_if_worse_exits_with_1_and_keeps_the_results(home, test_set, here, tmp_path):
     worse = ["eval", home / "a0", "--against", home / "b0", "--data", test_set, "-o", tmp_path / "r"]
     assert b"% worse, and 0.01 % are allowed" in here(*worse, "--fail-if-worse", 0.01, status=1).stderr
     assert json.loads((tmp_path / "r").read_bytes().splitlines()[-1])["effect_interval"][0] > 0
@@ -191,7 +191,7 @@ def test_a_field_that_no_document_has_is_an_error(model, test_set, here):
     )
 
 
-def test_each_record_says_what_it_hangs_on(model, test_set, here):
+def test_each_record_has_its_provenance(model, test_set, here):
     [result] = results(
         here("eval", model, "--data", test_set, "--dtype", "float32", "--bos", "never", "--seed", 5)
     )
@@ -209,12 +209,12 @@ def test_each_record_says_what_it_hangs_on(model, test_set, here):
     assert len(made["data"]) == 32
 
 
-# --- results of single documents ----------------------------------------------------------------------------------------------
+# --- Results of single documents ---
 
 
 @pytest.fixture
 def by_document(home, test_set, here, tmp_path):
-    """A result file of two models, and what was said when it was made."""
+    """A result file of two models, and the results that were written beside it."""
     path = tmp_path / "by-document.zst"
     made = here(
         "eval", home / "a0", home / "b0", "--data", test_set, "--cluster", "book", "--per-document", path
@@ -222,7 +222,7 @@ def by_document(home, test_set, here, tmp_path):
     return path, results(made)
 
 
-def test_per_document_results_are_those_of_score(by_document, home, test_set, here):
+def test_per_document_results_equal_those_of_score(by_document, home, test_set, here):
     found = records(by_document[0].read_bytes())
     assert len(found) == 2 * 60
     score = records(here("score", "--model", home / "a0", test_set).stdout)
@@ -238,7 +238,7 @@ def test_per_document_results_are_those_of_score(by_document, home, test_set, he
         ]
 
 
-def test_result_files_stand_for_their_models(by_document, home, test_set, here, tmp_path):
+def test_result_files_replace_their_models(by_document, home, test_set, here, tmp_path):
     path, made = by_document
     assert results(here("eval", path)) == made
     parts = [tmp_path / f"{name}.jsonl" for name in ("a0", "b0")]
@@ -256,7 +256,10 @@ def test_result_files_stand_for_their_models(by_document, home, test_set, here, 
 
 
 def test_result_files_need_no_torch(by_document):
-    script = "import sys; from prune_cli import cli; print(cli.run(sys.argv[1:]), 'torch' in sys.modules, file=sys.stderr)"
+    script = (
+        "import sys; from prune_cli import cli;"
+        "print(cli.run(sys.argv[1:]), 'torch' in sys.modules, file=sys.stderr)"
+    )
     done = subprocess.run(
         [*command()[:1], "-c", script, "eval", by_document[0]], capture_output=True, check=True
     )
@@ -264,7 +267,7 @@ def test_result_files_need_no_torch(by_document):
     assert results(done) == by_document[1]
 
 
-def test_results_of_other_documents_do_not_compare(by_document, model, here, tmp_path):
+def test_results_of_different_documents_are_not_compared(by_document, model, here, tmp_path):
     (tmp_path / "other.jsonl").write_bytes(lines([{"text": "lorem"}]))
     wrong = here(
         "eval", model, "--against", by_document[0], "--data", tmp_path / "other.jsonl", status=65
@@ -290,8 +293,8 @@ def test_damaged_result_files_are_refused(by_document, tmp_path):
         assert status_of("eval", tmp_path / "damaged.zst", "-o", tmp_path / "out") == 65, what
 
 
-def test_cut_anywhere_and_resumed_the_file_is_the_same_byte_for_byte(home, test_set, here, tmp_path):
-    """In the head, between the two models' frames and in them, in the trailer; and whole, with its name or without."""
+def test_a_file_that_is_cut_anywhere_resumes_to_the_same_bytes(home, test_set, here, tmp_path):
+    """Cut in the head, in and between the frames of the two models, in the trailer; and not cut at all."""
     options = ["eval", home / "a0", home / "b0", "--data", test_set, "--per-document"]
     made = here(*options, tmp_path / "whole.zst").stdout
     whole, target = (tmp_path / "whole.zst").read_bytes(), tmp_path / "f.zst"
@@ -306,7 +309,7 @@ def test_cut_anywhere_and_resumed_the_file_is_the_same_byte_for_byte(home, test_
         target.unlink()
 
 
-def test_what_is_there_is_not_scored_again(home, test_set, here, tmp_path):
+def test_existing_results_are_not_scored_again(home, test_set, here, tmp_path):
     options = ["eval", home / "a0", "--data", test_set, "--resume", "--per-document", tmp_path / "f.zst"]
     here(*options)
     first, *others = records((tmp_path / "f.zst").read_bytes())
@@ -318,11 +321,11 @@ def test_what_is_there_is_not_scored_again(home, test_set, here, tmp_path):
 
 
 def compact(*chosen):
-    """Records as we write them."""
+    """Records without spaces, as eval writes them."""
     return b"".join(json.dumps(one, separators=(",", ":")).encode() + b"\n" for one in chosen)
 
 
-def test_another_run_does_not_go_on_with_what_is_there(home, test_set, here, tmp_path):
+def test_a_different_run_does_not_resume_the_file(home, test_set, here, tmp_path):
     options = ["--data", test_set, "--per-document", tmp_path / "f.zst"]
     here("eval", home / "a0", *options)
     whole = (tmp_path / "f.zst").read_bytes()
@@ -339,7 +342,7 @@ def test_another_run_does_not_go_on_with_what_is_there(home, test_set, here, tmp
     assert (tmp_path / "f.zst").read_bytes() == whole
 
 
-def test_options_that_make_no_sense_together(model, test_set, here, tmp_path):
+def test_options_that_exclude_each_other_are_errors(model, test_set, here, tmp_path):
     for options, words in (
         (["--resume"], b"--per-document FILE"),
         (["--resume", "--per-document", "a.jsonl"], b"compressed output"),

@@ -1,4 +1,4 @@
-"""Held-out likelihoods: pooled over tokens, with intervals over documents, and compared in pairs."""
+"""Held-out likelihoods: pooled over tokens, with intervals over documents, compared in pairs and groups."""
 
 import gc
 import json
@@ -57,7 +57,7 @@ def run(*runs, resamples=500, seed=0, **more):
     return list(evaluate(runs, more.pop("against", ()), Sampling(seed, resamples), **more))
 
 
-# --- one model ----------------------------------------------------------------------------------------------------------------
+# --- One model ---
 
 
 def test_pooled_over_tokens_and_not_over_documents():
@@ -70,7 +70,7 @@ def test_pooled_over_tokens_and_not_over_documents():
     assert json.loads(json.dumps(result)) == result
 
 
-def test_equal_documents_leave_no_doubt():
+def test_equal_documents_have_an_interval_of_width_zero():
     [result] = run(found([3, 3, 3], [2, 2, 2]))
     assert result["perplexity_interval"] == pytest.approx([math.exp(1.5)] * 2)
 
@@ -92,18 +92,18 @@ def test_groups_come_after_the_whole_in_order_of_appearance():
     assert results[1]["perplexity"] == pytest.approx(math.exp(2))
 
 
-def test_documents_that_cannot_be_scored_are_left_out():
+def test_documents_without_a_scored_token_are_left_out():
     [result] = run(found([0, 4], [0, 2]))
     assert (result["documents"], result["perplexity"]) == (1, pytest.approx(math.exp(2)))
 
 
-def test_nothing_that_can_be_scored_is_no_number():
+def test_a_test_set_without_a_scored_token_has_no_numbers():
     for results in (run(found([], [])), run(found([0], [0]))):
         names = ("documents", "tokens", "perplexity", "perplexity_interval", "bits_per_byte")
         assert [results[0][name] for name in names] == [0, 0, None, None, None]
 
 
-def test_unknown_bytes_and_words_are_none_and_huge_numbers_too():
+def test_unknown_and_infinite_numbers_are_none():
     [result] = run(found([4, 4], [2, 2], [None, 3], [None, 2]))
     assert (
         result["bytes"],
@@ -115,11 +115,14 @@ def test_unknown_bytes_and_words_are_none_and_huge_numbers_too():
     assert (result["perplexity"], result["perplexity_interval"]) == (None, None)
 
 
-# --- clusters -----------------------------------------------------------------------------------------------------------------
+# --- Clusters ---
 
 
 def test_documents_of_a_cluster_are_drawn_together():
-    """Ten books of 20 like chapters each: there are 10 things to draw, not 200, and the interval is that of the books' sums."""
+    """Ten books of 20 similar chapters each: 10 units are drawn, not 200.
+
+    The interval is that of the books' sums.
+    """
     dice = np.random.default_rng(5)
     books = dice.normal(3, 0.5, 10)
     chapters = found(
@@ -134,7 +137,7 @@ def test_documents_of_a_cluster_are_drawn_together():
     assert np.ptp(together["perplexity_interval"]) > 3 * np.ptp(alone["perplexity_interval"])
 
 
-def test_a_document_without_a_cluster_stands_for_itself():
+def test_a_document_without_a_cluster_is_a_cluster_of_its_own():
     [result] = run(found([1, 2, 3, 4], [1] * 4, items=grouped("a", None, "a", None, field="cluster")))
     assert result["clusters"] == 3
 
@@ -148,7 +151,7 @@ def test_clusters_are_counted_within_each_group():
     assert counts == [(None, 12, 3), ("y", 4, 2), ("z", 4, 2), ("x", 4, 3)]
 
 
-def test_few_clusters_are_warned_of_once(caplog):
+def test_few_clusters_give_one_warning(caplog):
     few = grouped(*"aabbccdd", field="cluster")
     run(found([3] * 8, [2] * 8, items=few), found([4] * 8, [2] * 8, items=few, name="other"))
     assert [one.message for one in caplog.records] == [
@@ -161,7 +164,7 @@ def test_few_clusters_are_warned_of_once(caplog):
     ]
 
 
-def test_whole_clusters_swap_sides_in_the_test():
+def test_whole_clusters_swap_sides_in_the_permutation_test():
     """Two books whose chapters all differ by 1: of 4 ways to swap books, 2 reach as far."""
     books = grouped(*"aaaaabbbbb", field="cluster")
     ours, theirs = found([3] * 10, [1] * 10, items=books), found([4] * 10, [1] * 10, items=books, name="base")
@@ -170,7 +173,7 @@ def test_whole_clusters_swap_sides_in_the_test():
     assert result["p"] == pytest.approx(2 / 4, abs=0.02)
 
 
-# --- two models ---------------------------------------------------------------------------------------------------------------
+# --- Two models ---
 
 
 def compared(ours, theirs, **more):
@@ -213,7 +216,7 @@ def test_p_is_the_share_of_sign_flips_that_do_as_much():
     assert result["p"] == pytest.approx(2 / 8, abs=0.01)
 
 
-def test_p_is_that_of_scipy():
+def test_p_equals_that_of_scipy():
     dice = np.random.default_rng(7)
     ours, theirs = dice.normal(50, 9, 12), dice.normal(53, 9, 12)
     exact = stats.permutation_test(
@@ -223,7 +226,7 @@ def test_p_is_that_of_scipy():
     assert found_p == pytest.approx(exact.pvalue, abs=0.01)
 
 
-def test_unlike_tokenizers_are_compared_by_the_byte():
+def test_models_with_different_tokenizers_are_compared_per_byte():
     ours, theirs = (
         found([10, 10], [5, 5], [20, 20], tokenizer="ours"),
         found([12, 14], [9, 9], [20, 20], tokenizer="theirs"),
@@ -234,7 +237,7 @@ def test_unlike_tokenizers_are_compared_by_the_byte():
     assert result["effect"] == pytest.approx(math.expm1(-6 / 40))
 
 
-def test_only_documents_that_both_can_score_are_compared():
+def test_only_documents_that_both_models_score_are_compared():
     result = compared(found([0, 4, 6], [0, 2, 2]), found([9, 5, 0], [3, 2, 0]))
     assert (result["documents"], result["delta"]) == (1, -0.5)
     result = compared(found([0], [0]), found([0], [0]))
@@ -277,11 +280,14 @@ def test_only_results_on_the_same_documents_are_compared():
         run(ours, against=[web])
 
 
-# --- several seeds a side -----------------------------------------------------------------------------------------------------
+# --- Several seeds a side ---
 
 
 def group_of_seeds(name, per_token, noise=0.0, documents=400, seed=0):
-    """Runs of one recipe whose mean likelihoods a token are given, on documents that are as hard for all, `noise` aside."""
+    """Runs of one recipe with these mean likelihoods per token, on documents that are as hard for each run.
+
+    `noise` is added to each run and document.
+    """
     dice = np.random.default_rng(seed)
     hardness = dice.normal(0, 1, documents)
     runs = []
@@ -315,7 +321,7 @@ def test_groups_of_seeds_are_compared_by_welchs_formula():
     assert result["includes_training_noise"] is True
 
 
-def test_the_documents_noise_is_added_to_that_of_training():
+def test_the_noise_of_documents_is_added_to_that_of_training():
     result = run(
         *group_of_seeds("a", [0.02, 0.05], 0.4),
         against=group_of_seeds("b", [0.06, 0.10], 0.4),
@@ -345,7 +351,7 @@ def test_paired_seeds_leave_only_the_differences_of_pairs():
     assert (result["degrees_of_freedom"], result["p"]) == (pytest.approx(2), pytest.approx(expected.pvalue))
 
 
-def test_a_pair_of_runs_is_told_that_training_noise_is_left_out(caplog):
+def test_a_pair_of_runs_warns_about_training_noise(caplog):
     result = compared(found([1.0] * 60, [1] * 60), found([2.0] * 60, [1] * 60, name="base"))
     assert result["includes_training_noise"] is False
     assert [one.message for one in caplog.records] == [
@@ -353,11 +359,11 @@ def test_a_pair_of_runs_is_told_that_training_noise_is_left_out(caplog):
     ]
 
 
-# --- whether the numbers keep what they promise -------------------------------------------------------------------------------
+# --- Whether the numbers keep what they promise ---
 
 
 def corpus(dice, clusters, size):
-    """Documents of any length; those of a cluster have something in common. The pooled likelihood is 3 a token in the long run."""
+    """Documents of random length; those of a cluster have a common part. The pooled mean is 3 in the limit."""
     tokens = dice.integers(20, 200, clusters * size)
     level = 3 + np.repeat(dice.normal(0, 0.3, clusters), size) + dice.normal(0, 0.4, clusters * size)
     return tokens, tokens * level, grouped(*np.repeat(np.arange(clusters), size).tolist(), field="cluster")
@@ -390,7 +396,7 @@ def test_a_true_null_is_rejected_5_times_in_100_at_the_5_percent_level():
 
 @pytest.mark.parametrize("paired", [False, True])
 def test_intervals_of_groups_hold_the_truth_95_times_in_100(paired):
-    """Runs with noise of their seeds, of which pairs share a part, on documents with noise of their own for either recipe."""
+    """Every seed adds noise, of which pairs share a part, and every recipe has its own noise per document."""
     dice, held, truth = np.random.default_rng(12), [], -0.02
     for seed in range(300):
         documents = 100
@@ -413,7 +419,7 @@ def test_intervals_of_groups_hold_the_truth_95_times_in_100(paired):
     assert 0.93 <= np.mean(held) <= 0.97
 
 
-# --- real models --------------------------------------------------------------------------------------------------------------
+# --- Real models ---
 
 
 @pytest.fixture(scope="module")
@@ -427,7 +433,7 @@ def measured(path, contents, items=None, loader=None):
     return stage.complete(loader or (lambda: load(path)), [(0, contents)], journal)
 
 
-def test_real_likelihoods_are_those_of_score(path):
+def test_real_likelihoods_equal_those_of_score(path):
     contents = [*TEXTS, IDS]
     items = grouped(*(LETTERS[at % 2] for at in range(len(contents))))
     results = run(*measured(path, contents, items), resamples=50)
@@ -440,7 +446,10 @@ def test_real_likelihoods_are_those_of_score(path):
 
 
 def rolling(network, tokens, prefix, context):
-    """lm-evaluation-harness's rolling log-likelihood: windows of `context`, each token once, the last window aligned to the end."""
+    """The rolling log-likelihood of lm-evaluation-harness.
+
+    Windows of `context` tokens score each token once; the last window ends at the end.
+    """
     total, at = 0.0, 0
     while at < len(tokens):
         end = min(at + context, len(tokens))
@@ -452,8 +461,11 @@ def rolling(network, tokens, prefix, context):
 
 
 @torch.inference_mode()
-def test_perplexity_is_that_of_lm_evaluation_harness(path):
-    """Its formula in float64, with its first token (BOS, else EOS) and its windows; word perplexity and bits per byte, too."""
+def test_perplexity_equals_that_of_lm_evaluation_harness(path):
+    """Its formula in float64, with its first token (BOS, else EOS) and its windows.
+
+    Word perplexity and bits per byte agree as well.
+    """
     texts = [PROSE, *TEXTS, "a b"]
     network = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.float64).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(path)

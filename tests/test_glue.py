@@ -1,4 +1,4 @@
-"""eval --glue: fine-tuning as a plain loop does it, a result for each task and seed, and none of them run twice."""
+"""eval --glue: fine-tuning equals a plain loop, and no result is computed twice."""
 
 import json
 import math
@@ -64,10 +64,10 @@ def run(gpt2, tasks, seeds=1, protocol=FAST, **more):
     )
 
 
-# --- rows ---------------------------------------------------------------------------------------------------------------------
+# --- Rows ---
 
 
-def test_texts_stand_between_ends_and_the_longer_one_is_cut():
+def test_texts_are_between_eos_tokens_and_the_longer_one_is_cut():
     first, second = np.arange(1, 9, dtype=np.int32), np.arange(11, 14, dtype=np.int32)
     assert joined([second], 0, 8).tolist() == [0, 11, 12, 13, 0]
     assert joined([first], 0, 6).tolist() == [0, 1, 2, 3, 4, 0]
@@ -77,23 +77,23 @@ def test_texts_stand_between_ends_and_the_longer_one_is_cut():
     assert joined([first, first], 0, 10).tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 3, 0]
 
 
-def test_an_end_that_a_text_spells_out_is_text(loaded):
+def test_an_eos_that_a_text_spells_out_is_text(loaded):
     [row] = rows(loaded.tokenizer, [(f"a{END}b",)], 64)
     end = loaded.tokenizer.eos_token_id
     assert np.flatnonzero(row == end).tolist() == [0, len(row) - 1]
     assert loaded.tokenizer.decode(row[1:-1]) == f"a{END}b"
 
 
-def test_every_row_has_one_part_and_long_ones_go_first():
+def test_every_row_is_in_one_micro_batch_and_long_rows_come_first():
     some = [np.zeros(length, np.int32) for length in (3, 40, 9, 17, 8)]
     assert [part.tolist() for part in micro_batches(some, 64)] == [[1], [3, 2], [4, 0]]
     assert [part.tolist() for part in micro_batches(some, 1)] == [[1], [3], [2], [4], [0]]
 
 
-# --- against plain transformers -----------------------------------------------------------------------------------------------
+# --- Against plain transformers ---
 
 
-def test_the_state_at_the_last_end_is_read_though_padding_and_end_are_one_id(gpt2, loaded):
+def test_the_state_at_the_last_eos_is_read_although_padding_has_the_same_id(gpt2, loaded):
     """Rows alone, without padding, in float64; one holds ends inside, and the pad id is that of the end."""
     some = [
         np.array(row, np.int32)
@@ -112,7 +112,10 @@ def test_the_state_at_the_last_end_is_read_though_padding_and_end_are_one_id(gpt
 
 
 def plain_tuning(gpt2, task, head, protocol):
-    """The protocol once more with transformers' own parts: padded batches with a mask, its schedule, AdamW. (GPT-2's pad is its end.)"""
+    """The same protocol in plain transformers: padded batches with a mask, a schedule, AdamW.
+
+    GPT-2's padding token is its EOS token.
+    """
     tokenizer = transformers.AutoTokenizer.from_pretrained(gpt2, pad_token=END)
     trunk = transformers.GPT2Model.from_pretrained(gpt2, dtype=torch.float32).eval()
     head = torch.nn.Parameter(head.detach().clone())
@@ -154,7 +157,7 @@ def plain_tuning(gpt2, task, head, protocol):
         return outputs(task.held_out["dev"].texts)[:, 0].numpy()
 
 
-def test_a_run_is_that_of_a_plain_loop(gpt2, loaded):
+def test_a_run_equals_a_plain_loop(gpt2, loaded):
     task, protocol = data(numbers=True), stage.Protocol(epochs=2, lr=1e-3, batch=4, length=64)
     expected = plain_tuning(gpt2, task, Classifier(loaded, 1, 0.02, 0).layer, protocol)
     job = stage.experiment(stage.starting_point("m", loaded), "stsb", task, protocol)
@@ -168,7 +171,7 @@ def test_a_run_is_that_of_a_plain_loop(gpt2, loaded):
     assert stage.fine_tune(job, 0, lambda steps, text: None)["dev"] == pytest.approx(found, abs=1e-3)
 
 
-def test_the_rate_rises_and_falls_to_nothing():
+def test_the_learning_rate_rises_and_falls_to_zero():
     protocol = stage.Protocol()
     rates = [protocol.rate(step, 100) for step in range(100)]
     assert rates[:7] == pytest.approx([1e-5 * part / 6 for part in (1, 2, 3, 4, 5, 6, 6)])
@@ -177,7 +180,7 @@ def test_the_rate_rises_and_falls_to_nothing():
     assert protocol.steps(3668) == 3 * 115
 
 
-def test_an_epoch_sees_every_example_once_in_an_order_of_its_own():
+def test_each_epoch_sees_every_example_once_in_its_own_order():
     protocol = stage.Protocol(epochs=2, batch=4)
     first, again, other = (
         [batch.tolist() for batch in stage.batches(10, protocol, seed)] for seed in (0, 0, 1)
@@ -188,10 +191,10 @@ def test_an_epoch_sees_every_example_once_in_an_order_of_its_own():
     assert first[:3] != first[3:]
 
 
-# --- results ------------------------------------------------------------------------------------------------------------------
+# --- Results ---
 
 
-def test_what_can_be_learned_is_learned_and_every_level_is_told(gpt2):
+def test_a_simple_task_is_learned_and_reported_with_its_baselines(gpt2):
     *seeds, task, average = run(
         gpt2, {"sst2": data(pairs=False)}, 2, stage.Protocol(epochs=5, lr=3e-3, batch=4, length=24)
     )
@@ -210,7 +213,7 @@ def test_what_can_be_learned_is_learned_and_every_level_is_told(gpt2):
     assert json.loads(json.dumps(seeds)) == seeds
 
 
-def test_tasks_have_metrics_of_their_own_and_the_average_is_over_tasks(gpt2):
+def test_tasks_have_their_own_metrics_and_the_average_is_over_tasks(gpt2):
     three = Data(examples(12, 1), {"dev_matched": examples(6, 2), "dev_mismatched": examples(9, 3)}, "hash")
     results = run(
         gpt2, {"mrpc": data(), "stsb": data(numbers=True), "mnli": three, "cola": data(pairs=False)}, 1
@@ -230,7 +233,7 @@ def test_tasks_have_metrics_of_their_own_and_the_average_is_over_tasks(gpt2):
     assert tasks[1]["majority"] == {"pearson": 0, "spearman": 0}
 
 
-def test_a_seed_gives_the_same_numbers_again_and_is_not_run_where_it_is_known(gpt2):
+def test_a_seed_is_deterministic_and_not_run_if_its_result_exists(gpt2):
     first, taken = run(gpt2, {"rte": data()}, 2), []
 
     def find(wanted):
@@ -246,13 +249,13 @@ def test_a_seed_gives_the_same_numbers_again_and_is_not_run_where_it_is_known(gp
     assert len(taken) == 2 + FAST.steps(30)
 
 
-def test_a_short_context_is_told_and_kept_to(gpt2, caplog):
+def test_a_short_context_cuts_examples_with_a_warning(gpt2, caplog):
     results = run(gpt2, {"wnli": data()}, 1, stage.Protocol(epochs=1, batch=16))
     assert "reads 64 tokens" in caplog.text
     assert results[0]["provenance"]["protocol"]["length"] == 64
 
 
-# --- the command --------------------------------------------------------------------------------------------------------------
+# --- The command ---
 
 
 @pytest.fixture
@@ -274,7 +277,7 @@ def tasks(tmp_path):
 OPTIONS = ("--epochs", 1, "--batch", 8, "--dtype", "float32")
 
 
-def test_the_command_writes_a_record_a_result(gpt2, tasks, here):
+def test_the_command_writes_one_record_per_result(gpt2, tasks, here):
     out = here("eval", gpt2, "--glue", tasks, "--seeds", 2, *OPTIONS).stdout
     results = [json.loads(line) for line in out.splitlines()]
     assert [(one["result"], one.get("task"), one.get("seed")) for one in results] == [
@@ -287,7 +290,7 @@ def test_the_command_writes_a_record_a_result(gpt2, tasks, here):
     assert results[-1]["tasks"] == ["rte", "wnli"]
 
 
-def test_a_run_that_was_stopped_is_gone_on_with_to_the_same_bytes(gpt2, tasks, tmp_path, here):
+def test_a_stopped_run_resumes_to_the_same_bytes(gpt2, tasks, tmp_path, here):
     whole, out, left = tmp_path / "whole.jsonl", tmp_path / "out.jsonl", tmp_path / "out.jsonl.partial"
     here("eval", gpt2, "--glue", tasks, "--seeds", 2, *OPTIONS, "-o", whole)
     first, second, *_ = whole.read_bytes().splitlines(keepends=True)
@@ -299,7 +302,7 @@ def test_a_run_that_was_stopped_is_gone_on_with_to_the_same_bytes(gpt2, tasks, t
     assert out.read_bytes().startswith(marked), "it was not run again"
 
 
-def test_more_seeds_take_what_a_finished_run_has(gpt2, tasks, tmp_path, here):
+def test_more_seeds_reuse_the_results_of_a_finished_run(gpt2, tasks, tmp_path, here):
     out = tmp_path / "out.jsonl"
     here("eval", gpt2, "--glue", tasks, "--tasks", "rte", "--seeds", 1, *OPTIONS, "-o", out)
     assert (
@@ -342,7 +345,7 @@ def stopped(path):
         raise Interrupted(15)
 
 
-def test_what_is_kept_outlives_a_signal_and_has_one_holder(tmp_path):
+def test_the_cache_survives_a_signal_and_is_locked(tmp_path):
     path = str(tmp_path / "out.jsonl")
     with pytest.raises(TryAgainError, match="stopped early"):
         stopped(path)
@@ -372,14 +375,14 @@ def test_bad_lines_are_refused_or_skipped_on_request(gpt2, tasks, here):
     assert json.loads(done.stdout.splitlines()[0])["examples"]["train"] == 20
 
 
-def test_what_does_not_go_together_is_said(gpt2, tasks, tmp_path, here):
+def test_options_that_exclude_each_other_are_errors(gpt2, tasks, tmp_path, here):
     assert b"cannot use --against" in here("eval", gpt2, "--glue", tasks, "--against", gpt2, status=2).stderr
     assert (
         b"cannot use --cluster" in here("eval", gpt2, "--glue", tasks, "--cluster", "source", status=2).stderr
     )
     assert b"--glue DIR" in here("eval", gpt2, "--tasks", "rte", "--data", tasks, status=2).stderr
     assert (
-        b"boolq is no task of GLUE"
+        b"boolq is not a task of GLUE"
         in here("eval", gpt2, "--glue", tasks, "--tasks", "boolq", status=2).stderr
     )
     assert (

@@ -1,4 +1,4 @@
-"""GLUE's own files: every task's layout is read, quotes are literal, and a line that is no example is named."""
+"""GLUE's own files: the layout of every task is read, quotes are literal, and a bad line is named."""
 
 import pytest
 
@@ -7,8 +7,11 @@ from prune_cli.stages.eval.glue import tasks
 
 from .conftest import SHARED, shared
 
-PARSES = "index\tpromptID\tpairID\tgenre\tsentence1_binary_parse\tsentence2_binary_parse\tsentence1_parse\tsentence2_parse"
-LAYOUTS = {  # first line and an example, as GLUE has them; folder; what comes of it
+PARSES = (
+    "index\tpromptID\tpairID\tgenre\t"
+    "sentence1_binary_parse\tsentence2_binary_parse\tsentence1_parse\tsentence2_parse"
+)
+LAYOUTS = {  # folder, first line and an example as in GLUE's files, its texts and label
     "cola": ("CoLA", "", "gj04\t0\t*\tThey drank the pub.", ("They drank the pub.",), 0),
     "sst2": ("SST-2", "sentence\tlabel", "it 's charming \t1", ("it 's charming ",), 1),
     "mrpc": (
@@ -72,7 +75,7 @@ def test_every_layout_is_read(name, tmp_path):
     } == dict.fromkeys(held_out, ([texts], [label]))
 
 
-def test_mrpc_as_microsoft_has_it_is_divided_by_the_list_of_pairs(tmp_path):
+def test_mrpc_as_microsoft_distributes_it_is_split_by_the_list_of_pairs(tmp_path):
     rows = ["Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\r", "1\t10\t11\ta\tb\r", "0\t12\t13\tc\td\r"]
     (tmp_path / "msr_paraphrase_train.txt").write_text("\ufeff" + "\n".join(rows) + "\n")
     (tmp_path / "dev_ids.tsv").write_text("12\t13\n")
@@ -85,22 +88,22 @@ def test_mrpc_as_microsoft_has_it_is_divided_by_the_list_of_pairs(tmp_path):
     [
         ("0\tA.\tB.", "train.tsv:3: has 3 columns, not 4"),
         ("0\tA.\tB.\tC.\tentailment", "train.tsv:3: has 5 columns, not 4"),
-        ("0\tA.\tB.\tmaybe", "train.tsv:3: label is 'maybe', and not one of entailment, not_entailment"),
+        ("0\tA.\tB.\tmaybe", "train.tsv:3: label is 'maybe', not one of entailment, not_entailment"),
     ],
 )
-def test_a_line_that_is_no_example_is_named_and_can_be_left_out(line, fault, tmp_path):
+def test_a_bad_line_is_named_and_can_be_skipped(line, fault, tmp_path):
     folder = lay(tmp_path / "rte", "index\tsentence1\tsentence2\tlabel", "0\tA.\tB.\tentailment", line)
     with pytest.raises(DataError, match=fault):
         tasks.read(folder, "rte", refuse)
-    told = list[DataError]()
-    assert len(tasks.read(folder, "rte", told.append).train.texts) == 1
-    assert len(told) == 2, "one in train.tsv, one in dev.tsv"
+    faults = list[DataError]()
+    assert len(tasks.read(folder, "rte", faults.append).train.texts) == 1
+    assert len(faults) == 2, "one in train.tsv, one in dev.tsv"
 
 
 def test_files_of_another_kind_are_refused(tmp_path):
     with pytest.raises(DataError, match="there is no column 'sentence1', only text, label"):
         tasks.read(lay(tmp_path / "a", "text\tlabel", "x\t1"), "wnli", refuse)
-    with pytest.raises(DataError, match="score is 'nan', and not a number"):
+    with pytest.raises(DataError, match="score is 'nan', not a number"):
         tasks.read(lay(tmp_path / "b", "sentence1\tsentence2\tscore", "x\ty\tnan"), "stsb", refuse)
     with pytest.raises(DataError, match="holds no example"):
         tasks.read(lay(tmp_path / "c", "sentence\tlabel"), "sst2", refuse)
@@ -109,7 +112,7 @@ def test_files_of_another_kind_are_refused(tmp_path):
         tasks.read(str(tmp_path / "c"), "sst2", refuse)
 
 
-def test_what_is_not_there_is_said(tmp_path):
+def test_missing_files_and_tasks_are_errors(tmp_path):
     with pytest.raises(NoInputError, match="no such file"):
         tasks.folders(str(tmp_path / "none"))
     with pytest.raises(NoInputError, match="holds no task of GLUE"):
@@ -117,7 +120,7 @@ def test_what_is_not_there_is_said(tmp_path):
     (tmp_path / "rte").mkdir()
     with pytest.raises(NoInputError, match=r"train\.tsv"):
         tasks.read(str(tmp_path / "rte"), "rte", refuse)
-    with pytest.raises(UsageError, match="take some of cola,sst2"):
+    with pytest.raises(UsageError, match="choose from cola,sst2"):
         tasks.named("rte,boolq")
     assert tasks.named("SST-2, rte,sst2") == ["sst2", "rte"]
 
@@ -131,7 +134,7 @@ def test_the_hash_is_of_the_bytes(tmp_path):
 
 
 @shared
-def test_the_real_files_hold_as_many_examples_as_glue_says():
+def test_the_real_files_have_the_sizes_that_glue_publishes():
     sizes = {
         "cola": (8551, 1043),
         "sst2": (67349, 872),
@@ -139,8 +142,8 @@ def test_the_real_files_hold_as_many_examples_as_glue_says():
         "rte": (2490, 277),
         "wnli": (635, 71),
     }
-    found = {}
+    read = {}
     for name, folder in tasks.folders(str(SHARED / "data" / "glue")).items():
         data = tasks.read(folder, name, refuse)
-        found[name] = (len(data.train.texts), len(data.held_out["dev"].texts))
-    assert found == sizes
+        read[name] = (len(data.train.texts), len(data.held_out["dev"].texts))
+    assert read == sizes

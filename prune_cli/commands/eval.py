@@ -53,22 +53,22 @@ def eval(
 ) -> int:
     """Measure how well models predict held-out text, with 95 % intervals.
 
-    Writes perplexity and bits per byte, one JSON record per model, test set and group, or a table on a terminal.
-    With --against each MODEL is compared with each baseline on the very same documents, with a paired interval.
-    A negative effect is better than the baseline.
+    Writes perplexity and bits per byte, one JSON record per model, test set and group, or a table on a
+    terminal. With --against each MODEL is compared with each baseline on the very same documents, with a
+    paired interval. A negative effect is better than the baseline.
 
     A record's `result` is `likelihood` (`documents`, `tokens`, `bytes`, `perplexity`, `bits_per_byte`,
-    `word_perplexity`, and their intervals in fields that end in `_interval`) or `comparison`: `delta` in its
-    `unit`, `effect` on perplexity (-0.01 is one per cent lower), `p` by random sign flips, and `improved`, the
-    fraction of documents that became more likely. `clusters` counts the units that --cluster resamples.
-    `provenance` lists everything that the numbers depend on.
+    `word_perplexity`, and their intervals in fields that end in `_interval`) or `comparison`: `delta` in
+    its `unit`, `effect` on perplexity (-0.01 is one per cent lower), `p` by random sign flips, and
+    `improved`, the fraction of documents that became more likely. `clusters` counts the units that
+    --cluster resamples. `provenance` lists everything that the numbers depend on.
 
-    Two or more MODELs and two or more baselines are seeds of two recipes. They give one comparison, that of the
-    recipes, whose interval covers training noise, too.
+    Two or more MODELs and two or more baselines are seeds of two recipes. They give one comparison, that of
+    the recipes, whose interval covers training noise, too.
 
-    With --glue each model is fine-tuned on GLUE's tasks by the paper's protocol. The records are one per task and
-    seed, one per task (mean and deviation, with the baselines majority class and random guessing), and the average
-    over the tasks.
+    With --glue each model is fine-tuned on GLUE's tasks by the paper's protocol. The records are one per
+    task and seed, one per task (mean and deviation, with the baselines majority class and random guessing),
+    and the average over the tasks.
     """
     from ..stages.eval.run import job
 

@@ -12,6 +12,7 @@ class Evaluation:
     """Which documents are measured, and how they are grouped and resampled."""
 
     GROUP: ClassVar[str] = "Options"
+    # None stands for no test set: result files need none.
     data: Annotated[
         list[str] | None, option("--data", metavar="FILE", help="Held-out text. Repeat for more test sets.")
     ] = None
@@ -40,7 +41,7 @@ class Comparison:
         option(
             "--against",
             metavar="MODEL",
-            help="Baseline model, or its results. Repeat for more seeds of its recipe.",
+            help="Baseline to compare with: a model, or its results. Repeat for more seeds of its recipe.",
         ),
     ] = None
     paired_seeds: Annotated[
@@ -51,6 +52,7 @@ class Comparison:
             "--against, the second with the second, and so on.",
         ),
     ] = False
+    # In per cent of the perplexity.
     fail_if_worse: Annotated[
         float | None,
         option(
@@ -75,6 +77,7 @@ class PerDocument:
             help="Write each document's results to FILE, which can later replace its models.",
         ),
     ] = None
+    # The one option of this class that --glue uses as well.
     resume: Annotated[
         bool,
         option(
@@ -98,6 +101,7 @@ class FineTuning:
             help="Fine-tune on the GLUE tasks in DIR instead. Each task is a folder, as in GLUE's own files.",
         ),
     ] = None
+    # Names as GLUE spells them or as its own code does: SST-2 is sst2.
     tasks: Annotated[
         str | None,
         option(
@@ -106,11 +110,15 @@ class FineTuning:
             help="GLUE tasks to run, as in sst2,mrpc. The default is all in DIR.",
         ),
     ] = None
-    seeds: Annotated[int, option("--seeds", metavar="N", min=1, help="Runs of each task.")] = 5
+    seeds: Annotated[
+        int, option("--seeds", metavar="N", min=1, help="Fine-tuning runs of each GLUE task.")
+    ] = 5
     # The paper (Marion et al. 2023) fine-tunes for 3 epochs at 1e-5; it does not say with which batch.
-    epochs: Annotated[int, option("--epochs", metavar="N", min=1, help="Epochs of each run.")] = 3
-    lr: Annotated[float, option("--lr", metavar="X", min=0, help="Peak learning rate.")] = 1e-5
-    batch: Annotated[int, option("--batch", metavar="N", min=1, help="Examples per step.")] = 32
+    epochs: Annotated[int, option("--epochs", metavar="N", min=1, help="Epochs of fine-tuning.")] = 3
+    lr: Annotated[float, option("--lr", metavar="X", min=0, help="Peak learning rate of fine-tuning.")] = 1e-5
+    batch: Annotated[
+        int, option("--batch", metavar="N", min=1, help="Examples in a step of fine-tuning.")
+    ] = 32
 
 
 @dataclass(frozen=True)

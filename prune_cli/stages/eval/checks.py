@@ -15,6 +15,7 @@ def check_exclusive(
     evaluation: Evaluation, comparison: Comparison, keeping: PerDocument, tuning: FineTuning
 ) -> None:
     """Raise UsageError for options of likelihoods beside --glue, and for --tasks without it."""
+    # The numbers of --glue have defaults, so that nobody can tell whether they were given without it.
     if not tuning.glue:
         if tuning.tasks:
             raise UsageError("--tasks needs the directory of GLUE's tasks", remedy="name it with --glue DIR")
@@ -44,6 +45,7 @@ def check_comparison(comparison: Comparison) -> None:
 
 def check_places(keeping: PerDocument, target: Target) -> None:
     """Raise UsageError if --resume has no file to resume, or if both outputs go to the same place."""
+    # The results themselves are computed anew in a moment; it is the documents that take long.
     path = keeping.per_document
     if keeping.resume and path in (None, "-"):
         raise UsageError("--resume needs a regular output file", remedy="name one with --per-document FILE")
@@ -89,6 +91,7 @@ def _check_interval(result: Result, allowed: float) -> None:
     ends = result["effect_interval"]
     if ends is None:
         raise CheckFailed(f"{about}: the difference is unknown", remedy="name documents that both can score")
+    # The lower end: a model fails only if it is worse beyond doubt.
     worse = 100 * ends[0]
     if worse > allowed:
         raise CheckFailed(f"{about}: at least {worse:.2f} % worse, and {allowed:g} % are allowed")

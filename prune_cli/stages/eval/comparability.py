@@ -37,8 +37,8 @@ def training(path: Path) -> dict[str, Any] | None:
 def warnings(models: Sequence[Named], baselines: Sequence[Named], paired: bool) -> Iterator[str]:
     """Reasons other than the data why two models, or two groups of seeds, may differ.
 
-    Two single models should share their seeds, and so should pairs. Within a group of seeds it is the other way
-    round: the seeds have to differ, or the group shows no training noise.
+    Two single models should share their seeds, and so should pairs. Within a group of seeds it is the other
+    way round: the seeds have to differ, or the group shows no training noise.
     """
     first, *others = [*baselines, *models]
     for other in others:

@@ -1,8 +1,8 @@
 """Is a model, or a recipe trained with several seeds, better than a baseline, and how sure is that?
 
-Two models are compared on the very same documents: the interval is a paired percentile bootstrap, and p is that of a
-permutation test that swaps the models' results. Two groups of seeds are compared by Student's t with the variance
-between the seeds (Welch 1947), so that the interval covers training noise, too.
+Two models are compared on the very same documents: the interval is a paired percentile bootstrap, and p is
+that of a permutation test that swaps the models' results. Two groups of seeds are compared by Student's t
+with the variance between the seeds (Welch 1947), so that the interval covers training noise, too.
 """
 
 import math
@@ -41,10 +41,10 @@ def evaluate(
 ) -> Iterator[Result]:
     """The likelihoods of all baselines, then those of all models, each followed by its comparisons.
 
-    Each model is compared with each baseline, on the same documents. With `grouped` the models are seeds of one recipe
-    and the baselines seeds of another, `paired` in their order: then the two recipes are compared, at the end.
-    Documents without a scored token are left out. Raises DataError if a baseline was not measured on the documents
-    of a model.
+    Each model is compared with each baseline, on the same documents. With `grouped` the models are seeds of
+    one recipe and the baselines seeds of another, `paired` in their order: then the two recipes are
+    compared, at the end. Documents without a scored token are left out. Raises DataError if a baseline was
+    not measured on the documents of a model.
     """
     warnings = Warnings()
     measured_baselines: list[Measured] = []
@@ -57,6 +57,7 @@ def evaluate(
         yield from likelihoods(model, sampling, warnings)
         for baseline in [] if grouped else _on_same_data(model, measured_baselines):
             yield _comparison([model], [baseline], sampling, warnings)
+    # A recipe is compared when all of its seeds are measured: their numbers are in memory, no model is.
     for model in measured_models if grouped else []:
         group = _on_same_data(model, measured_models)
         # One comparison for each test set: at the first model on it.
@@ -88,21 +89,21 @@ def _comparison(
     *,
     paired: bool = False,
 ) -> Result:
-    """Both sides on the same documents, resampled together; below 0 the models are better than the baselines."""
+    """One comparison of both sides on the same documents.
+
+    A negative difference means that the models are better than the baselines.
+    """
     both = [*models, *baselines]
-    is_pair = len(both) == 2
     _check_same_documents(both)
     _warn(models, baselines, paired, warnings)
     # Tokens of different tokenizers are of different size; bytes are not.
     per_token = len({measured.provenance["tokenizer"] for measured in both}) == 1
     documents, rows = _rows(both, per_token)
     count = len(models)
-    statistics = _of_pair(rows, sampling) if is_pair else _of_groups(rows, count, paired, sampling)
+    # Two runs say nothing about the noise between runs of one recipe; more do.
+    statistics = _of_pair(rows, sampling) if len(both) == 2 else _of_groups(rows, count, paired, sampling)
     return {
-        "result": "comparison",
-        "model": models[0].model if is_pair else [measured.model for measured in models],
-        "against": baselines[0].model if is_pair else [measured.model for measured in baselines],
-        "data": models[0].data,
+        **_sides(models, baselines),
         "documents": len(documents),
         "clusters": len(rows) if any(map(is_clustered, both)) else None,
         "unit": "nats per token" if per_token else "bits per byte",
@@ -118,7 +119,19 @@ def _comparison(
     }
 
 
+def _sides(models: Sequence[Measured], baselines: Sequence[Measured]) -> Result:
+    """What is compared: two names, or two lists of names, and the test set."""
+    is_pair = len(models) == len(baselines) == 1
+    return {
+        "result": "comparison",
+        "model": models[0].model if is_pair else [measured.model for measured in models],
+        "against": baselines[0].model if is_pair else [measured.model for measured in baselines],
+        "data": models[0].data,
+    }
+
+
 def _check_same_documents(measured: Sequence[Measured]) -> None:
+    # The test set is the same, by its hash, but `jq` may have selected documents from a result file.
     first = measured[0]
     numbers = [item.document for item in first.items]
     for other in measured:
@@ -150,8 +163,9 @@ def _named(group: Sequence[Measured]) -> list[comparability.Named]:
 
 
 def _rows(measured: Sequence[Measured], per_token: bool) -> tuple[Floats, Floats]:
-    """Nats and units of every measurement, side by side: (documents, 2 · measurements), and so for each cluster.
+    """Nats and units of every measurement, side by side, for each document and summed for each cluster.
 
+    The shapes are (documents, 2 · measurements) and (clusters, 2 · measurements). Units are tokens, or bytes.
     Documents that some model could not score are left out.
     """
     unit = 1 if per_token else 2
@@ -164,6 +178,7 @@ def _rows(measured: Sequence[Measured], per_token: bool) -> tuple[Floats, Floats
 
 def _effects(delta: float, ends: list[float] | None, per_token: bool) -> Result:
     """The difference in its unit, and the relative change of the perplexity (per token, or per byte)."""
+    # Likelihoods are in nats, the logarithm of the perplexity; results per byte are customarily in bits.
     scale = 1.0 if per_token else 1 / math.log(2)
     return {
         "delta": finite_or_none(delta * scale),
@@ -177,11 +192,11 @@ def _effects(delta: float, ends: list[float] | None, per_token: bool) -> Result:
 
 
 def _of_pair(rows: Floats, sampling: Sampling) -> Result:
-    """Percentile interval and p value of the difference of two models; `rows` are those of `_rows`, (clusters, 4).
+    """Percentile interval and p value of the difference of two models; `rows` is (clusters, 4).
 
     p is the share of random swaps of the two models within clusters whose difference is as large (Good 2005).
     """
-    # Another seed of the same recipe would have a different delta.
+    # Another seed of the same recipe would have a different delta: one run a side cannot show by how much.
     about: Result = {"includes_training_noise": False}
     if not len(rows):
         return _nothing() | about
@@ -209,19 +224,19 @@ def _nothing() -> Result:
 def _of_groups(rows: Floats, count: int, paired: bool, sampling: Sampling) -> Result:
     """Student's interval and p value of the difference between the first `count` runs and the others.
 
-    The variance is that between runs of the same recipe and that of the documents (Welch 1947), with Satterthwaite's
-    degrees of freedom (1946). Runs that are `paired` share their seeds: then only the differences of pairs vary.
+    The variance is that between runs of the same recipe and that of the documents (Welch 1947), with
+    Satterthwaite's degrees of freedom (1946). Runs that are `paired` share their seeds: then only the
+    differences of pairs vary.
     """
     about: Result = {"includes_training_noise": True, "paired_seeds": paired}
     if not len(rows):
         return _nothing() | about
-    values = _per_unit(rows.sum(0))
-    models, baselines = values[:count], values[count:]
-    of_runs = (
-        [variance_of_mean(models - baselines)]
-        if paired
-        else [variance_of_mean(models), variance_of_mean(baselines)]
-    )
+    per_unit = _per_unit(rows.sum(0))
+    models = per_unit[:count]
+    baselines = per_unit[count:]
+    # The two seeds of a pair vary together, so that only their difference counts.
+    noisy = [models - baselines] if paired else [models, baselines]
+    of_runs = [variance_of_mean(values) for values in noisy]
     of_documents = _of_documents(rows, count, sampling)
     spread = variance_of_sum(*of_runs, of_documents)
     delta = float(models.mean() - baselines.mean())
@@ -231,6 +246,7 @@ def _of_groups(rows: Floats, count: int, paired: bool, sampling: Sampling) -> Re
     return {
         "delta": delta,
         "interval": [delta - reach, delta + reach],
+        # Runs without any variance: p is 1 if they are equal, else 0.
         "p": t_tail(delta / error, spread.freedom) if error else float(delta == 0),
         "standard_errors": {
             "runs": math.sqrt(math.fsum(each.variance for each in of_runs)),
@@ -243,6 +259,7 @@ def _of_groups(rows: Floats, count: int, paired: bool, sampling: Sampling) -> Re
 
 def _of_documents(rows: Floats, count: int, sampling: Sampling) -> Spread:
     """The variance of the difference over resampled documents, or clusters of them."""
+    # All runs read the same resampled documents: what is hard for all of them cancels out.
     deltas = _delta(resampled_sums(rows, sampling), count)
     return Spread(float(deltas.var(ddof=1)), max(1, len(rows) - 1))
 
@@ -258,7 +275,10 @@ def _per_unit(sums: Floats) -> Floats:
 
 
 def _delta(sums: Floats, count: int) -> Floats:
-    """Mean nats per unit of the first `count` runs minus that of the others: (..., 2 · runs) becomes (...)."""
+    """Mean nats per unit of the first `count` runs minus that of the others.
+
+    (..., 2 · runs) becomes (...).
+    """
     values = _per_unit(sums)
     delta: Floats = values[..., :count].mean(-1) - values[..., count:].mean(-1)
     return delta

@@ -17,7 +17,7 @@ from .. import streams
 
 
 class Item(NamedTuple):
-    """A document of a test set: its number, from 1, its id, and the values of its group and cluster fields."""
+    """A document of a test set: its number, counted from 1, its id, its group and its cluster."""
 
     document: int
     id: Any = None
@@ -48,6 +48,7 @@ def read_all(evaluation: Evaluation, reading: Reading) -> list[HeldOutSet]:
     """
     sets: list[HeldOutSet] = []
     names: dict[str, str] = {}
+    # No progress bar: a test set is read in a moment, and models take their time over its documents.
     for name in dict.fromkeys(evaluation.data or ()):
         with streams.open_source("eval", [name], reading, bar=False) as source:
             held_out = from_source(name, source, evaluation)
@@ -62,6 +63,7 @@ def from_source(name: str, source: Source, evaluation: Evaluation) -> HeldOutSet
     """All documents of a source. Raises DataError if no document has the field to group or cluster by."""
     group_by = evaluation.group_by
     cluster = evaluation.cluster
+    # Each field once: documents may be grouped by the field that clusters them.
     fields = dict.fromkeys(["id", *filter(None, (group_by, cluster))])
     items: list[Item] = []
     contents: list[Content] = []
@@ -87,6 +89,7 @@ def _check_present(field: str | None, values: list[Any], source: Source) -> None
 
 def _label(document: Document, field: str | None) -> Any:
     """The value of a field by which documents belong together; None without one."""
+    # A number stays a number: 1 and "1" are two groups.
     value = document[field] if field else None
     if isinstance(value, list | dict):
         raise DataError(
@@ -99,6 +102,7 @@ def _label(document: Document, field: str | None) -> Any:
 
 def data_hash(contents: Iterable[Content]) -> str:
     """Hash of a test set: the same for the same texts, or token ids, in the same order."""
+    # Over contents alone, so that a test set that was compressed again or got another id is the same.
     digest = blake2b(digest_size=16)
     for content in contents:
         # JSON escapes line breaks, so the separator cannot be part of a text.

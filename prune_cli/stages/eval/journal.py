@@ -69,7 +69,7 @@ class Journal:
         self.write([_record(slot, numbers, splice(slot.line, members(numbers))) for numbers, slot in slots])
 
     def measured(self, number: int) -> Measured:
-        """A measurement whose numbers are all there. They are handed over: the journal keeps them no longer."""
+        """A measurement whose numbers are all there; the journal no longer keeps them."""
         measurement = self.measurements[number]
         numbers = self.numbers[number]
         self.numbers[number] = []
@@ -87,6 +87,7 @@ class Journal:
 def _record(slot: Slot, numbers: Numbers, line: bytes) -> Record:
     """The record of a slot, whose numbers are stored."""
     slot.numbers.append(numbers)
+    # `n_scored` of 0 is a document without a likelihood: null for the counts of the trailer.
     group = slot.item.group
     # A trailer counts records by strings alone.
     label = group if isinstance(group, str) else None
@@ -108,9 +109,11 @@ def in_file(
         opened as output,
         writer.open_sink(output, _head(measurements), _writing(path, output)) as sink,
     ):
+        # Raises if the file holds anything but the first records of this run.
         resume.take_up(output, sink, journal.slots(), journal.read_back)
 
         def write(records: list[Record]) -> None:
+            # One frame for each window, so that a run can resume after it.
             sink.write(records, whole=True)
             sink.end_frame()
 

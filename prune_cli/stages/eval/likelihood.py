@@ -1,7 +1,7 @@
 """How well does one model predict the documents of a test set, with which uncertainty?
 
-Intervals are 95 % percentile bootstraps (Efron & Tibshirani 1993, chapter 13). The sampled unit is a document, or a
-cluster of documents that depend on each other.
+Intervals are 95 % percentile bootstraps (Efron & Tibshirani 1993, chapter 13). The sampled unit is a
+document, or a cluster of documents that depend on each other.
 """
 
 import logging
@@ -17,7 +17,8 @@ from .results import Measured
 
 log = logging.getLogger(__name__)
 
-# Units from which a percentile interval is trusted: with fewer it is too narrow.
+# Units from which on a percentile interval is trusted. With fewer it is too narrow (for clusters see Cameron,
+# Gelbach and Miller 2008).
 FEW = 50
 NAMED_GROUPS = 3  # in a warning
 
@@ -35,7 +36,11 @@ class Warnings(set[str]):
 
 
 def likelihoods(measured: Measured, sampling: Sampling, warnings: Warnings) -> Iterator[Result]:
-    """One result for the whole test set (`group` is None), then one for each group, in order of appearance."""
+    """One result for the whole test set, whose `group` is None, then one for each group.
+
+    Groups are in order of appearance.
+    """
+    # Numbered once for all groups: a cluster may have documents in several of them.
     clusters = cluster_numbers([measured])
     few: list[str] = []
     for group in _groups(measured):
@@ -111,7 +116,9 @@ def _pooled(rows: Floats, sampling: Sampling) -> Result:
     Pooled: a mean over documents would give a token of a short document more weight.
     """
     nll, tokens, n_bytes, words = rows.sum(0)
+    # One set of resamples for all measures: their sums belong to the same documents.
     samples = resampled_sums(rows, sampling)
+    # Bytes are NaN if those of some document are unknown, as they are for blocks of token ids.
     result: Result = {"tokens": int(tokens), "bytes": None if math.isnan(n_bytes) else int(n_bytes)}
     # lm-evaluation-harness defines word perplexity and bits per byte in the same way.
     measures = (

@@ -25,6 +25,7 @@ def measurements(
 
     Raises ConfigurationError for a model that cannot be used, or for blocks that another tokenizer packed.
     """
+    # A result file answers only what it was made for: later runs look these fields up.
     fields = {"group_by": evaluation.group_by, "cluster": evaluation.cluster}
     planned = []
     for model in models:
@@ -39,6 +40,7 @@ def measurements(
 def _provenance(model: str, settings: ModelSettings, sets: Sequence[HeldOutSet]) -> dict[str, Any]:
     """Everything but the data that the numbers of a model depend on."""
     provenance = model_provenance(model, settings)
+    # A block of ids means another text to another tokenizer; its head says which one packed it.
     for held_out in sets:
         check_tokenizer(held_out.heads, provenance["tokenizer"], held_out.name)
     provenance["versions"] |= {"prune_cli": __version__}
@@ -64,18 +66,21 @@ def complete(
     journal: Journal,
     advance: Callable[[int], object] = lambda documents: None,
 ) -> Iterator[Measured]:
-    """The measurements with these numbers, of these contents: what the journal lacks is scored and added to it.
+    """The measurements of one model: `tasks` are their numbers in the journal, and the contents to score.
 
-    All are of one model. It is loaded at the first document that is missing, and freed at the end: a comparison
-    of large models has one of them in memory at a time. Raises what `windows.score` raises.
+    What the journal lacks is scored and added to it.
+    The model is loaded at the first document that is missing, and freed at the end: a
+    comparison of large models has one of them in memory at a time. Raises what `windows.score` raises.
     """
     model = None
     for number, contents in tasks:
         done = len(journal.numbers[number])
+        # A resumed run shows the earlier documents as done.
         advance(done)
         if done < len(contents):
             model = model or load()
             _score(model, number, contents, journal, advance)
+        # Handed over at once: the numbers of a large test set are in memory only once.
         yield journal.measured(number)
 
 
@@ -90,6 +95,7 @@ def _score(
     name = journal.measurements[number].data
     done = len(journal.numbers[number])
     missing = ((index, contents[index]) for index in range(done, len(contents)))
+    # Without a metric `score` returns the sums alone, in the very windows of `prune-cli score`.
     scoring = windows.Scoring((), [model])
     for window in windows.score(missing, scoring, place=lambda index: f"{name}: document {index + 1}"):
         journal.add(number, [_numbers(fields, contents[index]) for index, fields in window])

@@ -25,6 +25,7 @@ class Operands:
     @property
     def all(self) -> list[str]:
         """Baselines and models, in the order in which they are measured."""
+        # Baselines first: then every model can be compared as soon as it is measured.
         return [*self.baselines, *self.models]
 
     @property
@@ -40,6 +41,7 @@ class Operands:
 
 def sides(models: Sequence[str], comparison: Comparison) -> Operands:
     """The two sides; a model that is named as a baseline as well is a baseline."""
+    # A name that is given twice is one model: a comparison with itself would say nothing.
     baselines = list(dict.fromkeys(comparison.against or ()))
     contenders = [model for model in dict.fromkeys(models) if model not in baselines]
     files = frozenset(name for name in (*baselines, *contenders) if _is_file(name))
@@ -47,15 +49,17 @@ def sides(models: Sequence[str], comparison: Comparison) -> Operands:
 
 
 def check(operands: Operands, evaluation: Evaluation) -> None:
-    """Raise UsageError if there is nothing to measure a model on, ConfigurationError for an unusable model."""
+    """Raise UsageError if a model has no test set, ConfigurationError if it cannot be used."""
     if operands.loaded and not evaluation.data:
         raise UsageError("there is no test set to evaluate on", remedy="name one with --data FILE")
+    # Looks at files alone: a model that cannot be loaded fails before a test set is read.
     for model in operands.loaded:
         safety.check(model)
 
 
 def _is_file(name: str) -> bool:
     """Whether an operand is a result file. A model is a directory, or the name of one on the hub."""
+    # A name that does not exist is no file: `safety.check` says that there is no such model.
     return name == "-" or storage.is_file(name)
 
 
@@ -80,6 +84,7 @@ def strict(reading: Reading) -> Reading:
 
 def count_models(names: Sequence[str], from_files: dict[str, list[Measured]]) -> int:
     """The number of models that operands stand for: a result file may hold several."""
+    # By name and hash: a file may hold two models that had the same name in turn.
     return sum(
         len({(each.model, each.provenance["model"]) for each in from_files[name]})
         if name in from_files

@@ -16,8 +16,8 @@ from ...records.reader import MISSING, Anything, Batch, Count, Number, Source, W
 from ...settings.eval import Evaluation
 from .held_out import HeldOutSet, Item
 
-# Nats over the scored tokens, the number and the bytes of these tokens, words between white space. The order is
-# that of the columns of `Measured.numbers`, and that of the fields of a result file.
+# Nats over the scored tokens, the number and the bytes of these tokens, words between white space. The
+# order is that of the columns of `Measured.numbers`, and that of the fields of a result file.
 NUMBERS = ("nll_sum", "n_scored", "n_bytes", "words")
 # Hashes that a provenance must have.
 HASHES = ("model", "tokenizer", "data")
@@ -96,6 +96,7 @@ def read(source: Source) -> list[Measured]:
 
 
 def _add(batch: Batch, measurements: dict[tuple[str, str, str], _Rows]) -> None:
+    # A batch has columns; documents are checked in order, row by row.
     columns = [batch[name] for name in (*FIELDS, *LABELS)]
     for index, values in enumerate(zip(*columns, strict=True)):
         model, data, document, provenance, *numbers = values[: len(FIELDS)]
@@ -129,8 +130,10 @@ def of_sets(
     """
     if not sets:
         for measurement in measured:
+            # Nothing but the file can say which documents belong together.
             _check_labels(measurement, name, evaluation)
         return measured
+    # By hash, not by name: a test set may have moved since it was measured.
     by_hash = {held_out.hash: held_out for held_out in sets}
     chosen = [
         _relabelled(measurement, by_hash[measurement.provenance["data"]])

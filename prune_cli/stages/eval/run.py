@@ -50,7 +50,11 @@ class Job:
     reading: Reading = Reading()
 
     def run(self) -> Report:
-        """Write the results. Raises CheckFailed if a model is worse than --fail-if-worse allows, or PruneError."""
+        """Write the results.
+
+        Raises PruneError; CheckFailed if a model is worse than --fail-if-worse allows.
+        """
+        # Cheap checks come first: options, then paths, then test sets, and models last.
         checks.check_comparison(self.comparison)
         checks.check_places(self.keeping, self.target)
         sides = operands.sides(self.models, self.comparison)
@@ -76,6 +80,7 @@ class Job:
         """Measure, compare and write; the per-document file grows meanwhile."""
         grouped = plan.is_grouped(self.comparison)
         with self._journal(plan, inputs) as journal, plan.bar(self.reading) as bar:
+            # Nothing is measured yet: `evaluate` and what it is given are iterators.
             results = evaluate(
                 plan.measured(plan.sides.models, journal, bar.advance),
                 plan.measured(plan.sides.baselines, journal, bar.advance),
@@ -94,6 +99,7 @@ class Job:
             yield Journal(plan.measurements)
         elif self.keeping.resume and journals.is_finished(path) and not force:
             strict = operands.strict(self.reading)
+            # The run before finished, but its results (on standard output, say) are wanted again.
             with streams.open_source("eval", [path], strict, bar=False) as source:
                 journal = journals.finished(source, plan.measurements)
             yield journal
@@ -114,7 +120,7 @@ class _Plan:
     settings: ModelSettings
 
     def is_grouped(self, comparison: Comparison) -> bool:
-        """Whether each side is a recipe with several seeds. Raises UsageError for pairs that do not add up."""
+        """Whether each side is a recipe with several seeds. Raises UsageError for seeds without a partner."""
         models = operands.count_models(self.sides.models, self.from_files)
         baselines = operands.count_models(self.sides.baselines, self.from_files)
         if comparison.paired_seeds and not 1 < models == baselines:
@@ -127,6 +133,7 @@ class _Plan:
     def bar(self, reading: Reading) -> AbstractContextManager[terminal.Progress]:
         """A progress bar over the documents that models read."""
         documents = sum(len(measurement.items) for measurement in self.measurements)
+        # Result files alone are read in a moment.
         if not documents:
             return terminal.progress("eval", None, wanted=False)
         return streams.Progress("eval", reading).bar(documents, "documents")
@@ -142,8 +149,10 @@ class _Plan:
                 yield from self._measure(name, journal, advance)
 
     def _measure(self, model: str, journal: Journal, advance: Callable[[int], object]) -> Iterator[Measured]:
+        # Late for the same reason as in `_planned`, where it has been imported by now.
         from .measure import measure
 
+        # Measurements are in the order of `loaded`, one for each test set.
         first = self.sides.loaded.index(model) * len(self.sets)
         return measure(model, first, self.sets, journal, self.settings, advance)
 
@@ -171,6 +180,7 @@ def _written(results: Iterable[Result], output: Output) -> list[Result]:
 
 
 def _report(results: Sequence[Result], sets: Sequence[HeldOutSet]) -> Report:
+    # A file of results is strict, so that only test sets can have skipped records.
     kinds = [result["result"] for result in results]
     skipped = sum(held_out.skipped for held_out in sets)
     return Report(kinds.count("likelihood"), kinds.count("comparison"), skipped)
@@ -188,6 +198,7 @@ def job(
 ) -> Job | GlueJob:
     """The job that the options ask for. Raises UsageError for options that belong to the other job."""
     checks.check_exclusive(evaluation, comparison, keeping, tuning)
+    # Fine-tuning shares the models and the output with likelihoods, and nothing else.
     if tuning.glue:
         return GlueJob(tuple(models), tuning, target, keeping.resume, model_settings, reading)
     return Job(tuple(models), evaluation, comparison, keeping, target, model_settings, reading)

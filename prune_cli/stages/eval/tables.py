@@ -15,6 +15,7 @@ CAPTION = (
 
 def show(results: Sequence[Result]) -> None:
     """Print likelihoods, then comparisons."""
+    # Two tables: a comparison has none of the columns of a likelihood.
     _show_likelihoods([result for result in results if result["result"] == "likelihood"])
     comparisons = [result for result in results if result["result"] == "comparison"]
     if comparisons:
@@ -31,6 +32,7 @@ def _show_likelihoods(likelihoods: Sequence[Result]) -> None:
             f"{result['documents']:,}",
             _formatted(result["perplexity"], "{:.5g}"),
             _interval(result["perplexity_interval"], "{:.5g}"),
+            # Without its interval, for which 80 columns have no room.
             _formatted(result["bits_per_byte"], "{:.4f}"),
         ]
         for result in likelihoods
@@ -54,6 +56,7 @@ def _show_comparisons(comparisons: Sequence[Result]) -> None:
 
 def show_glue(results: Sequence[Result]) -> None:
     """Print the mean over seeds of each metric of each task, beside its baselines, and the averages."""
+    # Seeds are in the records alone: a person compares their means.
     rows = [
         (
             result["model"],
@@ -89,6 +92,7 @@ def _formatted(value: float | None, form: str) -> str:
 
 
 def _interval(ends: Sequence[float] | None, form: str) -> str:
+    # An ellipsis, because a dash could be taken for a minus.
     return "" if ends is None else "…".join(map(form.format, ends))
 
 

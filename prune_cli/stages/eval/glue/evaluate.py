@@ -38,8 +38,8 @@ def evaluate(
 ) -> Iterator[Result]:
     """For each model: for each task a result per seed and one for all seeds, then one for all tasks.
 
-    `find` looks up a seed's result by all that identifies it, so that a run that was stopped is not repeated. One
-    model is in memory at a time. Raises ConfigurationError.
+    `find` looks up a seed's result by all that identifies it, so that a run that was stopped is not
+    repeated. One model is in memory at a time. Raises ConfigurationError.
     """
     for name, load in models:
         yield from _of_model(starting_point(name, load()), tasks, seeds, protocol, find, progress)
@@ -53,6 +53,7 @@ def _of_model(
     find: Find,
     progress: Progress,
 ) -> Iterator[Result]:
+    # By task, then by seed.
     scores: list[list[float]] = []
     for task, data in tasks.items():
         run = experiment(start, task, data, protocol)
@@ -77,6 +78,7 @@ def _of_model(
 def _of_seed(run: Experiment, seed: int, find: Find, progress: Progress) -> Result:
     """The result of one seed, found or made."""
     identity = {"result": "glue", "task": run.task, "seed": seed, "provenance": run.provenance}
+    # The provenance is part of it: another protocol, model or library is another result.
     earlier = find(identity)
     if earlier:
         progress(run.steps, f"{run.task}, seed {seed}: already done")
@@ -86,6 +88,7 @@ def _of_seed(run: Experiment, seed: int, find: Find, progress: Progress) -> Resu
     metrics = _by_metric(
         run, lambda metric, part, labels: classification.METRICS[metric](labels, predictions[part])
     )
+    # GLUE's score of a task with several metrics, or several held-out parts, is their mean.
     return {
         "result": "glue",
         "model": run.start.name,
@@ -126,6 +129,7 @@ def _about(run: Experiment) -> Result:
     """
     labels = run.data.train.labels
     classes = len(TASKS[run.task].labels)
+    # Labels of classes are their indices; those of STS-B are scores from 0 to 5.
     usual = float(np.bincount(labels.astype(int)).argmax()) if classes else float(labels.mean())
     return {
         "majority": _by_metric(

@@ -1,7 +1,7 @@
 """Which results of fine-tuning exist already, from a run that was stopped or from one that finished?
 
-Results that took long are appended to FILE.partial as they come. FILE itself is written whole at the end, as every
-output; then FILE.partial is removed.
+Results that took long are appended to FILE.partial as they come. FILE itself is written whole at the end,
+as every output; then FILE.partial is removed.
 """
 
 from collections.abc import Iterator
@@ -39,12 +39,13 @@ class ResultCache:
 
 @contextmanager
 def beside(path: str | None) -> Iterator[ResultCache]:
-    """The results of earlier runs for the output at `path`: those in FILE.partial, and in FILE if that exists.
+    """The results of earlier runs for the output at `path`, in FILE.partial and in FILE itself.
 
-    FILE.partial is removed if the block ends without an exception. Raises UsageError for an output that is not a
-    regular file, DataError for a FILE.partial that holds something else, and TryAgainError if a signal stops the
-    block or another run has the file locked.
+    FILE.partial is removed if the block ends without an exception. Raises UsageError for an output that is
+    not a regular file, DataError for a FILE.partial that holds something else, and TryAgainError if a
+    signal stops the block or another run has the file locked.
     """
+    # Standard output, too, is refused: `scratch` does that for `-` and for pipes.
     if path is None:
         raise UsageError("--resume needs a regular output file", remedy="name one with -o FILE")
     with storage.scratch(path) as file:
@@ -66,6 +67,7 @@ def _of_stopped_run(file: ResumableOutput) -> list[Result]:
             place=display(file.path),
             remedy="move it away, or write elsewhere",
         ) from None
+    # New results are appended after the last whole one.
     file.cut(end)
     return results
 

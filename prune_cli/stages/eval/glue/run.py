@@ -58,7 +58,7 @@ class Job:
         for model in self.models:
             safety.check(model)
         inputs = _files(folders)
-        # Results that an earlier run kept are deleted only after the output is complete.
+        # The cache is the outer context: it is removed only after the output is complete.
         with (
             self._cache() as cache,
             storage.create(self.target.output, inputs, force=self.target.force) as output,
@@ -68,6 +68,7 @@ class Job:
             for result in self._results(tasks, cache):
                 results.append(result)
                 cache.add(result)
+                # A terminal gets a table at the end instead.
                 if not output.is_terminal():
                     output.write(written(result) + b"\n")
             is_terminal = output.is_terminal()
@@ -87,6 +88,7 @@ class Job:
         from .fine_tuning import Protocol
 
         settings = self.model_settings
+        # A model that is named twice is fine-tuned once.
         models = [
             (model, partial(load, model, settings, trainable=True)) for model in dict.fromkeys(self.models)
         ]
@@ -110,7 +112,10 @@ def _advance(bar: terminal.Progress, steps: int, text: str) -> None:
 
 
 def _folders(tuning: FineTuning) -> dict[str, str]:
-    """The folder of each task that is asked for. Raises NoInputError, or UsageError for a task that GLUE lacks."""
+    """The folder of each task that is asked for.
+
+    Raises NoInputError for a folder that is missing, UsageError for a task that GLUE does not have.
+    """
     directory = tuning.glue or ""
     present = glue.folders(directory)
     names = glue.named(tuning.tasks) if tuning.tasks else list(present)
@@ -149,4 +154,5 @@ def _read(folders: Mapping[str, str], *, skip: bool) -> tuple[dict[str, Data], i
         if skipped <= REPORTED:
             log.warning("%s: %s; line skipped", error.place, error.fault)
 
+    # The tasks' files have no heads or trailers: a line that does not fit is all that shows damage.
     return {name: glue.read(folder, name, handle) for name, folder in folders.items()}, skipped
