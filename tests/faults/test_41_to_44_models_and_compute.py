@@ -89,8 +89,8 @@ def test_41_a_model_that_cannot_be_used_is_refused_before_anything_is_read(damag
 def publishing(target: Path) -> list[str]:
     """Replace the folder `target`, as training does."""
     script = (
-        "import pathlib, sys; from prune_cli.io import folders; target = pathlib.Path(sys.argv[1])\n"
-        "with folders.working(target, resume=False, replace=True, mark='train.json', keep='step-*') as work:\n"
+        "import pathlib, sys; from prune_cli.storage import directories; target = pathlib.Path(sys.argv[1])\n"
+        "with directories.working(target, resume=False, replace=True, mark='train.json', keep='step-*') as work:\n"
         "    (work / 'train.json').write_text('new'); (work / 'step-1').mkdir()"
     )
     return [sys.executable, "-c", script, str(target)]
