@@ -16,7 +16,7 @@ FOUND = np.where(DICE.random(500) < 0.8, TRUTH, 1 - TRUTH)
     ("name", "oracle"),
     [("accuracy", metrics.accuracy_score), ("f1", metrics.f1_score), ("matthews", metrics.matthews_corrcoef)],
 )
-def test_of_two_classes_as_scikit_learn(name, oracle):
+def test_metrics_of_two_classes_are_those_of_scikit_learn(name, oracle):
     for truth, found in (
         (TRUTH, FOUND),
         (TRUTH, TRUTH),
@@ -27,12 +27,12 @@ def test_of_two_classes_as_scikit_learn(name, oracle):
         assert classification.METRICS[name](truth, found) == pytest.approx(oracle(truth, found), abs=1e-12)
 
 
-def test_accuracy_of_three_classes_as_scikit_learn():
+def test_accuracy_of_three_classes_is_that_of_scikit_learn():
     truth, found = DICE.integers(3, size=200).astype(float), DICE.integers(3, size=200).astype(float)
     assert classification.accuracy(truth, found) == pytest.approx(metrics.accuracy_score(truth, found))
 
 
-def test_correlations_as_scipy_with_ties_and_without():
+def test_correlations_are_those_of_scipy_with_and_without_ties():
     truth = DICE.normal(2.5, 1, 300)
     for found in (truth + DICE.normal(0, 1, 300), np.round(truth), -(truth**3)):
         for left in (truth, np.round(truth * 2) / 2):
@@ -42,7 +42,7 @@ def test_correlations_as_scipy_with_ties_and_without():
             )
 
 
-def test_a_constant_says_nothing_of_anything():
+def test_a_constant_side_has_correlation_zero():
     assert (
         classification.pearson(TRUTH, np.full(500, 2.5))
         == classification.spearman(np.full(500, 2.5), TRUTH)
@@ -54,7 +54,7 @@ def test_a_constant_says_nothing_of_anything():
 
 
 @pytest.mark.parametrize("name", ["accuracy", "f1", "matthews"])
-def test_chance_is_what_coins_get_on_the_average(name):
+def test_chance_is_the_mean_of_random_predictions(name):
     coins = [
         classification.METRICS[name](TRUTH, DICE.integers(2, size=500).astype(float)) for _ in range(400)
     ]

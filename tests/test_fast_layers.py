@@ -1,4 +1,4 @@
-"""Faster layers are used only where they compute what the plain ones do: a changed function of torch costs speed, not numbers."""
+"""Faster layers are used only where they agree with the plain ones: a change in torch costs speed, not numbers."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""The output layer: every statistic of a token is what float64 says of the whole row of logits, also where the model is sure."""
+"""The output layer: each statistic of a token is that of float64, also where the model is sure."""
 
 import math
 
@@ -57,8 +57,11 @@ def test_statistics_are_those_of_float64(vocabulary, bias, spread):
 
 @pytest.mark.parametrize("distance", [1e-3, 5.0, 20.0, 40.0, 80.0, 300.0])
 @pytest.mark.parametrize("sign", [1, -1])
-def test_no_digits_are_lost_where_a_model_is_sure(distance, sign):
-    """Of the right token (sign 1) or of another one; the usual formula, Σp² − 2p + 1, is 23 % off at an error norm of 1e-4."""
+def test_no_digits_are_lost_for_a_sure_model(distance, sign):
+    """Sure of the right token (sign 1) or of a wrong one.
+
+    The usual formula, Σp² − 2p + 1, is 23 % off at an error norm of 1e-4.
+    """
     logits = torch.zeros(1, 4)
     logits[0, 0], logits[0, 1], targets = sign * distance, sign * distance / 2, torch.tensor([0])
     found = Head(None, 4, torch.float32, CPU)(logits, targets, NAMES)
@@ -87,7 +90,7 @@ def test_the_bounds_of_the_error_norm():
     ) == pytest.approx(math.sqrt(2))
 
 
-def test_the_exact_way_says_the_same():
+def test_exact_statistics_agree():
     logits, targets = torch.randn(30, 50, dtype=torch.float64) * 5, torch.randint(50, (30,))
     for name, values in exact_statistics(logits, targets).items():
         assert values.numpy() == pytest.approx(plain(logits, targets)[name].numpy(), rel=1e-12, abs=1e-14), (
@@ -96,7 +99,7 @@ def test_the_exact_way_says_the_same():
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf])
-def test_what_is_no_number_stays_none(broken):
+def test_not_finite_logits_give_no_finite_loss(broken):
     logits = torch.zeros(2, 5)
     logits[1, 2] = broken
     found = Head(None, 5, torch.float32, CPU)(logits, torch.tensor([0, 0]), NAMES)
@@ -104,7 +107,7 @@ def test_what_is_no_number_stays_none(broken):
     assert not math.isfinite(found["nll"][1])
 
 
-def test_bfloat16_keeps_its_precision_where_logits_are_large():
+def test_bfloat16_keeps_its_precision_for_large_logits():
     """Logits near 100, as GPT-2's are: rounded to bfloat16 they would be ½ apart."""
     output = layer(3000, 1.0, dtype=torch.bfloat16)
     output.weight += 2

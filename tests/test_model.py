@@ -1,4 +1,4 @@
-"""The model: every token is scored exactly once, as plain transformers would in float64, and nothing unusable is loaded."""
+"""The model: each token is scored once, as by plain transformers in float64; nothing unusable is loaded."""
 
 import json
 import shutil
@@ -89,7 +89,7 @@ def double(path: Path) -> Any:
 
 
 def plain(path: Path, tokens: list[int], context: int, stride: int) -> list[float]:
-    """What a user would write, in float64, one window at a time; the window of each token is found by itself."""
+    """A user's own loop in float64: for each token, the window that scores it."""
     found, logits = [], {}
     for at in range(1, len(tokens)):
         steps = -(-max(0, at - context) // stride)  # windows before the one that scores this token
@@ -103,11 +103,11 @@ def plain(path: Path, tokens: list[int], context: int, stride: int) -> list[floa
     return found
 
 
-# --- windows ------------------------------------------------------------------------------------------------------------------
+# --- windows ---
 
 
 def rolling(tokens: list[int], context: int, stride: int) -> list[tuple[list[int], list[int]]]:
-    """Our windows as lm-evaluation-harness writes them: (tokens fed, tokens predicted), the prefix being -100."""
+    """Our windows as lm-evaluation-harness has them: (tokens fed, tokens predicted), with -100 as the prefix."""
     sequence = [-100, *tokens]
     return [
         (sequence[start : end - 1], sequence[first:end])
@@ -120,7 +120,7 @@ def span(first: int, last: int) -> list[int]:
 
 
 def test_windows_are_those_of_lm_evaluation_harness():
-    """The expected values of its own tests, get_rolling_token_windows with max_seq_len 10 and context_len 1."""
+    """The values of its own tests: get_rolling_token_windows with max_seq_len 10 and context_len 1."""
     assert rolling(span(0, 33), 10, 10) == [
         ([-100, *span(0, 8)], span(0, 9)),
         (span(9, 18), span(10, 19)),
@@ -129,7 +129,7 @@ def test_windows_are_those_of_lm_evaluation_harness():
     ]
 
 
-def test_a_stride_below_the_context_is_their_context_len():
+def test_a_stride_below_the_context_is_the_harness_context_len():
     """The same with context_len 5: stride = 10 - 5 + 1."""
     assert rolling(span(0, 33), 10, 6) == [
         ([-100, *span(0, 8)], span(0, 9)),
@@ -165,7 +165,7 @@ def test_every_token_but_the_first_is_scored_exactly_once(context):
             assert all(0 <= start < first < end <= start + context + 1 for start, end, first in found)
 
 
-# --- likelihoods --------------------------------------------------------------------------------------------------------------
+# --- likelihoods ---
 
 
 @pytest.mark.parametrize("which", ["gpt2", pytest.param("stories260k", marks=shared)])
@@ -185,7 +185,7 @@ def test_likelihoods_are_those_of_plain_transformers_in_float64(which, context, 
         assert ours.sum() == pytest.approx(sum(expected), rel=1e-5)
 
 
-def test_a_batch_of_one_and_any_other_batch_agree(gpt2):
+def test_scores_do_not_depend_on_the_batch(gpt2):
     together = nll(load(gpt2, batch_tokens=1000), *TEXTS, IDS)
     for content, expected in zip([*TEXTS, IDS], together, strict=True):
         [alone] = nll(load(gpt2, batch_tokens=1), content)
@@ -226,7 +226,7 @@ def test_results_come_in_the_order_of_the_documents(gpt2):
         ),
     ],
 )
-def test_outputs_that_are_more_than_a_matrix_product_are_right(architecture, more, tmp_path):
+def test_heads_that_are_more_than_a_matrix_product_are_right(architecture, more, tmp_path):
     torch.manual_seed(2)
     if architecture != "GPTJ":
         more |= {"num_hidden_layers": 2, "num_key_value_heads": 2, "max_position_embeddings": CONTEXT}
@@ -276,7 +276,7 @@ def test_other_failures_of_the_trunk_are_not_hidden(gpt2):
         nll(model, "x")
 
 
-# --- tokens -------------------------------------------------------------------------------------------------------------------
+# --- tokens ---
 
 
 def test_a_text_gets_a_prefix_and_a_block_gets_none(gpt2):
@@ -331,7 +331,7 @@ def words(tmp_path_factory) -> Path:
     return save(transformers.GPT2LMHeadModel(config), tmp_path_factory.mktemp("words"), tokenizer)
 
 
-def test_text_that_becomes_unknown_is_counted(words):
+def test_unknown_tokens_are_counted(words):
     assert load(words).encode("the quick fox jumps").n_unknown == 2
 
 
@@ -343,17 +343,17 @@ def test_without_bos_and_eos_the_first_token_is_not_scored(words):
 
 
 @pytest.mark.parametrize("ids", [[1, 320], [-1], [10**30]])
-def test_ids_that_the_model_does_not_know_are_refused(ids, gpt2):
+def test_ids_outside_of_the_vocabulary_are_refused(ids, gpt2):
     with pytest.raises(DataError, match="web:2: input_ids has"):
         load(gpt2).encode_many(["good", ids], lambda index: f"web:{index + 1}")
 
 
-def test_tokenizers_are_the_same_when_they_make_the_same_ids(gpt2, words):
+def test_tokenizers_with_the_same_ids_have_the_same_hash(gpt2, words):
     assert load(gpt2).tokenizer_hash == load(gpt2, bos="never").tokenizer_hash
     assert load(gpt2).tokenizer_hash != load(words).tokenizer_hash
 
 
-# --- what cannot be used ------------------------------------------------------------------------------------------------------
+# --- what cannot be used ---
 
 
 @pytest.fixture
@@ -374,33 +374,33 @@ def test_a_sound_model_passes(gpt2):
     safety.check(str(gpt2))
 
 
-def test_directories_that_are_none(tmp_path, copy):
+def test_a_directory_that_is_missing_or_a_file_is_refused(tmp_path, copy):
     refused(tmp_path / "none", "no such model directory")
     refused(copy / "config.json", "not a directory")
     refused(tmp_path, r"no config\.json")
 
 
 @pytest.mark.parametrize("config", [b"{", b"[]", b"\xff"])
-def test_a_configuration_that_cannot_be_read(config, copy):
+def test_a_configuration_that_is_not_json_is_refused(config, copy):
     (copy / "config.json").write_bytes(config)
     refused(copy, "config.json")
 
 
 @pytest.mark.parametrize("keep", [0, 7, 100, -1])
-def test_weights_that_are_cut_off(keep, copy):
+def test_truncated_weights_are_refused(keep, copy):
     weights = copy / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:keep])
-    refused(copy, "cut off or damaged")
+    refused(copy, "truncated or damaged")
 
 
-def test_weights_that_are_missing_or_pickles(copy):
+def test_missing_weights_and_pickles_are_refused(copy):
     (copy / "model.safetensors").unlink()
     refused(copy, "no weights")
     (copy / "pytorch_model.bin").write_bytes(b"never opened")
     refused(copy, "pickle")
 
 
-def test_a_shard_that_is_missing(copy):
+def test_a_missing_shard_is_refused(copy):
     (copy / "model.safetensors").rename(copy / "model-00001-of-00002.safetensors")
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
     (copy / "model.safetensors.index.json").write_text(json.dumps(index))
@@ -414,7 +414,7 @@ def test_code_of_the_models_own_is_never_run(name, copy):
     refused(copy, "auto_map")
 
 
-def test_a_model_without_a_tokenizer(copy):
+def test_a_model_without_a_tokenizer_is_refused(copy):
     (copy / "tokenizer.json").unlink()
     refused(copy, "no tokenizer")
 
@@ -424,7 +424,7 @@ def edit(path: Path, **values: Any) -> None:
     (path / "config.json").write_text(json.dumps({**config, **values}))
 
 
-def test_a_tokenizer_that_is_larger_than_the_vocabulary(copy):
+def test_a_tokenizer_larger_than_the_vocabulary_is_refused(copy):
     edit(copy, vocab_size=300)
     with pytest.raises(
         ConfigurationError,
@@ -433,7 +433,7 @@ def test_a_tokenizer_that_is_larger_than_the_vocabulary(copy):
         load(copy)
 
 
-def test_weights_of_another_shape_or_number(copy, caplog):
+def test_missing_layers_are_refused_and_extra_ones_warned_of(copy, caplog):
     edit(copy, n_layer=3)
     with pytest.raises(ConfigurationError, match="the weights lack"):
         load(copy)
@@ -445,13 +445,13 @@ def test_weights_of_another_shape_or_number(copy, caplog):
         load(copy)
 
 
-def test_an_architecture_that_is_not_known(copy):
+def test_an_unknown_architecture_is_refused(copy):
     edit(copy, model_type="nonesuch")
     with pytest.raises(ConfigurationError, match="cannot be loaded"):
         load(copy)
 
 
-def test_a_model_that_sees_the_future(tmp_path):
+def test_a_bidirectional_model_is_refused(tmp_path):
     """transformers loads BERT as a causal model, and warns of it in a log that we have silenced."""
     config = transformers.BertConfig(
         vocab_size=320,
@@ -478,12 +478,12 @@ def test_a_model_that_sees_the_future(tmp_path):
         {"batch_tokens": 0},
     ],
 )
-def test_settings_that_make_no_sense(settings):
+def test_impossible_settings_are_refused(settings):
     with pytest.raises(UsageError, match="--"):
         lm.ModelSettings(**settings)
 
 
-def test_settings_that_the_model_or_machine_cannot_meet(gpt2):
+def test_settings_beyond_the_model_or_machine_are_refused(gpt2):
     with pytest.raises(ConfigurationError, match="reads 32 tokens at most"):
         load(gpt2, context=33)
     with pytest.raises(UsageError, match="would skip tokens"):
@@ -492,7 +492,7 @@ def test_settings_that_the_model_or_machine_cannot_meet(gpt2):
         load(gpt2, device="cuda:99")
 
 
-def test_settings_are_recorded_with_numbers_in_them(gpt2):
+def test_recorded_settings_have_values_for_auto(gpt2):
     settings = lm.load(str(gpt2)).settings
     assert settings.dtype in ("float32", "bfloat16")
     assert (settings.context, settings.stride, settings.bos) == (CONTEXT, CONTEXT, "auto")
@@ -503,7 +503,7 @@ def test_paths_are_never_tried_on_the_hub(name):
     assert safety.is_local(name)
 
 
-def test_other_names_are_the_hubs(tmp_path, monkeypatch):
+def test_a_name_that_is_no_path_is_tried_on_the_hub(tmp_path, monkeypatch):
     assert not safety.is_local("gpt2")
     assert not safety.is_local("EleutherAI/pythia-70m")
     monkeypatch.chdir(tmp_path)
@@ -511,14 +511,14 @@ def test_other_names_are_the_hubs(tmp_path, monkeypatch):
     assert safety.is_local("gpt2")
 
 
-def test_a_hub_that_does_not_answer(monkeypatch):
+def test_a_hub_that_does_not_answer_is_status_69(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     safety.check("no-such-owner/no-such-model")
     with pytest.raises(UnavailableError, match="begin a path with"):
         lm.load("no-such-owner/no-such-model")
 
 
-def test_the_libraries_say_nothing(gpt2, capfd):
+def test_the_libraries_print_nothing(gpt2, capfd):
     model = load(gpt2)
     nll(model, *TEXTS)
     assert capfd.readouterr() == ("", "")

@@ -59,7 +59,7 @@ def packed(here, home, *options, stdin=None, **more):
 
 
 def stream(home, corpus):
-    """All documents by plain transformers, special tokens in them taken as text, and an end of document after each."""
+    """All documents by plain transformers, special tokens taken as text, and EOS after each."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(home / "tokenizer")
     found = [
         tokenizer(record["text"], add_special_tokens=False, split_special_tokens=True)["input_ids"]

@@ -1,4 +1,4 @@
-"""Resamples are exact bootstraps and fair coins, the same for any number of threads; Student's t is SciPy's."""
+"""Resamples are bootstraps and fair coins, whatever the number of threads; Student's t is SciPy's."""
 
 import math
 
@@ -40,7 +40,7 @@ def test_flips_are_fair_and_independent():
 
 
 @pytest.mark.parametrize("draw", [resampled_sums, coin_flip_sums])
-def test_the_numbers_depend_on_the_seed_alone(draw, monkeypatch):
+def test_resamples_depend_on_the_seed_alone(draw, monkeypatch):
     rows = np.random.default_rng(0).normal(5, 1, (1000, 3))
     monkeypatch.setattr(bootstrap, "BATCH", 20_000)
     one = draw(rows, Sampling(3, 300))
@@ -49,7 +49,7 @@ def test_the_numbers_depend_on_the_seed_alone(draw, monkeypatch):
     assert len(np.unique(one[:, 0])) == 300, "every batch has numbers of its own"
 
 
-def test_nothing_to_draw_is_no_resample():
+def test_no_rows_make_no_interval():
     assert resampled_sums(np.empty((0, 2)), Sampling()).shape == (0, 2)
     assert interval(np.empty(0)) is None
     assert interval(np.array([1, np.nan])) is None
@@ -59,11 +59,11 @@ def test_an_interval_is_the_middle_of_the_values():
     assert interval(np.arange(1001.0)) == pytest.approx([25, 975])
 
 
-def test_clusters_are_sums():
+def test_rows_of_a_cluster_are_added_up():
     assert cluster_sums(ROWS, np.array([7, 2, 7])).tolist() == [[2, 20], [4, 40]]
 
 
-def test_p_counts_what_is_as_far_and_is_never_zero():
+def test_p_counts_values_as_extreme_and_is_never_zero():
     assert p_value(np.array([-3, 1, 3 - 1e-12, 2]), 3) == 3 / 5
     assert p_value(np.zeros(99), 1) == 1 / 100
 
@@ -75,7 +75,7 @@ def test_student_is_that_of_scipy(freedom):
     assert t_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom))
 
 
-def test_with_all_freedom_student_is_normal():
+def test_student_with_infinite_freedom_is_normal():
     assert t_tail(1.959963984540054, math.inf) == pytest.approx(0.05)
     assert variance_of_sum(Spread(0.0, 3)) == (0, math.inf)
 

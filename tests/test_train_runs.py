@@ -147,7 +147,7 @@ def test_a_run_from_a_checkpoint_is_resumed_and_held_to_it(home, tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda run: (run / "model.safetensors").write_bytes(b"short"), "weights are cut off or damaged"),
+        (lambda run: (run / "model.safetensors").write_bytes(b"short"), "weights are truncated or damaged"),
         (lambda run: (run / "model.safetensors").rename(run / "pytorch_model.bin"), "weights are a pickle"),
         (lambda run: (run / "tokenizer.json").unlink(), "there is no tokenizer"),
         (

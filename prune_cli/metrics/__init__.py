@@ -38,7 +38,9 @@ from typing import Any
 
 from ..errors import ConfigurationError, UsageError
 
+# What the output layer computes of each token.
 STATISTICS = ("nll", "error_norm", "entropy", "rank")
+# A metric that needs nothing else is computed without loading torch.
 WITHOUT_MODEL = frozenset({"identity", "content", "seed"})
 PARAMETERS = (
     *STATISTICS,
@@ -103,6 +105,7 @@ def installed() -> dict[str, str]:
 
     modules: dict[str, str] = {}
     for point in entry_points(group=GROUP):
+        # The same package may be found twice, in an editable install for example.
         module = modules.setdefault(point.name, point.value)
         if module != point.value:
             fault = f"two packages add a metric named {point.name!r}: {module} and {point.value}"
@@ -114,7 +117,7 @@ def load(name: str) -> Metric:
     """The metric of that name. Raises UsageError, which lists the choices, or ConfigurationError if its
     module is no metric.
     """
-    if name in names():
+    if name in names():  # without a look at the installed packages
         return _metric(name, import_module(f"{__name__}.{name}"))
     modules = installed()
     if name not in modules:
@@ -155,7 +158,7 @@ def _metric(name: str, module: ModuleType) -> Metric:
     place = module.__name__
     if not callable(score):
         raise ConfigurationError(f"the metric's module has no function {name}", place=place)
-    easy = getattr(module, "EASY", None)
+    easy = getattr(module, "EASY", None)  # a package may leave it out
     if easy not in ("low", "high", None):
         raise ConfigurationError(f"EASY is {easy!r}: expected 'low', 'high' or None", place=place)
     description = (module.__doc__ or "").partition("\n")[0]
@@ -165,6 +168,7 @@ def _metric(name: str, module: ModuleType) -> Metric:
 
 
 def _check_parameters(metric: Metric, place: str) -> None:
+    # A misspelt name would otherwise be a KeyError at the first record, after the model was loaded.
     for parameter in sorted(metric.needs):
         if parameter not in PARAMETERS:
             fault = f"the metric {metric.name} asks for {parameter!r}: there are {', '.join(PARAMETERS)}"

@@ -1,4 +1,4 @@
-"""Mean entropy of the model's predictions, in nats: how undecided it is before each token, whichever comes."""
+"""Mean entropy of the model's predictions, in nats: how undecided it is before each token."""
 
 import numpy as np
 from numpy.typing import NDArray

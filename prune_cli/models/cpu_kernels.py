@@ -195,7 +195,7 @@ def _query_blocks(length: int) -> Iterator[tuple[slice, int]]:
 
 
 def _probabilities(query: Tensor, key: Tensor, scale: float, mask: Tensor) -> Tensor:
-    """Attention probabilities (H, Q, T) of the last Q positions' queries (H, Q, E) over the keys (H, T, E)."""
+    """Attention probabilities (H, Q, T) of the last Q positions' queries (H, Q, E) over keys (H, T, E)."""
     scores = _scaled_product(query, key.transpose(1, 2), scale)
     rows = query.shape[1]
     scores[:, :, -rows:] += mask[:rows, :rows]  # all keys before the block are visible to all of its queries
@@ -259,7 +259,7 @@ class _Linear(torch.autograd.Function):
 
 
 def _grad_weight(rows: Tensor, grad_out: Tensor) -> Tensor:
-    """`rows` (N, D)ᵀ @ `grad_out` (N, E). If either is wide, the narrower one is transposed in memory first."""
+    """`rows` (N, D)ᵀ @ `grad_out` (N, E). If either is wide, the narrower one is transposed first."""
     if max(rows.shape[1], grad_out.shape[1]) < WIDE_COLUMNS:
         return rows.T @ grad_out
     if rows.shape[1] <= grad_out.shape[1]:

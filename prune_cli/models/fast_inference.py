@@ -40,9 +40,9 @@ PROBE_SHAPE = (
     2,
     8,
 )  # sequences and tokens: enough to go through every layer, and no more than 50 ms for GPT-2 124M
-# By how much the last hidden states may differ, relative to their norm. For GPT-2 124M, the reference model and
-# smaller ones of three families, roundings make up to 1.3e-6 in float32 and 0.013 in bfloat16; an activation
-# that is left out makes 0.28 to 0.86.
+# By how much the last hidden states may differ, relative to their norm. For GPT-2 124M, the reference model
+# and smaller ones of three families, roundings make up to 1.3e-6 in float32 and 0.013 in bfloat16; an
+# activation that is left out makes 0.28 to 0.86.
 TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 0.05}
 
 
@@ -162,7 +162,7 @@ def _fused_operation(activation: object) -> tuple[str, str] | None:
 
 
 class Packed(nn.Module):
-    """A linear layer, (..., in) → (..., out), with or without an activation. Only oneDNN can read its weight."""
+    """A linear layer, (..., in) → (..., out), and perhaps an activation. Only oneDNN can read its weight."""
 
     def __init__(self, layer: nn.Linear | Conv1D, activation: str = "none", algorithm: str = "") -> None:
         super().__init__()
@@ -174,7 +174,8 @@ class Packed(nn.Module):
         self.algorithm = algorithm
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """The layer's output. The empty list would hold an operation's parameters, of which these have none."""
+        """The layer's output."""
+        # The empty list would hold parameters of the activation, which these have none of.
         product: Tensor = torch.ops.mkldnn._linear_pointwise(
             inputs, self.weight, self.bias, self.activation, [], self.algorithm
         )

@@ -39,6 +39,7 @@ def make_fast(model: PreTrainedModel, dtype: torch.dtype, *, compiled: bool = Tr
             log.warning("training is slower: torch.compile needs Triton and a C compiler, such as gcc")
     if model.device.type == "cpu":
         keep_freed_memory()
+        # In float32 torch's own operations are as fast; other architectures have not been tried.
         if dtype == torch.bfloat16 and model.config.model_type == "gpt2" and has_packed_products(dtype):
             _use_cpu_kernels(model)
 
@@ -62,6 +63,7 @@ def _use_cpu_kernels(model: PreTrainedModel) -> None:
     warn.
     """
     expected = _probe(model)
+    # From here on nothing is lost if a function has changed: the methods of the classes are still there.
     try:
         _replace_forwards(model)
         faults = [disagreement(*pair) for pair in zip(_probe(model), expected, strict=True)]
@@ -96,13 +98,14 @@ def _probe(model: PreTrainedModel) -> tuple[Tensor, Tensor]:
 def _replace_forwards(model: PreTrainedModel) -> None:
     for layer in model.modules():
         if isinstance(layer, GPT2Attention):
+            # On the layer itself, so that names of weights and the class stay as they are.
             layer.forward = MethodType(_attention, layer)  # type: ignore[method-assign]
         if isinstance(layer, Conv1D):
             layer.forward = MethodType(_linear, layer)  # type: ignore[method-assign]
 
 
 def _restore_forwards(model: PreTrainedModel) -> None:
-    """Remove the methods that were set on the layers themselves, so that those of their classes show again."""
+    """Remove the methods that were set on the layers, so that those of their classes show again."""
     for layer in model.modules():
         if isinstance(layer, GPT2Attention | Conv1D):
             vars(layer).pop("forward", None)

@@ -219,7 +219,7 @@ class Head:
     def _repeat_exactly(
         self, statistics: dict[str, Tensor], inexact: Tensor, hidden: Tensor, targets: Tensor
     ) -> None:
-        """Replace the statistics of the rows where `inexact` (R) is true by those from logarithms in float64."""
+        """Compute the rows where `inexact` (R) is true again, by way of logarithms in float64."""
         for rows in inexact.nonzero()[:, 0].split(EXACT_ROWS):
             logits = self._exact_logits(hidden[rows].double())
             for name, values in exact_statistics(logits, targets[rows]).items():

@@ -204,7 +204,7 @@ class LanguageModel:
     def _run(
         self, batch: "Sequence[_Window]", documents: Sequence[TokenizedDocument], wanted: Collection[str]
     ) -> Statistics:
-        """The statistics of all tokens that a batch of windows scores, one window after the other: (R) each."""
+        """The statistics of all tokens that a batch scores, one window after the other: (R) each."""
         shape = (len(batch), self._padded(batch[0].width))  # (B, T)
         inputs = np.zeros(shape, np.int64)
         targets = np.zeros(shape, np.int64)

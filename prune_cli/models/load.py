@@ -35,7 +35,7 @@ BATCH_TOKENS = {"cpu": 4096, "cuda": 1 << 16}
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """A model in the Hugging Face layout before its weights are read; `settings` has neither `auto` nor None."""
+    """A model in the Hugging Face layout before its weights are read; `settings` has no `auto` or None."""
 
     directory: Path
     tokenizer: Any
@@ -66,7 +66,7 @@ def load(name: str, settings: ModelSettings = ModelSettings(), *, trainable: boo
     dtype = torch.float32 if trainable else getattr(torch, resolved.settings.dtype)
     network = load_network(resolved.directory, dtype, resolved.settings.device, name)
     network.requires_grad_(trainable)
-    parameters = _parameters(network)
+    parameters = _parameters(network)  # counted before layers are replaced, which hide their weights
     if not trainable:
         make_fast(network)
     return LoadedModel(resolved.directory, resolved.tokenizer, resolved.settings, network, parameters)
@@ -79,6 +79,7 @@ def resolve(name: str, settings: ModelSettings = ModelSettings()) -> ResolvedMod
     check_directory(directory)
     tokenizer = load_tokenizer(directory, needs_eos=False, must_be_fast=False)
     with _loading(name):
+        # A model of text and images keeps the configuration of its language model in a section of its own.
         config = transformers.AutoConfig.from_pretrained(
             directory, local_files_only=True, trust_remote_code=False
         ).get_text_config()
@@ -99,8 +100,8 @@ def load_network(directory: Path, dtype: torch.dtype, device: str, name: str = "
         loaded = transformers.AutoModelForCausalLM.from_pretrained(
             directory,
             dtype=dtype,
-            use_safetensors=True,
-            local_files_only=True,
+            use_safetensors=True,  # never a pickle
+            local_files_only=True,  # the files are here, and nothing else may be fetched
             trust_remote_code=False,
             output_loading_info=True,
         )
@@ -157,7 +158,7 @@ def _loading(name: str) -> Iterator[None]:
 def _resolve_settings(settings: ModelSettings, config: Any, name: str) -> ModelSettings:
     """Replace `auto` and None by values for this machine and this model."""
     device = resolve_device(settings.device)
-    limit = getattr(config, "max_position_embeddings", None)
+    limit = getattr(config, "max_position_embeddings", None)  # some architectures have none
     context = settings.context or limit
     if context is None:
         fault = "its configuration does not say how long its context is"

@@ -1,4 +1,8 @@
-"""What a model directory must be before it is loaded: whole, of safetensors, without code of its own. Cheap, and without torch."""
+"""Whether a model directory may be loaded: complete, with weights in safetensors, without code of its own.
+
+The checks read no weights and need no torch, so that a mistake is reported within milliseconds and before
+anything else is read.
+"""
 
 import json
 import os
@@ -11,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 
 from ..errors import ConfigurationError
 
-HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")  # gpt2, or EleutherAI/pythia-70m
+# Any of these is a tokenizer. Whether it can be loaded shows later.
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",
@@ -20,11 +25,12 @@ TOKENIZER_FILES = (
     "spiece.model",
     "sentencepiece.bpe.model",
 )
+# Unpickling runs whatever code the file asks for, so these are never opened, only named in the error.
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "consolidated.00.pth")
 
 
 def check(name: str) -> None:
-    """Refuse a local model that cannot be used, before anything is loaded or read. A hub's is looked at once it is fetched.
+    """Refuse a local model that cannot be used. A model of the hub is checked after it was downloaded.
 
     Raises ConfigurationError.
     """
@@ -33,37 +39,49 @@ def check(name: str) -> None:
 
 
 def is_local(name: str) -> bool:
-    """Whether a model's name is a path, and so never tried on the hub: it exists, or is not spelled as a hub's name is."""
+    """Whether a model's name is a path, which is never tried on the hub: it exists, or is not spelled like a
+    hub's name.
+    """
     return os.path.exists(name) or not HUB_NAME.fullmatch(name)
 
 
 def check_directory(path: Path) -> None:
-    """Refuse a directory in the Hugging Face layout that is not whole or not safe. Raises ConfigurationError."""
+    """Refuse a model directory that is incomplete or unsafe. Raises ConfigurationError."""
     if not path.is_dir():
         fault = "is not a directory" if path.exists() else "there is no such model directory"
-        raise ConfigurationError(fault, place=str(path), remedy="name a directory in the Hugging Face layout")
+        raise _error(path, fault, "name a directory in the Hugging Face layout")
     _read_json(path / "config.json")
-    for name in ("config.json", "tokenizer_config.json"):
-        if (path / name).exists() and "auto_map" in _read_json(path / name):
-            fault = f"{name} asks for Python code of the model's own (auto_map)"
-            raise ConfigurationError(
-                fault, place=str(path), remedy="such code is never run; use a model that transformers knows"
-            )
+    _check_code(path)
     for weights in _weight_files(path):
         _check_weights(weights)
     if not any((path / name).exists() for name in TOKENIZER_FILES):
-        raise ConfigurationError(
-            "there is no tokenizer", place=str(path), remedy="put its tokenizer.json beside the weights"
-        )
+        raise _error(path, "there is no tokenizer", "put its tokenizer.json next to the weights")
 
 
 def directory_hash(path: Path) -> str:
-    """SHA-256, in hexadecimal, of a model's configuration and weights; a gigabyte takes about a second."""
-    found = sha256()
+    """SHA-256, in hexadecimal, of a model's configuration and weights. A gigabyte takes about a second.
+
+    It is the hash of the files' hashes, so that a large model need not be one file.
+    """
+    digest = sha256()
     for file in (path / "config.json", *_weight_files(path)):
         with file.open("rb") as content:
-            found.update(file_digest(content, "sha256").digest())
-    return found.hexdigest()
+            digest.update(file_digest(content, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _error(path: Path, fault: str, remedy: str) -> ConfigurationError:
+    return ConfigurationError(fault, place=str(path), remedy=remedy)
+
+
+def _check_code(path: Path) -> None:
+    """Refuse a model that comes with Python code, although it would not be run: without it the model is
+    another one.
+    """
+    for name in ("config.json", "tokenizer_config.json"):
+        if (path / name).exists() and "auto_map" in _read_json(path / name):
+            fault = f"{name} asks for Python code of the model's own (auto_map)"
+            raise _error(path, fault, "such code is never run; use a model that transformers knows")
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -71,40 +89,39 @@ def _read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:
         remedy = "a model directory holds config.json, model.safetensors and tokenizer.json"
-        raise ConfigurationError(f"there is no {path.name}", place=str(path.parent), remedy=remedy) from None
+        raise _error(path.parent, f"there is no {path.name}", remedy) from None
     except (OSError, ValueError) as error:
-        raise ConfigurationError(
-            f"cannot be read: {error}", place=str(path), remedy="copy it again"
-        ) from None
+        raise _error(path, f"cannot be read: {error}", "copy it again") from None
     if not isinstance(value, dict):
-        raise ConfigurationError("is not a JSON object", place=str(path), remedy="copy it again")
+        raise _error(path, "is not a JSON object", "copy it again")
     return value
 
 
 def _weight_files(path: Path) -> list[Path]:
+    """The weights, as one file or as the files that the index lists, in the order of their names."""
     if (path / "model.safetensors").exists():
         return [path / "model.safetensors"]
     index = path / "model.safetensors.index.json"
     if index.exists():
-        return [path / name for name in sorted(set(_read_json(index).get("weight_map", {}).values()))]
+        names = set(
+            _read_json(index).get("weight_map", {}).values()
+        )  # a file is listed for each of its tensors
+        return [path / name for name in sorted(names)]
     if any((path / name).exists() for name in PICKLES):
         fault = "the weights are a pickle, which can run code when it is loaded"
-        raise ConfigurationError(fault, place=str(path), remedy="convert them to safetensors")
-    raise ConfigurationError(
-        "there are no weights", place=str(path), remedy="put model.safetensors beside config.json"
-    )
+        raise _error(path, fault, "convert them to safetensors")
+    raise _error(path, "there are no weights", "put model.safetensors next to config.json")
 
 
 def _check_weights(path: Path) -> None:
-    """Opening reads only the header, and compares the sizes that it tells with the file's."""
+    """Refuse a file that is missing, truncated or damaged. Opening it reads the header, and compares its
+    sizes with the file's.
+    """
     try:
         with safe_open(path, framework="numpy"):
             return
     except FileNotFoundError:
-        raise ConfigurationError(
-            "a part of the weights is missing", place=str(path), remedy="copy the model again"
-        ) from None
+        raise _error(path, "a part of the weights is missing", "copy the model again") from None
     except (SafetensorError, OSError) as error:
-        raise ConfigurationError(
-            f"the weights are cut off or damaged ({error})", place=str(path), remedy="copy them again"
-        ) from None
+        fault = f"the weights are truncated or damaged ({error})"
+        raise _error(path, fault, "copy them again") from None

@@ -90,8 +90,9 @@ def _bins(lengths: np.ndarray) -> np.ndarray:
         return lengths
     bins = lengths.copy()
     long = lengths[is_long]
-    # 2**power <= length, unless the conversion to float rounded it up to a power: hence the minimum.
+    # 2**power <= length, unless the conversion to float rounded it up to a power: then `within` is -1, the last
+    # bin of the power below, where the length belongs.
     powers = np.frexp(long.astype(float))[1] - 1
-    within = np.minimum((long >> (powers - 10)) - 1024, 1023)
+    within = (long >> (powers - 10)) - 1024
     bins[is_long] = EXACT + (powers - 16) * 1024 + within
     return bins

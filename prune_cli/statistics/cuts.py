@@ -46,11 +46,12 @@ class Cut:
         tokens, where the quantile decides.
         """
         if self.keep == "scores":
+            # `_places` leaves its upper end out, so it gets the next float.
             return _places(scores, self.least, np.nextafter(self.most, np.inf))
         if n is None:
             return _places(quantiles, float(self.low), float(self.high))
         bounds = {size: self.ranks(size) for size in np.unique(n).tolist()}
-        if len(bounds) > 1:
+        if len(bounds) > 1:  # slower, so only where groups of several sizes meet
             each = np.array([bounds[size] for size in n.tolist()])
             return _places(ranks, each[:, 0], each[:, 1])
         low, high = next(iter(bounds.values()), (0, 0))
@@ -88,7 +89,9 @@ def choose(
     or tokens.
     """
     order = np.flatnonzero(eligible)
-    order = order[np.argsort(values[order], kind="stable")]
+    order = order[
+        np.argsort(values[order], kind="stable")
+    ]  # stable: equal values keep the order of the input
     mask = np.zeros(len(values), dtype=bool)
     for group in [order] if within is None else _groups(order, within):
         mask[group[_inside(values[group], tokens[group], cut, by)]] = True

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers  # noqa: E402
+from tokenizers import (  # noqa: E402
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    trainers,
+)
 
 from prune_cli.models import tokenizer as tokenizer_module  # noqa: E402
 from prune_cli.models.tokenizer import (  # noqa: E402
@@ -98,7 +107,7 @@ TEXTS = st.lists(
 @pytest.mark.parametrize("special", [False, True])
 @settings(max_examples=150, deadline=None)
 @given(parts=TEXTS)
-def test_the_pieces_have_the_tokens_of_the_whole(which, special, parts):
+def test_pieces_have_the_tokens_of_the_whole_text(which, special, parts):
     text, one = "".join(parts), TOKENIZERS[which]
     cut = list(_short(cuts(one, special), text))
     assert "".join(cut) == text or " ".join(cut) == text
@@ -114,7 +123,7 @@ def _short(cut, text):
         tokenizer_module.PIECE_CHARACTERS = before
 
 
-def test_pieces_are_as_long_as_they_should_be_and_end_with_a_word():
+def test_pieces_have_the_intended_length_and_end_with_a_word():
     text = "the quick brown fox. " * 20_000
     found = list(cuts(TOKENIZERS[0])(text))
     assert len(found) == len(text) // tokenizer_module.PIECE_CHARACTERS + 1
@@ -125,7 +134,7 @@ def test_pieces_are_as_long_as_they_should_be_and_end_with_a_word():
     assert all(left[-1].isalpha() and right[0] in " ." for left, right in pairwise(found))
 
 
-def test_a_text_without_an_end_of_a_word_stays_whole():
+def test_a_text_without_word_ends_stays_whole():
     assert list(cuts(TOKENIZERS[0])("-" * 200_000)) == ["-" * 200_000]
     assert list(cuts(TOKENIZERS[0])("")) == [""]
 
@@ -143,14 +152,14 @@ def test_a_text_without_an_end_of_a_word_stays_whole():
         llama_2(ignore_merges=True),
     ],
 )
-def test_a_tokenizer_of_which_nothing_is_known_gets_texts_whole(unknown):
+def test_an_unknown_kind_of_tokenizer_gets_whole_texts(unknown):
     text = "the quick brown fox. " * 10_000
     assert list(cuts(unknown)(text)) == [text]
 
 
 @shared
 @pytest.mark.parametrize("which", ["gpt2-tokenizer", "stories260k"])
-def test_a_real_text_of_a_megabyte_is_tokenized_as_the_whole_is(which):
+def test_a_real_text_of_a_megabyte_keeps_its_tokens(which):
     data = subprocess.run(
         ["zstd", "-dc", SHARED / "data" / "web.jsonl.zst"], capture_output=True, check=True
     ).stdout
@@ -161,7 +170,7 @@ def test_a_real_text_of_a_megabyte_is_tokenized_as_the_whole_is(which):
     assert len(list(cuts(real)(text))) == len(text) // tokenizer_module.PIECE_CHARACTERS + 1
 
 
-def test_texts_come_back_in_their_order_whatever_their_length(monkeypatch):
+def test_texts_of_any_length_keep_their_order(monkeypatch):
     monkeypatch.setattr(tokenizer_module, "BATCH_CHARACTERS", 500)
     monkeypatch.setattr(tokenizer_module, "PIECE_CHARACTERS", 100)
     texts = ["", "the fox. " * 100, "a", "-" * 700, "", "b it's. " * 50]
@@ -171,7 +180,7 @@ def test_texts_come_back_in_their_order_whatever_their_length(monkeypatch):
     assert encode(TOKENIZERS[0], []) == []
 
 
-def test_special_tokens_in_a_text_are_text_unless_asked_for():
+def test_special_tokens_in_a_text_are_text_by_default():
     [text], [token] = (
         encode(TOKENIZERS[0], [END]),
         encode(TOKENIZERS[0], [END], special=True),
@@ -181,7 +190,7 @@ def test_special_tokens_in_a_text_are_text_unless_asked_for():
     assert TOKENIZERS[0].decode(text) == END
 
 
-def test_what_a_tokenizer_cuts_off_or_fills_up_is_kept(tmp_path):
+def test_truncation_and_padding_are_switched_off(tmp_path):
     one = tokenizer()
     one.backend_tokenizer.enable_truncation(3)
     one.backend_tokenizer.enable_padding(length=5)
@@ -191,7 +200,7 @@ def test_what_a_tokenizer_cuts_off_or_fills_up_is_kept(tmp_path):
     ]
 
 
-def test_a_tokenizer_written_in_python_is_taken_as_it_is():
+def test_a_tokenizer_written_in_python_encodes_whole_texts():
     by_byte = transformers.ByT5Tokenizer()
     assert [ids.tolist() for ids in encode(by_byte, ["ab", ""])] == [[100, 101], []]
 
@@ -199,7 +208,7 @@ def test_a_tokenizer_written_in_python_is_taken_as_it_is():
 # One hash
 
 
-def test_a_tokenizer_has_one_hash_however_it_is_stored(tmp_path):
+def test_the_hash_does_not_depend_on_how_a_tokenizer_is_stored(tmp_path):
     one = tokenizer()
     (tmp_path / "bare").mkdir()
     one.backend_tokenizer.model.save(str(tmp_path / "bare"))
