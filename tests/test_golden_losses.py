@@ -1,4 +1,4 @@
-"""Golden: the losses of a fixed run. Where they are meant to move, `python -m tests.test_golden_losses` writes them anew."""
+"""Golden losses of a fixed run. `python -m tests.test_golden_losses` writes them again after a change."""
 
 import json
 import random
@@ -10,10 +10,10 @@ import torch
 
 from prune_cli.models.tokenizer import train_tokenizer
 from prune_cli.settings.train import Training
-from prune_cli.training import loop as stage
 from prune_cli.training.model import save_tokenizer
 
 from .conftest import ROOT
+from .training import train
 
 GOLDEN = ROOT / "tests" / "cases" / "train-losses.json"
 SHAPE = "layers = 2\nwidth = 64\nheads = 2\ncontext = 64\nvocabulary = 320\nlr = 3e-3\nbatch_tokens = 512\n"
@@ -43,7 +43,7 @@ def losses(folder):
     )
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    stage.train(documents(), fixed, folder / "run")
+    train(documents(), fixed, folder / "run")
     torch.set_num_threads(before)
     return [json.loads(line)["loss"] for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
 

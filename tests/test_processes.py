@@ -1,4 +1,4 @@
-"""train in several processes: the numbers of one, checkpoints that any number goes on from, and one end for all."""
+"""train in several processes: the losses of one process, checkpoints for any number, one end for all."""
 
 import json
 import os
@@ -18,16 +18,17 @@ from prune_cli.errors import UsageError
 from prune_cli.models import cpu_kernels
 from prune_cli.models.tokenizer import train_tokenizer
 from prune_cli.settings.train import Training
-from prune_cli.training import loop as stage
-from prune_cli.training import step as learning
 from prune_cli.training.distributed import Processes
 from prune_cli.training.model import checkpoint_activations, load_model, save_tokenizer, summed_loss
 from prune_cli.training.recipe import PRESETS
+from prune_cli.training.step import adamw, fitting_tokens, micro_batches
 
 from .conftest import ROOT, command, lines, scored, status_of
+from .training import train
 
-SHAPE = "layers = 2\nwidth = 32\nheads = 2\ncontext = 32\nlr = 1e-3\nbatch_tokens = 288\n"  # nine blocks: they do not halve
-CARD = 79 << 30  # bytes of what is sold as 80 GB
+# A batch of nine blocks does not split evenly.
+SHAPE = "layers = 2\nwidth = 32\nheads = 2\ncontext = 32\nlr = 1e-3\nbatch_tokens = 288\n"
+GPU_MEMORY = 79 << 30  # bytes of what is sold as 80 GB
 
 
 @pytest.fixture(scope="module")
@@ -104,22 +105,24 @@ def test_two_processes_give_the_numbers_of_one(home, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"two"}
 
 
-def test_when_one_is_killed_the_other_ends_and_one_alone_goes_on_from_their_shards(home, tmp_path, here):
+def test_when_one_is_killed_the_other_ends_and_a_single_process_resumes_from_their_shards(
+    home, tmp_path, here
+):
     both = begun(*arguments(home, tmp_path / "run", "--fsdp"))
     wait_for(tmp_path / "run.partial" / "step-10")
     both[1].kill()
     status, said = ended(both)
     assert status == [75, -signal.SIGKILL]
-    assert (
-        said[0]
-        == "prune-cli train: process 0: another process of the run has gone; --resume goes on from the last checkpoint\n"
+    assert said[0] == (
+        "prune-cli train: process 0: another process of the run ended; "
+        "--resume continues from the last checkpoint\n"
     )
     went_on = here(*arguments(home, tmp_path / "run", "--resume"))
-    assert b"begun with processes 2, resumed with 1: the last digits may differ" in went_on.stderr
+    assert b"started with processes 2, resumed with 1: the last digits may differ" in went_on.stderr
     assert_same(tmp_path / "run", home / "one")
 
 
-def test_two_with_shards_go_on_where_one_was_stopped(home, tmp_path):
+def test_two_with_shards_resume_where_one_was_stopped(home, tmp_path):
     recipe = {
         "config": home / "shape.toml",
         "tokenizer": home / "tokenizer",
@@ -128,7 +131,7 @@ def test_two_with_shards_go_on_where_one_was_stopped(home, tmp_path):
         "save_every": 10,
     }
     with pytest.raises(Stopped):
-        stage.train(
+        train(
             (record["text"] for record in scored(200)),
             Training(**recipe),
             tmp_path / "run",
@@ -138,7 +141,7 @@ def test_two_with_shards_go_on_where_one_was_stopped(home, tmp_path):
         begun(*arguments(home, tmp_path / "run", "--resume", "--fsdp", "--checkpoint-activations"))
     )
     assert status == [0, 0], said
-    assert "begun with processes 1, resumed with 2" in said[0]
+    assert "started with processes 1, resumed with 2" in said[0]
     assert said[1] == ""
     assert_same(tmp_path / "run", home / "one")
 
@@ -164,32 +167,29 @@ def test_a_damaged_record_ends_all_with_one_message(home, tmp_path):
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 8])
-@pytest.mark.parametrize("rows", [1, 2, 5])
-def test_shares_are_the_batch_and_go_through_in_step(world, rows):
-    all_of_it = [Processes(rank, world) for rank in range(world)]
+@pytest.mark.parametrize("micro_batch", [1, 2, 5])
+def test_the_parts_of_all_ranks_are_the_batch_and_have_as_many_micro_batches(world, micro_batch):
+    ranks = [Processes(rank, world) for rank in range(world)]
     batch = torch.arange(10)[:, None].expand(-1, 5)
-    assert [row for each in all_of_it for row in batch[each.share(10), 0].tolist()] == list(range(10))
-    pieces = [
-        learning._pieces(
-            learning.Learner(None, None, torch.float32, rows, processes=each), batch[each.share(10)], 10, rows
-        )
-        for each in all_of_it
+    parts = [batch[processes.local_part(10)] for processes in ranks]
+    assert [row for part in parts for row in part[:, 0].tolist()] == list(range(10))
+    split = [
+        micro_batches(processes, part, 10, micro_batch) for processes, part in zip(ranks, parts, strict=True)
     ]
-    assert len({len(some) for some in pieces}) == 1
-    assert sum(len(blocks) * 4 * scale for some in pieces for blocks, scale in some) / world == pytest.approx(
-        1
-    )
+    assert len({len(of_rank) for of_rank in split}) == 1
+    weights = [len(blocks) * 4 * scale for of_rank in split for blocks, scale in of_rank]
+    assert sum(weights) / world == pytest.approx(1)
 
 
-def test_a_card_for_each():
+def test_each_process_has_a_gpu_of_its_own():
     assert Processes(1, 2, 1).device("cpu") == "cpu"
     assert Processes(1, 2, 1).device("cuda") == "cuda:1"
     assert Processes().device("cuda:3") == "cuda:3"
-    with pytest.raises(UsageError, match="cuda:3 is one card for 2 processes; take --device cuda"):
+    with pytest.raises(UsageError, match="cuda:3 is one GPU for 2 processes; use --device cuda"):
         Processes(1, 2, 1).device("cuda:3")
 
 
-def test_layers_that_are_computed_once_more_give_the_same_gradients(home):
+def test_recomputed_activations_give_the_same_gradients(home):
     found = []
     for checkpointed in (False, True):
         model = load_model(home / "one")
@@ -200,8 +200,8 @@ def test_layers_that_are_computed_once_more_give_the_same_gradients(home):
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
 
 
-def peak(layers, rows, checkpointed):
-    """Bytes that a step of the 1.5b preset with so many of its layers takes at most, moments included, by torch's own reckoning."""
+def peak(layers, micro_batch, checkpointed):
+    """Peak memory in bytes, by torch's tracker, of a step of the 1.5b preset with only `layers` layers."""
     shape = {name: int(value) for name, value in PRESETS["1.5b"].items()}
     sizes = {
         "n_positions": shape["context"],
@@ -215,13 +215,13 @@ def peak(layers, rows, checkpointed):
         ).eval()
         if checkpointed:
             checkpoint_activations(model)
-        optimizer, tracker = learning.adamw(model), MemTracker()
+        optimizer, tracker = adamw(model), MemTracker()
         tracker.track_external(model, optimizer)
         with tracker:
             for _ in range(2):  # there are no moments in the first step until it is over
                 tracker.reset_mod_stats()
                 summed_loss(
-                    model, torch.zeros(rows, shape["context"], dtype=torch.int64), torch.bfloat16, 1.0
+                    model, torch.zeros(micro_batch, shape["context"], dtype=torch.int64), torch.bfloat16, 1.0
                 ).backward()
                 optimizer.step()
                 optimizer.zero_grad()
@@ -230,7 +230,7 @@ def peak(layers, rows, checkpointed):
 
 @pytest.mark.parametrize("checkpointed", [False, True])
 def test_the_largest_preset_fits_on_one_gpu(checkpointed, monkeypatch):
-    """Simulated, not run: each layer takes as much as the one before it, so two and four predict 48 to an eighth.
+    """Simulated, not run: every layer takes as much memory, so two and four predict 48 to an eighth.
 
     All 48, simulated: 29.1 GB with one block at a time, and 33.4 GB with 16 and checkpointed activations.
     """
@@ -238,7 +238,7 @@ def test_the_largest_preset_fits_on_one_gpu(checkpointed, monkeypatch):
     # would be 50,000 operations to simulate.
     monkeypatch.setattr(cpu_kernels, "SOFTMAX_ELEMENTS", 1 << 30)
     config = GPT2Config(n_layer=48, n_embd=1600)
-    rows = stage.fitting(CARD, 1_560_758_400, 1, config, torch.bfloat16, checkpointed) // 2048
+    rows = fitting_tokens(GPU_MEMORY, 1_560_758_400, 1, config, torch.bfloat16, checkpointed) // 2048
     assert rows >= 1
     two, four = (peak(some, rows, checkpointed) for some in (2, 4))
-    assert two + (four - two) / 2 * 46 < 0.9 * CARD
+    assert two + (four - two) / 2 * 46 < 0.9 * GPU_MEMORY

@@ -265,7 +265,7 @@ def test_every_gpu_gets_a_process(home, recipe):
 
 
 @pytest.mark.parametrize("name", ["score-on-every-gpu", "train-on-every-gpu"])
-def test_without_a_gpu_the_processor_is_offered(name, home, recipe):
+def test_without_a_gpu_the_cpu_is_offered(name, home, recipe):
     install(home, "nvidia-smi", "exit 9")
     assert f"{name}: no GPU found; PROCESSES=N " in recipe(name, "-o", "run", "corpus/a.jsonl.zst", status=78)
 

@@ -151,8 +151,8 @@ def test_a_torn_token_file_is_not_found(tmp_path):
 def test_what_is_spooled_is_read_again(tmp_path):
     corpus = ["one\ntwo", [3, 4], "\u2028 five"]
     assert (
-        list(token_file.spool(corpus, tmp_path / "copy"))
-        == list(token_file.spooled(tmp_path / "copy"))
+        list(token_file.write_copy(corpus, tmp_path / "copy"))
+        == list(token_file.read_copy(tmp_path / "copy"))
         == corpus
     )
 

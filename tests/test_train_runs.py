@@ -1,4 +1,4 @@
-"""train: beginning with a checkpoint, held-out losses, which checkpoints stay, and what a failure says of its documents."""
+"""train: runs from a checkpoint, held-out losses, which checkpoints are kept, messages and warnings."""
 
 import json
 import os
@@ -16,16 +16,15 @@ from prune_cli.errors import ConfigurationError, DataError, UsageError
 from prune_cli.models import safety
 from prune_cli.models.tokenizer import encode, load_tokenizer, train_tokenizer
 from prune_cli.settings.train import Training
-from prune_cli.stages import train
-from prune_cli.training import loop as stage
+from prune_cli.stages.train import fingerprint
 from prune_cli.training import setup, token_file
-from prune_cli.training import step as learning
 from prune_cli.training.model import gpt2_config, load_model, new_model, save_model, save_tokenizer
 from prune_cli.training.recipe import Plan, choose, learning_rate
 from prune_cli.training.setup import Corpus
+from prune_cli.training.step import adamw
 
 from .conftest import lines, on_a_terminal, records, scored
-from .test_train_stage import (
+from .training import (
     Killed,
     batches,
     documents,
@@ -35,6 +34,7 @@ from .test_train_stage import (
     metrics,
     plain_training,
     settings,
+    train,
     weights,
 )
 
@@ -57,7 +57,7 @@ def steps(run):
     return sorted(int(path.name.removeprefix("step-")) for path in run.glob("step-*"))
 
 
-# Against others
+# Compared with plain torch and transformers
 
 
 def test_the_losses_of_tiny_are_those_of_a_plain_loop(home, tmp_path):
@@ -65,7 +65,7 @@ def test_the_losses_of_tiny_are_those_of_a_plain_loop(home, tmp_path):
         preset="tiny", tokenizer=home / "tokenizer", batch_tokens=512, steps=42, warmup=40, dtype="float32"
     )
     with pytest.raises(Killed):
-        stage.train(documents(), replace(tiny, save_at="1"), tmp_path / "run", report=killed_at(20))
+        train(documents(), replace(tiny, save_at="1"), tmp_path / "run", report=killed_at(20))
     tokenizer = load_tokenizer(home / "tokenizer")
     config = gpt2_config(tokenizer, layers=4, width=256, heads=4, context=512, entries=0)
     start = {name: value.detach() for name, value in new_model(config, seed=0).named_parameters()}
@@ -77,24 +77,23 @@ def test_the_losses_of_tiny_are_those_of_a_plain_loop(home, tmp_path):
 
 
 def test_steps_are_those_of_torch_with_decay_on_matrices_alone(home):
-    ours, theirs = load_model(home / "run"), AutoModelForCausalLM.from_pretrained(home / "run")
-    matrices = [each for each in theirs.parameters() if each.ndim > 1]
-    vectors = [each for each in theirs.parameters() if each.ndim == 1]
+    model = load_model(home / "run")
+    reference = AutoModelForCausalLM.from_pretrained(home / "run")
+    matrices = [parameter for parameter in reference.parameters() if parameter.ndim > 1]
+    vectors = [parameter for parameter in reference.parameters() if parameter.ndim == 1]
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
-    plain, optimizer = (
-        torch.optim.AdamW(groups, lr=1e-2, betas=(0.9, 0.95), eps=1e-8, foreach=False),
-        learning.adamw(ours),
-    )
+    expected_optimizer = torch.optim.AdamW(groups, lr=1e-2, betas=(0.9, 0.95), eps=1e-8, foreach=False)
+    optimizer = adamw(model)
     for group in optimizer.param_groups:
         group["lr"] = 1e-2
     for _ in range(4):
-        for found, expected in zip(ours.parameters(), theirs.parameters(), strict=True):
+        for parameter, expected in zip(model.parameters(), reference.parameters(), strict=True):
             expected.grad = torch.randn_like(expected)
-            found.grad = expected.grad.clone()
-        plain.step()
+            parameter.grad = expected.grad.clone()
+        expected_optimizer.step()
         optimizer.step()
-    for found, expected in zip(ours.parameters(), theirs.parameters(), strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
+    for parameter, expected in zip(model.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(parameter, expected, rtol=1e-5, atol=1e-7)
 
 
 def test_wsd_is_level_until_the_last_fifth():
@@ -112,7 +111,7 @@ def from_run(home, **more):
 
 
 def test_a_run_begins_with_a_checkpoint(home, tmp_path):
-    stage.train(documents(seed=2), from_run(home), tmp_path / "run")
+    train(documents(seed=2), from_run(home), tmp_path / "run")
     first = torch.from_numpy(packed(home, tmp_path / "tokens", documents(seed=2)).batch(0, 8))
     with torch.no_grad():
         theirs = AutoModelForCausalLM.from_pretrained(home / "run")(input_ids=first, labels=first).loss.item()
@@ -129,18 +128,18 @@ def test_a_run_begins_with_a_checkpoint(home, tmp_path):
 
 def test_a_run_from_a_checkpoint_is_resumed_and_held_to_it(home, tmp_path):
     again = from_run(home, save_every=2)
-    stage.train(documents(), again, tmp_path / "whole")
+    train(documents(), again, tmp_path / "whole")
     with pytest.raises(Killed):
-        stage.train(documents(), again, tmp_path / "run", report=killed_at(3))
+        train(documents(), again, tmp_path / "run", report=killed_at(3))
     (tmp_path / "other").mkdir()
     shutil.copytree(home / "run", tmp_path / "other" / "run")
     model = load_model(home / "run")
     with torch.no_grad():
         next(model.parameters()).mul_(1.1)
     save_model(model, load_tokenizer(home / "tokenizer"), tmp_path / "other" / "run")
-    with pytest.raises(ConfigurationError, match="was begun with init_from"):
-        stage.train(documents(), from_run(tmp_path / "other", save_every=2), tmp_path / "run", resume=True)
-    stage.train(documents(), again, tmp_path / "run", resume=True)
+    with pytest.raises(ConfigurationError, match="was started with init_from"):
+        train(documents(), from_run(tmp_path / "other", save_every=2), tmp_path / "run", resume=True)
+    train(documents(), again, tmp_path / "run", resume=True)
     assert weights(tmp_path / "run") == weights(tmp_path / "whole")
 
 
@@ -158,18 +157,18 @@ def test_a_run_from_a_checkpoint_is_resumed_and_held_to_it(home, tmp_path):
         ),
     ],
 )
-def test_a_checkpoint_that_cannot_be_gone_on_from_is_refused(home, tmp_path, spoil, words):
+def test_a_checkpoint_that_cannot_be_trained_further_is_refused(home, tmp_path, spoil, words):
     shutil.copytree(home / "run", tmp_path / "run")
     spoil(tmp_path / "run")
     with pytest.raises(ConfigurationError, match=words):
-        stage.train(documents(), from_run(tmp_path), tmp_path / "new")
+        train(documents(), from_run(tmp_path), tmp_path / "new")
 
 
 def test_a_tokenizer_that_does_not_fit_the_checkpoint_is_refused(home, tmp_path):
     save_tokenizer(train_tokenizer(documents(seed=3), 280), tmp_path / "tokenizer")
     with pytest.raises(ConfigurationError, match="was trained with another tokenizer"):
-        stage.train(documents(), from_run(home, tokenizer=tmp_path / "tokenizer"), tmp_path / "run")
-    stage.train(documents(), from_run(home, tokenizer=home / "tokenizer"), tmp_path / "run")
+        train(documents(), from_run(home, tokenizer=tmp_path / "tokenizer"), tmp_path / "run")
+    train(documents(), from_run(home, tokenizer=home / "tokenizer"), tmp_path / "run")
     with pytest.raises(UsageError, match="--init-from comes with a tokenizer"):
         choose(from_run(home, train_tokenizer=300))
 
@@ -178,52 +177,54 @@ def test_a_tokenizer_that_does_not_fit_the_checkpoint_is_refused(home, tmp_path)
 
 
 def test_the_held_out_loss_is_that_of_plain_transformers(home, tmp_path):
-    kept = documents(seed=5)
-    summary = stage.train(documents(), settings(home, eval_every=8), tmp_path / "run", held_out=Corpus(kept))
+    held_out = documents(seed=5)
+    summary = train(documents(), settings(home, eval_every=8), tmp_path / "run", held_out=Corpus(held_out))
     assert losses(tmp_path / "run") == losses(home / "run")
-    found = {
+    computed = {
         line["step"]: line["held_out_loss"] for line in metrics(tmp_path / "run") if "held_out_loss" in line
     }
-    assert list(found) == [8, 16, 20]
-    assert found[8] > found[16] > found[20] == summary.held_out_loss
-    blocks = packed(home, tmp_path / "tokens", kept)
+    assert list(computed) == [8, 16, 20]
+    assert computed[8] > computed[16] > computed[20] == summary.held_out_loss
+    blocks = packed(home, tmp_path / "tokens", held_out)
     ids = torch.from_numpy(np.stack([blocks[index] for index in range(blocks.count)]))
     with torch.no_grad():
-        theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "run")(input_ids=ids, labels=ids).loss.item()
-    assert found[20] == pytest.approx(theirs, abs=1e-5)
+        expected = AutoModelForCausalLM.from_pretrained(tmp_path / "run")(
+            input_ids=ids, labels=ids
+        ).loss.item()
+    assert computed[20] == pytest.approx(expected, abs=1e-5)
     assert not (tmp_path / "run" / "held-out").exists()
 
 
 def test_without_an_interval_there_is_a_held_out_loss_at_the_end(home, tmp_path):
-    stage.train(documents(), settings(home), tmp_path / "run", held_out=Corpus(reversed(documents(seed=5))))
+    train(documents(), settings(home), tmp_path / "run", held_out=Corpus(reversed(documents(seed=5))))
     assert [line["step"] for line in metrics(tmp_path / "run") if "held_out_loss" in line] == [20]
 
 
-def test_held_out_documents_that_are_trained_on_are_told(home, tmp_path, caplog):
-    stage.train(
+def test_held_out_documents_in_the_training_data_are_warned_of(home, tmp_path, caplog):
+    train(
         documents(),
         settings(home, steps=1),
         tmp_path / "run",
         held_out=Corpus([*documents(20, seed=5), *documents()[:3]]),
     )
-    assert "3 of 23 held-out documents are trained on" in caplog.text
+    assert "3 of 23 held-out documents are in the training data" in caplog.text
 
 
-def test_held_out_data_that_change_nothing_or_all_are_refused(home, tmp_path):
-    with pytest.raises(UsageError, match="--eval-every has nothing"):
-        stage.train(documents(), settings(home, eval_every=2), tmp_path / "run")
+def test_held_out_data_that_are_missing_too_small_or_changed_are_refused(home, tmp_path):
+    with pytest.raises(UsageError, match="--eval-every needs held-out"):
+        train(documents(), settings(home, eval_every=2), tmp_path / "run")
     with pytest.raises(DataError, match="less than one block of 32"):
-        stage.train(documents(), settings(home), tmp_path / "run", held_out=Corpus(["a"]))
+        train(documents(), settings(home), tmp_path / "run", held_out=Corpus(["a"]))
     with pytest.raises(Killed):
-        stage.train(
+        train(
             documents(),
             settings(home, save_every=3),
             tmp_path / "run",
             held_out=Corpus(documents(seed=5)),
             report=killed_at(4),
         )
-    with pytest.raises(ConfigurationError, match="was begun with held_out"):
-        stage.train(
+    with pytest.raises(ConfigurationError, match="was started with held_out"):
+        train(
             documents(),
             settings(home, save_every=3),
             tmp_path / "run",
@@ -232,18 +233,16 @@ def test_held_out_data_that_change_nothing_or_all_are_refused(home, tmp_path):
         )
 
 
-# Checkpoints that stay
+# Which checkpoints are kept
 
 
-def test_the_last_of_the_regular_checkpoints_stay_and_all_that_were_asked_for(home, tmp_path):
+def test_the_last_regular_checkpoints_are_kept_and_all_named_points(home, tmp_path):
     there = []
     note = lambda step, values: there.append(steps(tmp_path / "run.partial"))  # noqa: E731
-    stage.train(
-        documents(), settings(home, save_every=3, save_at="4,30%", keep=1), tmp_path / "run", report=note
-    )
+    train(documents(), settings(home, save_every=3, save_at="4,30%", keep=1), tmp_path / "run", report=note)
     assert steps(tmp_path / "run") == [4, 6, 18]
     assert there[-1] == [4, 6, 15, 18]  # two to resume from
-    stage.train(documents(), settings(home, save_every=3, keep=0), tmp_path / "run", replace=True)
+    train(documents(), settings(home, save_every=3, keep=0), tmp_path / "run", force=True)
     assert steps(tmp_path / "run") == []
     with pytest.raises(UsageError, match="--keep needs --save-every"):
         choose(settings(home, keep=2))
@@ -252,16 +251,16 @@ def test_the_last_of_the_regular_checkpoints_stay_and_all_that_were_asked_for(ho
 def test_a_thinned_run_is_resumed_from_the_checkpoint_before(home, tmp_path, caplog):
     thinned = settings(home, save_every=3, keep=1)
     with pytest.raises(Killed):
-        stage.train(documents(), thinned, tmp_path / "run", report=killed_at(17))
+        train(documents(), thinned, tmp_path / "run", report=killed_at(17))
     (tmp_path / "run.partial" / "step-15" / "config.json").unlink()
     (tmp_path / "run.partial" / ".step-18.partial").mkdir()  # as a kill leaves it
-    stage.train(documents(), thinned, tmp_path / "run", resume=True)
+    train(documents(), thinned, tmp_path / "run", resume=True)
     assert "step-15 is damaged" in caplog.text
     assert weights(tmp_path / "run") == weights(home / "run")
     assert {path.name for path in (tmp_path / "run").iterdir() if path.is_dir()} == {"step-18"}
 
 
-# What it says, and what it notices
+# Messages and warnings
 
 
 def test_a_loss_that_is_not_finite_names_the_documents_of_the_batch(home, tmp_path, caplog):
@@ -269,21 +268,21 @@ def test_a_loss_that_is_not_finite_names_the_documents_of_the_batch(home, tmp_pa
     corpus = ["", *documents()]
     with pytest.raises(
         ConfigurationError,
-        match=r"step 2 has a loss of \w+ .*; its batch is of the documents \d+, .* of the stream; lower",
-    ) as told:
-        stage.train(corpus, settings(home, lr=1e38, warmup=0), tmp_path / "run")
+        match=r"step 2 has a loss of \w+ .*; its batch has the documents \d+, .* of the input; lower",
+    ) as failure:
+        train(corpus, settings(home, lr=1e38, warmup=0), tmp_path / "run")
     [listed] = re.findall(r"documents of step 2: ([\d, ]+)", caplog.text)
     named = [int(number) for number in listed.split(", ")]
     tokenizer = load_tokenizer(home / "tokenizer")
     for ids in batches(home, tmp_path, 2, 8)[1]:
         for part in tokenizer.decode(ids).split(tokenizer.eos_token)[1:-1]:
             assert corpus.index(part) + 1 in named
-    assert str(named[0]) in str(told.value)
+    assert str(named[0]) in str(failure.value)
 
 
-def test_packed_blocks_are_nothing_to_train_a_tokenizer_on(home, tmp_path):
-    with pytest.raises(ConfigurationError, match="blocks of ids say nothing to a new tokenizer"):
-        stage.train([[1] * 64], settings(home, tokenizer=None, train_tokenizer=300), tmp_path / "run")
+def test_a_tokenizer_cannot_be_trained_on_packed_blocks(home, tmp_path):
+    with pytest.raises(ConfigurationError, match="cannot train a tokenizer on token ids"):
+        train([[1] * 64], settings(home, tokenizer=None, train_tokenizer=300), tmp_path / "run")
 
 
 def test_a_token_file_of_another_tokenizer_or_source_is_not_used(home, tmp_path):
@@ -291,7 +290,9 @@ def test_a_token_file_of_another_tokenizer_or_source_is_not_used(home, tmp_path)
     other = train_tokenizer(documents(seed=3), 280)
 
     def made(tokenizer, source, corpus):
-        return setup.token_file(Corpus(corpus, source), tokenizer, tmp_path, lambda step, values: None)
+        return setup.prepare_token_file(
+            Corpus(corpus, source), tokenizer, tmp_path, lambda step, values: None
+        )
 
     manifest = made(first, "here", documents())
     assert made(first, "here", iter(())) == manifest
@@ -300,25 +301,25 @@ def test_a_token_file_of_another_tokenizer_or_source_is_not_used(home, tmp_path)
     assert made(other, None, documents(4)).documents == 4
 
 
-def test_a_file_that_was_touched_is_not_known_again(tmp_path):
+def test_a_changed_file_has_another_fingerprint(tmp_path):
     path = tmp_path / "corpus.jsonl"
     path.write_bytes(lines(scored(3)))
-    before = train.fingerprint(storage.operands([str(path)]), "text")
+    before = fingerprint(storage.operands([str(path)]), "text")
     time = path.stat().st_mtime_ns
-    assert train.fingerprint(storage.operands([str(path)]), "text") == before
+    assert fingerprint(storage.operands([str(path)]), "text") == before
     path.write_bytes(path.read_bytes().replace(b"lorem", b"LOREM"))
     os.utime(path, ns=(time, time))
-    assert train.fingerprint(storage.operands([str(path)]), "text") != before
-    assert train.fingerprint([storage.input_at("/dev/null")], "text") is None
+    assert fingerprint(storage.operands([str(path)]), "text") != before
+    assert fingerprint([storage.input_at("/dev/null")], "text") is None
 
 
 def test_the_padded_vocabulary_of_a_preset_is_kept(home):
     recipe = choose(Training(preset="124m", tokenizer=home / "tokenizer", steps=1))
-    config = setup.configuration(Training(preset="124m"), recipe, load_tokenizer(home / "tokenizer"))
+    config = setup.model_config(Training(preset="124m"), recipe, load_tokenizer(home / "tokenizer"))
     assert (config.vocab_size, config.n_layer, config.n_embd, config.n_positions) == (51_200, 12, 768, 2048)
 
 
-def test_score_tells_of_documents_that_the_model_has_seen(home, tmp_path, here):
+def test_score_warns_of_documents_in_the_training_data(home, tmp_path, here):
     strangers = documents(10, seed=5)
     corpus = lines([{"text": text} for text in (*documents()[:4], *strangers)])
     said = here("score", "--model", home / "run", "--summary", tmp_path / "summary.json", stdin=corpus)
@@ -339,7 +340,7 @@ def test_score_tells_of_documents_that_the_model_has_seen(home, tmp_path, here):
     )
 
 
-def test_score_knows_blocks_that_were_trained_on(home, tmp_path, here):
+def test_score_warns_of_blocks_in_the_training_data(home, tmp_path, here):
     texts = lines([{"text": text} for text in documents()])
     packed = here("pack", "--tokenizer", home / "tokenizer", "--context", 32, stdin=texts).stdout
     (tmp_path / "packed.zst").write_bytes(packed)
@@ -365,7 +366,7 @@ def test_score_knows_blocks_that_were_trained_on(home, tmp_path, here):
     )
 
 
-def test_on_a_terminal_the_run_is_seen_and_one_line_closes_it(home, tmp_path):
+def test_a_terminal_shows_progress_and_one_closing_line(home, tmp_path):
     (tmp_path / "corpus.jsonl").write_bytes(lines([{"text": text} for text in documents()]))
     (tmp_path / "held-out.jsonl").write_bytes(lines([{"text": text} for text in documents(seed=5)]))
     options = [
@@ -389,6 +390,7 @@ def test_on_a_terminal_the_run_is_seen_and_one_line_closes_it(home, tmp_path):
         COLUMNS="160",
     )
     assert re.search(r"loss \d\.\d+ +held-out \d\.\d+ +lr \S+ +[\d,]+ tokens/s \(\d+% of peak FLOP/s\)", said)
-    closing = r"trained 20 steps on 5,120 tokens \(\d\.\d\d epochs of [\d,]+, [\d,]+ repeated\); loss \d\.\d+, held-out \d\.\d+: "
-    assert re.search(closing, said)
+    epochs = r"\(\d\.\d\d epochs of [\d,]+, [\d,]+ repeated\)"
+    losses = r"loss \d\.\d+, held-out \d\.\d+"
+    assert re.search(rf"trained 20 steps on 5,120 tokens {epochs}; {losses}: ", said)
     assert said.count("•") == 20  # the curve of the loss

@@ -6,8 +6,8 @@ from ..settings.train import Training
 from .options import Files, expanded
 
 COST = (
-    "Before the first step everything is read and tokenized once, into a file in DIR.partial (2 or 4 bytes a token); "
-    "--resume reuses it. Memory is 16 bytes a parameter, plus the activations of a micro-batch."
+    "Before the first step everything is read and tokenized once, into a file in DIR.partial "
+    "(2 or 4 bytes a token); --resume reuses it. Memory is 16 bytes a parameter, plus the activations of a micro-batch."
 )
 EXAMPLES = (
     (
@@ -15,7 +15,7 @@ EXAMPLES = (
         "prune-cli train --preset tiny --train-tokenizer 4096 --steps 500 -o run/ shard.jsonl.zst",
     ),
     (
-        "Train the paper's 124M model for a fixed number of steps; if the run stops, the same command resumes it:",
+        "Train the paper's 124M model; if the run stops, the same command resumes it:",
         "prune-cli train --preset 124m --tokenizer gpt2/ --steps 8000 --resume -o run/ shard.jsonl.zst",
     ),
     (
@@ -35,12 +35,13 @@ EXAMPLES = (
 def train(files: Files = None, training: Training = Training(), reading: Reading = Reading()) -> int:
     """Train a causal language model on documents or packed blocks.
 
-    The order of the input does not matter: documents are permuted by the data seed and packed into blocks, and the
-    blocks are permuted again in each epoch. The held-out loss is in nats per token, on blocks packed in the same way.
+    The order of the input does not matter: documents are permuted by the data seed and packed into blocks,
+    and the blocks are permuted again in each epoch. The held-out loss is in nats per token, on blocks packed
+    in the same way.
 
     DIR/metrics.jsonl has a line for every step: `step`, `tokens`, `loss`, `norm` of the gradient, `lr`,
-    `tokens_per_second`, `passes` (epochs so far), `held_out_loss`. DIR/train.json has every setting of the run and
-    its origin: given, paper, preset, file or default.
+    `tokens_per_second`, `passes` (epochs so far), `held_out_loss`. DIR/train.json has every setting of the
+    run and its origin: given, paper, preset, file or default.
 
     Under torchrun several processes train one model; the losses are those of one process.
     """

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
+from ..errors import UsageError
 from .model import Device, Dtype, NumberFormat
 from .option import option
 from .streams import COMPUTING, RESULT, Force, TextField
@@ -26,8 +27,9 @@ class Training:
         option(
             "--config",
             metavar="FILE",
-            help="Read the shape of the model from FILE. FILE is a Hugging Face config.json, or TOML with the "
-            "keys of the presets: layers, width, heads, context, and optionally vocabulary, lr, batch_tokens.",
+            help="Read the shape of the model from FILE. FILE is a Hugging Face config.json, or TOML with "
+            "the keys of the presets: layers, width, heads, context, and optionally vocabulary, lr, "
+            "batch_tokens.",
         ),
     ] = None
     init_from: Annotated[
@@ -122,7 +124,8 @@ class Training:
         bool | None,
         option(
             "--checkpoint-activations",
-            help="Recompute activations in the backward pass. A step takes less memory and a third more time.",
+            help="Recompute activations in the backward pass. A step takes less memory and a third more "
+            "time.",
         ),
     ] = None
     output: Annotated[
@@ -161,3 +164,10 @@ class Training:
             help="Shard the model over the processes of torchrun. Without it each process has a full copy.",
         ),
     ] = False
+
+    @property
+    def directory(self) -> Path:
+        """The directory that the run is written to. Raises UsageError if none is named."""
+        if self.output is None:
+            raise UsageError("no output directory", remedy="name one with -o DIR")
+        return self.output

@@ -17,9 +17,9 @@ from ..settings.streams import Reading
 from ..settings.train import Training
 from ..storage.base import Input
 from ..training import loop
-from ..training.distributed import Processes, started
-from ..training.loop import Summary
+from ..training.distributed import Processes, join
 from ..training.setup import Corpus
+from ..training.summary import Summary
 from . import streams
 
 FLOPS_PER_PARAMETER = 6  # per token: 2 in the forward pass, 4 in the backward pass (Kaplan et al. 2020)
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Report:
-    """The result of a run: where it is, its counts and last losses. `summary` is None in all processes but the first."""
+    """Where a run is, and its counts and last losses. `summary` is None on all ranks but 0."""
 
     output: Path
     summary: Summary | None = None
@@ -53,53 +53,47 @@ class Job:
     reading: Reading
 
     def run(self) -> Report:
-        """Write the run to `settings.output`; under torchrun together with the other processes. Raises PruneError."""
+        """Write the run to `settings.directory`, under torchrun together with the other processes."""
         settings = self.settings
-        if settings.output is None:
-            raise UsageError("no output directory", remedy="name one with -o DIR")
         if settings.eval_data == "-":
             raise UsageError("--eval-data cannot be standard input", remedy="name a file")
-        with started(settings.device, sharded=settings.fsdp) as processes:
+        directory = settings.directory
+        with join(settings.device, sharded=settings.fsdp) as processes:
+            if not processes.is_rank_zero:
+                self._follow(processes)
+                return Report(directory)
             if settings.fsdp and processes.world == 1:
                 log.warning("--fsdp has no effect on a single process; start several with torchrun")
-            work = self._lead if processes.is_first else self._follow
-            return work(settings.output, processes)
+            return self._lead(processes)
 
-    def _lead(self, output: Path, processes: Processes) -> Report:
-        """Train as the first process, which reads the documents and writes the run."""
+    def _lead(self, processes: Processes) -> Report:
+        """Train as rank 0, which reads the documents and writes the run."""
         with (
             streams.open_source("train", self.inputs, self.reading, bar=False) as source,
             self._held_out() as held_out,
             streams.Progress("train", self.reading).bar(None, "steps") as bar,
         ):
             summary = loop.train(
-                self._documents(source),
+                self._corpus(source),
                 self.settings,
-                output,
-                source=fingerprint(source.inputs, self.settings.text_field),
                 held_out=self._corpus(held_out) if held_out else None,
-                resume=self.settings.resume,
-                replace=self.settings.force,
                 measured=self.reading.shows_progress(),
                 report=ProgressLine(bar),
                 processes=processes,
             )
         skipped = source.skipped + (held_out.skipped if held_out else 0)
-        return Report(output, summary, skipped)
+        return Report(self.settings.directory, summary, skipped)
 
-    def _follow(self, output: Path, processes: Processes) -> Report:
-        """Train as any other process: it computes, but neither reads documents nor writes messages."""
+    def _follow(self, processes: Processes) -> None:
+        """Train as another rank, which computes, but neither reads documents nor writes messages."""
         terminal.configure("train", quiet=True, verbose=self.reading.verbose)
+        nothing = Corpus(())
         loop.train(
-            (),
+            nothing,
             self.settings,
-            output,
-            held_out=Corpus(()) if self.settings.eval_data else None,
-            resume=self.settings.resume,
-            replace=self.settings.force,
+            held_out=nothing if self.settings.eval_data else None,
             processes=processes,
         )
-        return Report(output)
 
     def _held_out(self) -> AbstractContextManager[Source | None]:
         if not self.settings.eval_data:
@@ -135,7 +129,9 @@ def fingerprint(inputs: list[Input], text_field: str) -> str | None:
 
 @dataclass
 class ProgressLine:
-    """The progress of a run on a terminal: documents while they are tokenized, then loss and speed of every step."""
+    """The progress of a run on a terminal: documents while they are tokenized, then loss and speed of every
+    step.
+    """
 
     bar: terminal.Progress
     peak_per_rate: float = 0.0  # fraction of the device's peak FLOP/s for each token per second; 0 if unknown
@@ -148,8 +144,8 @@ class ProgressLine:
             self._show_step(step, values)
         elif "steps" in values:
             self.bar.expect(values["steps"])
-            if values["limit"]:
-                self.peak_per_rate = FLOPS_PER_PARAMETER * values["parameters"] / values["limit"]
+            if values["peak_flops"]:
+                self.peak_per_rate = FLOPS_PER_PARAMETER * values["parameters"] / values["peak_flops"]
         else:
             self.bar.describe(f"{values['documents']:,} documents, {values['tokens']:,} tokens")
 
@@ -161,9 +157,8 @@ class ProgressLine:
             self.held_out = f"  held-out {values['held_out_loss']:.3f}"
         rate = values["tokens_per_second"]
         utilization = f" ({self.peak_per_rate * rate:.0%} of peak FLOP/s)" if self.peak_per_rate else ""
-        self.bar.describe(
-            f"loss {values['loss']:.3f}{self.held_out}  lr {values['lr']:.1e}  {rate:,.0f} tokens/s{utilization}"
-        )
+        loss = f"loss {values['loss']:.3f}{self.held_out}"
+        self.bar.describe(f"{loss}  lr {values['lr']:.1e}  {rate:,.0f} tokens/s{utilization}")
 
 
 def _curve(run: Path) -> list[str]:
@@ -175,4 +170,5 @@ def _curve(run: Path) -> list[str]:
 def _sentence(summary: Summary) -> str:
     epochs = f"{summary.passes:.2f} epochs of {summary.unique_tokens:,}, {summary.repeated_tokens:,} repeated"
     held_out = "" if isnan(summary.held_out_loss) else f", held-out {summary.held_out_loss:.3f}"
-    return f"trained {summary.steps:,} steps on {summary.tokens:,} tokens ({epochs}); loss {summary.loss:.3f}{held_out}"
+    budget = f"{summary.steps:,} steps on {summary.tokens:,} tokens ({epochs})"
+    return f"trained {budget}; loss {summary.loss:.3f}{held_out}"

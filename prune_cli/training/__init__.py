@@ -1,1 +1,1 @@
-"""What training is made of, beside the loop in stages/train.py."""
+"""Training of causal language models: see loop.py."""

@@ -1,4 +1,8 @@
-"""Checkpoints of a run, `step-N` in its folder: a Hugging Face directory each, and while they last what resuming needs, sealed."""
+"""Checkpoints of a run: what is in DIR/step-N, which of them are kept, and how a run resumes from one.
+
+Each is a Hugging Face directory that any tool loads. As long as a run may resume from it, it also has the
+optimizer's moments and a seal (`storage.directories`): hashes of its files, by which damage is noticed.
+"""
 
 import logging
 from pathlib import Path
@@ -10,89 +14,92 @@ from torch import Tensor
 
 from ..models.tokenizer import PreTrainedTokenizerFast
 from ..storage import directories
-from .distributed import part
+from .distributed import shard_like
 from .model import opened_tensors, save_model, save_tensors
-from .step import Learner
+from .step import TrainState
 from .training_hashes import DOCUMENT_HASHES
 
-KEPT = 2  # to resume from: the newest, and the one before in case it is damaged
-OPTIMIZER, MOMENTS = "optimizer.safetensors", ("exp_avg", "exp_avg_sq")
+RESUMABLE = 2  # checkpoints to resume from: the newest, and the one before in case the newest is damaged
+OPTIMIZER = "optimizer.safetensors"
+MOMENTS = ("exp_avg", "exp_avg_sq")  # torch's names for AdamW's first and second moment
 
 log = logging.getLogger(__name__)
 Hashes = NDArray[np.uint64]
 Tensors = dict[str, Tensor]
 
 
-def save(learner: Learner, tokenizer: PreTrainedTokenizerFast, documents: Hashes, work: Path) -> None:
-    """Leave `step-N` in `work`, whole or absent, and make of all but the last few no more than models.
+def save(state: TrainState, tokenizer: PreTrainedTokenizerFast, documents: Hashes, work: Path) -> None:
+    """Write the checkpoint `work`/step-N, whole or not at all, and drop what older ones keep for resuming.
 
-    All processes take part; the files are the same for one and for many.
+    All ranks have to call this; the files do not depend on their number.
     """
-    weights, moments = _weights(learner), learner.processes.whole(_moments(learner))
-    learner.processes.first(lambda: _save(learner, weights, moments, tokenizer, documents, work))
+    weights = _gather_weights(state)
+    moments = state.processes.gather(_moments(state))
+
+    def write() -> None:
+        with directories.whole(work / f"step-{state.step}") as folder:
+            _write_model(state, weights, tokenizer, documents, folder)
+            save_tensors(moments, folder / OPTIMIZER)
+            directories.seal(folder, {"step": state.step})
+        for folder in resumable(work)[RESUMABLE:]:
+            drop_resume_state(folder)
+
+    state.processes.on_rank_zero(write)
 
 
-def _save(
-    learner: Learner,
+def save_final(
+    state: TrainState, tokenizer: PreTrainedTokenizerFast, documents: Hashes, folder: Path
+) -> None:
+    """Write the trained model into `folder`, without anything to resume from. All ranks have to call this."""
+    weights = _gather_weights(state)
+    state.processes.on_rank_zero(lambda: _write_model(state, weights, tokenizer, documents, folder))
+
+
+def _write_model(
+    state: TrainState,
     weights: Tensors,
-    moments: Tensors,
     tokenizer: PreTrainedTokenizerFast,
     documents: Hashes,
-    work: Path,
+    folder: Path,
 ) -> None:
-    with directories.whole(work / f"step-{learner.step}") as folder:
-        _write(learner, weights, tokenizer, documents, folder)
-        save_tensors(moments, folder / OPTIMIZER)
-        directories.seal(folder, {"step": learner.step})
-    for folder in resumable(work)[KEPT:]:
-        forget(folder)
-
-
-def write(learner: Learner, tokenizer: PreTrainedTokenizerFast, documents: Hashes, folder: Path) -> None:
-    """A Hugging Face directory, and the hashes of the documents that the model was trained on."""
-    weights = _weights(learner)
-    learner.processes.first(lambda: _write(learner, weights, tokenizer, documents, folder))
-
-
-def _write(
-    learner: Learner, weights: Tensors, tokenizer: PreTrainedTokenizerFast, documents: Hashes, folder: Path
-) -> None:
-    save_model(learner.model, tokenizer, folder, weights)
+    """Write a Hugging Face directory, and the hashes of the documents that the model was trained on."""
+    save_model(state.model, tokenizer, folder, weights)
     np.save(folder / DOCUMENT_HASHES, documents)
 
 
-def with_parents(documents: Hashes, parent: Path) -> Hashes:
-    """The hashes of documents, and of those that the run before had seen where that is known."""
-    return (
-        np.union1d(documents, np.load(parent / DOCUMENT_HASHES))
-        if (parent / DOCUMENT_HASHES).exists()
-        else documents
-    )
+def with_parent(documents: Hashes, parent: Path) -> Hashes:
+    """The hashes of `documents`, and of the documents that the model in `parent` was trained on, if known."""
+    path = parent / DOCUMENT_HASHES
+    return np.union1d(documents, np.load(path)) if path.exists() else documents
 
 
-def thin(work: Path, lasting: frozenset[int], keep: int | None) -> None:
-    """Delete the checkpoints that are not `lasting`, all but the last `keep`; None is none."""
+def delete_old(work: Path, lasting: frozenset[int], keep: int | None) -> None:
+    """Delete all but the last `keep` checkpoints whose step is not `lasting`. None keeps all."""
+    if keep is None:
+        return
     passing = [folder for folder in work.glob("step-*") if _step(folder) not in lasting]
-    for folder in sorted(passing, key=_step, reverse=True)[keep:] if keep is not None else ():
+    for folder in sorted(passing, key=_step, reverse=True)[keep:]:
         directories.remove(folder)
 
 
-def _weights(learner: Learner) -> Tensors:
-    return learner.processes.whole(learner.model.state_dict(keep_vars=True))
+def _gather_weights(state: TrainState) -> Tensors:
+    # keep_vars: `gather` recognizes tied weights by identity, which detached tensors do not share.
+    return state.processes.gather(state.model.state_dict(keep_vars=True))
 
 
-def _moments(learner: Learner) -> Tensors:
-    state = learner.optimizer.state
+def _moments(state: TrainState) -> Tensors:
+    optimizer = state.optimizer.state
     return {
-        f"{name}.{moment}": state[each][moment]
-        for name, each in learner.model.named_parameters()
+        f"{name}.{moment}": optimizer[parameter][moment]
+        for name, parameter in state.model.named_parameters()
         for moment in MOMENTS
     }
 
 
 def resumable(work: Path) -> list[Path]:
-    """What can be resumed from, the newest first."""
-    return sorted((seal.parent for seal in work.glob(f"step-*/{directories.SEAL}")), key=_step, reverse=True)
+    """The checkpoints of a run that have what resuming needs, the newest first."""
+    sealed = (seal.parent for seal in work.glob(f"step-*/{directories.SEAL}"))
+    return sorted(sealed, key=_step, reverse=True)
 
 
 def _step(folder: Path) -> int:
@@ -100,25 +107,27 @@ def _step(folder: Path) -> int:
 
 
 def newest(work: Path) -> Path | None:
-    """The newest that is what it was when it was written."""
+    """The newest undamaged checkpoint to resume from; None if there is none."""
     for folder in resumable(work):
         if directories.sealed(folder):
             return folder
-        log.warning("%s is damaged: going on from the one before", folder)
+        log.warning("%s is damaged: trying the checkpoint before it", folder)
     return None
 
 
-def restore(learner: Learner, folder: Path, device: torch.device) -> None:
-    """Give a learner whose model was loaded from `folder` its optimizer's moments and its step."""
-    learner.step = _step(folder)
+def restore(state: TrainState, folder: Path, device: torch.device) -> None:
+    """Restore the step and the optimizer's moments of `state`, whose model was loaded from `folder`."""
+    state.step = _step(folder)
     with opened_tensors(folder / OPTIMIZER, device) as read:
-        for name, parameter in learner.model.named_parameters():
-            step = torch.tensor(float(learner.step), device=device)
-            moments = {moment: part(read(f"{name}.{moment}"), parameter) for moment in MOMENTS}
-            learner.optimizer.state[parameter] = {"step": step, **moments}
+        for name, parameter in state.model.named_parameters():
+            # torch counts the steps of each parameter, in a tensor; AdamW's bias correction depends on it.
+            step = torch.tensor(float(state.step), device=device)
+            moments = {moment: shard_like(read(f"{name}.{moment}"), parameter) for moment in MOMENTS}
+            state.optimizer.state[parameter] = {"step": step, **moments}
 
 
-def forget(folder: Path) -> None:
-    """Leave of a checkpoint what a finished model is; the seal goes first."""
+def drop_resume_state(folder: Path) -> None:
+    """Make a checkpoint a mere model: delete the seal and the moments."""
+    # The seal goes first: a checkpoint that loses only its moments would count as damaged.
     for name in (directories.SEAL, OPTIMIZER):
         (folder / name).unlink()

@@ -1,7 +1,12 @@
-"""The processes of a run: one by itself, or as many as torchrun started; the first of them reads, writes and speaks for all.
+"""The processes of a training run: a single one, or as many as torchrun started.
 
-A process knows its place by the variables that torchrun sets: RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT. One alone
-starts nothing of torch.distributed.
+Rank 0 reads the documents, writes the run and its messages; the other ranks only compute. A process knows its
+place by the variables that torchrun sets: RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT. A single
+process starts nothing of torch.distributed, so that it needs no free port.
+
+All ranks have to call the collective methods of `Processes` (`on_rank_zero`, `all_reduce_min`,
+`all_reduce_mean`, `gather`) in the same order: a rank that leaves one out makes the others wait until the
+timeout.
 """
 
 import os
@@ -33,155 +38,185 @@ from ..errors import (
 )
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-A_STEP = timedelta(minutes=10)  # within which every process has to come to the same place while they compute
-A_READING = timedelta(
-    days=7
-)  # for which the others wait while the first reads a corpus or writes a checkpoint
+# While all ranks compute they are minutes apart at most, ...
+STEP_TIMEOUT = timedelta(minutes=10)
+# ... but they wait for days while rank 0 tokenizes a large corpus: these waits have a group of their own.
+CONTROL_TIMEOUT = timedelta(days=7)
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Processes:
-    """The place of this process, `rank` of `world`. What is `sharded` is spread over all of them, else each has a copy."""
+    """The place of this process: `rank` of `world`, and `local_rank` among the processes of its machine.
+
+    With `sharded` each rank holds a part of the weights, gradients and moments (FSDP), else a full copy of
+    them (DDP). `control_group` is for waits that may take long; it always works on the CPU.
+    """
 
     rank: int = 0
     world: int = 1
-    card: int = 0
+    local_rank: int = 0
     sharded: bool = False
-    patient: dist.ProcessGroup | None = None
+    control_group: dist.ProcessGroup | None = None
 
     @property
-    def is_first(self) -> bool:
+    def is_rank_zero(self) -> bool:
+        """Whether this process reads and writes for all."""
         return self.rank == 0
 
     def device(self, name: str) -> str:
-        """What `--device` comes to here: of many processes each has a card of its own."""
-        if self.world == 1 or not _on_cards(name):
+        """The value of --device for this process: of several, each has a GPU of its own.
+
+        Raises UsageError if one GPU is named for several processes.
+        """
+        if self.world == 1 or not _uses_gpu(name):
             return name
         if ":" in name:
-            raise UsageError(
-                f"--device {name} is one card for {self.world} processes", remedy="take --device cuda"
-            )
-        return f"cuda:{self.card}"
+            fault = f"--device {name} is one GPU for {self.world} processes"
+            raise UsageError(fault, remedy="use --device cuda")
+        return f"cuda:{self.local_rank}"
 
-    def first(self, action: Callable[[], Result]) -> Result:
-        """What `action` comes to on the first process, on all of them; where it fails there, it fails on all."""
+    def on_rank_zero(self, action: Callable[[], Result]) -> Result:
+        """Call `action` on rank 0 and return its result on all ranks. If it fails, it fails on all ranks.
+
+        The result is pickled, so it must not be large. Ranks above 0 raise ReportedElsewhere.
+        """
         if self.world == 1:
             return action()
-        said: list[Any] = [None, 0]  # the result, and the exit status of a failure
+        message: list[Any] = [None, 0]  # the result, and the exit status of a failure
         failure: Exception | None = None
-        if self.is_first:
+        if self.is_rank_zero:
             try:
-                said[0] = action()
+                message[0] = action()
             except Exception as error:
-                said[1], failure = _status(error), error
-        dist.broadcast_object_list(said, group=self.patient)
+                message[1] = _status(error)
+                failure = error
+        # Also after a failure: the other ranks are waiting here.
+        dist.broadcast_object_list(message, group=self.control_group)
         if failure:
             raise failure
-        if said[1]:
-            raise ReportedElsewhere(said[1])
-        result: Result = said[0]
+        if message[1]:
+            raise ReportedElsewhere(message[1])
+        result: Result = message[0]
         return result
 
-    def share(self, blocks: int) -> slice:
-        """Which rows of a batch of so many blocks are this process's; the shares differ by one at most."""
-        return slice(blocks * self.rank // self.world, blocks * (self.rank + 1) // self.world)
+    def local_part(self, count: int) -> slice:
+        """The part of `count` blocks that this rank computes. Sizes differ by one at most."""
+        return slice(count * self.rank // self.world, count * (self.rank + 1) // self.world)
 
-    def largest_share(self, blocks: int) -> int:
-        return -(-blocks // self.world)
+    def largest_part(self, count: int) -> int:
+        """The number of blocks of the rank that computes the most of them."""
+        return -(-count // self.world)
 
-    def least(self, value: int) -> int:
-        """The least of the processes' numbers."""
+    def all_reduce_min(self, value: int) -> int:
+        """The minimum over all ranks."""
         if self.world == 1:
             return value
-        found = torch.tensor(value)
-        dist.all_reduce(found, dist.ReduceOp.MIN, group=self.patient)
-        return int(found)
+        minimum = torch.tensor(value)
+        dist.all_reduce(minimum, dist.ReduceOp.MIN, group=self.control_group)
+        return int(minimum)
 
-    def mean(self, value: Tensor) -> Tensor:
-        """The mean of the processes' numbers."""
+    def all_reduce_mean(self, value: Tensor) -> Tensor:
+        """The mean over all ranks, in place."""
         if self.world > 1:
             dist.all_reduce(value)
             value /= self.world
         return value
 
     def wrap(self, loss: nn.Module, layers: list[nn.Module], device: torch.device) -> nn.Module:
-        """A module that computes a loss, made to leave the mean of all processes' gradients wherever it is taken backward."""
+        """Wrap a module that computes a loss so that `backward` leaves the mean of the gradients of all
+        ranks.
+        """
         if device.type == "cuda":
+            # NCCL takes the current device, not that of the tensors: without this all ranks would use GPU 0.
             torch.cuda.set_device(device)
         if not self.sharded:
-            cards = [device] if device.type == "cuda" else None
-            return DistributedDataParallel(loss, cards, gradient_as_bucket_view=True)
+            devices = [device] if device.type == "cuda" else None
+            return DistributedDataParallel(loss, devices, gradient_as_bucket_view=True)
         mesh = init_device_mesh(device.type, (self.world,))
+        # Layer by layer first, the whole last: then only one layer at a time is gathered.
         for module in (*layers, loss):
             fully_shard(module, mesh=mesh)
         return loss
 
-    def unsummed(self, wrapped: nn.Module | None, more: bool) -> AbstractContextManager[object]:
-        """Leave the gradients to each process while there is `more` to add. Sharded ones are summed each time: whole ones may not fit."""
-        return wrapped.no_sync() if more and isinstance(wrapped, DistributedDataParallel) else nullcontext()
+    def no_sync(self, wrapped: nn.Module | None, *, is_last: bool) -> AbstractContextManager[object]:
+        """Keep gradients local until the last micro-batch: one all-reduce per step is enough for DDP.
 
-    def whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Tensors put together from their shards, in the first process's memory; the others take part and have none of them."""
-        found = {
-            key: self._whole(tensor)
-            for key, tensor in {id(tensor): tensor for tensor in tensors.values()}.items()
-        }  # tied ones once
-        return {name: found[id(tensor)] for name, tensor in tensors.items()} if self.is_first else {}
+        FSDP reduces them in each micro-batch, because unsharded gradients may not fit in memory.
+        """
+        if not is_last and isinstance(wrapped, DistributedDataParallel):
+            return wrapped.no_sync()
+        return nullcontext()
 
-    def _whole(self, tensor: Tensor) -> Tensor:
+    def gather(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Assemble sharded tensors in the CPU memory of rank 0. The other ranks take part and get an empty
+        dict.
+        """
+        # Tied tensors appear under several names; by identity they are gathered once, and stay tied.
+        distinct = {id(tensor): tensor for tensor in tensors.values()}
+        gathered = {key: self._gather(tensor) for key, tensor in distinct.items()}
+        if not self.is_rank_zero:
+            return {}
+        return {name: gathered[id(tensor)] for name, tensor in tensors.items()}
+
+    def _gather(self, tensor: Tensor) -> Tensor:
         if not isinstance(tensor, DTensor):
             return tensor.detach()
-        whole = tensor.full_tensor()
-        return whole.detach().cpu() if self.is_first else torch.empty(0)
+        full = tensor.full_tensor()  # a collective call: on all ranks, whoever needs the result
+        return full.detach().cpu() if self.is_rank_zero else torch.empty(0)
 
 
-ALONE = Processes()
+SINGLE = Processes()
 
 
-def part(whole: Tensor, like: Tensor) -> Tensor:
-    """This process's share of a tensor that each of them has whole."""
-    return (
-        distribute_tensor(whole, like.device_mesh, like.placements, src_data_rank=None)
-        if isinstance(like, DTensor)
-        else whole
-    )
+def shard_like(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """The shard of a full `tensor` that belongs to the shard `parameter`; `tensor` itself if nothing is
+    sharded.
+    """
+    if not isinstance(parameter, DTensor):
+        return tensor
+    # Every rank has read the same full tensor from a checkpoint, so none has to send it.
+    return distribute_tensor(tensor, parameter.device_mesh, parameter.placements, src_data_rank=None)
 
 
-def number(value: Tensor) -> float:
-    """A single value; of a sharded one every process has to ask."""
+def scalar(value: Tensor) -> float:
+    """The single element of a tensor. If it is sharded, all ranks have to call this."""
     return (value.full_tensor() if isinstance(value, DTensor) else value).item()
 
 
-# From the first word to the last
+# From the first message between the processes to the last
 
 
 @contextmanager
-def started(device: str, *, sharded: bool = False) -> Iterator[Processes]:
-    """The processes that this one is part of, in touch with each other for as long as the block lasts.
+def join(device: str, *, sharded: bool = False) -> Iterator[Processes]:
+    """Connect this process to the others of its run for the length of the block.
 
-    Where several of them fail, the first to fail says why, and the others raise ReportedElsewhere with its status. Raises
-    ConfigurationError where they cannot find each other, TryAgainError where one of them has gone.
+    If several processes fail, the first of them raises its own error and the others raise ReportedElsewhere
+    with its status. Raises ConfigurationError if the processes cannot connect, and TryAgainError if one of
+    them ended.
     """
-    rank, world, card = (
-        _variable(name, default) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
-    )
+    rank = _variable("RANK", 0)
+    world = _variable("WORLD_SIZE", 1)
+    local_rank = _variable("LOCAL_RANK", 0)
     if world == 1:
-        yield ALONE
+        yield SINGLE
         return
-    with _ended_by_signals():
-        store = _meet(rank, world, "nccl" if _on_cards(device) else "gloo")
+    with _default_signals():
+        store = _rendezvous(rank, world, "nccl" if _uses_gpu(device) else "gloo")
     try:
-        with _ended_by_signals() if rank else nullcontext():  # the first has a folder to leave in order
-            yield Processes(rank, world, card, sharded, dist.new_group(timeout=A_READING, backend="gloo"))
+        # Rank 0 keeps its signal handlers: on its way out it leaves the folder of the run in order.
+        with _default_signals() if rank else nullcontext():
+            control_group = dist.new_group(timeout=CONTROL_TIMEOUT, backend="gloo")
+            yield Processes(rank, world, local_rank, sharded, control_group)
     except ReportedElsewhere:
         raise
     except Exception as error:
-        failure = _in_our_words(error, rank)
-        if speaker := _speaker(store, rank, _status(failure)):
-            raise ReportedElsewhere(speaker) from error
+        failure = _translated(error, rank)
+        if status := _status_of_first_failure(store, rank, _status(failure)):
+            raise ReportedElsewhere(status) from error
         raise failure from error
+    # Not after a failure: this waits for the other ranks, which may have ended.
     dist.destroy_process_group()
 
 
@@ -189,18 +224,17 @@ def _variable(name: str, default: int) -> int:
     try:
         return int(os.environ.get(name, default))
     except ValueError:
-        raise ConfigurationError(
-            f"{name} is {os.environ[name]!r} and not a number", remedy="torchrun sets it"
-        ) from None
+        fault = f"{name} is {os.environ[name]!r}, not a number"
+        raise ConfigurationError(fault, remedy="torchrun sets it") from None
 
 
-def _on_cards(device: str) -> bool:
+def _uses_gpu(device: str) -> bool:
     return device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Have a signal end this process at once: while torch waits for another one, no handler written in Python would be called."""
+def _default_signals() -> Iterator[None]:
+    """Let signals end this process at once. While torch waits for another rank, Python calls no handler."""
     numbers = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     handlers = [signal.signal(number, signal.SIG_DFL) for number in numbers]
     try:
@@ -210,35 +244,36 @@ def _ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _meet(rank: int, world: int, backend: str) -> Store:
-    """Find the other processes; a store that they share."""
+def _rendezvous(rank: int, world: int, backend: str) -> Store:
+    """Connect to the other processes and return the store that all share."""
     try:
-        store: Store = next(rendezvous("env://", rank, world, timeout=A_STEP))[0]
-        dist.init_process_group(
-            backend, store=PrefixStore("group", store), rank=rank, world_size=world, timeout=A_STEP
-        )
+        store: Store = next(rendezvous("env://", rank, world, timeout=STEP_TIMEOUT))[0]
+        # The prefix keeps torch's own keys apart from ours.
+        group_store = PrefixStore("group", store)
+        dist.init_process_group(backend, store=group_store, rank=rank, world_size=world, timeout=STEP_TIMEOUT)
     except (ValueError, RuntimeError) as error:
-        fault = f"process {rank} does not find the other {world - 1} ({str(error).splitlines()[0]})"
+        fault = f"process {rank} cannot connect to the other {world - 1} ({str(error).splitlines()[0]})"
         raise ConfigurationError(fault, remedy="start them with torchrun") from error
     return store
 
 
-def _in_our_words(error: Exception, rank: int) -> Exception:
-    """What torch says when another process has gone; everything else as it is."""
-    lost = isinstance(error, dist.DistError) or (
-        isinstance(error, RuntimeError) and ("gloo" in str(error) or "NCCL" in str(error))
-    )
-    if not lost or isinstance(error, PruneError):
+def _translated(error: Exception, rank: int) -> Exception:
+    """TryAgainError for what torch raises when another process ended; any other error as it is."""
+    if isinstance(error, PruneError):
+        return error
+    # Older code in torch raises a plain RuntimeError, and only its text names the library.
+    from_library = isinstance(error, RuntimeError) and ("gloo" in str(error) or "NCCL" in str(error))
+    if not isinstance(error, dist.DistError) and not from_library:
         return error
     return TryAgainError(
-        "another process of the run has gone",
+        "another process of the run ended",
         place=f"process {rank}",
-        remedy="--resume goes on from the last checkpoint",
+        remedy="--resume continues from the last checkpoint",
     )
 
 
 def _status(error: Exception) -> int:
-    """The exit status that an error ends in."""
+    """The exit status that an error leads to."""
     if isinstance(error, PruneError):
         return error.status
     if isinstance(error, OSError):
@@ -246,11 +281,13 @@ def _status(error: Exception) -> int:
     return OutOfMemoryError.status if isinstance(error, MemoryError) else PruneError.status
 
 
-def _speaker(store: Store, rank: int, status: int) -> int:
-    """The status of the process that failed first, if it was not this one."""
+def _status_of_first_failure(store: Store, rank: int, status: int) -> int:
+    """The status of the process that failed first; 0 if it is this one, which then reports its error."""
     try:
-        said: str = store.compare_set("failure", "", f"{rank} {status}").decode()
-    except RuntimeError:  # the store has gone with the process that kept it: better said twice than never
+        # The store writes a key once: whoever comes first is the one that reports.
+        value: str = store.compare_set("failure", "", f"{rank} {status}").decode()
+    except RuntimeError:
+        # The process that holds the store ended. An error that is reported twice is better than none.
         return 0
-    speaker, found = said.split()
-    return 0 if int(speaker) == rank else int(found)
+    reporter, first_status = value.split()
+    return 0 if int(reporter) == rank else int(first_status)

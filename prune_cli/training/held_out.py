@@ -1,25 +1,31 @@
-"""The loss on held-out documents: that which training lowers, on blocks that are packed as the training data are."""
+"""The held-out loss: the loss of training on documents that are not trained on, packed into blocks in the
+same way.
+"""
 
 import numpy as np
 import torch
 
 from . import token_file
-from .step import Learner, loss
+from .step import TrainState, loss
 
 
-def mean_loss(learner: Learner, blocks: token_file.Blocks) -> float:
-    """Nats a token over every token of all blocks but the first of each, which nothing in its block predicts.
+def mean_loss(state: TrainState, blocks: token_file.Blocks) -> float:
+    """Mean negative log-likelihood in nats per token, over all tokens of `blocks` but the first of each
+    block.
 
-    Of many processes each takes its share of the blocks, in as many pieces as every other (see `learning`).
+    Every rank computes its part of the blocks, and all ranks the same number of micro-batches (see `step`).
     """
-    processes, device = learner.processes, next(learner.model.parameters()).device
-    ours, total = (
-        range(blocks.count)[processes.share(blocks.count)],
-        torch.zeros((), dtype=torch.float64, device=device),
-    )
+    processes = state.processes
+    device = next(state.model.parameters()).device
+    local = range(blocks.count)[processes.local_part(blocks.count)]
+    # Float64: the sum over a large held-out set would lose digits in float32.
+    total = torch.zeros((), dtype=torch.float64, device=device)
     with torch.no_grad():
-        for start in range(0, processes.largest_share(blocks.count), learner.rows):
-            some = ours[start : start + learner.rows]
-            piece = torch.from_numpy(np.stack([blocks[index] for index in some or (0,)])).to(device)
-            total += loss(learner, piece, 1.0 if some else 0.0)
-    return processes.mean(total).item() * processes.world / (blocks.count * (blocks.context - 1))
+        for start in range(0, processes.largest_part(blocks.count), state.micro_batch):
+            indices = local[start : start + state.micro_batch]
+            # A rank that has run out of blocks takes part with one that counts for nothing.
+            stacked = np.stack([blocks[index] for index in indices or (0,)])
+            total += loss(state, torch.from_numpy(stacked).to(device), 1.0 if indices else 0.0)
+    # The mean over the ranks, times the ranks, is the sum over all blocks.
+    total = processes.all_reduce_mean(total) * processes.world
+    return total.item() / (blocks.count * (blocks.context - 1))

@@ -1,4 +1,6 @@
-"""The recipe of a training run: the value of every hyperparameter, its origin, and the plan that follows from them."""
+"""The recipe of a training run: the value of every hyperparameter, its origin, and the plan that follows from
+them.
+"""
 
 import math
 import re
@@ -74,8 +76,9 @@ Recipe = dict[str, Choice]
 def choose(settings: Training) -> Recipe:
     """Choose the value of every setting that does not depend on the data.
 
-    A given value takes precedence over the protocol's, that over the preset's or the file's, that over the default.
-    Raises UsageError if the options do not make a run, and ConfigurationError if the configuration file is wrong.
+    A given value takes precedence over the protocol's, that over the preset's or the file's, that over the
+    default. Raises UsageError if the options do not make a run, and ConfigurationError if the configuration
+    file is wrong.
     """
     _check_model(settings)
     _check_values(settings)
@@ -154,7 +157,8 @@ def read_shape(path: Path | None) -> dict[str, float]:
     """Read the keys of a preset from a TOML file: SHAPE, and optionally vocabulary, lr, batch_tokens.
 
     The result is empty for a file of another type, which `setup.configuration` reads as a config.json of
-    transformers. Raises NoInputError if the file does not exist, and ConfigurationError if its contents are wrong.
+    transformers. Raises NoInputError if the file does not exist, and ConfigurationError if its contents are
+    wrong.
     """
     if path is None or path.suffix != ".toml":
         return {}
@@ -188,10 +192,11 @@ def _check_shape(values: Mapping[str, Any], place: str) -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run in numbers: `batch` blocks of `context` tokens per step, and checkpoints after the steps in `saves`.
+    """A run in numbers: `batch` blocks of `context` tokens per step, and checkpoints after the steps in
+    `saves`.
 
-    `lasting` checkpoints are all kept; of the others the last `keep`, or all if `keep` is None. The held-out loss is
-    computed every `eval_every` steps.
+    `lasting` checkpoints are all kept; of the others the last `keep`, or all if `keep` is None. The held-out
+    loss is computed every `eval_every` steps.
     """
 
     steps: int
@@ -210,7 +215,8 @@ HARMLESS = ("saves", "lasting", "keep", "eval_every")  # fields of a plan that c
 
 
 def plan(recipe: Recipe, context: int, blocks: int) -> Plan:
-    """Plan a run over `blocks` blocks of `context` tokens. A budget of tokens or epochs is rounded up to whole steps.
+    """Plan a run over `blocks` blocks of `context` tokens. A budget of tokens or epochs is rounded up to
+    whole steps.
 
     Raises UsageError if a batch is smaller than a block, or a point of --save-at lies beyond the last step.
     """
@@ -280,8 +286,9 @@ def _points(text: str | None) -> list[tuple[float, str]]:
 def learning_rate(plan: Plan, step: int) -> float:
     """The learning rate of a step, the first being 0: linear warm-up to `lr`, then the decay of the schedule.
 
-    wsd (warm-up, stable, decay: Hu et al. 2024) is constant until the last fifth of the steps and decays there as
-    1 − √x (Hägele et al. 2024). The last step of every schedule but `constant` has FINAL_RATE times `lr`.
+    wsd (warm-up, stable, decay: Hu et al. 2024) is constant until the last fifth of the steps and decays
+    there as 1 − √x (Hägele et al. 2024). The last step of every schedule but `constant` has FINAL_RATE times
+    `lr`.
     """
     if step < plan.warmup:
         return plan.lr * (step + 1) / plan.warmup

@@ -1,12 +1,15 @@
-"""What a run of training begins with: a tokenizer, the model's configuration, and the token files of what it reads."""
+"""The setup of a run, before the first step: tokenizer, configuration of the model, token files, plan."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import ConfigurationError, DataError
-from ..models.safety import check_directory
+import torch
+
+from ..errors import ConfigurationError, DataError, UsageError
+from ..models import safety
+from ..models.device import resolve_dtype
 from ..models.tokenizer import (
     PreTrainedTokenizerFast,
     encode,
@@ -17,45 +20,153 @@ from ..models.tokenizer import (
 )
 from ..settings.train import Training
 from ..storage import directories
-from . import token_file as tokens
-from .model import PretrainedConfig, gpt2_config, read_config, save_tokenizer
-from .recipe import SHAPE, Recipe
+from . import token_file
+from .distributed import Processes
+from .model import PretrainedConfig, config_hash, gpt2_config, read_config, save_tokenizer
+from .recipe import DESCRIPTION, SHAPE, Plan, Recipe, plan
+from .token_file import Blocks, Document, Manifest
 
-# In the run's folder while it runs: a tokenizer of our own, the token file of the held-out data; what the tokenizer is trained on.
-TRAINED, HELD_OUT = FOLDERS = ("tokenizer", "held-out")
-COPY = "documents.jsonl"
+# Folders in DIR.partial: the tokenizer if the run trains one, and the token file of the held-out documents.
+TOKENIZER, HELD_OUT = FOLDERS = ("tokenizer", "held-out")
+COPY = "documents.jsonl"  # in DIR.partial while a tokenizer is trained
 
 log = logging.getLogger(__name__)
-Documents = Iterable[tokens.Document]
-Report = Callable[[int, Mapping[str, float]], object]
+Documents = Iterable[Document]
+Callback = Callable[[int, Mapping[str, float]], object]  # step and values; see loop.train
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents, and what the caller knows them by (names, sizes, times): where that is the same they need not be read again."""
+    """Documents, and the caller's fingerprint of them. Where that is unchanged, a resumed run does not read
+    them.
+    """
 
     documents: Documents
     source: str | None = None
 
 
-def tokenizer(
-    settings: Training, documents: Documents, work: Path, *, known: bool
-) -> tuple[PreTrainedTokenizerFast, Documents]:
-    """The tokenizer, and the documents again: to train one they are read, and written down, once.
+@dataclass(frozen=True)
+class Corpora:
+    """The documents to train on, and those to compute a held-out loss on, if any."""
 
-    One that was trained before counts only where the run is `known`, which holds it to the documents that it was trained on.
+    training: Corpus
+    held_out: Corpus | None = None
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """All that is settled before the first step. Nothing in it changes while the run goes on."""
+
+    work: Path  # DIR.partial
+    recipe: Recipe
+    plan: Plan
+    blocks: Blocks
+    held_out: Blocks | None
+    config: PretrainedConfig
+    config_hash: str  # taken before a model is made of `config`, which writes into it
+    tokenizer: PreTrainedTokenizerFast
+    parent: Path | None  # the checkpoint that training continues from, ...
+    parent_hash: str | None  # ... and the hash of its files
+    device: torch.device
+    dtype: torch.dtype
+    processes: Processes
+
+
+def prepare(
+    corpora: Corpora,
+    settings: Training,
+    recipe: Recipe,
+    *,
+    work: Path,
+    device: torch.device,
+    processes: Processes,
+    report: Callback,
+) -> TrainingRun:
+    """Read and tokenize the documents on rank 0, and settle everything else on all ranks.
+
+    Raises UsageError if the batch has less than one block for each process, and what the steps below raise.
+    """
+    manifest, held_out_manifest = processes.on_rank_zero(
+        lambda: _token_files(corpora, settings, recipe, work, report)
+    )
+    tokenizer, _ = prepare_tokenizer(settings, (), work, reuse=True)
+    config = model_config(settings, recipe, tokenizer)
+    context: int = config.max_position_embeddings
+    blocks = Blocks(work, manifest, context, recipe["data_seed"].value)
+    held_out = Blocks(work / HELD_OUT, held_out_manifest, context, seed=0) if held_out_manifest else None
+    return TrainingRun(
+        work=work,
+        recipe=recipe,
+        plan=_plan(recipe, blocks, processes),
+        blocks=blocks,
+        held_out=held_out,
+        config=config,
+        config_hash=config_hash(config),
+        tokenizer=tokenizer,
+        parent=settings.init_from,
+        parent_hash=_parent_hash(settings.init_from, processes),
+        device=device,
+        dtype=resolve_dtype(recipe["dtype"].value, device),
+        processes=processes,
+    )
+
+
+def _parent_hash(parent: Path | None, processes: Processes) -> str | None:
+    if parent is None:
+        return None
+    # Files of gigabytes: rank 0 hashes them for all.
+    return processes.on_rank_zero(lambda: safety.directory_hash(parent))
+
+
+def _plan(recipe: Recipe, blocks: Blocks, processes: Processes) -> Plan:
+    planned = plan(recipe, blocks.context, blocks.count)
+    if planned.batch < processes.world:
+        fault = f"a batch of {planned.batch} blocks is less than one for each of {processes.world} processes"
+        raise UsageError(fault, remedy="raise --batch-tokens")
+    return planned
+
+
+def _token_files(
+    corpora: Corpora, settings: Training, recipe: Recipe, work: Path, report: Callback
+) -> tuple[Manifest, Manifest | None]:
+    """Make the token files of the training and the held-out documents. Raises DataError if they are too
+    short.
+    """
+    # Without train.json nothing says which documents a tokenizer in this folder was trained on.
+    reuse = (work / DESCRIPTION).exists()
+    tokenizer, documents = prepare_tokenizer(settings, corpora.training.documents, work, reuse=reuse)
+    context: int = model_config(settings, recipe, tokenizer).max_position_embeddings
+    corpus = Corpus(_warning_of_odd_blocks(documents, context), corpora.training.source)
+    manifest = prepare_token_file(corpus, tokenizer, work, report)
+    if manifest.tokens < context:
+        fault = (
+            f"{manifest.documents} documents have {manifest.tokens} tokens, less than one block of {context}"
+        )
+        raise DataError(fault, remedy="train on more, or use a model with a shorter context")
+    if corpora.held_out is None:
+        return manifest, None
+    return manifest, _held_out_file(corpora.held_out, context, tokenizer, work)
+
+
+def prepare_tokenizer(
+    settings: Training, documents: Documents, work: Path, *, reuse: bool
+) -> tuple[PreTrainedTokenizerFast, Documents]:
+    """Load or train the tokenizer. Returns it and the documents, which training it reads and copies to a
+    file.
+
+    With `reuse` a tokenizer that this run trained before it was interrupted is loaded instead.
     """
     if settings.init_from:
         return _checkpoint_tokenizer(settings.init_from, settings.tokenizer), documents
     if settings.tokenizer:
         return load_tokenizer(settings.tokenizer), documents
-    if known and (work / TRAINED).exists():
-        return load_tokenizer(work / TRAINED), documents
-    wanted = settings.train_tokenizer or 0
-    tokenizer = train_tokenizer(_texts(tokens.spool(documents, work / COPY)), wanted)
-    if (found := vocabulary_size(tokenizer)) < wanted:
-        log.warning("the text yields a vocabulary of %d, not %d", found, wanted)
-    with directories.whole(work / TRAINED) as folder:
+    if reuse and (work / TOKENIZER).exists():
+        return load_tokenizer(work / TOKENIZER), documents
+    entries = settings.train_tokenizer or 0
+    tokenizer = train_tokenizer(_texts(token_file.write_copy(documents, work / COPY)), entries)
+    if (size := vocabulary_size(tokenizer)) < entries:
+        log.warning("the tokenizer has %d entries, not %d: the text is too small for more", size, entries)
+    with directories.whole(work / TOKENIZER) as folder:
         save_tokenizer(tokenizer, folder)
     return tokenizer, _read_once(work / COPY)
 
@@ -65,7 +176,7 @@ def _checkpoint_tokenizer(checkpoint: Path, given: Path | None) -> PreTrainedTok
 
     Raises ConfigurationError if the tokenizer in the directory `given` is a different one.
     """
-    check_directory(checkpoint)
+    safety.check_directory(checkpoint)
     tokenizer: PreTrainedTokenizerFast = load_tokenizer(checkpoint)
     if given and tokenizer_hash(load_tokenizer(given)) != tokenizer_hash(tokenizer):
         fault = f"was trained with another tokenizer than {given}"
@@ -73,62 +184,65 @@ def _checkpoint_tokenizer(checkpoint: Path, given: Path | None) -> PreTrainedTok
     return tokenizer
 
 
-def configuration(settings: Training, recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PretrainedConfig:
-    """The model's: of the preset or our own keys, else the config.json that is named, or that of the checkpoint to begin with."""
-    if "layers" not in recipe:
-        return read_config(settings.config or (settings.init_from or Path()) / "config.json", tokenizer)
-    shape = {name: recipe[name].value for name in SHAPE}
-    entries = settings.train_tokenizer or (recipe["vocabulary"].value if "vocabulary" in recipe else 0)
-    return gpt2_config(tokenizer, entries=entries, **shape)
+def model_config(settings: Training, recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PretrainedConfig:
+    """The configuration of the model: from a preset or a TOML file, a config.json, or a checkpoint."""
+    if "layers" in recipe:
+        shape = {name: recipe[name].value for name in SHAPE}
+        padded = recipe["vocabulary"].value if "vocabulary" in recipe else 0
+        # A tokenizer of one's own has the size that was asked for, whatever the preset's vocabulary.
+        return gpt2_config(tokenizer, entries=settings.train_tokenizer or padded, **shape)
+    return read_config(settings.config or (settings.init_from or Path()) / "config.json", tokenizer)
 
 
-def token_file(
-    corpus: Corpus, tokenizer: PreTrainedTokenizerFast, folder: Path, report: Report
-) -> tokens.Manifest:
-    """The token file that is there, if it is known to come from the same source by the same tokenizer, or a new one."""
-    found = tokens.find(folder)
-    known = f"{tokenizer_hash(tokenizer)} {corpus.source}" if corpus.source else None
-    if found and known and found.source == known:
-        return found
-    return tokens.pack(
+def prepare_token_file(
+    corpus: Corpus, tokenizer: PreTrainedTokenizerFast, folder: Path, report: Callback
+) -> Manifest:
+    """The token file in `folder`, if it has the same source and tokenizer; else a new one."""
+    source = f"{tokenizer_hash(tokenizer)} {corpus.source}" if corpus.source else None
+    manifest = token_file.find(folder)
+    if manifest and source and manifest.source == source:
+        return manifest
+    return token_file.pack(
         corpus.documents,
         lambda texts: encode(tokenizer, texts),
         folder,
         vocabulary=vocabulary_size(tokenizer),
         separator=tokenizer.eos_token_id,
-        source=known,
+        source=source,
         report=lambda documents, tokens: report(0, {"documents": documents, "tokens": tokens}),
     )
 
 
-def watched(documents: Documents, context: int) -> Iterator[tokens.Document]:
-    """The documents, and a word about blocks of ids that the model cannot take as they are; the last of a stream may be short."""
-    unfit = 0
+def _warning_of_odd_blocks(documents: Documents, context: int) -> Iterator[Document]:
+    """The documents, with a warning at the end if blocks of ids do not fit the context of the model."""
+    odd = 0
     for document in documents:
-        unfit += isinstance(document, list) and len(document) % context != 0
+        odd += isinstance(document, list) and len(document) % context != 0
         yield document
-    if unfit > 1:
+    # The last block of a packed stream may be short.
+    if odd > 1:
         log.warning(
-            "%d blocks are no multiple of the model's %d tokens of context: they are joined and cut anew",
-            unfit,
+            "the lengths of %d blocks are not multiples of the model's context of %d tokens: "
+            "they are joined and cut again",
+            odd,
             context,
         )
 
 
-def held_out_file(
-    corpus: Corpus, context: int, tokenizer: PreTrainedTokenizerFast, work: Path
-) -> tokens.Manifest:
-    """The token file of what is held out, with a word on what is trained on all the same."""
-    (folder := work / HELD_OUT).mkdir(exist_ok=True)
-    manifest = token_file(corpus, tokenizer, folder, lambda step, values: None)
+def _held_out_file(corpus: Corpus, context: int, tokenizer: PreTrainedTokenizerFast, work: Path) -> Manifest:
+    """The token file of the held-out documents, with a warning if some of them are training data."""
+    folder = work / HELD_OUT
+    folder.mkdir(exist_ok=True)
+    manifest = prepare_token_file(corpus, tokenizer, folder, lambda step, values: None)
     if manifest.tokens < context:
-        raise DataError(
-            f"the held-out data are {manifest.tokens} tokens, less than one block of {context}",
-            remedy="hold out more",
-        )
-    if found := int(tokens.is_known(tokens.document_hashes(folder), tokens.document_hashes(work)).sum()):
+        fault = f"the held-out data have {manifest.tokens} tokens, less than one block of {context}"
+        raise DataError(fault, remedy="hold out more")
+    hashes = token_file.document_hashes(folder)
+    if common := int(token_file.is_known(hashes, token_file.document_hashes(work)).sum()):
         log.warning(
-            "%d of %d held-out documents are trained on: their loss says little", found, manifest.documents
+            "%d of %d held-out documents are in the training data: the held-out loss is too low",
+            common,
+            manifest.documents,
         )
     return manifest
 
@@ -137,12 +251,13 @@ def _texts(documents: Documents) -> Iterator[str]:
     for document in documents:
         if not isinstance(document, str):
             raise ConfigurationError(
-                "blocks of ids say nothing to a new tokenizer",
-                remedy="name the one that made them with --tokenizer",
+                "cannot train a tokenizer on token ids",
+                remedy="name the tokenizer that made them with --tokenizer",
             )
         yield document
 
 
-def _read_once(copy: Path) -> Iterator[tokens.Document]:
-    yield from tokens.spooled(copy)
+def _read_once(copy: Path) -> Iterator[Document]:
+    """The documents of the copy, which is deleted at the end: it is as large as the corpus."""
+    yield from token_file.read_copy(copy)
     copy.unlink()

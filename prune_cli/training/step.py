@@ -1,4 +1,4 @@
-"""One step of training: gradients of a batch that goes through in as many pieces as memory asks for, AdamW on top."""
+"""One optimizer step: gradients of a batch, accumulated over micro-batches, clipped and given to AdamW."""
 
 import math
 from dataclasses import dataclass
@@ -9,112 +9,163 @@ from torch import Tensor
 from ..errors import ConfigurationError, OutOfMemoryError
 from ..models.memory import halve_until_it_fits
 from . import distributed
-from .distributed import ALONE, Processes
-from .model import PreTrainedModel, summed_loss
+from .distributed import SINGLE, Processes
+from .model import PretrainedConfig, PreTrainedModel, summed_loss
 
-BETAS, EPSILON, DECAY, CLIP = (0.9, 0.95), 1e-8, 0.1, 1.0
+# The hyperparameters of GPT-3 (Brown et al. 2020).
+BETAS = (0.9, 0.95)
+EPSILON = 1e-8
+WEIGHT_DECAY = 0.1
+MAX_NORM = 1.0  # gradients with a larger norm are scaled down to it
+
+CPU_TOKENS = 4096  # in a micro-batch: from 2,048 to 16,384 the speed is the same, the memory is not
+GPU_TOKENS = 64 << 10  # at most in a micro-batch, however large the memory
+ACTIVATIONS = 34  # bytes per position, unit of width and layer in 16 bits (Korthikanti et al. 2022)
+MEMORY_USED = 0.8  # the fraction of a GPU's memory to plan with: fragments and buffers need the rest
 
 
 @dataclass
-class Learner:
-    """What changes with every step; products are computed in `dtype`, `rows` blocks go through the model at a time."""
+class TrainState:
+    """The state that a step changes: the weights, the optimizer's moments and the number of steps so far.
+
+    Matrix products are computed in `dtype`; `micro_batch` is the number of blocks in one pass through the
+    model. `wrapped` is the model's loss, wrapped by `Processes.wrap`, or None in a single process.
+    """
 
     model: PreTrainedModel
     optimizer: torch.optim.Optimizer
     dtype: torch.dtype
-    rows: int
+    micro_batch: int
     step: int = 0
-    processes: Processes = ALONE
-    shared: torch.nn.Module | None = None  # `Loss`, where many processes add up its gradients
+    processes: Processes = SINGLE
+    wrapped: torch.nn.Module | None = None
 
 
 class Loss(torch.nn.Module):
-    """A model and its loss in one, which is what is wrapped for many processes."""
+    """A model and its loss in one module: DDP and FSDP act when the forward pass of a module is called."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, blocks: Tensor, dtype: torch.dtype, scale: float) -> Tensor:
+        """As `summed_loss`."""
         return summed_loss(self.model, blocks, dtype, scale)
 
 
-def loss(learner: Learner, blocks: Tensor, scale: float) -> Tensor:
-    """As `summed_loss`, for the learner's model however it is divided; if it is, all processes have to ask."""
-    if learner.shared is None:
-        return summed_loss(learner.model, blocks, learner.dtype, scale)
-    found: Tensor = learner.shared(blocks, learner.dtype, scale)
-    return found
+def loss(state: TrainState, blocks: Tensor, scale: float) -> Tensor:
+    """`scale` times the summed loss of `blocks` (B, T). Of several processes all have to call this."""
+    if state.wrapped is None:
+        return summed_loss(state.model, blocks, state.dtype, scale)
+    value: Tensor = state.wrapped(blocks, state.dtype, scale)
+    return value
 
 
 def adamw(
-    model: torch.nn.Module, betas: tuple[float, float] = BETAS, decay: float = DECAY
+    model: torch.nn.Module, betas: tuple[float, float] = BETAS, decay: float = WEIGHT_DECAY
 ) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov & Hutter 2019), its decay on matrices alone."""
-    parameters = list(model.parameters())
+    """AdamW (Loshchilov & Hutter 2019), with weight decay on matrices only, not on biases and norms."""
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
+    vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
     groups = [
-        {"params": [each for each in parameters if each.ndim >= 2], "weight_decay": decay},
-        {"params": [each for each in parameters if each.ndim < 2], "weight_decay": 0.0},
+        {"params": matrices, "weight_decay": decay},
+        {"params": vectors, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, betas=betas, eps=EPSILON, fused=True)
 
 
-def learn(learner: Learner, batch: Tensor, rate: float, size: int | None = None) -> tuple[float, float]:
-    """Take one step on a batch of blocks, (B, T); its loss in nats a token, and the norm of its gradient before clipping.
+def train_step(
+    state: TrainState, batch: Tensor, rate: float, batch_size: int | None = None
+) -> tuple[float, float]:
+    """Take one optimizer step on a batch of blocks (B, T) with the learning rate `rate`.
 
-    Of many processes each brings its share of a batch of `size` blocks, and the numbers are those of the whole batch.
+    Returns the loss in nats per token, and the norm of the gradient before clipping. With several processes
+    `batch` is this rank's part of `batch_size` blocks; the results are those of all of them.
 
-    Raises ConfigurationError where either is not finite, and the weights are then what they were; OutOfMemoryError where not
-    even one block goes through.
+    Raises ConfigurationError if the loss or the norm is not finite; the weights are then unchanged. Raises
+    OutOfMemoryError if not even one block fits in memory.
     """
-    for group in learner.optimizer.param_groups:
+    for group in state.optimizer.param_groups:
         group["lr"] = rate
-    loss = _gradients(learner, batch, size or len(batch))
-    norm = distributed.number(torch.nn.utils.clip_grad_norm_(learner.model.parameters(), CLIP))
+    loss = accumulate_gradients(state, batch, batch_size or len(batch))
+    norm = distributed.scalar(torch.nn.utils.clip_grad_norm_(state.model.parameters(), MAX_NORM))
     if not math.isfinite(loss) or not math.isfinite(norm):
-        fault = f"step {learner.step + 1} has a loss of {loss} and a gradient of norm {norm}"
+        fault = f"step {state.step + 1} has a loss of {loss} and a gradient of norm {norm}"
         raise ConfigurationError(fault, remedy="lower --lr, or raise --warmup")
-    learner.optimizer.step()
-    learner.optimizer.zero_grad()
-    learner.step += 1
+    state.optimizer.step()
+    state.optimizer.zero_grad()
+    state.step += 1
     return loss, norm
 
 
-def _gradients(learner: Learner, batch: Tensor, size: int) -> float:
-    """Add up the gradients of the mean loss over a batch, fewer rows at a time where memory runs out.
+def accumulate_gradients(state: TrainState, batch: Tensor, batch_size: int) -> float:
+    """Accumulate the gradients of the mean loss of a batch, in smaller micro-batches if memory runs out.
 
-    One of many processes cannot try again: the others are in the middle of a sum that it takes part in.
+    Returns the mean loss.
     """
-    smallest = learner.rows if learner.shared else 1
+    # One of several processes cannot try again: the others are waiting in a collective call that it takes
+    # part in.
+    smallest = state.micro_batch if state.wrapped else 1
     remedy = "--checkpoint-activations takes less, as does a smaller model or a shorter context"
-    loss, learner.rows = halve_until_it_fits(
-        lambda rows: _accumulate(learner, batch, size, rows),
-        learner.rows,
+    mean, state.micro_batch = halve_until_it_fits(
+        lambda size: _accumulate(state, micro_batches(state.processes, batch, batch_size, size)),
+        state.micro_batch,
         unit="blocks",
         smallest=smallest,
         too_large=OutOfMemoryError(f"{smallest} blocks at a time do not fit in memory", remedy=remedy),
-        undo=learner.optimizer.zero_grad,
+        undo=state.optimizer.zero_grad,
     )
-    return loss
+    return mean
 
 
-def _accumulate(learner: Learner, batch: Tensor, size: int, rows: int) -> float:
-    total = torch.zeros((), device=batch.device)
-    pieces = _pieces(learner, batch, size, rows)
-    for number, (blocks, scale) in enumerate(pieces, 1):
-        with learner.processes.unsummed(learner.shared, more=number < len(pieces)):
-            part = loss(learner, blocks, scale)
+def _accumulate(state: TrainState, parts: list[tuple[Tensor, float]]) -> float:
+    """Add the gradients of all micro-batches; the sum of their scaled losses, averaged over the ranks."""
+    total = torch.zeros((), device=parts[0][0].device)
+    for number, (blocks, scale) in enumerate(parts, 1):
+        with state.processes.no_sync(state.wrapped, is_last=number == len(parts)):
+            part = loss(state, blocks, scale)
             part.backward()
+        # Not .item(): that would wait for the GPU after every micro-batch.
         total += part.detach()
-    return learner.processes.mean(total).item()
+    return state.processes.all_reduce_mean(total).item()
 
 
-def _pieces(learner: Learner, batch: Tensor, size: int, rows: int) -> list[tuple[Tensor, float]]:
-    """What goes through the model at a time, and the weight of its loss, so that the mean over all processes is the batch's.
+def micro_batches(
+    processes: Processes, batch: Tensor, batch_size: int, micro_batch: int
+) -> list[tuple[Tensor, float]]:
+    """Split this rank's part of a batch into micro-batches, each with the scale of its summed loss.
 
-    Sharded processes go through the layers in step, so that each has as many pieces, the last with no weight if need be.
+    The scales make the mean over the ranks the mean over all predicted tokens of the batch, though the ranks'
+    parts differ by a block. All ranks get the same number of micro-batches, because FSDP needs all of them
+    for each layer: a rank without a block left repeats its first one with scale 0.
     """
-    scale = learner.processes.world / (size * batch[0, 1:].numel())
-    pieces = [(blocks, scale) for blocks in batch.split(rows)]
-    count = math.ceil(learner.processes.largest_share(size) / rows)
-    return pieces + [(batch[:1], 0.0)] * (count - len(pieces))
+    scale = processes.world / (batch_size * batch[0, 1:].numel())
+    parts = [(blocks, scale) for blocks in batch.split(micro_batch)]
+    count = math.ceil(processes.largest_part(batch_size) / micro_batch)
+    return parts + [(batch[:1], 0.0)] * (count - len(parts))
+
+
+def fitting_tokens(
+    memory: int,
+    parameters: int,
+    shards: int,
+    config: PretrainedConfig,
+    dtype: torch.dtype,
+    checkpointed: bool,
+) -> int:
+    """Estimate how many tokens fit in a micro-batch on a GPU with `memory` bytes that holds one of `shards`
+    shards.
+
+    A layer keeps ACTIVATIONS for the backward pass (the attention matrix is not stored). With checkpointed
+    activations it keeps only its input, in float32; the activations then exist for one layer at a time.
+    """
+    layers = config.num_hidden_layers
+    width = config.hidden_size
+    # Four times the paper's bytes in bfloat16: autocast keeps float32 copies, and the head comes on top. Too
+    # small a micro-batch costs little time, one that does not fit ends a run of several processes.
+    layer_bytes = ACTIVATIONS * 2 * dtype.itemsize
+    token_bytes = width * (4 * layers + layer_bytes if checkpointed else layer_bytes * layers)
+    # 16 bytes a parameter for weight, gradient and two moments in float32, sharded; 2 for the copy in
+    # bfloat16, not.
+    fixed_bytes = (16 / shards + 2) * parameters
+    return min(GPU_TOKENS, int((MEMORY_USED * memory - fixed_bytes) / token_bytes))

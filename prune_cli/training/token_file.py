@@ -1,14 +1,14 @@
-"""The token file: documents become blocks, in an order that follows from their content and a seed and from nothing else.
+"""The token file: documents become blocks, in an order that depends only on their content and a seed.
 
-    tokens.bin    the tokens of all documents as they came, uint16 or uint32, each text closed by the separator
-    tokens.npy    for every document, the hash of its content and its number of tokens
-    hashes.npy    the hashes once more: sorted, each once
-    tokens.json   the manifest, written last: where it is, the others are whole
-    order-*.npy   orders that were worked out, of documents for a seed and of blocks for a pass: where there is one, it is whole
+    tokens.bin    the tokens of all documents in input order, uint16 or uint32; EOS ends each text
+    tokens.npy    for each document the hash of its content and its number of tokens
+    hashes.npy    the distinct hashes, sorted
+    tokens.json   the manifest, written last: if it is there, the files above are complete
+    order-*.npy   orders computed earlier: of documents for a seed, of blocks for an epoch
 
-Memory holds some 40 bytes a document while the file is written or put in order, and never the text or the tokens. Blocks are put
-together from the file when they are needed, through the index, so that nothing is written twice. What is there is mapped, not
-read: to go on takes no longer with more documents.
+While the file is written and sorted it takes about 40 bytes of memory per document, and never holds the text
+or the tokens. Blocks are assembled through the index when they are needed, so nothing is written a second
+time. Files are mapped, not read: resuming takes no longer with more documents.
 """
 
 import os
@@ -28,18 +28,22 @@ from ..errors import DataError
 from ..storage import directories
 
 Document = str | list[int]
-Encode = Callable[[list[str]], Sequence[ArrayLike]]  # ids, a list or an array a text
+Encode = Callable[[list[str]], Sequence[ArrayLike]]  # token ids for each text
 Hashes = NDArray[np.uint64]
 Integers = NDArray[np.int64]
 
-CHARACTERS = 1 << 22  # encoded at a time: enough for every thread, little enough to hold
+CHARACTERS = 1 << 22  # tokenized at a time: enough to keep all threads busy, few enough to hold in memory
 TOKENS, INDEX, HASHES, MANIFEST = FILES = ("tokens.bin", "tokens.npy", "hashes.npy", "tokens.json")
 ORDERS = "order-*"
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a token file holds. `content` is a hash of the documents in any order, `source` what the caller knows them by."""
+    """The contents of a token file.
+
+    `separator` is the id of EOS. `content` is a hash of all documents that does not depend on their order,
+    `source` the caller's fingerprint of the input and the tokenizer, if it has one.
+    """
 
     documents: int
     tokens: int
@@ -50,28 +54,30 @@ class Manifest:
 
 
 def content_hash(document: Document) -> int:
-    """64 bits by which a document is known again, whatever the other fields of its record."""
+    """A hash of 64 bits of a text or a block of ids, whatever the other fields of its record."""
     if isinstance(document, str):
         data, kind = document.encode(), b"text"
     else:
+        # Fixed width and byte order, so that the hash is the same on every machine.
         data, kind = np.asarray(document, "<u4").tobytes(), b"ids"
     return int.from_bytes(blake2b(data, digest_size=8, person=kind).digest(), "little")
 
 
-def spool(documents: Iterable[Document], path: Path) -> Iterator[Document]:
-    """Pass documents on and write them down, to be read once more by `spooled`."""
+def write_copy(documents: Iterable[Document], path: Path) -> Iterator[Document]:
+    """Yield the documents and write each to `path`, for inputs that cannot be read twice."""
     with path.open("wb") as file:
         for document in documents:
             file.write(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
             yield document
 
 
-def spooled(path: Path) -> Iterator[Document]:
+def read_copy(path: Path) -> Iterator[Document]:
+    """Yield the documents that `write_copy` wrote."""
     with path.open("rb") as file:
         yield from map(orjson.loads, file)
 
 
-# Writing
+# --- writing ---
 
 
 def pack(
@@ -84,13 +90,40 @@ def pack(
     source: str | None = None,
     report: Callable[[int, int], object] = lambda documents, tokens: None,
 ) -> Manifest:
-    """Write the token file of `documents`: texts encoded and closed by `separator`, lists of ids as they are, empty ones as nothing.
+    """Write the token file of `documents`: texts encoded, with EOS at the end, and lists of ids as they are.
 
-    Raises DataError for an id that the vocabulary does not have. `report` is told how many documents and tokens are written.
+    Empty documents are left out. `report` gets the numbers of documents and tokens written so far. Raises
+    DataError for an id outside the vocabulary.
     """
     remove(directory)
-    hashes, lengths, total, width = array("Q"), array("Q"), 0, _width(vocabulary)
-    with (directory / TOKENS).open("wb") as file:
+    index = _write_tokens(documents, encode, directory / TOKENS, vocabulary, separator, report)
+    nonempty = np.sort(index[0, index[1] > 0])
+    _save(index, directory / INDEX)
+    _save(_distinct(nonempty), directory / HASHES)
+    # Of the sorted hashes: the same documents in another order are the same content.
+    content = blake2b(nonempty.tobytes(), digest_size=16).hexdigest()
+    tokens = int(index[1].sum())
+    manifest = Manifest(len(nonempty), tokens, vocabulary, separator, content, source)
+    # Last, and after the others were synced: whoever finds it can rely on them.
+    (directory / MANIFEST).write_bytes(orjson.dumps(asdict(manifest)))
+    return manifest
+
+
+def _write_tokens(
+    documents: Iterable[Document],
+    encode: Encode,
+    path: Path,
+    vocabulary: int,
+    separator: int,
+    report: Callable[[int, int], object],
+) -> Hashes:
+    """Write the tokens of all documents, and return their hashes (row 0) and numbers of tokens (row 1)."""
+    width = _width(vocabulary)
+    # Arrays of the standard library grow in place and take 8 bytes a number; lists would take 40.
+    hashes = array("Q")
+    lengths = array("Q")
+    total = 0
+    with path.open("wb") as file:
         for batch in _batches(documents):
             for document, ids in zip(batch, _encoded(batch, encode, separator), strict=True):
                 file.write(_checked(ids, vocabulary, len(hashes)).astype(width).tobytes())
@@ -99,18 +132,13 @@ def pack(
                 total += len(ids)
             report(len(hashes), total)
         directories.sync_file(file)
-    index = np.array([hashes, lengths], np.uint64)
-    there = np.sort(index[0, index[1] > 0])
-    _save(index, directory / INDEX)
-    _save(_distinct(there), directory / HASHES)
-    content = blake2b(there.tobytes(), digest_size=16).hexdigest()
-    manifest = Manifest(len(there), total, vocabulary, separator, content, source)
-    (directory / MANIFEST).write_bytes(orjson.dumps(asdict(manifest)))
-    return manifest
+    return np.array([hashes, lengths], np.uint64)
 
 
 def _distinct(ordered: Hashes) -> Hashes:
-    distinct: Hashes = ordered[np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]]
+    """Each value of a sorted array once. np.unique would sort again, in twice the memory."""
+    is_first = np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]
+    distinct: Hashes = ordered[is_first]
     return distinct
 
 
@@ -125,19 +153,22 @@ def _width(vocabulary: int) -> np.dtype[Any]:
 
 
 def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    """Lists of documents of about CHARACTERS characters or ids."""
     batch: list[Document] = []
     size = 0
     for document in documents:
         batch.append(document)
-        size += len(document) + 1
+        size += len(document) + 1  # a stream of empty documents must not grow a batch without end
         if size >= CHARACTERS:
             yield batch
-            batch, size = [], 0
+            batch = []
+            size = 0
     if batch:
         yield batch
 
 
 def _encoded(batch: list[Document], encode: Encode, separator: int) -> Iterator[NDArray[Any]]:
+    """The ids of each document, all texts of the batch tokenized in one call."""
     texts = iter(encode([document for document in batch if isinstance(document, str) and document]))
     for document in batch:
         if isinstance(document, str) and document:
@@ -146,149 +177,178 @@ def _encoded(batch: list[Document], encode: Encode, separator: int) -> Iterator[
             yield np.asarray(document or [])
 
 
-def _checked(ids: NDArray[Any], vocabulary: int, ordinal: int) -> NDArray[Any]:
+def _checked(ids: NDArray[Any], vocabulary: int, number: int) -> NDArray[Any]:
+    """The ids of document `number`, counted from 0. Raises DataError if one is outside the vocabulary."""
     if len(ids) and (ids.min() < 0 or ids.max() >= vocabulary):
-        wrong = next(each for each in ids if not 0 <= each < vocabulary)
-        raise DataError(
-            f"document {ordinal + 1} has token {wrong}, outside a vocabulary of {vocabulary}",
-            remedy="another tokenizer?",
-        )
+        wrong = next(token for token in ids if not 0 <= token < vocabulary)
+        fault = f"document {number + 1} has token {wrong}, outside a vocabulary of {vocabulary}"
+        raise DataError(fault, remedy="use the tokenizer that made the ids")
     return ids
 
 
-# Reading
+# --- reading ---
 
 
 def find(directory: Path) -> Manifest | None:
-    """The manifest of the token file in a folder; None if there is none, or not a whole one."""
+    """The manifest of the token file in a directory; None if there is none or it is incomplete."""
     try:
         manifest = Manifest(**orjson.loads((directory / MANIFEST).read_bytes()))
-        whole = (
-            directories.file_size(directory / TOKENS)
-            == manifest.tokens * _width(manifest.vocabulary).itemsize
-        )
-        return manifest if whole and all((directory / name).exists() for name in FILES) else None
+        size = manifest.tokens * _width(manifest.vocabulary).itemsize
+        is_complete = directories.file_size(directory / TOKENS) == size
+        is_complete = is_complete and all((directory / name).exists() for name in FILES)
+        return manifest if is_complete else None
     except (FileNotFoundError, orjson.JSONDecodeError, TypeError):
         return None
 
 
 def document_hashes(directory: Path) -> Hashes:
-    """The content hashes of all documents, sorted, each once; mapped."""
+    """The distinct content hashes of all documents, sorted, as a mapped array."""
     hashes: Hashes = np.load(directory / HASHES, mmap_mode="r")
     return hashes
 
 
 def is_known(hashes: Hashes, known: Hashes) -> NDArray[np.bool_]:
-    """Which of some documents are among others, by their hashes; those of the others are sorted."""
+    """Which of `hashes` are in `known`, a sorted array, by binary search."""
     if not len(known):
         return np.zeros(len(hashes), bool)
-    found: NDArray[np.bool_] = known[np.minimum(np.searchsorted(known, hashes), len(known) - 1)] == hashes
-    return found
+    # searchsorted returns len(known) for a hash above all of them.
+    candidates = known[np.minimum(np.searchsorted(known, hashes), len(known) - 1)]
+    matches: NDArray[np.bool_] = candidates == hashes
+    return matches
 
 
 def remove(directory: Path) -> None:
-    """Delete the token file, the manifest first."""
+    """Delete the token file."""
+    # The manifest first: it must not stand for files that are gone.
     for path in [*(directory / name for name in reversed(FILES)), *directory.glob(ORDERS)]:
         path.unlink(missing_ok=True)
 
 
 class Blocks:
-    """The documents of a token file one after the other, in their seeded order, cut into blocks of `context` tokens.
+    """The documents of a token file, concatenated in their seeded order and cut into blocks of `context`
+    tokens.
 
-    Documents that fill whole blocks, as packed ones do, come first and so are cut nowhere else. What is left at the end is no
-    block. Neither the order of the documents' arrival nor the machine changes a block.
+    Documents that fill whole blocks, such as packed ones, come first and so are cut nowhere else. The tokens
+    left at the end make no block. A block depends neither on the order of the input nor on the machine.
     """
 
     def __init__(self, directory: Path, manifest: Manifest, context: int, seed: int) -> None:
-        self.tokens = (
-            np.memmap(directory / TOKENS, _width(manifest.vocabulary), "r")
-            if manifest.tokens
-            else np.empty(0, np.uint16)
-        )
-        self.directory, self.manifest, self.context, self.seed = directory, manifest, context, seed
+        self.directory = directory
+        self.manifest = manifest
+        self.context = context
+        self.seed = seed
         self.count = manifest.tokens // context
-        # Where each document ends in the order, and from a place in the order to its place in the file.
-        self.ends, self.shifts = _kept(
-            directory / f"order-documents-{context}-{seed}.npy", self._document_places
-        )
-        self._turns: dict[int, Integers] = {}
+        self.tokens = self._map_tokens()
+        # For each document in the order: where it ends, and how far its tokens are shifted in the file.
+        order = directory / f"order-documents-{context}-{seed}.npy"
+        self.ends, self.shifts = _cached(order, self._document_positions)
+        self._block_orders: dict[int, Integers] = {}  # by epoch; only the current one
 
-    def _document_places(self) -> Integers:
+    def _map_tokens(self) -> NDArray[Any]:
+        if not self.manifest.tokens:
+            return np.empty(0, np.uint16)  # an empty file cannot be mapped
+        return np.memmap(self.directory / TOKENS, _width(self.manifest.vocabulary), "r")
+
+    def _document_positions(self) -> Integers:
+        """Row 0: the ends of the documents in the order; row 1: the shifts to their positions in the file."""
         hashes, lengths = np.load(self.directory / INDEX)
         order = _document_order(hashes, self.seed)
+        # Stable, so that both kinds of document stay in their seeded order.
         order = order[np.argsort(lengths[order] % self.context != 0, kind="stable")]
         starts = np.cumsum(lengths, dtype=np.int64) - lengths.astype(np.int64)
         ends = np.cumsum(lengths[order], dtype=np.int64)
         return np.stack([ends, starts[order] - ends + lengths[order].astype(np.int64)])
 
     def __getitem__(self, index: int) -> Integers:
-        return np.asarray(self.tokens[self._places(index)], np.int64)
+        return np.asarray(self.tokens[self._positions(index)], np.int64)
 
-    def _places(self, index: int) -> Integers:
-        """Where the tokens of a block stand in the file."""
-        start, end = index * self.context, (index + 1) * self.context
+    def _positions(self, index: int) -> Integers:
+        """The positions in the file of the tokens of a block."""
+        start = index * self.context
+        end = start + self.context
         first, last = np.searchsorted(self.ends, (start, end - 1), "right")
+        # Tokens of the block in each of the documents first to last.
         counts = np.diff(np.minimum(self.ends[first : last + 1], end), prepend=start)
-        places: Integers = np.arange(start, end) + np.repeat(self.shifts[first : last + 1], counts)
-        return places
+        positions: Integers = np.arange(start, end) + np.repeat(self.shifts[first : last + 1], counts)
+        return positions
 
-    def batch(self, step: int, size: int, rows: slice = slice(None)) -> Integers:
-        """Blocks (size, context) of a step, the first being 0, or some of its `rows`: every block once a pass, each pass in an order
-        of its own."""
-        return np.stack([self[index] for index in self._batch(step, size, rows)])
+    def batch(self, step: int, size: int, part: slice = slice(None)) -> Integers:
+        """The `size` blocks (size, context) of a step, the first step being 0, or only `part` of them.
 
-    def _batch(self, step: int, size: int, rows: slice = slice(None)) -> Iterator[int]:
-        turns, places = np.divmod(np.arange(step * size, (step + 1) * size)[rows], self.count)
-        for turn, place in zip(turns.tolist(), places.tolist(), strict=True):
-            yield int(self._block_order(turn)[place])
+        Each block occurs once per epoch, and each epoch has an order of its own. A batch may span epochs.
+        """
+        return np.stack([self[index] for index in self._batch(step, size, part)])
 
-    def _block_order(self, turn: int) -> Integers:
-        """Of one pass; that of the pass before goes."""
-        if turn not in self._turns:
-            path = self.directory / f"order-blocks-{self.context}-{self.seed}-{turn}.npy"
-            self._turns = {turn: _kept(path, partial(_block_order, self.count, self.seed, turn))}
-            for other in set(self.directory.glob("order-blocks-*.npy")) - {path}:
-                other.unlink(missing_ok=True)
-        return self._turns[turn]
+    def _batch(self, step: int, size: int, part: slice = slice(None)) -> Iterator[int]:
+        numbers = np.arange(step * size, (step + 1) * size)[part]
+        epochs, places = np.divmod(numbers, self.count)
+        for epoch, place in zip(epochs.tolist(), places.tolist(), strict=True):
+            yield int(self._block_order(epoch)[place])
+
+    def _block_order(self, epoch: int) -> Integers:
+        """The order of the blocks in an epoch."""
+        if epoch not in self._block_orders:
+            path = self.directory / f"order-blocks-{self.context}-{self.seed}-{epoch}.npy"
+            order = _cached(path, partial(_block_order, self.count, self.seed, epoch))
+            self._block_orders = {epoch: order}
+            # The order of the epoch before is not needed again: training goes on in one direction.
+            for outdated in set(self.directory.glob("order-blocks-*.npy")) - {path}:
+                outdated.unlink(missing_ok=True)
+        return self._block_orders[epoch]
 
     def documents(self, step: int, size: int) -> list[int]:
-        """Which documents the batch of a step is made of: their numbers in the stream, from 1."""
+        """The documents in the batch of a step, by their numbers in the input, from 1."""
         lengths = np.load(self.directory / INDEX, mmap_mode="r")[1]
-        places = np.concatenate([self._places(index) for index in self._batch(step, size)])
-        found: list[int] = (
-            np.unique(np.searchsorted(np.cumsum(lengths, dtype=np.int64), places, "right")) + 1
-        ).tolist()
-        return found
+        positions = np.concatenate([self._positions(index) for index in self._batch(step, size)])
+        ends = np.cumsum(lengths, dtype=np.int64)
+        numbers: list[int] = (np.unique(np.searchsorted(ends, positions, "right")) + 1).tolist()
+        return numbers
 
 
-def _kept(path: Path, make: Callable[[], Integers]) -> Integers:
-    """What `make` gives, mapped from the file it is kept in from the first time on."""
+def _cached(path: Path, make: Callable[[], Integers]) -> Integers:
+    """The result of `make`, mapped from the file that the first call writes."""
     try:
         return np.asarray(np.load(path, mmap_mode="r"))
-    except FileNotFoundError:  # or another process of the run is past it
-        _save(found := make(), beside := path.with_suffix(f".{os.getpid()}"))
-        beside.replace(path)
-        return found
+    except FileNotFoundError:  # not made yet, or deleted by another rank that is an epoch ahead
+        values = make()
+        # Ranks may do this at the same time: each renames a file of its own, and all of them are equal.
+        temporary = path.with_suffix(f".{os.getpid()}")
+        _save(values, temporary)
+        temporary.replace(path)
+        return values
+
+
+# --- orders that are the same for ever ---
 
 
 def _document_order(hashes: Hashes, seed: int) -> Integers:
-    """A permutation that hangs on the hashes alone; documents with one content are told apart by a number and do not stay together."""
+    """A permutation that depends only on the hashes and the seed.
+
+    Documents with equal content are told apart by a number, so that they are spread and not next to each
+    other.
+    """
     by_content = np.argsort(hashes, kind="stable")
-    ordered, numbers = hashes[by_content], np.arange(len(hashes), dtype=np.uint64)
-    first = np.ones(len(hashes), bool)
-    first[1:] = ordered[1:] != ordered[:-1]
-    repeat = numbers - np.maximum.accumulate(np.where(first, numbers, np.uint64(0)))
+    ordered = hashes[by_content]
+    numbers = np.arange(len(hashes), dtype=np.uint64)
+    is_first = np.ones(len(hashes), bool)
+    is_first[1:] = ordered[1:] != ordered[:-1]
+    # 0 for the first document of a content, 1 for its first repetition, ...
+    repeat = numbers - np.maximum.accumulate(np.where(is_first, numbers, np.uint64(0)))
     return by_content[np.argsort(_mixed(_mixed(ordered, seed) + repeat), kind="stable")]
 
 
-def _block_order(count: int, seed: int, turn: int) -> Integers:
-    return np.argsort(_mixed(np.arange(count, dtype=np.uint64), seed, turn), kind="stable")
+def _block_order(count: int, seed: int, epoch: int) -> Integers:
+    return np.argsort(_mixed(np.arange(count, dtype=np.uint64), seed, epoch), kind="stable")
 
 
 def _mixed(values: Hashes, *salts: int) -> Hashes:
-    """64 well-mixed bits for each value (splitmix64's steps, Steele et al. 2014); unlike numpy's generators, the same for ever."""
+    """64 well-mixed bits for each value: splitmix64 (Steele et al. 2014), once per salt.
+
+    Not numpy's generators: they may change between versions, and resumed runs need the same order for ever.
+    """
     for salt in (0, *salts):
         values = values ^ np.uint64(salt % (1 << 64))
+        # uint64 wraps around, which is what the algorithm wants.
         values = values + np.uint64(0x9E3779B97F4A7C15)
         values = (values ^ values >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
         values = (values ^ values >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
