@@ -71,3 +71,12 @@ def test_rank_and_slice_close_with_a_picture_on_a_terminal_and_say_nothing_off_i
     )
     assert "█" not in on_a_terminal("stderr", "rank", "-q", corpus, "-f", "-o", ranked)
     assert prune("slice", "--keep", "middle", "--frac", 0.5, ranked).stderr.count("█".encode()) == 0
+
+
+def test_the_picture_of_the_hard_end_has_its_black_bars_at_the_hard_end(ranked, tmp_path):
+    drawn = on_a_terminal(
+        "stderr", "slice", "--keep", "hard", "--frac", 0.3, ranked, "-o", tmp_path / "hard.zst"
+    )
+    bars = [line.partition("│")[2] for line in drawn.splitlines() if "│" in line]
+    assert "█" not in bars[0]
+    assert "░" not in bars[-1]

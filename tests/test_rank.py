@@ -267,10 +267,7 @@ def test_scores_that_were_made_unlike_are_not_ranked_together_unless_told_to(her
         ):
             sink.write([Record(b'{"perplexity":1}')])
     said = here("rank", tmp_path / "one", tmp_path / "two", status=65).stderr
-    assert (
-        b"unlike scores: context is 512 here, 1024 in what came before; score all of it alike; --mixed"
-        in said
-    )
+    assert b"unlike scores: context is 512 here, 1024 before; score all of it alike; --mixed" in said
     assert len(records(here("rank", "--mixed", tmp_path / "one", tmp_path / "two").stdout)) == 2
     assert len(records(here("rank", tmp_path / "one", tmp_path / "moved").stdout)) == 2
 

@@ -81,7 +81,7 @@ class Selection:
     @property
     def is_random(self) -> bool:
         """Whether records are drawn at random."""
-        return self.keep is Keep.random or self.sample is not None
+        return self.keep == Keep.random or self.sample is not None
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ class Job:
         return BlockLayout(
             context=self.packing.context,
             eos=tokenizer.eos,
-            keep_last=self.packing.last is Last.keep,
+            keep_last=self.packing.last == Last.keep,
             carry=carry,
             group=self.packing.group_by,
             unknown=tokenizer.unknown,

@@ -126,7 +126,7 @@ def _by_records(source: Source, request: Request, statistics: SliceStatistics) -
         request=request,
         head=head,
         key=request.slicing.key or "score",
-        unit=(request.slicing.by or Unit.records).value,
+        unit=str(request.slicing.by or Unit.records),
         records=lambda: again.records,
     )
 
@@ -145,7 +145,7 @@ def _with_order(source: Source, request: Request, ranking: RankSection | None) -
         slicing = replace(slicing, prefix=ranking.prefix)
     if slicing.by is None and ranking:
         slicing = replace(slicing, by=Unit(ranking.unit))
-    if slicing.key is None and request.selection.keep is not Keep.random:
+    if slicing.key is None and request.selection.keep != Keep.random:
         key = ranking.key if ranking else streams.the_score(source)
         # Ranks have the order of the ranking, ties included; a weighted draw needs the scores themselves.
         if ranking and request.selection.sample is None:
@@ -155,4 +155,4 @@ def _with_order(source: Source, request: Request, ranking: RankSection | None) -
 
 
 def _unit(request: Request, ranking: RankSection | None) -> str:
-    return ranking.unit if ranking else (request.slicing.by or Unit.records).value
+    return ranking.unit if ranking else str(request.slicing.by or Unit.records)

@@ -90,7 +90,7 @@ class RankedReader:
         self.key = slicing.key or (ranking.key if ranking else None)
         self.within = ranking.within if ranking else None
         self.reverse = ranking.reverse if ranking else None
-        self.by_records = unit is Unit.records
+        self.by_records = unit == Unit.records
         self.values = Labels(str, int)
         n = ranking.n if ranking and self.by_records and not self.within else None
         self.order = RankCheck(n, self.reverse)

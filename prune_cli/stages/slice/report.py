@@ -109,7 +109,7 @@ def histogram(request: Request, statistics: SliceStatistics, key: str, unit: str
 
 
 def _kept_part(request: Request, statistics: SliceStatistics, shape: list[float]) -> charts.Share:
-    if request.selection.keep is Keep.random:
+    if request.selection.keep == Keep.random:
         total = statistics.counts.total()
         kept = total["kept"].records
         return charts.evenly(kept / max(kept + total["cut"].records, 1))

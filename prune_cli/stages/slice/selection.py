@@ -25,7 +25,7 @@ class Request:
         """
         if self.selection.keep not in (Keep.easy, Keep.hard):
             return self
-        is_easy = self.selection.keep is Keep.easy
+        is_easy = self.selection.keep == Keep.easy
         keep = Keep.bottom if (_easy_end(score()) == "low") == is_easy else Keep.top
         selection = replace(self.selection, keep=keep)
         return replace(self, selection=selection, cut=cut_of(selection))
@@ -54,7 +54,7 @@ def cut_of(selection: Selection) -> Cut:
         return Cut("range", *_range(selection.range_))
     if selection.least is not None or selection.most is not None:
         return _between_scores(selection)
-    keep = (selection.keep or Keep.top).value
+    keep = str(selection.keep or Keep.top)
     if selection.sample is not None:
         _check_sample(selection.sample, keep)
     if selection.frac is not None:

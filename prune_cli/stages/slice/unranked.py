@@ -103,7 +103,7 @@ def _decide(source: Source, request: Request, statistics: SliceStatistics) -> _D
     columns = _read(source, request)
     values = columns.sort_values(request)
     scored = ~np.isnan(columns.scores)
-    unit = (request.slicing.by or Unit.records).value
+    unit = str(request.slicing.by or Unit.records)
     inside, order = choose(values, columns.tokens, scored, request.cut, unit, columns.within)
     if request.slicing.key and columns.within is None:
         is_drawn = values is not columns.scores
@@ -176,7 +176,7 @@ def _wanted(request: Request) -> Wanted:
     slicing = request.slicing
     fields: dict[str, Any] = {slicing.tokens_field: Count, _rank_field(request): Anything}
     required = set()
-    if slicing.by is Unit.tokens or request.cut.tokens is not None:
+    if slicing.by == Unit.tokens or request.cut.tokens is not None:
         required.add(slicing.tokens_field)
     if request.selection.is_random:
         fields |= {"id": Anything, slicing.text_field: str | None, "input_ids": Content | None}
