@@ -57,7 +57,7 @@ class Scores:
         bool,
         option(
             "--per-model",
-            help="Also write the score of each model of an ensemble, as perplexity_1, perplexity_2, ...",
+            help="Also write the score of each model of an ensemble, for example perplexity_1.",
         ),
     ] = False
     min_tokens: Annotated[
@@ -121,6 +121,7 @@ class ScoreResults:
         str | None, option("--summary", metavar="FILE", help="Write the counts of the run to FILE, as JSON.")
     ] = None
 
+    # Names are not checked here: a field may be a record's own, which only the records can tell.
     @property
     def fields(self) -> list[str]:
         """The fields to write; an empty list means all of them."""
@@ -184,8 +185,8 @@ class Trial:
             "--self-check",
             metavar="N",
             min=1,
-            help="Score the first N records a second time, one by one in float32. "
-            "The run fails with status 1 if the scores differ.",
+            help="Verify the first N scores, one by one in float32. "
+            "The run fails with status 1 if they differ.",
         ),
     ] = None
 

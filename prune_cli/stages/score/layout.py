@@ -18,7 +18,7 @@ NUMBER_BYTES = 24  # of the longest number that is written: -2.2250738585072014e
 
 
 def score_fields(metrics: Iterable[Metric], models: int) -> list[str]:
-    """The names of the fields that hold scores: `perplexity`, and with 2 `models` also `perplexity_1` and `_2`.
+    """The names of the fields that hold scores: `perplexity`, and for 2 `models` `perplexity_1` and `_2`.
 
     `models` is 0 unless each model of an ensemble gets a field of its own; metrics without a model have no
     such fields.

@@ -205,6 +205,7 @@ class ScoreWorker:
 
     def _write(self, source: Source, output: Output, sink: Sink, progress: terminal.Progress) -> ScoreReport:
         """Score the records of a source and write them, behind what an earlier run wrote."""
+        # One iterator: records of an earlier run are taken from it first, then those of the self-check.
         pending = self._documents(source)
         resumed = resume.take_up(output, sink, pending, self.layout.read_back)
         report = ScoreReport(resumed=resumed)

@@ -49,8 +49,9 @@ def take_sample(
 ) -> Sample:
     """The records in the first ENOUGH bytes of a corpus of `total` bytes.
 
-    Raises UsageError if `total` is None, as it is for a pipe. `documents` is called with a progress that counts the bytes that are read. `fields` is the number of
-    fields that scoring adds to a record, and `level` the zstd level of the output.
+    Raises UsageError if `total` is None, as it is for a pipe. `documents` is called with a progress that
+    counts the bytes that are read. `fields` is the number of fields that scoring adds to a record, and
+    `level` the zstd level of the output.
     """
     if total is None:
         raise UsageError("the size of a pipe is unknown", remedy="name files")

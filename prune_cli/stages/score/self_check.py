@@ -18,8 +18,8 @@ def largest_difference(
 ) -> float:
     """The largest relative difference between the perplexities of `score` and of `score_alone`.
 
-    `score` gets all contents at once, `score_alone` one by one. Raises CheckFailed, which names the record, if
-    the difference is more than the tolerance of `dtype`.
+    `score` gets all contents at once, `score_alone` one by one. Raises CheckFailed, which names the record,
+    if the difference is more than the tolerance of `dtype`.
     """
     largest = 0.0
     largest_at = ""

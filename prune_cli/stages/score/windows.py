@@ -65,9 +65,9 @@ def score(
 ) -> Iterator[list[tuple[Payload, Fields]]]:
     """Each payload with its new fields, in input order: a list for each window.
 
-    A window has about `window_tokens` tokens. The fields are one for each metric (with `per_model` one for each model too: `perplexity_1`), then those
-    of layout.py's `count_fields`. Metrics that need a model are None for a record with fewer than
-    `min_tokens` scored tokens, or none.
+    A window has about `window_tokens` tokens. The fields are one for each metric (with `per_model` one for
+    each model too: `perplexity_1`), then those of layout.py's `count_fields`. Metrics that need a model are
+    None for a record with fewer than `min_tokens` scored tokens, or none.
 
     `place` names a record in errors, and `identity` is its id. `size` is its length in bytes: a window
     holds at most WINDOW_BYTES, or one record. `on_batch` is called after each batch with the number of its
