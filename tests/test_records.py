@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prune_cli.records import splice
+from prune_cli.records.batching import batched
 
 from .conftest import lines, scored, zstd
 
@@ -201,3 +202,17 @@ def test_any_split_into_files_and_frames_gives_the_same_output(split, tmp_path, 
 @pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "\udcff"])
 def test_a_field_whose_name_needs_escapes_cannot_be_asked_for(name, here):
     assert b"cannot be read" in here("rank", "-k", name, stdin=b'{"a":1}\n', status=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("sizes", "lists"),
+    [
+        ([], []),
+        ([1], [[1]]),
+        ([2, 2, 2, 2], [[2, 2], [2, 2]]),
+        ([9, 1, 1], [[9], [1, 1]]),
+        ([1, 9, 1], [[1, 9], [1]]),
+    ],
+)
+def test_a_batch_ends_with_the_item_that_fills_it(sizes, lists):
+    assert list(batched(sizes, lambda size: size, enough=4)) == lists

@@ -32,6 +32,7 @@ from transformers import AutoTokenizer
 from transformers import PreTrainedTokenizerFast as PreTrainedTokenizerFast
 
 from ..errors import ConfigurationError, NoInputError, UsageError
+from ..records.batching import batched
 
 EOS = "<|endoftext|>"
 SMALLEST_VOCABULARY = 257  # of a byte-level tokenizer: the 256 bytes and EOS
@@ -140,7 +141,7 @@ def encode(tokenizer: Any, texts: Sequence[str], *, special: bool = False) -> li
         settings = {"add_special_tokens": False, "split_special_tokens": not special, "verbose": False}
         return [np.array(ids, np.int32) for ids in tokenizer(list(texts), **settings)["input_ids"]]
     pieces: list[list[Ids]] = [[] for _ in texts]
-    for batch in _batches(tokenizer, texts, special):
+    for batch in batched(_numbered_pieces(tokenizer, texts, special), _size, BATCH_CHARACTERS):
         encoded = _encode_batch(tokenizer, [piece for _, piece in batch], special)
         for (index, _), ids in zip(batch, encoded, strict=True):
             pieces[index].append(ids)
@@ -153,20 +154,16 @@ def _joined(pieces: list[Ids]) -> Ids:
     return np.concatenate([np.empty(0, np.int32), *pieces])
 
 
-def _batches(tokenizer: Any, texts: Sequence[str], special: bool) -> Iterator[list[tuple[int, str]]]:
-    """The pieces of all texts, each with the index of its text, in batches of about BATCH_CHARACTERS."""
-    batch: list[tuple[int, str]] = []
-    characters = 0
+def _numbered_pieces(tokenizer: Any, texts: Sequence[str], special: bool) -> Iterator[tuple[int, str]]:
+    """The pieces of all texts, each with the index of its text."""
     for index, text in enumerate(texts):
         is_long = len(text) > PIECE_CHARACTERS
         for piece in _splitter_of(tokenizer, special)(text) if is_long else [text]:
-            batch.append((index, piece))
-            characters += len(piece)
-            if characters >= BATCH_CHARACTERS:
-                yield batch
-                batch, characters = [], 0
-    if batch:
-        yield batch
+            yield index, piece
+
+
+def _size(piece: tuple[int, str]) -> int:
+    return len(piece[1])
 
 
 def _encode_batch(tokenizer: Any, texts: list[str], special: bool) -> Iterator[Ids]:

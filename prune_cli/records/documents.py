@@ -1,4 +1,4 @@
-"""What a model reads of each record: its text, or its token ids, which win where both are present."""
+"""What does a model read of a record? Its content: the token ids if it has any, else the text. Decided here alone."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -9,7 +9,10 @@ from msgspec import Raw
 from ..errors import ConfigurationError, DataError
 from ..stream.batch import Record
 from ..stream.schema import Head
-from .reader import MISSING, Anything, Batch, Content, Source, Wanted
+from .decoder import Batch, Wanted
+from .faults import listed_names
+from .fields import MISSING, Anything, Content
+from .reader import Source
 from .splice import members, splice
 
 IDS = "input_ids"
@@ -25,45 +28,65 @@ def documents(
     overwrite: bool = False,
     tokenizer: str | None = None,
 ) -> Iterator["Document"]:
-    """Each record with what a model reads of it. `also` are optional fields of one `kind` to read beside it; `fresh` as in Wanted.
+    """Each record with its content. `also` are optional fields to read, all of one `kind`; `fresh` as in `Wanted`.
 
-    Raises DataError for a record that has neither a text nor ids, and ConfigurationError as soon as the head of one of the streams
-    says that it holds blocks of another tokenizer than the one with the hash `tokenizer`.
+    Raises DataError for a record that has neither a text nor ids, and ConfigurationError as soon as a head says that its
+    blocks were packed with another tokenizer than that with the hash `tokenizer`.
     """
-    fields: dict[str, Any] = {**dict.fromkeys(also, kind), text_field: str, IDS: list[int]}
+    fields: dict[str, Any] = {**dict.fromkeys(also, kind), **content_fields(text_field)}
     wanted = Wanted(fields, tuple(fields), (text_field, IDS), fresh, overwrite)
-    told = 0
+    checked = 0  # heads
     for batch in source.batches(wanted):
         if tokenizer is not None:
-            check_tokenizer(source.heads[told:], tokenizer, batch.file)
-            told = len(source.heads)
-        for index, (text, ids) in enumerate(zip(batch[text_field], batch[IDS], strict=True)):
-            content = text if ids is MISSING else ids
+            check_tokenizer(source.heads[checked:], tokenizer, batch.file)
+            checked = len(source.heads)
+        for index, content in enumerate(contents(batch, text_field)):
             if content is MISSING:
-                names = ", ".join(orjson.loads(batch.lines[index])) or "no fields at all"
-                remedy = "--text-field FIELD names the text"
-                raise DataError(
-                    f"no field `{text_field}` (nor `{IDS}`); the record has {names}",
-                    place=batch.place(index),
-                    remedy=remedy,
-                )
+                raise no_content(batch, index, text_field)
             yield Document(batch, index, content)
 
 
+def content_fields(text_field: str, nullable: bool = False) -> dict[str, Any]:
+    """The fields that `contents` reads, with their types. `nullable` accepts null, and strings for ids, in both."""
+    if nullable:
+        return {text_field: str | None, IDS: Content | None}
+    return {text_field: str, IDS: list[int]}
+
+
+def contents(batch: Batch, text_field: str) -> list[Any]:
+    """The content of each record: its token ids, or its text where it has no ids; MISSING where it has neither.
+
+    Ids win because a packed stream may carry the text field of its documents along.
+    """
+    pairs = zip(batch[text_field], batch[IDS], strict=True)
+    return [text if ids is MISSING else ids for text, ids in pairs]
+
+
+def no_content(batch: Batch, index: int, text_field: str) -> DataError:
+    """The error for a record that has neither a text nor ids."""
+    names = listed_names(batch.lines[index])
+    fault = f"no field `{text_field}` (nor `{IDS}`); the record has {names}"
+    return DataError(fault, place=batch.place(index), remedy="--text-field FIELD names the text")
+
+
 def check_tokenizer(heads: Iterable[Head | None], tokenizer: str, place: str) -> None:
-    """Raise ConfigurationError where a head says that another tokenizer packed the blocks; none has the hash ""."""
+    """Raise ConfigurationError if a head says that another tokenizer packed the blocks.
+
+    The hash of a tokenizer that is yet to be trained is "": it can have packed none.
+    """
     for head in heads:
-        found = head.pack.tokenizer if head and head.pack else None
-        if isinstance(found, str) and found != tokenizer:
-            ours = tokenizer[:12] or "one that is yet to be trained"
-            fault = f"its blocks were packed with tokenizer {found[:12]}, not with {ours}"
+        packed_with = head.pack.tokenizer if head and head.pack else None
+        if isinstance(packed_with, str) and packed_with != tokenizer:
+            expected = tokenizer[:12] or "one that is yet to be trained"
             raise ConfigurationError(
-                fault, place=place, remedy="use the tokenizer that packed them, or pack the documents anew"
+                f"its blocks were packed with tokenizer {packed_with[:12]}, not with {expected}",
+                place=place,
+                remedy="use the tokenizer that packed them, or pack the documents anew",
             )
 
 
 class Document:
-    """A record and its content; `place` is where it stands."""
+    """A record and its content. str() of it is its place: file and line."""
 
     __slots__ = ("batch", "content", "index")
 
@@ -78,18 +101,17 @@ class Document:
         return self.batch.lines[self.index]
 
     def extended(self, fields: dict[str, Any], tokens: int, null: bool, group: Any) -> Record:
-        """The record with new fields, on its way out."""
-        return Record(
-            splice(self.line, members(fields)), tokens, null, None, group if isinstance(group, str) else None
-        )
+        """The record with new fields, to be written."""
+        line = splice(self.line, members(fields))
+        return Record(line, tokens, null, rank=None, group=group if isinstance(group, str) else None)
 
     def __getitem__(self, name: str) -> Any:
-        """The value of a field that was read beside the content; None if the record does not have it."""
+        """The value of a field in `also`; None if the record does not have it."""
         value = self.batch[name][self.index]
         return None if value is MISSING else value
 
 
-# Records made new, of values that are passed on as they came.
+# --- New records, of values that are passed on as they came ---
 
 
 def written(fields: dict[str, Any]) -> bytes:
@@ -103,9 +125,10 @@ def verbatim(value: Raw | bytes) -> orjson.Fragment:
 
 
 def string(value: bytes) -> str | None:
-    """The string that these bytes spell; None where they spell anything else."""
+    """The string that these bytes spell; None if they spell anything else."""
     try:
-        found = orjson.loads(value)
-    except orjson.JSONDecodeError:  # passed on all the same: only what a model reads must be text
+        spelt = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        # Invalid UTF-8, for example. The bytes are passed on: only what a model reads has to be text.
         return None
-    return found if isinstance(found, str) else None
+    return spelt if isinstance(spelt, str) else None

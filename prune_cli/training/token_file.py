@@ -25,6 +25,7 @@ import orjson
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import DataError
+from ..records.batching import batched
 from ..storage import directories
 
 Document = str | list[int]
@@ -124,7 +125,7 @@ def _write_tokens(
     lengths = array("Q")
     total = 0
     with path.open("wb") as file:
-        for batch in _batches(documents):
+        for batch in batched(documents, _size, CHARACTERS):
             for document, ids in zip(batch, _encoded(batch, encode, separator), strict=True):
                 file.write(_checked(ids, vocabulary, len(hashes)).astype(width).tobytes())
                 hashes.append(content_hash(document))
@@ -152,19 +153,8 @@ def _width(vocabulary: int) -> np.dtype[Any]:
     return np.dtype("<u2" if vocabulary <= 1 << 16 else "<u4")
 
 
-def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    """Lists of documents of about CHARACTERS characters or ids."""
-    batch: list[Document] = []
-    size = 0
-    for document in documents:
-        batch.append(document)
-        size += len(document) + 1  # a stream of empty documents must not grow a batch without end
-        if size >= CHARACTERS:
-            yield batch
-            batch = []
-            size = 0
-    if batch:
-        yield batch
+def _size(document: Document) -> int:
+    return len(document) + 1  # a stream of empty documents must not grow a batch without end
 
 
 def _encoded(batch: list[Document], encode: Encode, separator: int) -> Iterator[NDArray[Any]]:

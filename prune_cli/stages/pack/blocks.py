@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import DataError
+from ...records.batching import batched
 from ...records.documents import IDS, Document, string, verbatim, written
 from ...stream.batch import Record
 
@@ -103,7 +104,7 @@ def _encoded(documents: Iterable[Document], encode: Encode) -> Iterator[tuple[Do
     # One worker keeps batches in order; the tokenizer itself uses more threads, and leaves the interpreter free.
     with ThreadPoolExecutor(1, "encode") as pool:
         waiting: deque[tuple[list[Document], Future[list[Ids]]]] = deque()
-        for batch in _batches(documents):
+        for batch in batched(documents, _size, CHARACTERS):
             waiting.append((batch, pool.submit(encode, [_text(document) for document in batch])))
             if len(waiting) > 1:
                 yield from _done(*waiting.popleft())
@@ -115,19 +116,9 @@ def _done(batch: list[Document], future: "Future[list[Ids]]") -> Iterator[tuple[
     return zip(batch, future.result(), strict=True)
 
 
-def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    """Batches of about CHARACTERS characters."""
-    batch: list[Document] = []
-    size = 0
-    for document in documents:
-        batch.append(document)
-        size += 1 + len(document.content)  # 1 more, so that empty documents fill a batch as well
-        if size >= CHARACTERS:
-            yield batch
-            batch = []
-            size = 0
-    if batch:
-        yield batch
+def _size(document: Document) -> int:
+    # 1 more than its characters, so that empty documents fill a batch as well.
+    return 1 + len(document.content)
 
 
 def _text(document: Document) -> str:

@@ -9,7 +9,8 @@ import numpy as np
 
 from ...errors import DataError, InputOutputError
 from ...records.columns import Labels, counts
-from ...records.reader import MISSING, Anything, Batch, Content, Count, Label, Number, Source, Wanted
+from ...records.documents import content_fields, contents
+from ...records.reader import MISSING, Anything, Batch, Count, Label, Number, Source, Wanted
 from ...records.splice import uniform
 from ...settings.streams import Unit
 from ...statistics.cuts import choose, gumbel
@@ -179,7 +180,7 @@ def _wanted(request: Request) -> Wanted:
     if slicing.by == Unit.tokens or request.cut.tokens is not None:
         required.add(slicing.tokens_field)
     if request.selection.is_random:
-        fields |= {"id": Anything, slicing.text_field: str | None, "input_ids": Content | None}
+        fields |= {"id": Anything, **content_fields(slicing.text_field, nullable=True)}
     if slicing.key:
         fields[slicing.key] = Number
         required.add(slicing.key)
@@ -203,9 +204,8 @@ def _random_bits(batch: Batch, request: Request) -> np.ndarray:
     # Another seed for --sample: the records of a random part would be the first to be drawn from it.
     seed = selection.seed if selection.sample is None else ("sample", selection.seed)
     bits = []
-    columns = (batch["id"], batch[request.slicing.text_field], batch["input_ids"])
-    for identity, text, ids in zip(*columns, strict=True):
-        content = text if ids is MISSING else ids
+    columns = (batch["id"], contents(batch, request.slicing.text_field))
+    for identity, content in zip(*columns, strict=True):
         bits.append(
             uniform(seed, None if identity is MISSING else identity, None if content is MISSING else content)
         )

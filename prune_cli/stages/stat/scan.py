@@ -9,7 +9,8 @@ import numpy as np
 
 from ...errors import DataError
 from ...records.columns import Labels, counts
-from ...records.reader import MISSING, Anything, Batch, Content, Count, Number, Source, Wanted
+from ...records.documents import content_fields, contents, no_content
+from ...records.reader import MISSING, Anything, Batch, Count, Number, Source, Wanted
 from ...settings.stat import Inspection
 from ...statistics.correlation import LengthCorrelation
 from ...stream.schema import RankSection
@@ -88,7 +89,7 @@ def _wanted(inspection: Inspection, names: Sequence[str]) -> Wanted:
     fields: dict[str, Any] = {inspection.group_by: Anything, inspection.tokens_field: Count}
     fields |= dict.fromkeys(names, Number)
     if inspection.duplicates:
-        fields |= {inspection.text_field: str | None, "input_ids": Content | None}
+        fields |= content_fields(inspection.text_field, nullable=True)
     return Wanted(fields, tuple(fields), tuple(names))
 
 
@@ -124,11 +125,9 @@ def _correlation(scores: np.ndarray, tokens: np.ndarray) -> float | None:
 def _digests(batch: Batch, text_field: str) -> np.ndarray:
     """128 bits for each text, or for each list of token ids where there is one."""
     digests = []
-    for index, (text, ids) in enumerate(zip(batch[text_field], batch["input_ids"], strict=True)):
-        content = text if ids is MISSING else ids
+    for index, content in enumerate(contents(batch, text_field)):
         if content is MISSING or content is None:
-            fault = f"no field `{text_field}` (nor `input_ids`)"
-            raise DataError(fault, place=batch.place(index), remedy="name the text with --text-field FIELD")
+            raise no_content(batch, index, text_field)
         digests.append(_digest(content))
     return np.array(digests, dtype="V16")
 
