@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Build the demo's corpus from the text that every Python installation carries: `demo-corpus.py DIRECTORY`.
 
-Prose is what the documentation says (`topics`, `docstrings`, `comments`); the noise and the boilerplate a crawl would have are
-source code (`code`), encoding tables (`tables`) and licence headers (`licences`). Four files come out: `reference.jsonl` (prose
-only, to train the model that scores), `pool.jsonl` (everything, to be pruned), and the tests `mixed.jsonl` (as the pool) and
-`prose.jsonl` (the prose of it). One Python makes the same bytes on every run.
+Prose is what the documentation says (`topics`, `docstrings`, `comments`); the noise and the boilerplate a
+crawl would have are source code (`code`), encoding tables (`tables`) and licence headers (`licences`). Four
+files come out: `reference.jsonl` (prose only, to train the model that scores), `pool.jsonl` (everything, to
+be pruned), and the tests `mixed.jsonl` (as the pool) and `prose.jsonl` (the prose of it). One Python makes
+the same bytes on every run.
 """
 
 import ast
@@ -26,7 +27,8 @@ from pydoc_data.topics import topics
 
 PROSE = ("topics", "docstrings", "comments")
 SHARES = {"reference": 0.25, "test": 0.10, "pool": 0.65}
-# There is three times as much code as prose: one function of three and every other stretch of a table make it half of the tokens.
+# There is three times as much code as prose: one function of three and every other stretch of a table make it
+# half of the tokens.
 THINNED = {"code": 3, "tables": 2}
 SHORTEST = 60  # characters; below it lie `See above.` and `# XXX`
 SHORTEST_CODE = 200
@@ -132,7 +134,9 @@ def modules(library: Path) -> Iterator[tuple[str, Path]]:
 
 
 def sections(topic: str) -> Iterator[str]:
-    """A topic cut at its headings (topics quote each other's sections whole), long sections between paragraphs."""
+    """A topic cut at its headings (topics quote each other's sections whole), long sections between
+    paragraphs.
+    """
     for section in HEADING.split("\n" + topic)[::2]:
         piece = ""
         for paragraph in section.strip().split("\n\n"):
@@ -179,7 +183,9 @@ def own_line_comments(source: str) -> Iterator[tuple[int, str]]:
 
 
 def functions(tree: ast.Module, lines: list[str], taken: set[int]) -> Iterator[tuple[int, str]]:
-    """Every function and method that stands in no other, without the lines that its docstring and comments took."""
+    """Every function and method that stands in no other, without the lines that its docstring and comments
+    took.
+    """
     bodies = [tree.body, *(node.body for node in tree.body if isinstance(node, ast.ClassDef))]
     for node in chain.from_iterable(bodies):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -206,7 +212,9 @@ def thinned(documents: Iterable[Document]) -> Iterator[Document]:
 
 
 def distinct(documents: Iterable[Document]) -> Iterator[Document]:
-    """The first of those that are equal but for white space, and no text that UTF-8 cannot carry (docstrings about surrogates)."""
+    """The first of those that are equal but for white space, and no text that UTF-8 cannot carry (docstrings
+    about surrogates).
+    """
     seen = set[str]()
     for document in documents:
         words = " ".join(document.text.split())
@@ -216,7 +224,9 @@ def distinct(documents: Iterable[Document]) -> Iterator[Document]:
 
 
 def deal(documents: Iterable[Document]) -> dict[str, str]:
-    """Give every family to one part: the longest first, each to the part that lacks most; topics, encodings and the rest apart."""
+    """Give every family to one part: the longest first, each to the part that lacks most; topics, encodings
+    and the rest apart.
+    """
     sizes: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for document in documents:
         kind = document.family.split(".")[0] if "." in document.family else ""

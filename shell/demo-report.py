@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Say what the demo did: `demo-report.py DIRECTORY`, the ranked pool as plain JSON Lines on standard input.
 
-It prints what each cut kept, how the scores lie and where they were cut, how far the shipped reference model agrees, and what the
-models reach on both tests.
+It prints what each cut kept, how the scores lie and where they were cut, how far the shipped reference model
+agrees, and what the models reach on both tests.
 """
 
 import json
@@ -21,9 +21,10 @@ SCORES = {"ours": "perplexity", "shipped": "shipped_perplexity"}
 ROWS = 24
 WIDTH = 50
 CLOSING = """\
-The intervals (95 %) say how far the choice of test documents could mislead, not what another seed would change. One seed of
-a model this small shows what each cut keeps and what it costs; it cannot show the paper's 1 %, which is less than seeds differ
-by. The reference model learned from prose, so a low score means `like prose`, and the prose test rewards that."""
+The intervals (95 %) show how far the choice of test documents could mislead, not how results vary with the
+seed. One seed of a model this small shows the content of each cut and its cost; it cannot show the paper's
+1 %, which is less than seeds differ by. The reference model learned from prose, so a low score means
+`like prose`, and the prose test rewards that."""
 
 Record = dict[str, Any]
 
@@ -61,7 +62,9 @@ def records(text: str) -> list[Record]:
 
 
 def cuts(kept: dict[str, list[Record]], passes: dict[str, float]) -> list[str]:
-    """What each arm kept: its size, how often training went over it, and the share of each source's tokens."""
+    """What each arm kept: its size, how often training went over it, and the share of each source's
+    tokens.
+    """
     whole = tokens_by_source(kept["all"])
     lines = ["What each cut keeps, in per cent of the tokens of each source"]
     lines += [
@@ -134,7 +137,9 @@ def bin_of(score: float, low: float, high: float) -> int:
 
 
 def agreement(pool: list[Record]) -> list[str]:
-    """Where each source lies for our reference model and for the shipped one, and the correlation of their rankings."""
+    """Where each source lies for our reference model and for the shipped one, and the correlation of their
+    rankings.
+    """
     scored = [
         record
         for record in pool
@@ -142,7 +147,8 @@ def agreement(pool: list[Record]) -> list[str]:
     ]
     found = {name: ranks([record[field] for record in scored]) for name, field in SCORES.items()}
     lines = [
-        "Where each source lies for the model trained above and for the shipped one: median rank, 0 the lowest perplexity, 1 the highest"
+        "Where each source lies for the model trained above and for the shipped one: median rank, 0 the "
+        "lowest perplexity, 1 the highest"
     ]
     lines += [f"{'model':8}" + "".join(f"{source:>11}" for source in SOURCES)]
     for name, places in found.items():
@@ -173,7 +179,8 @@ def ranks(scores: list[float]) -> list[float]:
 def outcome(results: list[Record]) -> list[str]:
     """Perplexity of every arm on both tests, and the effect against the random half with its interval."""
     lines = [
-        "Perplexity of the models trained on them, and the effect against `random` in per cent: below 0 is better"
+        "Perplexity of the models trained on them, and the effect against `random` in per cent: below 0 "
+        "is better"
     ]
     lines += [f"{'arm':8}" + "".join(f"{test:>9}{'effect (95 % interval)':>28}" for test in TESTS)]
     for arm in ARMS:

@@ -13,18 +13,25 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import zstandard
 
 from prune_cli import cli
 
-# Tests run side by side: threads of one process that wait for each other while another has their processor take minutes.
+# Tests run side by side: threads of one process that wait for each other while another has their processor
+# take minutes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# A shell ignores SIGINT for what it starts with `&`, and what is ignored stays so in the runs that the tests stop.
+# A shell ignores SIGINT for what it starts with `&`, and what is ignored stays so in the runs that the tests
+# stop.
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.SIG_DFL)
+
+# Machines that do something else meanwhile are slow for a moment: no deadline for an example.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
@@ -155,7 +162,9 @@ def ranked(corpus: Path, tmp_path: Path) -> Path:
 
 
 def damaged(data: bytes, places: int, seed: int = 0) -> Iterable[tuple[str, bytes]]:
-    """`places` cuts and as many flipped bits, among them every byte near either end, where head, trailer and seek table lie."""
+    """`places` cuts and as many flipped bits, among them every byte near either end, where head, trailer and
+    seek table lie.
+    """
     dice = random.Random(seed)
     edges = [*range(1, 40), *range(len(data) - 40, len(data))]
     spots = [

@@ -1,8 +1,9 @@
 """The cases in tests/cases: a command, its input, and exactly the output and messages that it is to give.
 
-`tests/cases/<verb>/<name>/` holds `cmd`, a line for the shell, `out` and `err`, which are its standard output and
-standard error (no file where nothing is expected), and the input files that it names. The status is in `cmd`: it
-ends with `; echo $?` where it matters. `python -m tests.test_cases CASE...` writes `out` and `err` anew.
+`tests/cases/<verb>/<name>/` holds `cmd`, a line for the shell, `out` and `err`, which are its standard output
+and standard error (no file where nothing is expected), and the input files that it names. The status is in
+`cmd`: it ends with `; echo $?` where it matters. `python -m tests.test_cases CASE...` writes `out` and `err`
+anew.
 """
 
 import os

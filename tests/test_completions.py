@@ -17,7 +17,8 @@ from .conftest import ROOT
 
 FILES = ROOT / "shell" / "completions"
 VERBS = {verb.name: verb for verb in verbs(app)}
-# What each shell runs first. A line that is typed ends with TAB; the next key leaves what was offered in `offered`.
+# What each shell runs first. A line that is typed ends with TAB; the next key leaves what was offered in
+# `offered`.
 BASH = f"""
 source {shlex.quote(str(FILES / "prune-cli.bash"))}
 leave() {{ printf %s "${{READLINE_LINE#prune-cli }}" >../offered; exit; }}
@@ -63,7 +64,9 @@ def fish(line, folder):
 
 
 def typed(shell, line, folder):
-    """What is left in `offered` by a shell on a terminal of its own into which a line is typed, TAB, and the key that leaves."""
+    """What is left in `offered` by a shell on a terminal of its own into which a line is typed, TAB, and the
+    key that leaves.
+    """
     outer, inner = pty.openpty()
     with start(shell, folder, stdin=inner, stdout=inner, stderr=inner, start_new_session=True):
         os.close(inner)

@@ -363,7 +363,9 @@ def test_a_pair_of_runs_warns_about_training_noise(caplog):
 
 
 def corpus(dice, clusters, size):
-    """Documents of random length; those of a cluster have a common part. The pooled mean is 3 in the limit."""
+    """Documents of random length; those of a cluster have a common part. The pooled mean is 3 in the
+    limit.
+    """
     tokens = dice.integers(20, 200, clusters * size)
     level = 3 + np.repeat(dice.normal(0, 0.3, clusters), size) + dice.normal(0, 0.4, clusters * size)
     return tokens, tokens * level, grouped(*np.repeat(np.arange(clusters), size).tolist(), field="cluster")

@@ -1,4 +1,6 @@
-"""Every example of --help, the manual pages and the README is run as it stands, but smaller where it would take hours."""
+"""Every example of --help, the manual pages and the README is run as it stands, but smaller where it would
+take hours.
+"""
 
 import glob
 import json

@@ -1,4 +1,6 @@
-"""Faster layers are used only where they agree with the plain ones: a change in torch costs speed, not numbers."""
+"""Faster layers are used only where they agree with the plain ones: a change in torch costs speed, not
+numbers.
+"""
 
 import logging
 

@@ -224,7 +224,9 @@ def test_runs_without_home_terminal_or_locale(tmp_path):
 
 
 def test_an_interrupted_lock_is_no_lock(tmp_path):
-    """A stale lock is impossible: the system drops it with the process, and a file nobody locks is taken over."""
+    """A stale lock is impossible: the system drops it with the process, and a file nobody locks is taken
+    over.
+    """
     stale = tmp_path / ".out.prune-cli"
     stale.write_bytes(b"half")
     prune("rank", "-o", tmp_path / "out", stdin=RECORDS)

@@ -12,7 +12,6 @@ COMMANDS = [file for file in PACKAGE_FILES if file.path.parent == PACKAGE / "com
 # Offenders that are still to be mended, by rule. A number here may only become smaller; the last one is 0.
 UNFINISHED = {
     "long lines in the package": 600,
-    "long lines in the tests": 260,
     "nested conditionals": 18,
     "files over 400 lines": 16,
     "lines of commands": 1840,

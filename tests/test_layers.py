@@ -143,7 +143,9 @@ def test_help_loads_nothing_heavy(verb):
 
 
 def test_no_reader_that_hides_truncation_is_used():
-    """zstandard's stream readers end a truncated file without an error, and some stop after the first frame."""
+    """zstandard's stream readers end a truncated file without an error, and some stop after the first
+    frame.
+    """
     for path in FILES:
         calls = {
             node.func.attr

@@ -1,4 +1,6 @@
-"""What is said of the verbs is made from what is declared, up to date, clean for the readers of manual pages, and a screen at most."""
+"""What is said of the verbs is made from what is declared, up to date, clean for the readers of manual pages,
+and a screen at most.
+"""
 
 import shutil
 import subprocess
@@ -76,7 +78,9 @@ def test_help_as_a_verb():
 
 
 def test_options_are_decided_upon():
-    """Adding, renaming or dropping an option is a decision: users' scripts hold them. Change the list with it."""
+    """Adding, renaming or dropping an option is a decision: users' scripts hold them. Change the list with
+    it.
+    """
     found = [f"{verb.name} {' '.join(option.names)}" for verb in VERBS.values() for option in verb.options]
     assert found == (ROOT / "tests/cases/options.txt").read_text().splitlines()
 

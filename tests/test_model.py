@@ -107,7 +107,9 @@ def plain(path: Path, tokens: list[int], context: int, stride: int) -> list[floa
 
 
 def rolling(tokens: list[int], context: int, stride: int) -> list[tuple[list[int], list[int]]]:
-    """Our windows as lm-evaluation-harness has them: (tokens fed, tokens predicted), with -100 as the prefix."""
+    """Our windows as lm-evaluation-harness has them: (tokens fed, tokens predicted), with -100 as the
+    prefix.
+    """
     sequence = [-100, *tokens]
     return [
         (sequence[start : end - 1], sequence[first:end])

@@ -234,8 +234,8 @@ def test_the_largest_preset_fits_on_one_gpu(checkpointed, monkeypatch):
 
     All 48, simulated: 29.1 GB with one block at a time, and 33.4 GB with 16 and checkpointed activations.
     """
-    # A GPU puts all logits of a chunk of the head through the softmax at once; a CPU ten rows at a time, which
-    # would be 50,000 operations to simulate.
+    # A GPU puts all logits of a chunk of the head through the softmax at once; a CPU ten rows at a time,
+    # which would be 50,000 operations to simulate.
     monkeypatch.setattr(cpu_kernels, "SOFTMAX_ELEMENTS", 1 << 30)
     config = GPT2Config(n_layer=48, n_embd=1600)
     rows = fitting_tokens(GPU_MEMORY, 1_560_758_400, 1, config, torch.bfloat16, checkpointed) // 2048

@@ -23,7 +23,8 @@ def test_the_order_is_that_of_gnu_sort_with_nulls_last(here):
     corpus = scored(500)
     text = lines(corpus)
     sorted_ids = subprocess.run(
-        "jq -rc 'select(.perplexity != null) | [.perplexity, .id] | @tsv' | LC_ALL=C sort -g -s -k1,1 | cut -f2",
+        "jq -rc 'select(.perplexity != null) | [.perplexity, .id] | @tsv'"
+        " | LC_ALL=C sort -g -s -k1,1 | cut -f2",
         shell=True, input=text, capture_output=True, check=True,
     ).stdout.decode().split()  # fmt: skip
     out = ranked(here, corpus)

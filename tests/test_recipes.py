@@ -1,4 +1,6 @@
-"""The recipes in shell/ run as they stand: cron, systemd, Slurm, one process a GPU, torchrun, GNU parallel, Parquet."""
+"""The recipes in shell/ run as they stand: cron, systemd, Slurm, one process a GPU, torchrun, GNU parallel,
+Parquet.
+"""
 
 import json
 import os
@@ -292,7 +294,8 @@ def parquet(home):
     duckdb = pytest.importorskip("duckdb")
     for name, numbers in {"a 1": "range(10)", "b": "range(10, 30)"}.items():
         duckdb.sql(
-            f"COPY (SELECT 'doc-' || i AS id, 'text' AS content, i / 4 AS n FROM {numbers} t(i)) TO '{home}/{name}.parquet'"
+            f"COPY (SELECT 'doc-' || i AS id, 'text' AS content, i / 4 AS n FROM {numbers} t(i)) TO "
+            f"'{home}/{name}.parquet'"
         )
     return ("*.parquet", *RANDOM, "--text-field", "content", "--resume", "-o", "scored.jsonl.zst")
 

@@ -22,8 +22,10 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 PROSE = (
-    "The committee met on Tuesday to discuss the new road, which will cross the river a mile below the old bridge. "
-    "Several members said that the money would be better spent on the school, and the question was put off until the spring."
+    "The committee met on Tuesday to discuss the new road, which will cross the river a mile below the "
+    "old bridge. "
+    "Several members said that the money would be better spent on the school, and the question was put "
+    "off until the spring."
 )
 
 
@@ -94,7 +96,10 @@ def test_prose_scores_lower_than_its_words_out_of_order_code_tables_and_another_
     table = "\n".join(
         f"{number * 7919 % 1000:03d} | {number * 104729 % 977:4d} | x{number:02x}" for number in range(12)
     )
-    german = "Der Ausschuss trat am Dienstag zusammen, um über die neue Straße zu beraten, die den Fluss überqueren soll."
+    german = (
+        "Der Ausschuss trat am Dienstag zusammen, um über die neue Straße zu beraten, die den "
+        "Fluss überqueren soll."
+    )
     texts = [PROSE, " ".join(words), code, table, german]
     prose, *others = [
         record["bits_per_byte"]

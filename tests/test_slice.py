@@ -214,7 +214,9 @@ def small_frames(monkeypatch):
 
 @pytest.fixture(scope="module")
 def frames_file(tmp_path_factory):
-    """A ranking of 240 records in ten frames, the last two of them without scores alone; scores tie in threes."""
+    """A ranking of 240 records in ten frames, the last two of them without scores alone; scores tie in
+    threes.
+    """
     folder, dice = tmp_path_factory.mktemp("frames"), random.Random(5)
     corpus = [
         {
@@ -427,7 +429,9 @@ def test_scores_that_lie_in_a_file_of_their_own_are_joined_in_order(here, corpus
 
 
 def test_a_sample_follows_the_softmax_of_the_score():
-    """Of three records with weights 1, 2 and 5, one is drawn: 4,000 times as often as its weight says, within four standard errors."""
+    """Of three records with weights 1, 2 and 5, one is drawn: 4,000 times as often as its weight says, within
+    four standard errors.
+    """
     draws = gumbel(np.random.default_rng(3).integers(0, 2**64, (4000, 3), np.uint64)) + np.log([1, 2, 5])
     shares = np.bincount(draws.argmax(1), minlength=3) / 4000
     expected = np.array([1, 2, 5]) / 8
@@ -456,7 +460,9 @@ def test_a_sample_is_exact_nested_and_does_not_depend_on_the_order(here, ranked,
 
 
 def test_a_sample_of_a_random_part_is_as_fair_as_one_of_the_whole(here):
-    """Half of the records weigh e, half 1: a tenth, drawn out of a random half, has some 0.72 of the heavy ones, whatever the half."""
+    """Half of the records weigh e, half 1: a tenth, drawn out of a random half, has some 0.72 of the heavy
+    ones, whatever the half.
+    """
     part = here(
         "slice",
         "--keep",
@@ -557,7 +563,9 @@ def test_a_field_with_too_many_values_is_no_grouping_whichever_way_it_is_read(he
 
 
 def test_a_trailer_with_checksums_that_lies_is_an_error(here, ranked, tmp_path):
-    """Nobody but us could have written it, and we do not: what is asked of a trailer is held to its form first."""
+    """Nobody but us could have written it, and we do not: what is asked of a trailer is held to its form
+    first.
+    """
     data = ranked.read_bytes()
     start, at = data.index(b"prune-cli head\n") - 8, data.index(b"prune-cli trailer\n") - 8
     trailer = json.loads(data[at + 26 :].split(b"\n", 1)[0])

@@ -131,12 +131,15 @@ def test_a_killed_rank_leaves_no_run_behind(number, tmp_path):
 
 
 def test_resident_memory_is_that_of_the_buffer_and_a_constant(tmp_path):
-    """-S, and about 110 MiB: the interpreter with its libraries 45, what is read ahead 10, frames on their way 55."""
+    """-S, and about 110 MiB: the interpreter with its libraries 45, what is read ahead 10, frames on their
+    way 55.
+    """
     text = "".join(f"{number:x}" for number in range(700))
     path = tmp_path / "in.jsonl"
     path.write_bytes(lines({"text": text, "perplexity": index * 7919 % 30000} for index in range(30000)))
     script = (
-        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True);"
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, "
+        "check=True);"
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     )
     ranking = command("rank", "--threads", 2, "-S", "16M", path)

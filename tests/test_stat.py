@@ -66,7 +66,8 @@ def test_a_reversed_ranking_and_a_slice_have_their_own_thresholds(here, corpus, 
 def test_duckdb_counts_the_same_by_source(here, corpus):
     duckdb = pytest.importorskip("duckdb")
     query = (
-        "select source, count(*), count(*) - count(perplexity), sum(n_scored), min(perplexity), max(perplexity) "
+        "select source, count(*), count(*) - count(perplexity), sum(n_scored), min(perplexity), "
+        "max(perplexity) "
         f"from read_json('{corpus}', format='newline_delimited') group by source order by source"
     )
     for (name, count, nulls, tokens, least, most), (ours, group) in zip(

@@ -335,7 +335,9 @@ def test_frames_end_on_line_ends_and_hold_what_the_trailer_says(tmp_path):
 
 
 def test_a_stage_that_fails_leaves_a_stream_that_fails_downstream(tmp_path):
-    """To our own verbs, and to jq and zstd, too: both a verb that fails before its first byte and one that fails after it."""
+    """To our own verbs, and to jq and zstd, too: both a verb that fails before its first byte and one that
+    fails after it.
+    """
     ranked = prune("rank", "--plain", stdin=lines(scored(5))).stdout
     for verb, bad in (("rank", lines([*scored(5), {"perplexity": "high"}])), ("slice", ranked + b"oops\n")):
         options = ["--by", "records", "--keep", "bottom", "--frac", "1"] if verb == "slice" else []

@@ -1,1 +1,3 @@
-"""Our commands beside their neighbours, on the same machine in the same minutes; README.md says how to run it."""
+"""Our commands beside their neighbours, on the same machine in the same minutes; README.md says how to run
+it.
+"""

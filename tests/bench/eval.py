@@ -1,7 +1,8 @@
-"""eval against lm-evaluation-harness, and what its statistics take: python -m tests.bench.eval SHARED PYTHON SCRATCH [DOCUMENTS]
+"""eval against lm-evaluation-harness, and what its statistics take: python -m tests.bench.eval SHARED PYTHON
+SCRATCH [DOCUMENTS]
 
-SHARED, PYTHON and SCRATCH are those of tests.bench.score. The model has GPT-2's shape (124M) and random weights; lm-evaluation-harness
-scores some 250 tokens a second on two cores, so the documents are few.
+SHARED, PYTHON and SCRATCH are those of tests.bench.score. The model has GPT-2's shape (124M) and random
+weights; lm-evaluation-harness scores some 250 tokens a second on two cores, so the documents are few.
 """
 
 import json
@@ -47,7 +48,8 @@ def likelihoods(python: str, script: Path, path: Path, corpus: Path, texts: list
         )
         found = tokens / timed(partial(measured, model, texts))
         print(
-            f"{dtype:9} {tokens:,} tokens; perplexity {ours:.3f}, theirs {theirs:.3f}: {ours / theirs - 1:+.1e}; ",
+            f"{dtype:9} {tokens:,} tokens; perplexity {ours:.3f}, theirs {theirs:.3f}: "
+            f"{ours / theirs - 1:+.1e}; ",
             end="",
         )
         print(f"{found:,.0f} tokens/s, theirs {rate:,.0f}: {found / rate:.1f} times as fast", flush=True)
@@ -60,7 +62,9 @@ def measured(model: LanguageModel, texts: list[str]) -> list[dict[str, Any]]:
 
 
 def bootstrap(scratch: Path) -> None:
-    """The command on results of two models on 100,000 documents: it reads them, resamples each and both together, and flips signs."""
+    """The command on results of two models on 100,000 documents: it reads them, resamples each and both
+    together, and flips signs.
+    """
     dice = np.random.default_rng(0)
     for name, level in (("a", 3.0), ("b", 3.01)):
         nll = TOKENS * dice.normal(level, 0.5, DOCUMENTS)

@@ -1,4 +1,6 @@
-"""eval --glue on RTE and CoLA, two seeds each, against its five minutes: python -m tests.bench.glue MODEL GLUE_DIRECTORY [TASK...]"""
+"""eval --glue on RTE and CoLA, two seeds each, against its five minutes: python -m tests.bench.glue MODEL
+GLUE_DIRECTORY [TASK...]
+"""
 
 import sys
 

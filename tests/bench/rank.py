@@ -1,4 +1,6 @@
-"""rank against the limit and its neighbours: python -m tests.bench.rank SHARED_BENCH CORPUS.jsonl.zst SCRATCH [RUNS]"""
+"""rank against the limit and its neighbours: python -m tests.bench.rank SHARED_BENCH CORPUS.jsonl.zst SCRATCH
+[RUNS]
+"""
 
 import sys
 from pathlib import Path

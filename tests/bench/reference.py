@@ -1,7 +1,7 @@
 """What the reference model's scores are worth: python -m tests.bench.reference SHARED [MODEL]
 
-SHARED is the folder with data/; MODEL is by default the one in the package. It takes a quarter of an hour, of which only `speed`
-needs a machine that does nothing else. The numbers go into prune_cli/reference/README.md.
+SHARED is the folder with data/; MODEL is by default the one in the package. It takes a quarter of an hour, of
+which only `speed` needs a machine that does nothing else. The numbers go into prune_cli/reference/README.md.
 """
 
 import json
@@ -39,7 +39,8 @@ TRIVIAL: dict[str, Callable[[str], float]] = {
 def main(shared: Path, path: Path) -> None:
     model = load(str(path), ModelSettings(device="cpu"))
     print(
-        f"{path}: {model.flops_per_token / 2e6:.2f} M parameters, {sum(file.stat().st_size for file in path.iterdir()) / 1e6:.2f} MB"
+        f"{path}: {model.flops_per_token / 2e6:.2f} M parameters, "
+        f"{sum(file.stat().st_size for file in path.iterdir()) / 1e6:.2f} MB"
     )
     held_out(path, shared)
     web(model, shared)
@@ -63,7 +64,9 @@ def scored(model: LanguageModel, texts: Sequence[str], *names: str) -> list[dict
 
 
 def held_out(path: Path, shared: Path) -> None:
-    """Bits per byte of the works that were not trained on, by source: ours in both number formats, a character model's, xz's."""
+    """Bits per byte of the works that were not trained on, by source: ours in both number formats, a
+    character model's, xz's.
+    """
     training, heldout = streams(shared / "data" / "clean.jsonl.zst")
     bits = {f"ours, {dtype}": _ours(path, dtype, heldout) for dtype in ("float32", "bfloat16")}
     bits["order-5 characters"] = CharacterModel([one.text for one in training]).bits(
@@ -105,7 +108,9 @@ def _xz(text: bytes) -> float:
 
 
 class CharacterModel:
-    """A byte after the five before it, from counts, each order interpolated with the one below (Witten and Bell 1991)."""
+    """A byte after the five before it, from counts, each order interpolated with the one below (Witten and
+    Bell 1991).
+    """
 
     def __init__(self, texts: list[str]) -> None:
         data = _joined(texts)
@@ -161,7 +166,9 @@ def _at(keys: NDArray[np.uint64], values: NDArray[np.int64], wanted: NDArray[np.
 
 
 def web(model: LanguageModel, shared: Path) -> None:
-    """Perplexity and bits per byte by source on the web corpus, what of each the top tenth holds, and the correlation with length."""
+    """Perplexity and bits per byte by source on the web corpus, what of each the top tenth holds, and the
+    correlation with length.
+    """
     names, by_source = ("perplexity", "bits_per_byte"), defaultdict[str, Any](list)
     for record in records(shared / "data" / "web.jsonl.zst"):
         by_source[record["source"]].append(record["text"])
@@ -173,7 +180,8 @@ def web(model: LanguageModel, shared: Path) -> None:
     every = np.concatenate(list(by_source.values()))
     border = np.quantile(every[:, 0], 0.9)
     print(
-        f"{'web.jsonl.zst, medians':24}{'records':>9}{'perplexity':>12}{'bits per byte':>15}{'in the top tenth':>18}{'with length':>13}"
+        f"{'web.jsonl.zst, medians':24}{'records':>9}{'perplexity':>12}{'bits per byte':>15}"
+        f"{'in the top tenth':>18}{'with length':>13}"
     )
     for source, rows in sorted({**by_source, "all": every}.items(), key=lambda item: median(item[1][:, 0])):
         scores, bits, lengths = rows.T
@@ -182,7 +190,9 @@ def web(model: LanguageModel, shared: Path) -> None:
 
 
 def articles(model: LanguageModel, shared: Path) -> None:
-    """How often an article scores lower than a page with its navigation, over all pairs of them: 0.5 is chance."""
+    """How often an article scores lower than a page with its navigation, over all pairs of them: 0.5 is
+    chance.
+    """
     corpus = records(shared / "data" / "articles-labelled.jsonl.zst")
     labels, names = np.array([record["label"] for record in corpus]), ("perplexity", "bits_per_byte", "el2n")
     found = scored(model, [record["text"] for record in corpus], *names)
@@ -199,7 +209,9 @@ def articles(model: LanguageModel, shared: Path) -> None:
 
 
 def speed(path: Path, shared: Path) -> None:
-    """Tokens a second with their share of the matrix-product limit, and how long a first score takes beyond its imports."""
+    """Tokens a second with their share of the matrix-product limit, and how long a first score takes beyond
+    its imports.
+    """
     texts = [record["text"] for record in records(shared / "data" / "web.jsonl.zst")[::93]]
     for dtype in ("bfloat16", "float32"):
         scoring.ours(path, dtype, texts)

@@ -1,8 +1,9 @@
-"""The text of the reference model: python -m tests.bench.reference_data CLEAN.jsonl.zst DIRECTORY [SOURCE=COPIES]...
+"""The text of the reference model: python -m tests.bench.reference_data CLEAN.jsonl.zst DIRECTORY
+[SOURCE=COPIES]...
 
-Writes training.jsonl and heldout.jsonl (`id, text, source`) into DIRECTORY, the same bytes on every run. A twentieth of each
-source's works is held out whole: novels, addresses and encyclopedia articles by name, news by article. Genesis stays in English
-only, in two translations that are one work, and is all trained on.
+Writes training.jsonl and heldout.jsonl (`id, text, source`) into DIRECTORY, the same bytes on every run. A
+twentieth of each source's works is held out whole: novels, addresses and encyclopedia articles by name, news
+by article. Genesis stays in English only, in two translations that are one work, and is all trained on.
 """
 
 import json
@@ -16,7 +17,8 @@ from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
 
-# How often a text stands in the training stream: half of its bytes are novels then, which are three quarters of the data.
+# How often a text stands in the training stream: half of its bytes are novels then, which are three quarters
+# of the data.
 COPIES = {"abc": 4, "genesis": 1, "inaugural": 3, "novels": 1, "state_union": 3, "wikipedia": 6}
 HELD_OUT = 20  # one work of so many
 SHORTEST = 60  # characters
@@ -61,7 +63,9 @@ def read(clean: Path) -> Iterator[Document]:
 
 
 def whole(documents: Iterable[Document]) -> Iterator[Document]:
-    """Documents with the pieces of a file put together again, news cut into articles; of novels not all pieces are there."""
+    """Documents with the pieces of a file put together again, news cut into articles; of novels not all
+    pieces are there.
+    """
     files = defaultdict(list)
     for document in documents:
         name, place = found.groups() if (found := PIECE.fullmatch(document.id)) else (document.id, "0")

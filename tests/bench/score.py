@@ -1,7 +1,9 @@
-"""score against its neighbours and the machine: python -m tests.bench.score SHARED PYTHON SCRATCH [DOCUMENTS [OF THEM FOR THE SLOW ONES]]
+"""score against its neighbours and the machine: python -m tests.bench.score SHARED PYTHON SCRATCH [DOCUMENTS
+[OF THEM FOR THE SLOW ONES]]
 
-SHARED is the folder with data/ and bench/, PYTHON an interpreter that has what bench/requirements.txt lists. The model has GPT-2's shape
-(124M) and random weights; the documents are real web text. Neighbours score a tenth of the documents: they would take a quarter of an hour.
+SHARED is the folder with data/ and bench/, PYTHON an interpreter that has what bench/requirements.txt lists.
+The model has GPT-2's shape (124M) and random weights; the documents are real web text. Neighbours score a
+tenth of the documents: they would take a quarter of an hour.
 """
 
 import json
@@ -81,7 +83,9 @@ def scored(model: LanguageModel, names: tuple[str, ...], texts: list[str]) -> Ca
 
 
 def ours(path: Path, dtype: str, texts: list[str]) -> None:
-    """Tokens a second, tokenizing included; the share of the limit by 2 P FLOPs a token that is scored; all metrics against one."""
+    """Tokens a second, tokenizing included; the share of the limit by 2 P FLOPs a token that is scored; all
+    metrics against one.
+    """
     model = load(str(path), ModelSettings(device="cpu", dtype=dtype))
     tokens = sum(document.n_scored for document in model.encode_many(texts))
     scored(model, ONE_PASS, texts[:20])()
@@ -92,7 +96,8 @@ def ours(path: Path, dtype: str, texts: list[str]) -> None:
     )
     rate, best = tokens / one, max(before, after)
     print(
-        f"{dtype:9} {tokens:8,} tokens  {rate:7,.0f} tokens/s  {rate * model.flops_per_token / best:.2f} of {best / 1e9:,.0f} GFLOP/s"
+        f"{dtype:9} {tokens:8,} tokens  {rate:7,.0f} tokens/s  "
+        f"{rate * model.flops_per_token / best:.2f} of {best / 1e9:,.0f} GFLOP/s"
     )
     print(f"{'':9} all one-pass metrics take {every / one:.2f} times as long as perplexity alone", flush=True)
 
@@ -108,7 +113,8 @@ def neighbour(python: str, script: Path, model: Path, corpus: Path, texts: list[
         tokens = sum(document.n_scored for document in own.encode_many(texts))
         found = tokens / timed(scored(own, ("perplexity",), texts))
         print(
-            f"{script.name}: {rate:,.0f} tokens/s; ours in {dtype} {found:,.0f}: {found / rate:.1f} times as fast",
+            f"{script.name}: {rate:,.0f} tokens/s; ours in {dtype} {found:,.0f}: {found / rate:.1f} "
+            f"times as fast",
             flush=True,
         )
 
@@ -129,31 +135,42 @@ def recite(path: Path, texts: list[str]) -> None:
         timed(lambda: model.continuations(documents, 32, 32)) / len(documents),
     )
     print(
-        f"memorization: {1 / together:.1f} records/s, plain generate {1 / each:.2f}: {each / together:.1f} times as fast",
+        f"memorization: {1 / together:.1f} records/s, plain generate {1 / each:.2f}: "
+        f"{each / together:.1f} times as fast",
         flush=True,
     )
 
 
 def memory(model: Path, sentences: int) -> int:
-    """Resident memory of the command at its highest, in MiB, over one document of so many sentences of 45 bytes."""
+    """Resident memory of the command at its highest, in MiB, over one document of so many sentences of 45
+    bytes.
+    """
     record = json.dumps({"text": "The quick brown fox jumps over the lazy dog. " * sentences}).encode()
-    script = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True);"
+    script = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, "
+        "check=True);"
+    )
     script += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     command = (sys.executable, "-S", "-c", script, *OURS, "score", "--model", model)
     return int(subprocess.run(command, input=record, capture_output=True, check=True).stdout) >> 10
 
 
 def long_documents(shared: Path, path: Path) -> None:
-    """What a long document costs: by the large model, and by a small one a document that would take the large one minutes."""
+    """What a long document costs: by the large model, and by a small one a document that would take the large
+    one minutes.
+    """
     for model, sentences in ((path, 8 << 10), (shared / "data" / "stories260k", 200_000)):
         short, long = memory(model, 1), memory(model, sentences)
         print(
-            f"memory, {model.name}: {short} MiB for a sentence, {long - short} more for a document of {45 * sentences / 1e6:.1f} MB"
+            f"memory, {model.name}: {short} MiB for a sentence, {long - short} more for a document of "
+            f"{45 * sentences / 1e6:.1f} MB"
         )
 
 
 def agreement(shared: Path) -> None:
-    """bfloat16 against float32 on 2,000 documents and a small model that was trained: rank correlation, overlap of the middle halves."""
+    """bfloat16 against float32 on 2,000 documents and a small model that was trained: rank correlation,
+    overlap of the middle halves.
+    """
     from scipy.stats import rankdata, spearmanr
 
     data = subprocess.run(
@@ -168,7 +185,8 @@ def agreement(shared: Path) -> None:
     kept = [{at for at, rank in enumerate(rankdata(one)) if 0.25 < rank / len(one) <= 0.75} for one in found]
     overlap = len(kept[0] & kept[1]) / len(kept[0] | kept[1])
     print(
-        f"bfloat16 and float32: rank correlation {spearmanr(*found).statistic:.5f}, middle halves overlap {overlap:.4f} (Jaccard)"
+        f"bfloat16 and float32: rank correlation {spearmanr(*found).statistic:.5f}, middle halves "
+        f"overlap {overlap:.4f} (Jaccard)"
     )
 
 

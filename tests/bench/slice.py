@@ -1,4 +1,6 @@
-"""slice against cp, DuckDB and the limit: python -m tests.bench.slice SHARED_BENCH RANKED.jsonl.zst UNRANKED.jsonl.zst SCRATCH [RUNS]"""
+"""slice against cp, DuckDB and the limit: python -m tests.bench.slice SHARED_BENCH RANKED.jsonl.zst
+UNRANKED.jsonl.zst SCRATCH [RUNS]
+"""
 
 import sys
 from pathlib import Path

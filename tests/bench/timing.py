@@ -24,7 +24,9 @@ class Result:
 
 
 def compare(commands: Mapping[str, Sequence[object]], runs: int = 3) -> dict[str, Result]:
-    """Run all commands `runs` times in turn, so that a busy minute hits all of them; standard output goes nowhere."""
+    """Run all commands `runs` times in turn, so that a busy minute hits all of them; standard output goes
+    nowhere.
+    """
     results = {name: Result() for name in commands}
     for _ in range(runs):
         for name, command in commands.items():
@@ -35,9 +37,12 @@ def compare(commands: Mapping[str, Sequence[object]], runs: int = 3) -> dict[str
 
 
 def run(command: list[str]) -> tuple[float, int]:
-    """Time and memory of one run; a small process in between, since a child's memory starts out as its parent's."""
+    """Time and memory of one run; a small process in between, since a child's memory starts out as its
+    parent's.
+    """
     script = (
-        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True);"
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, "
+        "check=True);"
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)"
     )
     os.sync()
@@ -51,5 +56,6 @@ def show(results: Mapping[str, Result], limit: str) -> None:
     for name, result in results.items():
         runs = " ".join(f"{seconds:.2f}" for seconds in result.seconds)
         print(
-            f"{name:28} {result.median:7.2f} s  {result.median / results[limit].median:6.2f} x  {result.resident >> 20:6} MiB   ({runs})"
+            f"{name:28} {result.median:7.2f} s  {result.median / results[limit].median:6.2f} x  "
+            f"{result.resident >> 20:6} MiB   ({runs})"
         )

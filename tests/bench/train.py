@@ -1,12 +1,14 @@
 """train against transformers' Trainer and the machine: python -m tests.bench.train PYTHON SCRATCH [RUNS]
 
-PYTHON is an interpreter that has torch, transformers and accelerate. Both train the same model on the same blocks of random tokens, each
-in a process of its own, in turn. A rate is the median of a run's steps but for the first.
+PYTHON is an interpreter that has torch, transformers and accelerate. Both train the same model on the same
+blocks of random tokens, each in a process of its own, in turn. A rate is the median of a run's steps but for
+the first.
 
-45 % of the limit in bfloat16 are out of reach of torch's operations on 2 × 2.6 GHz with AMX. A step of 16,384 tokens would have 2.3 s,
-and its operations take 3.1 s by themselves, with all that they touch in the caches (`pieces`): products 1.2 (0.9 but for what
-transposing costs), attention 0.9, GELU 0.5, the head 0.35, norms 0.1. In the model they find it in memory, at 25 GB a second. In float32
-the products of both take 1.9 of our 2.7 s for 4,096 tokens, at the processor's full rate: 1.3 times Trainer's speed would leave 0.4 s.
+45 % of the limit in bfloat16 are out of reach of torch's operations on 2 × 2.6 GHz with AMX. A step of 16,384
+tokens would have 2.3 s, and its operations take 3.1 s by themselves, with all that they touch in the caches
+(`pieces`): products 1.2 (0.9 but for what transposing costs), attention 0.9, GELU 0.5, the head 0.35, norms
+0.1. In the model they find it in memory, at 25 GB a second. In float32 the products of both take 1.9 of our
+2.7 s for 4,096 tokens, at the processor's full rate: 1.3 times Trainer's speed would leave 0.4 s.
 """
 
 import json
@@ -54,7 +56,9 @@ def main(python: str, scratch: Path, runs: int) -> None:
 
 
 def speed(python: str, scratch: Path, dtype: str, runs: int) -> None:
-    """Tokens a second beside Trainer's, and the share of the limit by 6 P FLOPs a token; 32 × 512 a batch, 8 × 512 at a time for both."""
+    """Tokens a second beside Trainer's, and the share of the limit by 6 P FLOPs a token; 32 × 512 a batch, 8
+    × 512 at a time for both.
+    """
     prepare(scratch, MEDIUM, 32)
     mine, other, best = [], [], 0.0
     for _ in range(runs):
@@ -73,7 +77,9 @@ def speed(python: str, scratch: Path, dtype: str, runs: int) -> None:
 
 
 def pieces() -> None:
-    """What a step of `speed` in bfloat16 takes at least: its operations by themselves, the caches full of what they need, in seconds."""
+    """What a step of `speed` in bfloat16 takes at least: its operations by themselves, the caches full of
+    what they need, in seconds.
+    """
     kernels.keep_freed_memory()
     width, blocks, length = MEDIUM["n_embd"], 8, MEDIUM["n_positions"]
     times, layers = 32 // blocks, 32 // blocks * MEDIUM["n_layer"]
@@ -106,13 +112,16 @@ def pieces() -> None:
     least, best = sum(found.values()), limit("bfloat16")
     print(", ".join(f"{name} {seconds:.2f}" for name, seconds in found.items()), end=": ")
     print(
-        f"{least:.2f} s, {6 * parameters(MEDIUM) * (32 * length) / least / best:.2f} of {best / 1e9:,.0f} GFLOP/s",
+        f"{least:.2f} s, {6 * parameters(MEDIUM) * (32 * length) / least / best:.2f} of "
+        f"{best / 1e9:,.0f} GFLOP/s",
         flush=True,
     )
 
 
 def memory(python: str, scratch: Path, dtype: str) -> None:
-    """The most memory of the process at a batch of 8 × 1024 and a vocabulary of 50,257; its libraries alone take 300 MiB."""
+    """The most memory of the process at a batch of 8 × 1024 and a vocabulary of 50,257; its libraries alone
+    take 300 MiB.
+    """
     prepare(scratch, WIDE, 8)
     mine, other = (
         run_ours(scratch, 8 << 10, dtype)[1] >> 20,
@@ -122,13 +131,18 @@ def memory(python: str, scratch: Path, dtype: str) -> None:
 
 
 def resuming(scratch: Path, blocks: int) -> None:
-    """From `--resume` to the first new step and with it, less what a process takes that imports all and loads the model."""
+    """From `--resume` to the first new step and with it, less what a process takes that imports all and loads
+    the model.
+    """
     prepare(scratch, MEDIUM, blocks)
     metrics = scratch / "run.partial" / "metrics.jsonl"
     command = [*ours(scratch, 512, "float32", steps=1000), "--save-at", "1"]
     until(command, lambda: metrics.exists() and metrics.read_bytes().count(b"\n") > 1)
     metrics.write_bytes(metrics.read_bytes().splitlines(keepends=True)[0])
-    script = "import sys; from pathlib import Path; from prune_cli.stages import train; train.load_model(Path(sys.argv[1]))"
+    script = (
+        "import sys; from pathlib import Path; from prune_cli.stages import train; "
+        "train.load_model(Path(sys.argv[1]))"
+    )
     loading = timed(
         lambda: subprocess.run(
             [sys.executable, "-c", script, metrics.parent / "step-1"], check=True, stderr=subprocess.DEVNULL

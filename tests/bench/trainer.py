@@ -1,4 +1,5 @@
-"""transformers' Trainer on SCRATCH/blocks.jsonl and a model of SCRATCH/config.json, its tokens a second in SCRATCH/theirs.txt.
+"""transformers' Trainer on SCRATCH/blocks.jsonl and a model of SCRATCH/config.json, its tokens a second in
+SCRATCH/theirs.txt.
 
 python trainer.py SCRATCH BATCH ROWS DTYPE, of a batch ROWS blocks at a time
 """

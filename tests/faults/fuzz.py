@@ -1,4 +1,5 @@
-"""Run the fuzz targets under atheris (`pip install '.[fuzz]'`): python -m tests.faults.fuzz CORPUS tests/faults/seeds
+"""Run the fuzz targets under atheris (`pip install '.[fuzz]'`): python -m tests.faults.fuzz CORPUS
+tests/faults/seeds
 
 CORPUS is a folder of your own, to which libFuzzer adds what it finds. Its options come first, for example
 `-max_total_time=600 -close_fd_mask=3`. README.md says what the last run found.

@@ -1,4 +1,6 @@
-"""Failures of the system, produced by strace(1): the N-th call of a kind that touches some paths fails, or kills the process."""
+"""Failures of the system, produced by strace(1): the N-th call of a kind that touches some paths fails, or
+kills the process.
+"""
 
 import shutil
 import subprocess
@@ -50,12 +52,15 @@ def with_fault(
     stdout: Path | str = "/dev/null",
     program: Callable[..., list[str]] = command,
 ) -> Ended:
-    """Run a command with the `number`-th of the system calls `call` on one of `paths` failing: `error=EIO`, or `signal=KILL`."""
+    """Run a command with the `number`-th of the system calls `call` on one of `paths` failing: `error=EIO`,
+    or `signal=KILL`.
+    """
     with TemporaryDirectory() as folder, open(stdout, "wb") as out:
         trace = Path(folder) / "trace"
         watched = [option for path in paths for option in ("-P", str(path))]
         injected = ["-e", f"trace={call}", "-e", f"inject={call}:{fault}:when={number}"]
-        # Stopped at the calls that are asked for alone a run takes half as long; signals do not reach it there.
+        # Stopped at the calls that are asked for alone a run takes half as long; signals do not reach it
+        # there.
         alone = ["--seccomp-bpf"] if fault.startswith("error") else []
         tracing = [*STRACE, *alone, "-o", str(trace), *watched, *injected, *program(*arguments)]
         done = subprocess.run(
@@ -68,7 +73,8 @@ def with_fault(
 def every_fault(
     call: str, fault: str, paths: list[Path], *arguments: object, program: Callable[..., list[str]] = command
 ) -> Iterator[tuple[int, Ended]]:
-    """The same with the 1st, 2nd, 3rd … call, until the run meets no fault; each time it is to be looked at what is left.
+    """The same with the 1st, 2nd, 3rd … call, until the run meets no fault; each time it is to be looked at
+    what is left.
 
     Fails where there is not even a first one: then nothing would have been tried.
     """

@@ -1,4 +1,5 @@
-"""What the fuzzer feeds: everything that reads bytes it did not write. Frames, head, trailer, seek table, lines and the splicer.
+"""What the fuzzer feeds: everything that reads bytes it did not write. Frames, head, trailer, seek table,
+lines and the splicer.
 
 The first byte of an input says which of the targets gets the rest. An input that makes one fail is a finding.
 """
@@ -66,14 +67,18 @@ def partial_outputs(data: bytes) -> None:
 
 
 def sealed(magic: int, kind: str, payload: bytes, before: bytes = b"") -> bytes:
-    """A head or trailer of any content, its checksum right: without it nothing behind the checksum would be reached."""
+    """A head or trailer of any content, its checksum right: without it nothing behind the checksum would be
+    reached.
+    """
     payload = f"prune-cli {kind}\n".encode() + payload
     frame = magic.to_bytes(4, "little") + (len(payload) + 4).to_bytes(4, "little") + payload
     return frame + crc32(before + frame).to_bytes(4, "little")
 
 
 def liars(data: bytes) -> None:
-    """Our own stream around a head and a trailer that say anything: `stat` and `slice` must not believe them, nor trip over them."""
+    """Our own stream around a head and a trailer that say anything: `stat` and `slice` must not believe them,
+    nor trip over them.
+    """
     head, _, trailer = data.partition(b"\n")
     text = b'{"perplexity":1.0,"rank":0,"quantile":0.25}\n{"perplexity":2.0,"rank":1,"quantile":0.75}\n'
     frame = zstandard.ZstdCompressor(write_checksum=True).compress(text)

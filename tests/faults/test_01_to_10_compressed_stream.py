@@ -1,4 +1,6 @@
-"""Faults 1 to 10: cut, damaged, padded, disguised and hostile compressed streams. tests/test_streams.py has the reader's own tests."""
+"""Faults 1 to 10: cut, damaged, padded, disguised and hostile compressed streams. tests/test_streams.py has
+the reader's own tests.
+"""
 
 import gzip
 import random
@@ -40,7 +42,9 @@ def file(tmp_path) -> Path:
 
 @pytest.fixture
 def refused(here, file):
-    """The message of a run over some bytes: status 65, one line that names the file, no output and nothing else left."""
+    """The message of a run over some bytes: status 65, one line that names the file, no output and nothing
+    else left.
+    """
 
     def run(data: bytes, *words: str, verb: str = "rank") -> str:
         file.write_bytes(data)
@@ -60,9 +64,12 @@ def skippable(payload: bytes) -> bytes:
 
 
 def peak(*arguments: object, stdin: bytes = b"") -> tuple[int, str, int]:
-    """Exit status, message and peak resident bytes of a run; a small process in between, since a child's peak begins with its parent's."""
+    """Exit status, message and peak resident bytes of a run; a small process in between, since a child's peak
+    begins with its parent's.
+    """
     measuring = (
-        "import resource, subprocess, sys; status = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode;"
+        "import resource, subprocess, sys; status = subprocess.run(sys.argv[1:], "
+        "stdout=subprocess.DEVNULL).returncode;"
         "print(status, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10)"
     )
     done = subprocess.run(
@@ -116,7 +123,8 @@ def test_04_a_frame_without_a_checksum_is_warned_of_once(file):
     done = prune("rank", file)
     assert (
         done.stderr.decode()
-        == f"prune-cli rank: warning: {file}: no checksum in a zstd frame: damage to its contents cannot be seen\n"
+        == f"prune-cli rank: warning: {file}: no checksum in a zstd frame: damage to its contents "
+        f"cannot be seen\n"
     )
     assert len(records(done.stdout)) == 600
 
@@ -209,7 +217,9 @@ def test_09_a_window_of_two_gibibytes_is_asked_for_and_takes_no_memory_before(fi
 
 
 def bomb(size: int) -> bytes:
-    """`size` bytes of one line, as a frame of blocks that each repeat one byte 128 Ki times (RFC 8878, 3.1.1.2)."""
+    """`size` bytes of one line, as a frame of blocks that each repeat one byte 128 Ki times (RFC 8878,
+    3.1.1.2).
+    """
     block = ((1 << 17) << 3 | 1 << 1).to_bytes(3, "little") + b"a"
     opening = b'{"perplexity":1,"text":"'
     raw = (len(opening) << 3).to_bytes(3, "little") + opening
@@ -236,7 +246,9 @@ def test_10_a_million_tiny_frames_are_read_in_bounded_memory(frames, file):
 
 @pytest.mark.parametrize("verb", BEFORE_TORCH)
 def test_10_a_seek_table_that_lies_about_sizes_costs_no_memory(verb, file):
-    """It claims a million frames, a trailer of 4 GiB, frames that hold terabytes; the frames themselves are read, and disagree."""
+    """It claims a million frames, a trailer of 4 GiB, frames that hold terabytes; the frames themselves are
+    read, and disagree.
+    """
     whole = prune("rank", stdin=TEXT).stdout
     start = whole.rindex(b"\x5e\x2a\x4d\x18")
     [count] = struct.unpack("<I", whole[-9:-5])

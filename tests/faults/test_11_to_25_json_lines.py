@@ -1,6 +1,8 @@
-"""Faults 11 to 25: odd and broken lines, in every verb that reads a score. tests/test_records.py has more of each kind.
+"""Faults 11 to 25: odd and broken lines, in every verb that reads a score. tests/test_records.py has more of
+each kind.
 
-What only a model's reader meets (texts, ids, 20 and 24) is in tests/test_score.py and tests/test_score_stage.py.
+What only a model's reader meets (texts, ids, 20 and 24) is in tests/test_score.py and
+tests/test_score_stage.py.
 """
 
 import json

@@ -1,4 +1,6 @@
-"""Faults 26 to 39: full disks, broken devices, limits, signals, killed runs, and files that are not what they should be."""
+"""Faults 26 to 39: full disks, broken devices, limits, signals, killed runs, and files that are not what they
+should be.
+"""
 
 import os
 import random
@@ -22,7 +24,8 @@ from .injection import OUTPUT, TEMPORARY, every_fault, traced, with_fault
 
 # Rank stands for the other verbs where a run is long or there are many.
 OTHERS = ["score", "slice", "stat", "pack", "eval"]
-# A process of pack takes seconds to load its libraries: where it does as the others do, only sweeps start one.
+# A process of pack takes seconds to load its libraries: where it does as the others do, only sweeps start
+# one.
 PACK_IN_SWEEPS = ["score", "slice", "stat", "eval", pytest.param("pack", marks=pytest.mark.sweep)]
 VERBS = ["rank", *OTHERS]
 ALL_IN_SWEEPS = ["rank", *(pytest.param(verb, marks=pytest.mark.sweep) for verb in OTHERS)]
@@ -119,7 +122,8 @@ def small_disk(folder: Path, size: str):
         subprocess.run(["umount", str(folder)], check=True)
 
 
-# 26, 27: what cannot be written, synced or named is an error, the target is as it was, and nothing is left beside it
+# 26, 27: what cannot be written, synced or named is an error, the target is as it was, and nothing is left
+# beside it
 
 
 CALLS = ["openat", "flock", "ftruncate", "write", "fsync", "close"]

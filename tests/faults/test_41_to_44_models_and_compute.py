@@ -1,6 +1,8 @@
-"""Faults 41 to 44 and 30: models that cannot be used, and scoring and training that is killed, stopped or out of room, and gone on with.
+"""Faults 41 to 44 and 30: models that cannot be used, and scoring and training that is killed, stopped or out
+of room, and gone on with.
 
-What is refused of a model directory is in tests/test_model.py, halved batches too; checkpoints are in tests/test_train_stage.py.
+What is refused of a model directory is in tests/test_model.py, halved batches too; checkpoints are in
+tests/test_train_stage.py.
 """
 
 import gc
@@ -90,7 +92,8 @@ def publishing(target: Path) -> list[str]:
     """Replace the folder `target`, as training does."""
     script = (
         "import pathlib, sys; from prune_cli.storage import directories; target = pathlib.Path(sys.argv[1])\n"
-        "with directories.working(target, resume=False, replace=True, mark='train.json', keep='step-*') as work:\n"
+        "with directories.working(target, resume=False, replace=True, mark='train.json', keep='step-*') "
+        "as work:\n"
         "    (work / 'train.json').write_text('new'); (work / 'step-1').mkdir()"
     )
     return [sys.executable, "-c", script, str(target)]
@@ -112,7 +115,9 @@ def test_29_a_folder_that_is_replaced_is_there_at_every_moment_old_or_new(call, 
 
 
 def scoring(corpus: Path, target: Path) -> tuple[object, ...]:
-    """A run that can be gone on with. Its metric asks no model, so that no time goes into loading one for every run."""
+    """A run that can be gone on with. Its metric asks no model, so that no time goes into loading one for
+    every run.
+    """
     return ("score", "-m", "random", "--resume", corpus, "-o", target)
 
 
@@ -152,7 +157,9 @@ def test_26_27_whichever_write_of_a_scoring_fails_it_is_gone_on_with(call, fault
 
 
 def stopped(number: int, sign: Path, pause: float, *arguments: object) -> tuple[int, bytes, float]:
-    """Status and message of a run that gets a signal some time after the `sign` of its work appears, and how long it worked."""
+    """Status and message of a run that gets a signal some time after the `sign` of its work appears, and how
+    long it worked.
+    """
     with subprocess.Popen(command(*arguments), cwd=ROOT, stderr=subprocess.PIPE) as process:
         while process.poll() is None and not sign.exists():
             time.sleep(0.001)
@@ -245,7 +252,9 @@ def test_44_a_disk_that_is_full_when_a_checkpoint_is_written_costs_that_checkpoi
 
 
 def test_44_score_in_a_cron_jobs_surroundings_says_nothing(model, tmp_path, here):
-    """No HOME, no locale, no terminal, a folder for caches that cannot be: the libraries' bars and warnings stay away, too."""
+    """No HOME, no locale, no terminal, a folder for caches that cannot be: the libraries' bars and warnings
+    stay away, too.
+    """
     bare = {
         "PATH": "/usr/bin:/bin",
         "LANG": "C",

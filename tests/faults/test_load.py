@@ -1,4 +1,6 @@
-"""Many files, many records and many stages: open files and memory stay bounded, and every stage notices what happens to the others."""
+"""Many files, many records and many stages: open files and memory stay bounded, and every stage notices what
+happens to the others.
+"""
 
 import signal
 import subprocess
@@ -13,7 +15,9 @@ SLICE = ("slice", "--keep", "middle", "--frac", "0.5")
 
 
 def pipeline(*stages: list[str]) -> tuple[list[int], bytes, list[bytes]]:
-    """Run commands in a pipe: their statuses, the last one's output, and what each said. No process may open more than 64 files."""
+    """Run commands in a pipe: their statuses, the last one's output, and what each said. No process may open
+    more than 64 files.
+    """
     running: list[subprocess.Popen[bytes]] = []
     for stage in stages:
         before = running[-1].stdout if running else subprocess.DEVNULL
@@ -49,13 +53,16 @@ def test_score_rank_and_slice_over_many_files_of_one_record_each(count, tmp_path
 
 @pytest.mark.sweep
 def test_five_million_records_of_a_hundred_bytes(tmp_path):
-    """-S 128M and a constant are enough for half a gigabyte; jq and GNU sort say whether the order is right."""
+    """-S 128M and a constant are enough for half a gigabyte; jq and GNU sort say whether the order is
+    right.
+    """
     path, ranked = tmp_path / "in.jsonl", tmp_path / "ranked.zst"
     with path.open("w") as file:
         for index in range(5_000_000):
             score = index * 2654435761 % 4294967291 / 1000
             file.write(
-                f'{{"id": {index:8}, "perplexity": {score:.3f}, "n_scored": {index % 100:2}, "text": "{"x" * 20}"}}\n'
+                f'{{"id": {index:8}, "perplexity": {score:.3f}, '
+                f'"n_scored": {index % 100:2}, "text": "{"x" * 20}"}}\n'
             )
     status, said, size = peak("rank", "-S", "128M", "-T", tmp_path, path, "-o", ranked)
     assert (status, said) == (0, "")
@@ -72,7 +79,9 @@ def test_five_million_records_of_a_hundred_bytes(tmp_path):
 
 @pytest.mark.parametrize("killed", ["rank", "slice"])
 def test_32_a_stage_that_is_killed_before_its_first_byte_fails_the_next(killed, tmp_path):
-    """It never says anything: no head, no frame. The shell's own status would be that of the last stage alone."""
+    """It never says anything: no head, no frame. The shell's own status would be that of the last stage
+    alone.
+    """
     silent = ["sh", "-c", "kill -9 $$"]
     after = command("rank", "--overwrite") if killed == "slice" else command(*SLICE)
     statuses, out, said = pipeline(silent, after, command("stat"))

@@ -1,4 +1,6 @@
-"""What holds for any records: they pass byte for byte, in order, none lost and none twice, however they are cut into files and frames."""
+"""What holds for any records: they pass byte for byte, in order, none lost and none twice, however they are
+cut into files and frames.
+"""
 
 import gzip
 import json
