@@ -7,7 +7,8 @@ from .options import Files, expanded
 
 COST = (
     "Before the first step everything is read and tokenized once, into a file in DIR.partial "
-    "(2 or 4 bytes a token); --resume reuses it. Memory is 16 bytes a parameter, plus the activations of a micro-batch."
+    "(2 or 4 bytes a token); --resume reuses it. Memory is 16 bytes a parameter, plus the activations of "
+    "a micro-batch."
 )
 EXAMPLES = (
     (
@@ -15,7 +16,7 @@ EXAMPLES = (
         "prune-cli train --preset tiny --train-tokenizer 4096 --steps 500 -o run/ shard.jsonl.zst",
     ),
     (
-        "Train the paper's 124M model; if the run stops, the same command resumes it:",
+        "Train the paper's 124M model; after an interruption the same command resumes it:",
         "prune-cli train --preset 124m --tokenizer gpt2/ --steps 8000 --resume -o run/ shard.jsonl.zst",
     ),
     (

@@ -81,12 +81,14 @@ class Job:
                 report=ProgressLine(bar),
                 processes=processes,
             )
+        # Either source makes the exit status 3.
         skipped = source.skipped + (held_out.skipped if held_out else 0)
         return Report(self.settings.directory, summary, skipped)
 
     def _follow(self, processes: Processes) -> None:
         """Train as another rank, which computes, but neither reads documents nor writes messages."""
         terminal.configure("train", quiet=True, verbose=self.reading.verbose)
+        # The token files come from rank 0; this only says whether there is held-out data.
         nothing = Corpus(())
         loop.train(
             nothing,
@@ -142,7 +144,7 @@ class ProgressLine:
         """Take a report of `loop.train`."""
         if step:
             self._show_step(step, values)
-        elif "steps" in values:
+        elif "steps" in values:  # the summary, before the first step
             self.bar.expect(values["steps"])
             if values["peak_flops"]:
                 self.peak_per_rate = FLOPS_PER_PARAMETER * values["parameters"] / values["peak_flops"]

@@ -89,6 +89,7 @@ def prepare(
     manifest, held_out_manifest = processes.on_rank_zero(
         lambda: _token_files(corpora, settings, recipe, work, report)
     )
+    # By now rank 0 has trained the tokenizer if one had to be, so every rank loads it.
     tokenizer, _ = prepare_tokenizer(settings, (), work, reuse=True)
     config = model_config(settings, recipe, tokenizer)
     context: int = config.max_position_embeddings
@@ -200,6 +201,7 @@ def prepare_token_file(
     """The token file in `folder`, if it has the same source and tokenizer; else a new one."""
     source = f"{tokenizer_hash(tokenizer)} {corpus.source}" if corpus.source else None
     manifest = token_file.find(folder)
+    # A pipe has no fingerprint: its documents are read again, and compared by their hashes later.
     if manifest and source and manifest.source == source:
         return manifest
     return token_file.pack(

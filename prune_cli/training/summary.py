@@ -43,6 +43,7 @@ class Summary:
 
 def summarize(run: TrainingRun, parameters: int, peak_flops: float) -> Summary:
     """The summary before the first step, with a warning if tokens are repeated often."""
+    # Unique in position, not in text: duplicate documents count as often as they occur.
     unique = run.blocks.count * run.plan.context
     tokens = run.plan.steps * run.plan.batch * run.plan.context
     epochs = tokens / unique
@@ -69,6 +70,7 @@ def write_description(run: TrainingRun, summary: Summary) -> None:
 
     Its keys are read by `eval` (stages/eval/comparability.py) and by resumed runs, also of later versions.
     """
+    # The losses come with metrics.jsonl; the speed of the device is a measurement, not a setting.
     counts = {name: value for name, value in asdict(summary).items() if name not in NOT_IN_DESCRIPTION}
     origins = {name: {"value": choice.value, "from": choice.origin} for name, choice in run.recipe.items()}
     description = {
@@ -94,6 +96,7 @@ def check_same_run(run: TrainingRun) -> None:
     Raises ConfigurationError if anything differs that the losses depend on. On a different machine the run
     resumes with a warning, because the last digits of its losses may differ.
     """
+    # It is written before the first step, so without it there is no checkpoint either.
     if not (run.work / DESCRIPTION).exists():
         return
     before = json.loads((run.work / DESCRIPTION).read_text())
@@ -112,6 +115,7 @@ def check_same_run(run: TrainingRun) -> None:
 def _identity(run: TrainingRun) -> dict[str, Any]:
     """Everything that the losses of a run depend on, except the machine."""
     plan = {name: value for name, value in asdict(run.plan).items() if name not in HARMLESS}
+    # None for a value that was not given: a train.json without the key reads the same.
     chosen = {
         name: run.recipe[name].value if name in run.recipe else None
         for name in ("seed", "data_seed", "train_tokenizer")
