@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigurationError, OutOfMemoryError
 from ..settings.model import ModelSettings as ModelSettings
-from . import load as loading
 from .encoding import Content as Content
 from .encoding import Encoder, Ids
 from .encoding import TokenizedDocument as TokenizedDocument
 from .head import Head, split
-from .load import LoadedModel
+from .load import LoadedModel, resolve, versions
+from .load import load as load_network_and_tokenizer
 from .memory import halve_until_it_fits, padded_width
 from .safety import directory_hash
 from .tokenizer import tokenizer_hash
@@ -45,21 +45,20 @@ GENERATED_LENGTH = 65  # tokens of such a sequence: BOS, 32 of the document, 32 
 
 def load(name: str, settings: ModelSettings = ModelSettings()) -> "LanguageModel":
     """Load a model and its tokenizer, ready to score. Raises as `models.load.load` does."""
-    return LanguageModel(name, loading.load(name, settings))
+    return LanguageModel(name, load_network_and_tokenizer(name, settings))
 
 
 def provenance(name: str, settings: ModelSettings = ModelSettings()) -> dict[str, Any]:
-    """Everything that the numbers of a model depend on, without loading its weights: hashes, settings and
-    versions.
+    """Hashes, settings and versions: all that the numbers of a model depend on, without loading its weights.
 
     Raises as `models.load.resolve` does.
     """
-    resolved = loading.resolve(name, settings)
+    resolved = resolve(name, settings)
     return {
         "model": directory_hash(resolved.directory),
         "tokenizer": tokenizer_hash(resolved.tokenizer),
         **resolved.settings.recorded(),
-        "versions": loading.versions(),
+        "versions": versions(),
     }
 
 
@@ -101,7 +100,7 @@ class LanguageModel:
     @property
     def versions(self) -> dict[str, str]:
         """The versions of the libraries that decide the last digits of a score."""
-        return loading.versions()
+        return versions()
 
     @property
     def tokenizer_hash(self) -> str:
