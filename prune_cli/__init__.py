@@ -4,11 +4,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import eval, pack, rank, read, score, slice, stat, train, write
+    from .api import PruneError, PruneWarning, eval, pack, rank, read, score, slice, stat, train, write
 
 from .version import __version__ as __version__
 
-__all__ = ["eval", "pack", "rank", "read", "score", "slice", "stat", "train", "write"]
+__all__ = [
+    "PruneError",
+    "PruneWarning",
+    "eval",
+    "pack",
+    "rank",
+    "read",
+    "score",
+    "slice",
+    "stat",
+    "train",
+    "write",
+]
 
 
 def __dir__() -> list[str]:

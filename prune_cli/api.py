@@ -1,164 +1,298 @@
 """The verbs as functions over iterators of records: what `import prune_cli` gives.
 
-A record is a dict. Options are those of the command line, `--keep-unscored` as `keep_unscored=True`, one that repeats as a list. What
-fails raises a PruneError, whose `status` is the exit status of the command. Work begins with the first record that is asked for; the verb
-runs in one thread, and another takes the records from the iterator.
+A record is a dict. Options are those of the command line: `--keep-unscored` is `keep_unscored=True`, a repeated option
+is a list. A failure raises a PruneError, whose `status` is the exit status of the command; a warning of a command is a
+PruneWarning here. Work begins with the first record that is asked for.
 """
 
 import json
+import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from enum import StrEnum
 from pathlib import Path
-from threading import Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
-from . import cli
-from .commands.options import Reading, Streams
+from .errors import PruneError as PruneError
+from .errors import PruneWarning as PruneWarning
 from .errors import UsageError
+from .settings.eval import Comparison, Evaluation
+from .settings.model import ModelSettings
+from .settings.option import Setting, settings_of
+from .settings.pack import Packing
+from .settings.rank import Ranking
+from .settings.score import Scores
+from .settings.slice import Selection, Slicing
+from .settings.stat import Inspection
+from .settings.streams import Streams
+from .settings.train import Training
 
+if TYPE_CHECKING:
+    from .records.memory import RecordSource
+
+log = logging.getLogger(__name__)
 Record = dict[str, Any]
 PathLike = str | os.PathLike[str]
+Kind = TypeVar("Kind")
+
+
+@dataclass(frozen=True)
+class _Checks:
+    """The options of the command that apply to records in memory."""
+
+    skip_bad: bool = False
+    expect_records: int | None = None
 
 
 def read(*paths: PathLike) -> Iterator[Record]:
-    """The records of files (zstd, gzip or plain JSON Lines) in turn. Raises PruneError for what is damaged, or is no record."""
+    """The records of files (zstd, gzip or plain JSON Lines) in turn. Raises PruneError for damaged files and records."""
     from .records.reader import Wanted
+    from .stages import streams
 
-    with Reading().source("read", [os.fspath(path) for path in paths], bar=False) as source:
+    with (
+        _warnings(),
+        streams.open_source("read", [os.fspath(path) for path in paths], Streams(), bar=False) as source,
+    ):
         for batch in source.batches(Wanted({})):
             yield from map(json.loads, batch.lines)
 
 
 def write(records: Iterable[Record], path: PathLike, *, force: bool = False) -> None:
-    """Write records to a file, whole or not at all: zstd, or JSON Lines where its name ends in .jsonl. `force` replaces one that exists."""
+    """Write records to a file, whole or not at all: zstd, or JSON Lines if its name ends in .jsonl.
+
+    `force` replaces an existing file.
+    """
     from . import storage
+    from .records.documents import written
+    from .stages import streams
     from .stream.batch import Record as Line
     from .stream.schema import Head
 
-    streams = Streams(output=os.fspath(path), force=force, single_frame=True)
-    with storage.create(streams.output, force=force) as output, streams.sink(output, Head({})) as sink:
-        sink.write(Line(_line(record)) for record in records)
+    settings = Streams(output=os.fspath(path), force=force, single_frame=True)
+    with (
+        _warnings(),
+        storage.create(settings.output, force=force) as output,
+        streams.open_sink(settings, output, Head({})) as sink,
+    ):
+        sink.write(Line(written(record)) for record in records)
 
 
 def pack(records: Iterable[Record], *, tokenizer: PathLike, **options: Any) -> Iterator[Record]:
     """Blocks of tokens of one length, made of documents."""
-    return _piped("pack", records, {"tokenizer": tokenizer, **options})
+    packing, checks = _settings("pack", {"tokenizer": tokenizer, **options}, Packing, _Checks)
+    from .stages.pack.run import blocks
+
+    with _opened(records, checks) as source:
+        yield from (json.loads(block.line) for block in blocks(source, packing))
 
 
-def score(records: Iterable[Record], **options: Any) -> Iterator[Record]:
-    """The records with a field for each `metric`, as a `model` scores them; without one the small one that comes with the package."""
-    return _piped("score", records, options)
+def score(records: Iterable[Record], *, only: str | Sequence[str] = (), **options: Any) -> Iterator[Record]:
+    """The records with a field for each `metric`, computed by `model`; the default model is shipped with the package.
+
+    `only` names the fields to keep, among the new ones and those of the record.
+    """
+    scores, running, checks = _settings("score", options, Scores, ModelSettings, _Checks)
+    names = only.split(",") if isinstance(only, str) else list(only)
+    from .stages.score.run import score_source
+
+    with _opened(records, checks) as source:
+        for document, new in score_source(source, scores, running):
+            record = source.record(document) | new
+            yield {name: record[name] for name in names} if names else record
 
 
 def rank(records: Iterable[Record], **options: Any) -> Iterator[Record]:
     """The records ordered by a score (`key`), with `rank` and `quantile`. All are read before the first comes out."""
-    return _piped("rank", records, options)
+    ranking, checks = _settings("rank", options, Ranking, _Checks)
+    from .records import memory
+    from .stages.rank.run import ranked_parts
+
+    with _opened(records, checks) as source:
+        for names, part in ranked_parts(source, ranking):
+            ranks: list[int | None] = part.ranks.tolist()
+            quantiles: list[float | None] = [None] * len(ranks)
+            if part.quantiles is None:
+                ranks = [None] * len(ranks)
+            else:
+                quantiles = part.quantiles.tolist()
+            ordered = memory.records_of(part.rows, part.blocks)
+            for record, *values in zip(ordered, ranks, quantiles, strict=True):
+                yield record | dict(zip(names, values, strict=True))
 
 
 def slice(records: Iterable[Record], **options: Any) -> Iterator[Record]:
-    """A part of ranked records, as in `by="tokens", keep="middle", frac=0.5`, or with `key` of scored ones.
+    """A part of ranked records, as in `by="tokens", keep="middle", frac=0.5`; with `key`, of scored records.
 
-    An iterator of records has no head: `by` says what they were ranked by.
+    An iterator of records has no head: `by` names the unit of the ranking.
     """
-    return _piped("slice", records, options)
+    options = {_RENAMED.get(name, name): value for name, value in options.items()}
+    selection, slicing, checks = _settings("slice", options, Selection, Slicing, _Checks)
+    from .records import memory
+    from .stages.slice.plan import by_records, reads_twice
+    from .stages.slice.selection import request
+    from .stages.slice.split import SliceStatistics, Split
+
+    checked = request(selection, slicing)
+    with _opened(records, checks, replay=reads_twice(checked)) as source:
+        for part in by_records(source, checked, SliceStatistics()).parts:
+            assert isinstance(part, Split)  # only a file has frames that are copied whole
+            if part.kept:
+                yield from memory.decoded(part.kept.text, part.kept.sizes)
 
 
 def stat(records: Iterable[Record], **options: Any) -> Record:
     """What the records hold: their number, tokens, and the thresholds of their scores."""
-    (found,) = _piped("stat", records, options, plain=False)
-    return {name: value for name, value in found.items() if name != "file"}
+    inspection, checks = _settings("stat", options, Inspection, _Checks)
+    from .stages.stat.run import describe_records
+
+    with _opened(records, checks) as source:
+        return describe_records(source, inspection)
 
 
 def train(records: Iterable[Record], output: PathLike, **options: Any) -> Record:
-    """Train a model on the records into the directory `output`, and return what its train.json says of the run."""
-    list(
-        _piped("train", records, {**options, "output": output}, plain=False)
-    )  # it writes a directory, and nothing comes back
-    found: Record = json.loads((Path(output) / "train.json").read_bytes())
-    return found
+    """Train a model on the records into the directory `output`, and return its train.json."""
+    settings, checks = _settings("train", {**options, "output": output}, Training, _Checks)
+    from .stages.train import Job
+    from .training.distributed import join
+
+    job = Job((), settings, Streams(progress=False))
+    with (
+        _opened(records, checks) as source,
+        join(settings.device, sharded=settings.fsdp) as processes,
+    ):
+        job.train_on(source, processes)
+    described: Record = json.loads((Path(output) / "train.json").read_bytes())
+    return described
 
 
 def eval(models: Sequence[PathLike], records: Iterable[Record], **options: Any) -> Iterator[Record]:
     """How well models predict held-out records: one result for each, and with `against` one for each comparison."""
-    return _piped("eval", records, options, operands=models, plain=False)
+    groups = _settings("eval", options, Evaluation, Comparison, ModelSettings, _Checks)
+    evaluation, comparison, running, checks = groups
+    from .stages.eval import held_out
+    from .stages.eval.run import Job
 
-
-def _piped(
-    verb: str,
-    records: Iterable[Record],
-    options: Mapping[str, Any],
-    *,
-    operands: Sequence[PathLike] | None = None,
-    plain: bool = True,
-) -> Iterator[Record]:
-    """Run a verb between two pipes, one of which takes the records while the other gives what it writes."""
-    if isinstance(records, str | os.PathLike):
-        raise UsageError(f"{os.fspath(records)!r} is no iterator of records", remedy="read(path) is one")
-    source, ours = os.pipe()
-    theirs, sink = os.pipe()
-    arguments = [verb, "--no-progress", *_arguments(options), *(["--plain"] if plain else [])]
-    arguments += [] if "output" in options else ["--output", f"/dev/fd/{sink}"]
-    arguments += (
-        [f"/dev/fd/{source}"]
-        if operands is None
-        else ["--data", f"/dev/fd/{source}", *(os.fspath(one) for one in operands)]
+    job = Job(
+        tuple(os.fspath(model) for model in models),
+        evaluation,
+        comparison,
+        model_settings=running,
+        reading=Streams(progress=False),
     )
-    feeding = _Thread(lambda: _feed(records, ours), (ours,))
-    working = _Thread(lambda: cli.perform(arguments), (source, sink))
-    feeding.start()
-    working.start()
+    with _opened(records, checks) as source:
+        yield from job.results([held_out.from_source(source.name, source, evaluation)])
+
+
+# --- Options -----------------------------------------------------------------------------------------
+
+
+_RENAMED = {"range": "range_", "min": "least", "max": "most"}  # options whose names are Python's own
+
+
+def _settings(verb: str, options: Mapping[str, Any], *kinds: Any) -> list[Any]:
+    """Settings of each kind. Raises UsageError for an unknown option, and for values that the command refuses."""
+    known = {field.name for kind in kinds for field in fields(kind)}
+    for name in options:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            remedy = f"did you mean `{near[0]}`?" if near else f"help(prune_cli.{verb}) lists the options"
+            raise UsageError(f"{verb} has no option `{name}`", remedy=remedy)
+    return [_filled(kind, options) for kind in kinds]
+
+
+def _filled(kind: type[Kind], options: Mapping[str, Any]) -> Kind:
+    declared = {setting.name: setting for setting in settings_of(kind)}
+    values = {
+        field.name: options[field.name]
+        for field in fields(kind)  # type: ignore[arg-type]
+        if options.get(field.name) is not None
+    }
+    checked = {
+        name: _value(declared[name], value) if name in declared else value for name, value in values.items()
+    }
+    return kind(**checked)
+
+
+def _value(setting: Setting, value: Any) -> Any:
+    """The value in the type of the setting. Raises UsageError as the command line does."""
+    kinds = get_args(setting.type) or (setting.type,)
+    if setting.type == list[str] or list[str] in kinds:
+        texts = value if isinstance(value, list | tuple) else [value]
+        return [os.fspath(text) for text in texts]
+    for kind in kinds:
+        if isinstance(kind, type) and issubclass(kind, StrEnum):
+            return _choice(setting, kind, value)
+    if Path in kinds:
+        return Path(value)
+    if str in kinds and not isinstance(value, str):
+        return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
+    return _bounded(setting, kinds, value)
+
+
+def _choice(setting: Setting, kind: type[StrEnum], value: Any) -> StrEnum:
     try:
-        with open(theirs, "rb") as lines:
-            yield from (json.loads(line) for line in lines if line.endswith(b"\n"))  # else the verb failed
-    finally:  # nobody reads any more: a verb that still writes notices, ends, and so does what feeds it
-        working.join()
-    if failure := feeding.failure or working.failure:
-        raise failure
+        return kind(value)
+    except ValueError:
+        choices = ", ".join(kind)
+        raise UsageError(f"`{setting.name}` is {value!r}, which is not one of {choices}") from None
 
 
-class _Thread(Thread):
-    """Work that ends with its ends of the pipes closed, and its failure kept; that a reader left is none."""
-
-    def __init__(self, work: Callable[[], object], ends: Sequence[int]) -> None:
-        super().__init__(daemon=True)
-        self.work, self.ends = work, ends
-        self.failure: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            with suppress(BrokenPipeError):
-                self.work()
-        except BaseException as error:
-            self.failure = error
-        finally:
-            for end in self.ends:
-                os.close(end)
+def _bounded(setting: Setting, kinds: Sequence[Any], value: Any) -> Any:
+    """A number or a switch, within the bounds of the option."""
+    number = float in kinds and isinstance(value, int) and not isinstance(value, bool)
+    if not number and not isinstance(value, tuple(kinds)):
+        raise UsageError(f"`{setting.name}` is {value!r}, a {type(value).__name__}")
+    low, high = setting.option.min, setting.option.max
+    if (low is not None and value < low) or (high is not None and value > high):
+        raise UsageError(f"`{setting.name}` is {value!r}, which is out of range")
+    return value
 
 
-def _feed(records: Iterable[Record], pipe: int) -> None:
-    """Write records; where they fail, half a line, so that who reads them fails, too."""
-    from .stream.writer import HALF_LINE
-
-    with open(pipe, "wb", closefd=False) as file:
-        try:
-            for record in records:
-                file.write(_line(record) + b"\n")
-        except BaseException:
-            file.write(HALF_LINE)
-            raise
+# --- Sources and warnings ----------------------------------------------------------------------------
 
 
-def _line(record: Record) -> bytes:
-    return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
+@contextmanager
+def _opened(records: Iterable[Record], checks: _Checks, *, replay: bool = False) -> Iterator["RecordSource"]:
+    """A source of the records, and warnings while it is read.
+
+    Raises UsageError for a path instead of records, which is the likely mistake.
+    """
+    if isinstance(records, str | os.PathLike):
+        fault = f"{os.fspath(records)!r} is not an iterator of records"
+        raise UsageError(fault, remedy="prune_cli.read(path) is one")
+    from .records.memory import RecordSource
+    from .records.reader import Reading
+
+    reading = Reading(skip_bad=checks.skip_bad, expect_records=checks.expect_records)
+    with _warnings(), closing(RecordSource(records, reading, replay=replay)) as source:
+        yield source
+        if source.skipped:
+            log.warning("%d bad records were skipped", source.skipped)
 
 
-def _arguments(options: Mapping[str, Any]) -> Iterator[str]:
-    """Options as the command line has them."""
-    for name, value in options.items():
-        spelling = f"--{name.rstrip('_').replace('_', '-')}"
-        for one in value if isinstance(value, list | tuple) else [value]:
-            if one is True:
-                yield spelling
-            elif one is not None and one is not False:
-                yield from (spelling, os.fspath(one) if isinstance(one, os.PathLike) else str(one))
+class _AsWarning(logging.Handler):
+    """Issues each logged warning as a PruneWarning."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.WARNING:
+            warnings.warn(record.getMessage(), PruneWarning, stacklevel=2)
+
+
+@contextmanager
+def _warnings() -> Iterator[None]:
+    """Issue the warnings of the package as PruneWarnings. Only the logger of the package is touched."""
+    package = logging.getLogger("prune_cli")
+    # One verb may take its records from another: then the outer one has a handler already.
+    if any(isinstance(handler, _AsWarning) for handler in package.handlers):
+        yield
+        return
+    handler = _AsWarning()
+    package.addHandler(handler)
+    try:
+        yield
+    finally:
+        package.removeHandler(handler)

@@ -1,6 +1,10 @@
 """Failures, and the exit status of each (from sysexits.h where one fits)."""
 
 
+class PruneWarning(UserWarning):
+    """A warning of a command, as the Python functions issue it."""
+
+
 class PruneError(Exception):
     """A failure with a known cause, reported in one line, `place: fault; remedy`, without a traceback."""
 

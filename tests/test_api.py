@@ -1,5 +1,6 @@
 """The verbs as functions over iterators say what the commands say, and fail as they do."""
 
+import logging
 import subprocess
 import sys
 from itertools import islice
@@ -27,6 +28,7 @@ def test_score_takes_several_metrics_and_adds_its_fields():
     assert {"perplexity", "el2n", "nll_sum", "n_scored", "n_bytes"} < found.keys()
 
 
+@pytest.mark.filterwarnings("ignore::prune_cli.errors.PruneWarning")  # the corpus is tiny
 def test_a_model_is_trained_and_evaluated(tmp_path):
     told = prune_cli.train(
         CORPUS, tmp_path / "run", preset="tiny", train_tokenizer=300, steps=1, batch_tokens=512, device="cpu"
@@ -64,7 +66,7 @@ def test_a_cut_file_is_an_error(tmp_path):
 
 
 def test_failures_are_those_of_the_command():
-    with pytest.raises(UsageError, match="--kye"):
+    with pytest.raises(UsageError, match="kye"):
         list(prune_cli.rank(CORPUS, kye="perplexity"))
     with pytest.raises(DataError, match="no field `nothing`"):
         list(prune_cli.rank(CORPUS, key="nothing"))
@@ -82,6 +84,66 @@ def test_the_failure_of_an_iterator_is_what_is_raised():
 def test_who_wants_no_more_need_not_take_everything():
     endless = ({"text": f"document {number}"} for number in range(10**9))
     assert len(list(islice(prune_cli.score(endless, metric="random"), 3))) == 3
+
+
+def test_rank_by_tokens_within_a_field_is_that_of_the_command(here):
+    options = {"key": "perplexity", "by": "tokens", "within": "source", "reverse": True, "prefix": "r_"}
+    ranked = list(prune_cli.rank(iter(CORPUS), **options))
+    command = ["rank", "-k", "perplexity", "--by", "tokens", "--within", "source", "-r", "--prefix", "r_"]
+    assert ranked == records(here(*command, stdin=lines(CORPUS)).stdout)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"key": "perplexity", "min": 10, "max": 30},
+        {"key": "perplexity", "keep": "middle", "frac": 0.3, "by": "tokens", "invert": True},
+        {"keep": "random", "frac": 0.5, "seed": 7},
+        {"key": "perplexity", "keep": "top", "tokens": 5000, "keep_unscored": True},
+    ],
+)
+def test_slices_are_those_of_the_command(here, options):
+    arguments = [
+        word
+        for name, value in options.items()
+        for word in (f"--{name.replace('_', '-')}", *([] if value is True else [value]))
+    ]
+    command = here("slice", *arguments, stdin=lines(CORPUS))
+    assert list(prune_cli.slice(iter(CORPUS), **options)) == records(command.stdout)
+
+
+def test_a_record_may_hold_what_json_cannot():
+    marker = 1 + 2j
+    ranked = list(
+        prune_cli.rank([{"score": 2.0, "payload": (1, marker)}, {"score": 1, "payload": {3}}], key="score")
+    )
+    assert [record["payload"] for record in ranked] == [{3}, (1, marker)]
+
+
+def test_larger_than_memory_is_sorted_on_disk(tmp_path):
+    small = list(prune_cli.rank(CORPUS, key="perplexity", buffer_size="1M", temporary_directory=tmp_path))
+    assert small == list(prune_cli.rank(CORPUS, key="perplexity"))
+
+
+def test_bad_records_are_skipped_with_a_warning():
+    broken = [{"perplexity": "high"}, *CORPUS]
+    with pytest.warns(prune_cli.PruneWarning, match="1 bad records were skipped"):
+        ranked = list(prune_cli.rank(broken, key="perplexity", skip_bad=True))
+    assert len(ranked) == len(CORPUS)
+
+
+@pytest.mark.parametrize("score", [float("nan"), True, "7", [1]])
+def test_a_score_that_is_no_number_is_an_error_that_names_the_record(score):
+    with pytest.raises(DataError, match=r"\(records\):301: `perplexity` is .*, not a finite number or null"):
+        list(prune_cli.rank([*CORPUS, {"perplexity": score}], key="perplexity"))
+
+
+def test_the_callers_logging_is_left_alone(caplog):
+    package = logging.getLogger("prune_cli")
+    before = (list(package.handlers), package.level, package.propagate, list(logging.getLogger().handlers))
+    list(prune_cli.rank(CORPUS, key="perplexity"))
+    after = (list(package.handlers), package.level, package.propagate, list(logging.getLogger().handlers))
+    assert before == after
 
 
 def test_importing_it_loads_nothing():

@@ -182,14 +182,11 @@ SYSTEM_CALLS = DESCRIPTORS | {
     "pipe",
 }
 BELOW_STORAGE = ("storage", "terminal")  # a terminal is written to as it is, with no storage in between
-STILL_WITH_PIPES = {"api"}  # which is to stand on the stages
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_only_storage_knows_descriptors(path):
     module = name(path) or "__init__"
-    if module.split(".")[0] in BELOW_STORAGE or module in STILL_WITH_PIPES:
-        return
     assert not imports(path) & {"fcntl", "stat", "mmap"}
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Attribute):

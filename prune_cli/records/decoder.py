@@ -68,6 +68,10 @@ class Batch:
         """Each record without its line end."""
         return bytes(self.text).split(b"\n")[:-1]
 
+    def listed_names(self, index: int) -> str:
+        """The names of the fields of a record, for a message."""
+        return listed_names(self.lines[index])
+
     def place(self, index: int) -> str:
         """File and line of a record, for a message."""
         return f"{self.file}:{self.numbers[index]}"

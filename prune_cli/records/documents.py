@@ -10,7 +10,6 @@ from ..errors import ConfigurationError, DataError
 from ..stream.batch import Record
 from ..stream.schema import Head
 from .decoder import Batch, Wanted
-from .faults import listed_names
 from .fields import MISSING, Anything, Content
 from .reader import Source
 from .splice import members, splice
@@ -64,7 +63,7 @@ def contents(batch: Batch, text_field: str) -> list[Any]:
 
 def no_content(batch: Batch, index: int, text_field: str) -> DataError:
     """The error for a record that has neither a text nor ids."""
-    names = listed_names(batch.lines[index])
+    names = batch.listed_names(index)
     fault = f"no field `{text_field}` (nor `{IDS}`); the record has {names}"
     return DataError(fault, place=batch.place(index), remedy="--text-field FIELD names the text")
 

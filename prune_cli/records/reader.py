@@ -64,6 +64,11 @@ class Source:
         self._blocks: Iterator[Block] = self._stream
         self._derived: list[Source] = []
 
+    @property
+    def name(self) -> str:
+        """The name of the first input, for messages."""
+        return self.inputs[0].name
+
     def close(self) -> None:
         """Stop reading ahead, in the sources that were derived from this one, too."""
         for source in (self, *self._derived):
@@ -120,6 +125,10 @@ class Source:
     def batches(self, wanted: Wanted) -> Iterator[Batch]:
         """Read everything, once. Raises DataError, with file and line, at the first record that is not as `wanted`."""
         yield from self.decoded(self._blocks, wanted)
+        self.check_count()
+
+    def check_count(self) -> None:
+        """Raise DataError if another number of records came than --expect-records says."""
         expected = self.reading.expect_records
         came = self.records + self.skipped + self.elsewhere
         if expected is not None and came != expected:

@@ -54,6 +54,12 @@ class Packing:
     text_field: TextField = "text"
     group_by: GroupBy = "source"
 
+    def tokenizer_path(self) -> Path:
+        """The directory of the tokenizer. Raises UsageError if none was named."""
+        if self.tokenizer is None:
+            raise UsageError("no tokenizer to pack with", remedy="name its directory with --tokenizer PATH")
+        return self.tokenizer
+
     def carried_fields(self) -> tuple[str, ...]:
         """The fields of --carry, each once. Raises UsageError for a name that blocks or spans use themselves."""
         if self.text_field == "id":

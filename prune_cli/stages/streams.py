@@ -147,7 +147,7 @@ def the_score(source: Source) -> str:
     fault = f"no known score among {', '.join(present)}"
     if scores:
         fault = f"several scores: {', '.join(scores)}"
-    raise UsageError(f"{source.inputs[0].name} has {fault}", remedy="name one with -k FIELD")
+    raise UsageError(f"{source.name} has {fault}", remedy="name one with -k FIELD")
 
 
 def scores_among(head: Head | None, present: list[str]) -> list[str]:

@@ -68,8 +68,12 @@ class Job:
 
     def _lead(self, processes: Processes) -> Report:
         """Train as rank 0, which reads the documents and writes the run."""
+        with streams.open_source("train", self.inputs, self.reading, bar=False) as source:
+            return self.train_on(source, processes)
+
+    def train_on(self, source: Source, processes: Processes) -> Report:
+        """Train on the records of a source."""
         with (
-            streams.open_source("train", self.inputs, self.reading, bar=False) as source,
             self._held_out() as held_out,
             streams.Progress("train", self.reading).bar(None, "steps") as bar,
         ):
@@ -121,6 +125,8 @@ def fingerprint(inputs: list[Input], text_field: str) -> str | None:
 
     A resumed run whose inputs have the same fingerprint does not read them again.
     """
+    if not inputs:  # records of an iterator
+        return None
     identities = []
     for file in inputs:
         if file.identity is None:

@@ -82,7 +82,7 @@ def _check_present(field: str | None, values: list[Any], source: Source) -> None
     if field and values and all(value is None for value in values):
         raise DataError(
             f"no document has the field `{field}`",
-            place=source.inputs[0].name,
+            place=source.name,
             remedy="name a field that the documents have",
         )
 

@@ -63,7 +63,7 @@ class Job:
         checks.check_target(self.keeping, inputs, self.target.force)
         with storage.create(self.target.output, inputs, force=self.target.force) as output:
             sets = held_out.read_all(self.evaluation, self.reading)
-            results = self._write(_planned(sides, sets, self), inputs, output)
+            results = _written(self.results(sets, inputs), output)
             if output.is_terminal():
                 tables.show(results)
         # The output is complete by now, so a check that fails keeps the results.
@@ -76,19 +76,19 @@ class Job:
         # No operand at all would be standard input, which nobody asked for.
         return storage.operands(paths) if paths else []
 
-    def _write(self, plan: "_Plan", inputs: Sequence[Input], output: Output) -> list[Result]:
-        """Measure, compare and write; the per-document file grows meanwhile."""
+    def results(self, sets: Sequence[HeldOutSet], inputs: Sequence[Input] = ()) -> Iterator[Result]:
+        """Measure and compare; the per-document file grows meanwhile. Raises PruneError."""
+        plan = _planned(operands.sides(self.models, self.comparison), sets, self)
         grouped = plan.is_grouped(self.comparison)
         with self._journal(plan, inputs) as journal, plan.bar(self.reading) as bar:
-            # Nothing is measured yet: `evaluate` and what it is given are iterators.
-            results = evaluate(
+            # Nothing is measured yet: `evaluate` and its arguments are iterators.
+            yield from evaluate(
                 plan.measured(plan.sides.models, journal, bar.advance),
                 plan.measured(plan.sides.baselines, journal, bar.advance),
                 Sampling(self.evaluation.seed, threads=processors()),
                 grouped=grouped,
                 paired=self.comparison.paired_seeds,
             )
-            return _written(results, output)
 
     @contextmanager
     def _journal(self, plan: "_Plan", inputs: Sequence[Input]) -> Iterator[Journal]:

@@ -1,12 +1,14 @@
 """Run `pack`: from documents and settings to a stream of blocks."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...errors import UsageError
 from ...records.documents import Verbatim, documents
+from ...records.reader import Source
 from ...settings.pack import Last, Packing
 from ...settings.streams import Streams
+from ...stream.batch import Record
 from .. import streams
 from .blocks import IDENTITY, BlockLayout, PackCounts, pack
 
@@ -42,9 +44,7 @@ class Job:
 
     def run(self) -> Report:
         """Write the blocks. Raises PruneError."""
-        tokenizer_path = self.packing.tokenizer
-        if tokenizer_path is None:
-            raise UsageError("no tokenizer to pack with", remedy="name its directory with --tokenizer PATH")
+        tokenizer_path = self.packing.tokenizer_path()
         carry = self.packing.carried_fields()
         eos = self.packing.eos_token()
         with streams.open_streams("pack", self.inputs, self.streams) as (source, output):
@@ -53,7 +53,7 @@ class Job:
             from .tokenization import load
 
             tokenizer = load(tokenizer_path, eos)
-            layout = self._layout(tokenizer, carry)
+            layout = _layout(self.packing, tokenizer)
             head = streams.head_after(
                 source, "pack", self.packing.group_by, (), pack=self._provenance(tokenizer)
             )
@@ -71,16 +71,6 @@ class Job:
             skipped=source.skipped,
         )
 
-    def _layout(self, tokenizer: "BlockTokenizer", carry: tuple[str, ...]) -> BlockLayout:
-        return BlockLayout(
-            context=self.packing.context,
-            eos=tokenizer.eos,
-            keep_last=self.packing.last == Last.keep,
-            carry=carry,
-            group=self.packing.group_by,
-            unknown=tokenizer.unknown,
-        )
-
     def _provenance(self, tokenizer: "BlockTokenizer") -> dict[str, Any]:
         """Tokenizer and layout for the head. `train` and `score` refuse blocks of another tokenizer by this hash."""
         return {
@@ -89,3 +79,23 @@ class Job:
             "eod": tokenizer.eos,
             "last": self.packing.last.value,
         }
+
+
+def blocks(source: Source, packing: Packing) -> Iterator[Record]:
+    """The blocks of the documents of a source. Raises PruneError."""
+    from .tokenization import load
+
+    tokenizer = load(packing.tokenizer_path(), packing.eos_token())
+    read = documents(source, packing.text_field, IDENTITY, *packing.carried_fields(), kind=Verbatim)
+    return pack(read, tokenizer.encode, _layout(packing, tokenizer), PackCounts())
+
+
+def _layout(packing: Packing, tokenizer: "BlockTokenizer") -> BlockLayout:
+    return BlockLayout(
+        context=packing.context,
+        eos=tokenizer.eos,
+        keep_last=packing.last == Last.keep,
+        carry=packing.carried_fields(),
+        group=packing.group_by,
+        unknown=tokenizer.unknown,
+    )

@@ -15,7 +15,7 @@ from ...settings.rank import Ranking
 from ...settings.streams import Unit
 from ...statistics.correlation import LengthCorrelation
 from ...statistics.quantile_grid import QuantileGrid
-from ...stream.batch import Lines
+from ...stream.batch import Lines, Text
 from ...stream.schema import Head, RankSection, Totals
 from ...stream.writer import GROUPS
 from .quantiles import Quantiles
@@ -64,8 +64,19 @@ class Ranked:
     """
 
     head: RankSection
-    records: Iterator[Lines]
+    parts: Iterator["Placed"]
+    group_names: list[str]
     facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Records in order, all scored or all unscored. Unscored ones have rank -1 and no quantiles."""
+
+    rows: np.ndarray
+    blocks: Sequence[Text]  # of text, in which the rows say where each record is
+    ranks: np.ndarray
+    quantiles: np.ndarray | None
 
 
 def rank(source: Source, ranking: Ranking, sorter: spool.Spool) -> Ranked:
@@ -204,8 +215,8 @@ def _ranked(
 ) -> Ranked:
     quantiles.start(reader.values.names)
     facts: dict[str, Any] = {}
-    lines = _lines(parts, ranking, quantiles, reader.groups.names, facts)
-    return Ranked(_head(ranking, quantiles, nulls), lines, facts)
+    placed = _placed(parts, ranking, quantiles, facts)
+    return Ranked(_head(ranking, quantiles, nulls), placed, reader.groups.names, facts)
 
 
 def _head(ranking: Ranking, quantiles: Quantiles, nulls: int) -> RankSection:
@@ -242,27 +253,36 @@ class _RowReader:
         return rows
 
 
-def _lines(
-    parts: Iterator[Part], ranking: Ranking, quantiles: Quantiles, names: list[str], facts: dict[str, Any]
-) -> Iterator[Lines]:
-    """The lines in order with their new fields; `facts` are filled in at the end."""
+def lines(ranked: Ranked, ranking: Ranking) -> Iterator[Lines]:
+    """The records in order as lines with their new fields."""
+    names = added_fields(ranking)
+    for part in ranked.parts:
+        rows = part.rows
+        values = [[b"null"] * len(rows)] * 2
+        if part.quantiles is not None:
+            values = [numbers(part.ranks), numbers(part.quantiles)]
+        text, sizes = spliced(rows, part.blocks, dict(zip(names, values, strict=True)))
+        unscored = np.isnan(rows["key"])
+        yield Lines(text, sizes, rows["tokens"], unscored, part.ranks, rows["group"], ranked.group_names)
+
+
+def _placed(
+    parts: Iterator[Part], ranking: Ranking, quantiles: Quantiles, facts: dict[str, Any]
+) -> Iterator[Placed]:
+    """Rank and quantile of each record, in order; `facts` are filled in at the end."""
     correlation = LengthCorrelation()
     grid = QuantileGrid(ranking.reverse)
     for rows, blocks in parts:
-        nulls = np.isnan(rows["key"])
         # A part has either scored records or unscored ones.
-        if nulls.any():
-            ranks = np.full(len(rows), -1)
-            columns = [[b"null"] * len(rows)] * 2
-        else:
-            ranks, fractions = quantiles.next(rows["within"], rows["tokens"])
-            columns = [numbers(ranks), numbers(fractions)]
-            correlation.add(rows["key"], rows["tokens"])
-            # Within the values of a field quantiles do not rise with the scores, and a grid of them means nothing.
-            if not ranking.within:
-                grid.add(rows["key"], fractions)
-        text, sizes = spliced(rows, blocks, dict(zip(added_fields(ranking), columns, strict=True)))
-        yield Lines(text, sizes, rows["tokens"], nulls, ranks, rows["group"], names)
+        if np.isnan(rows["key"]).any():
+            yield Placed(rows, blocks, np.full(len(rows), -1), None)
+            continue
+        ranks, fractions = quantiles.next(rows["within"], rows["tokens"])
+        correlation.add(rows["key"], rows["tokens"])
+        # Within the values of a field quantiles do not rise with the scores, and a grid of them means nothing.
+        if not ranking.within:
+            grid.add(rows["key"], fractions)
+        yield Placed(rows, blocks, ranks, fractions)
     quantiles.check_complete()
     facts["shape"] = grid.value()
     spearman = correlation.value()

@@ -1,7 +1,7 @@
 """Run `rank`: from inputs and settings to a ranked stream."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ... import charts, sizes, storage
@@ -46,20 +46,18 @@ class Job:
 
     def run(self) -> Report:
         """Write the ranked stream, or with `check` only look at the order. Raises PruneError."""
-        memory = sizes.parse(self.ranking.buffer_size)
+        sizes.parse(self.ranking.buffer_size)  # a wrong size is an error before anything is read
         if self.ranking.check and self.ranking.merge:
             raise UsageError("--check and --merge exclude each other")
         if self.ranking.check:
             return self._check()
         with streams.open_streams("rank", self.inputs, self.streams) as (source, output):
-            ranking = self._settled(source)
-            directories = ranking.temporary_directory or [tempfile.gettempdir()]
-            threads = self.streams.threads or processors()
-            with Spool(memory, directories, threads, ranking.reverse) as spool:
+            ranking = settled(source, self.ranking)
+            with _spool(ranking, self.streams.threads or processors()) as spool:
                 ranked = (_merged if ranking.merge else _sorted)(source, ranking, spool)
                 head = streams.head_after(source, "rank", ranking.group_by, rank=ranked.head)
                 with streams.open_sink(self.streams, output, head) as sink:
-                    for lines in ranked.records:
+                    for lines in stage.lines(ranked, ranking):
                         sink.write_lines(lines)
                     sink.facts |= ranked.facts
         return _report(ranking, ranked, source.skipped)
@@ -70,14 +68,28 @@ class Job:
             stage.check(source, replace(self.ranking, key=key))
         return Report(skipped=source.skipped)
 
-    def _settled(self, source: Source) -> Ranking:
-        """The settings with the key that the input itself names. Raises UsageError where ranking would replace that key."""
-        merged = _ranked_by(source) if self.ranking.merge else None
-        ranking = replace(self.ranking, key=self.ranking.key or merged or streams.the_score(source))
-        if ranking.key in stage.added_fields(ranking):
-            fault = f"rank would replace the field `{ranking.key}`"
-            raise UsageError(fault, remedy="--prefix STR names the new fields differently")
-        return ranking
+
+def ranked_parts(source: Source, ranking: Ranking) -> Iterator[tuple[tuple[str, ...], stage.Placed]]:
+    """The names of the new fields, and records in order; for records that are Python objects. Raises PruneError."""
+    ranking = settled(source, ranking)
+    with _spool(ranking, processors()) as spool:
+        for part in stage.rank(source, ranking, spool).parts:
+            yield stage.added_fields(ranking), part
+
+
+def settled(source: Source, ranking: Ranking) -> Ranking:
+    """The settings with the key that the input itself names. Raises UsageError if rank would replace that key."""
+    merged = _ranked_by(source) if ranking.merge else None
+    ranking = replace(ranking, key=ranking.key or merged or streams.the_score(source))
+    if ranking.key in stage.added_fields(ranking):
+        fault = f"rank would replace the field `{ranking.key}`"
+        raise UsageError(fault, remedy="--prefix STR names the new fields differently")
+    return ranking
+
+
+def _spool(ranking: Ranking, threads: int) -> Spool:
+    directories = ranking.temporary_directory or [tempfile.gettempdir()]
+    return Spool(sizes.parse(ranking.buffer_size), directories, threads, ranking.reverse)
 
 
 def _report(ranking: Ranking, ranked: stage.Ranked, skipped: int) -> Report:

@@ -21,7 +21,8 @@ from ... import storage, terminal
 from ...engines.plan import InputFile, plan
 from ...records.documents import Document, documents
 from ...records.reader import Content, Source
-from ...settings.score import ScoreSettings
+from ...settings.model import ModelSettings
+from ...settings.score import Scores, ScoreSettings
 from ...settings.streams import Streams
 from ...storage import output_paths
 from ...storage.base import Input, Output
@@ -206,7 +207,7 @@ class ScoreWorker:
     def _write(self, source: Source, output: Output, sink: Sink, progress: terminal.Progress) -> ScoreReport:
         """Score the records of a source and write them, behind what an earlier run wrote."""
         # One iterator: records of an earlier run are taken from it first, then those of the self-check.
-        pending = self._documents(source)
+        pending = self.documents(source)
         resumed = resume.take_up(output, sink, pending, self.layout.read_back)
         report = ScoreReport(resumed=resumed)
         # Once for each worker, not for each job: the models are the same.
@@ -249,7 +250,8 @@ class ScoreWorker:
         trained_on = self.training.count([document.content for document, _ in window])
         return counts + ScoreReport(flops=flops, trained_on=trained_on)
 
-    def _documents(self, source: Source) -> Iterator[Document]:
+    def documents(self, source: Source) -> Iterator[Document]:
+        """The documents of a source. Raises DataError for a record without text."""
         scores = self.settings.scores
         models = self.scoring.models
         # The id goes into the metric `random`; blocks packed with another tokenizer are refused.
@@ -298,7 +300,7 @@ class ScoreWorker:
 
     def _print_estimate(self, job: ScoreJob, inputs: list[Input]) -> None:
         def first_documents(progress: terminal.Progress) -> Iterator[Document]:
-            return self._documents(streams.source_of(inputs[:1], job.streams, progress))
+            return self.documents(streams.source_of(inputs[:1], job.streams, progress))
 
         scoring = self.scoring
         sample = take_sample(
@@ -309,6 +311,17 @@ class ScoreWorker:
         )
         rates = (scoring.flops_per_token, scoring.flops_per_continuation)
         print(json.dumps(asdict(estimate(sample, partial(_new_fields, scoring), *rates))))
+
+
+def score_source(
+    source: Source, scores: Scores, running: ModelSettings
+) -> Iterator[tuple[Document, dict[str, Any]]]:
+    """Each document of a source with its new fields. Raises PruneError."""
+    worker = ScoreWorker(ScoreSettings(scores=scores, running=running))
+    items = ((document, document.content) for document in worker.documents(source))
+    for window in windows.score(items, worker.scoring, identity=lambda document: document["id"]):
+        for document, fields in window:
+            yield document, {scores.prefix + name: value for name, value in fields.items()}
 
 
 def _new_fields(scoring: Scoring, contents: Sequence[Content]) -> list[dict[str, Any]]:

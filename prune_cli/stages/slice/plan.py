@@ -59,7 +59,7 @@ def plan(source: Source, request: Request, options: Streams, statistics: SliceSt
         with table.file.open():
             yield _by_frames(source, table, request, statistics)
     else:
-        yield _by_records(source, request, statistics)
+        yield by_records(source, request, statistics)
 
 
 def _by_scores(source: Source, scores: Source, request: Request, statistics: SliceStatistics) -> Plan:
@@ -105,7 +105,7 @@ def _by_frames(source: Source, table: Table, request: Request, statistics: Slice
     )
 
 
-def _by_records(source: Source, request: Request, statistics: SliceStatistics) -> Plan:
+def by_records(source: Source, request: Request, statistics: SliceStatistics) -> Plan:
     head, _ = source.peek()
     ranking = head.rank if head else None
     ranked_by = ranking.key if ranking else None

@@ -63,10 +63,15 @@ class Job:
         if table and table.head.group == self.inspection.group_by:
             with table.file.open():
                 return {**_origin(table.head), **trailer.describe(table, source)}
-        head, fields = source.peek()
-        scores = self.inspection.key or streams.scores_among(head, fields)
-        statistics = scan.describe(source, self.inspection, scores, head.rank if head else None)
-        return {**_origin(head), **statistics}
+        return describe_records(source, self.inspection)
+
+
+def describe_records(source: Source, inspection: Inspection) -> dict[str, Any]:
+    """The statistics of a source, from its records. Raises PruneError."""
+    head, fields = source.peek()
+    scores = inspection.key or streams.scores_among(head, fields)
+    statistics = scan.describe(source, inspection, scores, head.rank if head else None)
+    return {**_origin(head), **statistics}
 
 
 def _origin(head: Head | None) -> dict[str, Any]:

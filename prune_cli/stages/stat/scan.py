@@ -80,7 +80,7 @@ def _read(source: Source, inspection: Inspection, names: Sequence[str]) -> _Tabl
         size += len(batch.text)
     if size and absent not in ([], [inspection.tokens_field]):
         fault = f"no record has a field `{absent[0]}`"
-        raise DataError(fault, place=source.inputs[0].name, remedy="name another score with -k")
+        raise DataError(fault, place=source.name, remedy="name another score with -k")
     scores, tokens, groups = (np.concatenate(column, axis=-1) for column in zip(*parts, strict=True))
     return _Table(scores, tokens, groups, labels.names, digests, size=size, has_tokens=not absent)
 

@@ -1,0 +1,210 @@
+"""A source of records that are Python dicts: the same columns as of a stream, without JSON."""
+
+import pickle
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import islice
+from math import isfinite
+from tempfile import TemporaryFile
+from typing import IO, Any
+
+import msgspec
+import numpy as np
+import orjson
+
+from ..errors import DataError
+from ..storage.base import Input
+from ..stream.schema import Head
+from .documents import Document
+from .fields import MISSING, WORDS, Number, is_wrong
+from .reader import Batch, Reading, Source, Wanted
+
+RECORDS = 256  # in a batch: few enough that the first result of an endless iterator comes soon
+NAME = "(records)"
+
+Fields = dict[str, Any]
+
+
+class RecordBatch(Batch):
+    """A batch of dicts. Its lines are pickles, which stages move about without looking inside."""
+
+    # The properties take the place of the fields of Batch: only rank and slice need lines at all.
+    def __init__(self, first: int, records: list[Fields], columns: dict[str, list[Any]]) -> None:
+        self.file = NAME
+        self.numbers = range(first, first + len(records))
+        self.records = records
+        self.columns = columns
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def listed_names(self, index: int) -> str:
+        """The names of the fields of a record, for a message."""
+        return ", ".join(map(str, self.records[index])) or "no fields at all"
+
+    @cached_property
+    def lines(self) -> list[bytes]:
+        """Each record as a pickle. The brace behind it is where stages look for the end of a record."""
+        return [pickle.dumps(record, pickle.HIGHEST_PROTOCOL) + b"}" for record in self.records]
+
+    @cached_property
+    def text(self) -> bytes:  # type: ignore[override]
+        """The lines, each with a line end."""
+        return b"".join([line + b"\n" for line in self.lines])
+
+    @cached_property
+    def ends(self) -> np.ndarray:  # type: ignore[override]
+        """Positions of the line ends; a pickle may contain more of the same byte."""
+        return np.cumsum([len(line) + 1 for line in self.lines]) - 1
+
+
+class RecordSource(Source):
+    """Records of an iterator. With `replay` they are kept in a temporary file, so that they can be read again.
+
+    Raises DataError, with the number of the record, for one that is not as a stage wants it.
+    """
+
+    def __init__(
+        self, records: Iterable[Mapping[str, Any]], reading: Reading = Reading(), *, replay: bool = False
+    ) -> None:
+        super().__init__([], reading)
+        self.heads = [None]
+        self._records = iter(records)
+        self._taken = 0
+        self._copy: IO[bytes] | None = TemporaryFile(prefix="prune-cli-") if replay else None
+
+    @property
+    def name(self) -> str:
+        """The place that errors name."""
+        return NAME
+
+    def record(self, document: Document) -> Fields:
+        """The record of a document of this source."""
+        assert isinstance(document.batch, RecordBatch)
+        return document.batch.records[document.index]
+
+    def close(self) -> None:
+        """Delete the temporary file."""
+        if self._copy:
+            self._copy.close()
+
+    def peek(self) -> tuple[Head | None, list[str]]:
+        """No head, and the names of the fields of the first record."""
+        first = next(self._records, None)
+        if first is None:
+            return None, []
+        rest = self._records
+        self._records = (record for part in ([first], rest) for record in part)
+        return None, [*first]
+
+    def again(self) -> "RecordSource":
+        """The same records from the start. Raises ValueError without `replay`."""
+        if self._copy is None:
+            raise ValueError("the records of an iterator can be read only once without replay")
+        return RecordSource(_replayed(self._copy), self.reading)
+
+    def only(self, file: Input) -> "Source":
+        """Not possible: there are no files."""
+        raise NotImplementedError
+
+    def batches(self, wanted: Wanted) -> Iterator[Batch]:
+        """Every record once, with the wanted fields as columns."""
+        while chunk := list(islice(self._records, RECORDS)):
+            first = self._taken + 1
+            self._taken += len(chunk)
+            batch = self._batch(first, chunk, wanted)
+            self.records += len(batch)
+            if self._copy:
+                pickle.dump(batch.records, self._copy, pickle.HIGHEST_PROTOCOL)
+            if len(batch):
+                yield batch
+        self.check_count()
+
+    def _batch(self, first: int, chunk: Sequence[Mapping[str, Any]], wanted: Wanted) -> RecordBatch:
+        try:
+            return RecordBatch(first, *_columns(chunk, wanted))
+        except (TypeError, ValueError):  # one of them is not as wanted: look for it
+            good = [
+                record for number, record in enumerate(chunk, first) if self._is_good(number, record, wanted)
+            ]
+        return RecordBatch(first, *_columns(good, wanted))
+
+    def _is_good(self, number: int, record: Mapping[str, Any], wanted: Wanted) -> bool:
+        """Whether the record is as wanted. Raises DataError if it is not and --skip-bad was not asked for."""
+        fault = _fault(record, wanted)
+        if fault is None:
+            return True
+        if not self.reading.skip_bad:
+            raise DataError(fault, place=f"{NAME}:{number}")
+        self.skipped += 1
+        return False
+
+
+def _columns(
+    records: Sequence[Mapping[str, Any]], wanted: Wanted
+) -> tuple[list[Fields], dict[str, list[Any]]]:
+    """The records as dicts of their own, and a column for each wanted field. Raises ValueError or TypeError."""
+    copies = [dict(record) for record in records]
+    for name in wanted.fresh:
+        for record in copies:
+            if name in record and not wanted.overwrite:
+                raise ValueError(name)
+            record.pop(name, None)
+    return copies, {name: _column(records, name, kind, wanted) for name, kind in wanted.fields.items()}
+
+
+def _column(records: Sequence[Mapping[str, Any]], name: str, kind: Any, wanted: Wanted) -> list[Any]:
+    values = [record.get(name, MISSING) for record in records]
+    present = [value for value in values if value is not MISSING]
+    if len(present) < len(values) and name not in wanted.optional:
+        raise ValueError(name)
+    if kind is msgspec.Raw:
+        return [value if value is MISSING else orjson.dumps(value) for value in values]
+    converted = iter(msgspec.convert(present, list[kind]))
+    if kind is Number and not all(value is None or isfinite(value) for value in present):
+        raise ValueError(name)
+    return [value if value is MISSING else next(converted) for value in values]
+
+
+def _fault(record: Any, wanted: Wanted) -> str | None:
+    """What is wrong with a record, in the words of the reader of streams; None if nothing is."""
+    if not isinstance(record, Mapping):
+        return f"a record is a dict, not a {type(record).__name__}"
+    for name in wanted.fresh:
+        if name in record and not wanted.overwrite:
+            return f"the field `{name}` is already there"
+    for name, kind in wanted.fields.items():
+        value = record.get(name, MISSING)
+        if value is MISSING:
+            if name not in wanted.optional:
+                return (
+                    f"no field `{name}`; the record has {', '.join(map(str, record)) or 'no fields at all'}"
+                )
+        elif is_wrong(value, kind) or (kind is Number and value is not None and not isfinite(value)):
+            return f"`{name}` is {value!r:.40}, not {WORDS.get(kind, kind)}"
+    return None
+
+
+def _replayed(copy: IO[bytes]) -> Iterator[Fields]:
+    """The records that were kept. What is written meanwhile is not expected: the first pass is over."""
+    copy.seek(0)
+    while True:
+        try:
+            yield from pickle.load(copy)  # written by this process, to a file without a name
+        except EOFError:
+            return
+
+
+def decoded(text: bytes | memoryview, sizes: np.ndarray) -> Iterator[Fields]:
+    """The records of lines that a stage kept whole."""
+    ends = np.cumsum(sizes)
+    view = memoryview(text)
+    for start, end in zip((ends - sizes).tolist(), ends.tolist(), strict=True):
+        yield pickle.loads(view[start:end])
+
+
+def records_of(rows: np.ndarray, blocks: Sequence[bytes | memoryview]) -> Iterator[Fields]:
+    """The records of rows, which say in which block of text each one is."""
+    places = zip(rows["block"].tolist(), rows["start"].tolist(), rows["end"].tolist(), strict=True)
+    for block, start, end in places:
+        yield pickle.loads(blocks[block][start:end])
