@@ -1,8 +1,8 @@
 """Which format does a file have? FORMATS is the one list of them; the first bytes decide, never the name.
 
-To add a format: write a file of this folder that defines `FORMAT` (see `base.Format`), and put it into FORMATS before
-`jsonl`, which matches everything. A format that is not read from start to end, such as Parquet, finds the input itself
-in `source.raw`. If its magic number is in `jsonl.FOREIGN`, take it out there.
+To add a format: write a file of this folder that defines `FORMAT` (see `base.Format`), and put it into
+FORMATS before `jsonl`, which matches everything. A format that is not read from start to end, such as
+Parquet, finds the input itself in `source.raw`. If its magic number is in `jsonl.FOREIGN`, take it out there.
 """
 
 from collections.abc import Iterator
@@ -21,8 +21,8 @@ def read(
 ) -> Iterator[Event]:
     """The text of a file in pieces, and the heads and trailers of prune-cli streams in their places.
 
-    `name` is only compared with the content. Raises DataError as `base.Format.read` does, and for a file without any
-    bytes, because a command that failed before a pipe leaves that.
+    `name` is only compared with the content. Raises DataError as `base.Format.read` does, and for a file
+    without any bytes, because a command that failed before a pipe leaves that.
     """
     source = LookAhead(raw)
     start = source.peek(START)

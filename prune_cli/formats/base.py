@@ -13,10 +13,10 @@ START = 8  # bytes of a file that `matches` sees; every magic number is shorter
 class Format:
     """An input format. `suffixes` are those of its file names: a name that says otherwise is worth a warning.
 
-    `matches` gets the first bytes of a file (START of them, fewer only if the file is shorter). `read` yields the text in
-    pieces of a few megabytes, cut anywhere, and the heads and trailers of prune-cli streams in their places. It raises
-    DataError, with the byte, where the file is truncated or damaged: what it yielded before is what `zstd -dc` or
-    `gzip -dc` would have printed before their own error.
+    `matches` gets the first bytes of a file (START of them, fewer only if the file is shorter). `read` yields
+    the text in pieces of a few megabytes, cut anywhere, and the heads and trailers of prune-cli streams in
+    their places. It raises DataError, with the byte, where the file is truncated or damaged: what it yielded
+    before is what `zstd -dc` or `gzip -dc` would have printed before their own error.
     """
 
     name: str

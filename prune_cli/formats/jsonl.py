@@ -19,7 +19,8 @@ FOREIGN = {
 
 
 def _matches(start: bytes) -> bool:
-    # Text has no magic number. Whatever no other format recognises ends here, to be read or refused with its name.
+    # Text has no magic number. Whatever no other format recognises ends here, to be read or refused with its
+    # name.
     return True
 
 

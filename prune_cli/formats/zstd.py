@@ -1,4 +1,7 @@
-"""How is a file of zstd frames read? Frames of other writers as they come, prune-cli streams checked as a whole."""
+"""How is a file of zstd frames read?
+
+Frames of other writers as they come, prune-cli streams checked as a whole.
+"""
 
 import struct
 from collections.abc import Iterator
@@ -40,7 +43,8 @@ def _frames(source: LookAhead, limits: Limits, warn: Warn) -> Iterator[Event]:
 def _gathered(events: Iterator[Event], source: LookAhead) -> Iterator[Event]:
     """The texts of tiny frames joined, as long as more bytes are at hand.
 
-    Each piece of text costs a hand-over between threads: a million of them cost more than a million frames do.
+    Each piece of text costs a hand-over between threads: a million of them cost more than a million frames
+    do.
     """
     waiting = bytearray()
     try:

@@ -11,7 +11,8 @@ from .decoder import Batch
 from .fields import MISSING
 from .lines import CLOSE, line_starts
 
-# `block` says in which block of text the line starts at `start`, has its closing brace at `close` and its line end at `end`.
+# `block` says in which block of text the line starts at `start`, has its closing brace at `close` and its
+# line end at `end`.
 ROW = np.dtype(
     [(name, "<f8" if name == "key" else "<i8") for name in ("key", "tokens", "start", "close", "end")]
     + [(name, "<i4") for name in ("group", "within", "block")]
@@ -44,7 +45,7 @@ def cuts(sizes: np.ndarray, most: int) -> Iterator[slice]:
 
 
 def selected(text: Text, ends: np.ndarray, mask: np.ndarray) -> tuple[Text, np.ndarray]:
-    """The lines of a text that are in the mask, joined, and the size of each; neighbours are copied together."""
+    """The lines of a text that are in the mask, joined, and their sizes. Neighbours are copied together."""
     starts = line_starts(ends)
     sizes = (ends + 1 - starts)[mask]
     if len(sizes) == len(mask):
@@ -66,9 +67,11 @@ def joined(rows: np.ndarray, blocks: Sequence[Text]) -> bytes:
 def spliced(
     rows: np.ndarray, blocks: Sequence[Text], fields: dict[str, list[bytes]]
 ) -> tuple[bytes, np.ndarray]:
-    """The lines of `rows` with a value of each of the `fields` put before their closing braces, and the size of each line.
+    """The lines of `rows` with a value of each of the `fields` put before their closing braces, and the size
+    of each line.
 
-    A line must have a field already. Everything is joined at once: a record costs a few list items and no calls.
+    A line must have a field already. Everything is joined at once: a record costs a few list items and no
+    calls.
     """
     count, columns, sizes = len(rows), 2 * len(fields) + 2, rows["end"] + 1 - rows["start"]
     blocks_of, starts, closes, ends = (rows[name].tolist() for name in ("block", "start", "close", "end"))
@@ -105,7 +108,9 @@ def counts(values: list[Any]) -> np.ndarray:
 
 
 class Labels:
-    """A number for each value of a field, from 0 in the order in which they come; -1 for what is not of `kinds`, and after `most`."""
+    """A number for each value of a field, from 0 in the order in which they come; -1 for what is not of
+    `kinds`, and after `most`.
+    """
 
     def __init__(self, *kinds: type, most: int = 1 << 31) -> None:
         self.names: list[Any] = []

@@ -1,7 +1,8 @@
-"""How are fields read from lines of JSON? A block at a time by msgspec, which skips the fields that nobody asked for.
+"""How are fields read from lines of JSON? A block at a time by msgspec, which skips the fields that nobody
+asked for.
 
-Only in a block where something is odd (an error, a blank line, a byte-order mark, a field that stands twice) are the
-lines read one by one, slowly and with a clear message.
+Only in a block where something is odd (an error, a blank line, a byte-order mark, a field that stands twice)
+are the lines read one by one, slowly and with a clear message.
 """
 
 import re
@@ -32,8 +33,8 @@ UNSUITABLE = re.compile(r'["\\\0-\x1f\ud800-\udfff]')
 class Wanted:
     """The fields that a verb reads of each record.
 
-    `fields` maps names to types. Those in `single` must not stand twice in a record. `fresh` are the fields that the verb
-    will add: they must not be there yet, or are taken out with `overwrite`.
+    `fields` maps names to types. Those in `single` must not stand twice in a record. `fresh` are the fields
+    that the verb will add: they must not be there yet, or are taken out with `overwrite`.
     """
 
     fields: dict[str, Any]
@@ -45,7 +46,9 @@ class Wanted:
 
 @dataclass
 class Batch:
-    """Consecutive records of one file: their text, the offset of each line end, and a list of values for each wanted field."""
+    """Consecutive records of one file: their text, the offset of each line end, and a list of values for each
+    wanted field.
+    """
 
     file: str
     numbers: Sequence[int]
@@ -78,7 +81,10 @@ class Batch:
 
 
 class Decoder:
-    """Reads the wanted fields of a line, or of a block of lines at once. Raises UsageError for a name it cannot look for."""
+    """Reads the wanted fields of a line, or of a block of lines at once.
+
+    Raises UsageError for a name it cannot look for.
+    """
 
     def __init__(self, wanted: Wanted, *, max_line: int, strip_bom: bool = False) -> None:
         self.wanted = wanted
@@ -87,8 +93,8 @@ class Decoder:
         self.names = list(dict.fromkeys((*wanted.fields, *wanted.fresh)))
         _check_names(self.names)
         self.required = [name for name in wanted.fields if name not in wanted.optional]
-        # Searching the text for a name that stands twice takes as long as decoding it. Numbers are spared that: a hook
-        # counts how often one is decoded, and a second one in a record shows in the sum.
+        # Searching the text for a name that stands twice takes as long as decoding it. Numbers are spared
+        # that: a hook counts how often one is decoded, and a second one in a record shows in the sum.
         self.counted = [name for name in wanted.single if wanted.fields[name] in COUNTED]
         self.literals = {name: orjson.dumps(name) for name in wanted.single}
         self.searched = [literal for name, literal in self.literals.items() if name not in self.counted]
@@ -118,9 +124,9 @@ class Decoder:
     def fast(self, block: Block) -> Batch | None:
         """The whole block at once; None where its lines have to be read one by one.
 
-        msgspec decodes values, not lines. If every line begins with { and ends with } and there are as many values as
-        lines, then each line is one value: within a value, only a comma or a closing bracket can follow a line that ends
-        with }.
+        msgspec decodes values, not lines. If every line begins with { and ends with } and there are as many
+        values as lines, then each line is one value: within a value, only a comma or a closing bracket can
+        follow a line that ends with }.
         """
         count = len(block.ends)
         if not self._looks_regular(block):
@@ -157,7 +163,9 @@ class Decoder:
         return all(searchable.count(literal) <= len(block.ends) for literal in self.searched)
 
     def _without_last_fields(self, block: Block) -> bytes:
-        """The text without the fresh fields, if they are the last fields of each record, as we write them; else nothing."""
+        """The text without the fresh fields, if they are the last fields of each record, as we write them;
+        else nothing.
+        """
         text = bytes(block.text)
         count = len(block.ends)
         if not self.wanted.overwrite:
@@ -177,7 +185,10 @@ class Decoder:
     # --- A line ---
 
     def slow(self, line: bytes) -> tuple[bytes, Any]:
-        """A line, without what is to be taken out of it, and its row. Raises DataError with the fault, but without a place."""
+        """A line, without what is to be taken out of it, and its row.
+
+        Raises DataError with the fault, but without a place.
+        """
         line = self._without_bom(line)
         if len(line) > self.max_line:
             raise too_long(self.max_line)
@@ -229,6 +240,8 @@ def _check_names(names: Iterable[str]) -> None:
 
 
 def _last_fields(names: tuple[str, ...]) -> re.Pattern[bytes]:
-    """Matches these fields in this order at the end of a record, if their values are numbers, true, false or null."""
+    """Matches these fields in this order at the end of a record, if their values are numbers, true, false or
+    null.
+    """
     fields = b"".join(b"," + re.escape(orjson.dumps(name)) + rb':[^,"{}\[\]]*+' for name in names)
     return re.compile(fields + rb"\}\n")

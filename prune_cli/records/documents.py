@@ -1,4 +1,7 @@
-"""What does a model read of a record? Its content: the token ids if it has any, else the text. Decided here alone."""
+"""What does a model read of a record?
+
+Its content: the token ids if it has any, else the text. Decided here alone.
+"""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -27,10 +30,11 @@ def documents(
     overwrite: bool = False,
     tokenizer: str | None = None,
 ) -> Iterator["Document"]:
-    """Each record with its content. `also` are optional fields to read, all of one `kind`; `fresh` as in `Wanted`.
+    """Each record with its content. `also` are optional fields to read, all of one `kind`; `fresh` as in
+    `Wanted`.
 
-    Raises DataError for a record that has neither a text nor ids, and ConfigurationError as soon as a head says that its
-    blocks were packed with another tokenizer than that with the hash `tokenizer`.
+    Raises DataError for a record that has neither a text nor ids, and ConfigurationError as soon as a head
+    says that its blocks were packed with another tokenizer than that with the hash `tokenizer`.
     """
     fields: dict[str, Any] = {**dict.fromkeys(also, kind), **content_fields(text_field)}
     wanted = Wanted(fields, tuple(fields), (text_field, IDS), fresh, overwrite)
@@ -46,14 +50,18 @@ def documents(
 
 
 def content_fields(text_field: str, nullable: bool = False) -> dict[str, Any]:
-    """The fields that `contents` reads, with their types. `nullable` accepts null, and strings for ids, in both."""
+    """The fields that `contents` reads, with their types.
+
+    `nullable` accepts null, and strings for ids, in both.
+    """
     if nullable:
         return {text_field: str | None, IDS: Content | None}
     return {text_field: str, IDS: list[int]}
 
 
 def contents(batch: Batch, text_field: str) -> list[Any]:
-    """The content of each record: its token ids, or its text where it has no ids; MISSING where it has neither.
+    """The content of each record: its token ids, or its text where it has no ids; MISSING where it has
+    neither.
 
     Ids win because a packed stream may carry the text field of its documents along.
     """

@@ -1,4 +1,7 @@
-"""What is wrong with a line? Looked for only in lines that could not be read, in words for whoever has to mend them."""
+"""What is wrong with a line?
+
+Looked for only in lines that could not be read, in words for whoever has to mend them.
+"""
 
 import json
 import re
@@ -13,7 +16,9 @@ TOO_DEEP = "nested too deep"
 
 
 def fault_of(line: bytes, error: Exception, fields: dict[str, Any]) -> str:
-    """The fault of a line that did not decode to these fields (names and types): in its syntax first, then in a field."""
+    """The fault of a line that did not decode to these fields (names and types): in its syntax first, then in
+    a field.
+    """
     try:
         record = orjson.loads(line)
     except orjson.JSONDecodeError as syntax:
@@ -60,7 +65,10 @@ def _field_fault(line: bytes, name: str, value: object, kind: Any) -> str:
 
 
 def member_names(line: bytes) -> list[str]:
-    """The names of a valid record's members, a name as often as it stands there. Other members may be invalid UTF-8."""
+    """The names of a valid record's members, a name as often as it stands there.
+
+    Other members may be invalid UTF-8.
+    """
     text = line.decode("utf-8", "surrogateescape")
     try:
         # Numbers stay text: Python's int() refuses 4,300 digits.

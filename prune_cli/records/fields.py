@@ -27,7 +27,7 @@ WORDS = {
 
 
 def is_wrong(value: object, kind: Any) -> bool:
-    """Whether a value is not of one of the kinds above; as the bytes that stand there, every value is right."""
+    """Whether a value is not of a kind above. Every value is right as raw bytes (`msgspec.Raw`)."""
     if kind is msgspec.Raw:
         return False
     try:
@@ -52,7 +52,9 @@ def kind_of(value: object) -> str:
 
 
 class _Everything(type):
-    """What msgspec hands to a hook of ours must come back as an instance of the type that was asked for: everything is one."""
+    """What msgspec hands to a hook of ours must come back as an instance of the type that was asked for:
+    everything is one.
+    """
 
     def __instancecheck__(cls, value: object) -> bool:
         return True

@@ -1,4 +1,7 @@
-"""How does text become blocks of whole lines? Read and decompressed in one thread, cut in another, ahead of the reader."""
+"""How does text become blocks of whole lines?
+
+Read and decompressed in one thread, cut in another, ahead of the reader.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +21,10 @@ OPEN, CLOSE, NEWLINE = b"{}\n"  # as numbers: numpy compares whole blocks with t
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Whole lines of one file. `ends` are the offsets of their line ends in `text`, `number` is that of the first line."""
+    """Whole lines of one file.
+
+    `ends` are the offsets of their line ends in `text`, `number` is that of the first line.
+    """
 
     file: str
     number: int
@@ -27,7 +33,10 @@ class Block:
 
 
 def line_ends(text: Text) -> np.ndarray:
-    """The offset of each line end. It takes a tenth of the time of a split, and other threads run meanwhile."""
+    """The offset of each line end.
+
+    It takes a tenth of the time of a split, and other threads run meanwhile.
+    """
     return np.flatnonzero(np.frombuffer(text, np.uint8) == NEWLINE)
 
 
@@ -41,9 +50,9 @@ def blocks(
 ) -> Iterator[Block]:
     """The lines of one input.
 
-    `on_event` is called with each head and trailer, and with an empty text where text without a head begins. The end of a
-    prune-cli stream and the end of the file end a line, too. Raises DataError, with file and line, for what the format's
-    reader finds and for a line longer than `max_line`.
+    `on_event` is called with each head and trailer, and with an empty text where text without a head begins.
+    The end of a prune-cli stream and the end of the file end a line, too. Raises DataError, with file and
+    line, for what the format's reader finds and for a line longer than `max_line`.
     """
 
     def warn_of_file(message: str) -> None:
@@ -61,8 +70,8 @@ def blocks(
 class _Cutter:
     """Cuts pieces of text at line ends.
 
-    The line that reaches over two pieces is joined to a block of its own; the lines between two such lines are a block
-    that is a view of the piece, and not copied.
+    The line that reaches over two pieces is joined to a block of its own; the lines between two such lines
+    are a block that is a view of the piece, and not copied.
     """
 
     def __init__(self, name: str, max_line: int) -> None:

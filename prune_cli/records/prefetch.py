@@ -11,7 +11,8 @@ Item = TypeVar("Item")
 
 
 def prefetch(items: Iterator[Item], depth: int = DEPTH) -> Iterator[Item]:
-    """The same items, made in a thread. `depth` is how many may be ready; with 0 one is made while one is used.
+    """The same items, made in a thread. `depth` is how many may be ready; with 0 one is made while one is
+    used.
 
     An exception of the iterator is raised here in its turn, after the items before it.
     """
@@ -46,7 +47,9 @@ def prefetch(items: Iterator[Item], depth: int = DEPTH) -> Iterator[Item]:
     finally:
         is_abandoned = True
         room.release()
-        # The garbage collector may close this generator in any thread, even in the one that it would wait for.
+        # The garbage collector may close this generator in any thread, even in the one that it would wait
+        # for.
         if thread is not current_thread():
-            # The caller closes the file next. Usually the thread ends before that; one that waits for a pipe does not.
+            # The caller closes the file next. Usually the thread ends before that; one that waits for a pipe
+            # does not.
             thread.join(0.2)

@@ -1,4 +1,7 @@
-"""Where do a verb's records come from? From its inputs in turn, with the heads and trailers that are met on the way."""
+"""Where do a verb's records come from?
+
+From its inputs in turn, with the heads and trailers that are met on the way.
+"""
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
@@ -46,7 +49,8 @@ class Reading:
 class Source:
     """The records of all inputs in turn. It is read once; `heads`, `trailers` and the counts grow meanwhile.
 
-    `heads` has None for a file, or a part of one, that is no prune-cli stream. `elsewhere` counts records of other shards.
+    `heads` has None for a file, or a part of one, that is no prune-cli stream. `elsewhere` counts records of
+    other shards.
     """
 
     inputs: list[Input]
@@ -89,7 +93,8 @@ class Source:
     def peek(self) -> tuple[Head | None, list[str]]:
         """The head of the first stream, None if it has none, and the names of the first record's fields.
 
-        No record is lost by it. Raises DataError if the first record is bad, so that this is reported before anything else.
+        No record is lost by it. Raises DataError if the first record is bad, so that this is reported before
+        anything else.
         """
         first = next(self._blocks, None)
         if first is None:
@@ -102,15 +107,20 @@ class Source:
         return self.heads[0], names
 
     def deal(self, number: int, of: int, first: int = 0) -> None:
-        """Keep one shard of the records, `number` from 1. They are dealt in runs of RUN, the first to shard `first` + 1.
+        """Keep one shard of the records, `number` from 1. They are dealt in runs of RUN, the first to shard
+        `first` + 1.
 
-        A line belongs to one shard, and only that shard finds fault with it; the others count it in `elsewhere`.
+        A line belongs to one shard, and only that shard finds fault with it; the others count it in
+        `elsewhere`.
         """
         shard = number - 1
         self._blocks = _dealt(self, self._blocks, lambda index: (index // RUN + first) % of == shard)
 
     def again(self) -> "Source":
-        """The same records from the start. The inputs have to `keep` what they read if one of them is a pipe."""
+        """The same records from the start.
+
+        The inputs have to `keep` what they read if one of them is a pipe.
+        """
         return self._derive(self.inputs)
 
     def only(self, file: Input) -> "Source":
@@ -123,7 +133,10 @@ class Source:
         return source
 
     def batches(self, wanted: Wanted) -> Iterator[Batch]:
-        """Read everything, once. Raises DataError, with file and line, at the first record that is not as `wanted`."""
+        """Read everything, once.
+
+        Raises DataError, with file and line, at the first record that is not as `wanted`.
+        """
         yield from self.decoded(self._blocks, wanted)
         self.check_count()
 
@@ -176,7 +189,10 @@ class Source:
 
 
 def _dealt(source: Source, whole: Iterator[Block], is_ours: Callable[[int], bool]) -> Iterator[Block]:
-    """The lines of one shard. `is_ours` decides by the number of records before; a blank line goes with the record after it."""
+    """The lines of one shard.
+
+    `is_ours` decides by the number of records before; a blank line goes with the record after it.
+    """
     records = 0
 
     def belongs(line: bytes) -> bool:

@@ -35,7 +35,10 @@ def spliced(line: bytes, base: bytes) -> dict[str, Any] | None:
 
 
 def members(fields: dict[str, Any]) -> bytes:
-    """Fields as they are spliced: a JSON object without its braces. Floats are written so that they read back equal."""
+    """Fields as they are spliced: a JSON object without its braces.
+
+    Floats are written so that they read back equal.
+    """
     return orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
 
 
@@ -53,7 +56,8 @@ def without(line: bytes, names: Iterable[str]) -> bytes:
 
 
 def only(line: bytes, names: Iterable[str]) -> tuple[bytes, list[str]]:
-    """The record with none but the members called `names`, each as it was, and which of the names it does not have.
+    """The record with none but the members called `names`, each as it was, and which of the names it does not
+    have.
 
     >>> only(b'{"id": 1.10, "text": "long", "x":[ ]}', ["x", "id", "y"])
     (b'{"id": 1.10,"x":[ ]}', ['y'])
@@ -85,7 +89,10 @@ def _top_level(line: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def _name(key: bytes) -> str:
-    """The name that a key spells. One that is no UTF-8 keeps its quotes: no field that is asked for has them."""
+    """The name that a key spells.
+
+    One that is no UTF-8 keeps its quotes: no field that is asked for has them.
+    """
     try:
         return str(orjson.loads(key))
     except orjson.JSONDecodeError:

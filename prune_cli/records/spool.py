@@ -1,8 +1,8 @@
 """Rows sorted by key: in memory while they fit, else in sorted runs on disk that are merged block by block.
 
-A run is a row of frames, each compressed and checksummed by zstd: a table of rows and their text, about `block` bytes of it.
-Runs lie one after another in one file for each temporary directory. The files have no name, so that nothing is left of them
-whatever ends the process, and no run needs an open file of its own.
+A run is a row of frames, each compressed and checksummed by zstd: a table of rows and their text, about
+`block` bytes of it. Runs lie one after another in one file for each temporary directory. The files have no
+name, so that nothing is left of them whatever ends the process, and no run needs an open file of its own.
 """
 
 import resource
@@ -56,10 +56,12 @@ class Run:
 
 
 class Spool:
-    """Takes rows with their text and gives them back in order: by key, equal keys as they came, keys that are NaN last.
+    """Takes rows with their text and gives them back in order: by key, equal keys as they came, keys that are
+    NaN last.
 
-    `size` bounds the bytes that are held, each row counting ROW_BYTES beside its text; beyond it a few frames of 4 MiB, one
-    for each of the `threads` that compress, are on their way. `descending` turns the order of all but the last, ties included.
+    `size` bounds the bytes that are held, each row counting ROW_BYTES beside its text; beyond it a few frames
+    of 4 MiB, one for each of the `threads` that compress, are on their way. `descending` turns the order of
+    all but the last, ties included.
     """
 
     def __init__(
@@ -83,7 +85,9 @@ class Spool:
         self.opened.close()
 
     def check(self, needed: int) -> None:
-        """Raise CannotCreateError, PermissionDeniedError or InputOutputError where runs of about `needed` bytes could not be kept."""
+        """Raise CannotCreateError, PermissionDeniedError or InputOutputError where runs of about `needed`
+        bytes could not be kept.
+        """
         check_directories(self.directories)
         if self.size < needed:  # else all fits into memory, and no run may be written
             check_room(self.directories, needed)
@@ -103,7 +107,9 @@ class Spool:
             self._spill()
 
     def parts(self) -> Iterator[Part]:
-        """Everything that was added, in order, about a megabyte at a time; each part is to be used before the next is asked for."""
+        """Everything that was added, in order, about a megabyte at a time; each part is to be used before the
+        next is asked for.
+        """
         if not self.runs:
             yield from chain(*self._held(PART))
             return
@@ -118,7 +124,9 @@ class Spool:
                 yield rows, [text]
 
     def _held(self, most: int) -> tuple[Iterator[Part], Iterator[Part]]:
-        """What is in memory, in parts of about `most` bytes: the rows with a key in order, then those without."""
+        """What is in memory, in parts of about `most` bytes: the rows with a key in order, then those
+        without.
+        """
         rows = np.concatenate(self.tables) if self.tables else np.zeros(0, ROW)
         self.tables = []
         blocks = [memoryview(text) for text in self.texts]  # slices of views are no copies
@@ -175,7 +183,9 @@ class Spool:
         return np.frombuffer(payload, ROW, count, 8).copy(), payload
 
     def _groups(self) -> Iterator[list[Run]]:
-        """The runs in groups that can be merged at once: a frame of each in half of the memory, but at least FEWEST of them."""
+        """The runs in groups that can be merged at once: a frame of each in half of the memory, but at least
+        FEWEST of them.
+        """
         group: list[Run] = []
         for run in self.runs:
             if len(group) >= FEWEST and sum(each.largest for each in [*group, run]) > self.size // 2:
@@ -194,11 +204,12 @@ class Spool:
 
 
 def merge(streams: Sequence[Iterator[Block]], descending: bool = False, most: int = PART) -> Iterator[Part]:
-    """The rows of some sorted streams in order, in parts of `most` bytes; equal keys in the order of the streams (from the last one
-    if `descending`).
+    """The rows of some sorted streams in order, in parts of `most` bytes; equal keys in the order of the
+    streams (from the last one if `descending`).
 
-    Of each stream one block is in memory. All rows up to the smallest of the blocks' last keys can go: what is still to be read
-    comes after them. Of the streams behind the one with that key only smaller keys go, since equal ones may still come before.
+    Of each stream one block is in memory. All rows up to the smallest of the blocks' last keys can go: what
+    is still to be read comes after them. Of the streams behind the one with that key only smaller keys go,
+    since equal ones may still come before.
     """
     heads = [_Head(stream, descending) for stream in (reversed(streams) if descending else streams)]
     while heads := [head for head in heads if head.refill()]:
@@ -224,7 +235,9 @@ class _Head:
         return len(self.keys) > 0
 
     def take(self, index: int, bound: float, equal: bool) -> tuple[np.ndarray, np.ndarray]:
-        """The rows with keys below the bound, or equal to it, marked as being in text `index`, and their keys; the rest is kept."""
+        """The rows with keys below the bound, or equal to it, marked as being in text `index`, and their
+        keys; the rest is kept.
+        """
         stop = int(np.searchsorted(self.keys, bound, side="right" if equal else "left"))
         rows, keys = self.rows[:stop], self.keys[:stop]
         rows["block"] = index
@@ -239,7 +252,9 @@ def _pieces(rows: np.ndarray, order: np.ndarray, blocks: Sequence[Text], most: i
 
 
 def _payload(rows: np.ndarray, blocks: Sequence[Text]) -> bytes:
-    """What a frame holds: how many rows, the rows, their lines; where a line is counts from the start of all this."""
+    """What a frame holds: how many rows, the rows, their lines; where a line is counts from the start of all
+    this.
+    """
     text, moved = joined(rows, blocks), rows.copy()
     ends = np.cumsum(rows["end"] + 1 - rows["start"]) + (8 + ROW.itemsize * len(rows) - 1)
     for name in ("start", "close", "end"):

@@ -9,7 +9,8 @@ import numpy as np
 Text = bytes | memoryview
 
 
-# A Struct without garbage collection takes half the time of a NamedTuple to make, and there is one for each record.
+# A Struct without garbage collection takes half the time of a NamedTuple to make, and there is one for each
+# record.
 class Record(msgspec.Struct, gc=False):
     """A record to write, without its line end, and what the trailer counts of it.
 
@@ -25,7 +26,8 @@ class Record(msgspec.Struct, gc=False):
 
 @dataclass(frozen=True)
 class Lines:
-    """Many records to write: their lines in one text, and for each its size in bytes and what the trailer counts.
+    """Many records to write: their lines in one text, and for each its size in bytes and what the trailer
+    counts.
 
     `ranks` are -1 for records without a rank; `groups` are indexes into `names`, -1 for none.
     """

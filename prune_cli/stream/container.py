@@ -6,7 +6,8 @@
     trailer   skippable frame: the counts of each data frame (JSON), CRC-32
     table     skippable frame: the official zstd seek table over everything above
 
-Streams can be concatenated: each is checked by its own head and trailer. `zstd -dc` reads them all as one file.
+Streams can be concatenated: each is checked by its own head and trailer. `zstd -dc` reads them all as one
+file.
 """
 
 import struct
@@ -30,7 +31,8 @@ TABLE = 0x184D2A5E
 # No checksums in the seek table, since the trailer has them; then the magic number of the seekable format.
 TABLE_END = b"\x00\xb1\xea\x92\x8f"
 
-# The sizes of a head and a trailer are believed up to these bytes: the checksum is known only when all of it is read.
+# The sizes of a head and a trailer are believed up to these bytes: the checksum is known only when all of it
+# is read.
 HEAD_LIMIT = 16 << 20
 TRAILER_LIMIT_PER_FRAME = 32 << 10
 
@@ -40,7 +42,8 @@ WholeFrame = tuple[bytes, int, int]  # text, size and CRC-32 of the compressed b
 def read_stream(source: LookAhead, limits: Limits) -> Iterator[Event]:
     """The head, the text and the trailer of a stream that begins at the next byte.
 
-    Raises DataError at truncation, at damage, and if the frames are not those that the trailer and the table describe.
+    Raises DataError at truncation, at damage, and if the frames are not those that the trailer and the table
+    describe.
     """
     source.take(len(START))
     head, head_size = _skippable(source, HEAD, "head", HEAD_LIMIT, START)
@@ -59,7 +62,8 @@ def read_stream(source: LookAhead, limits: Limits) -> Iterator[Event]:
 
 def _data_frames(source: LookAhead, limits: Limits, counts: FrameCountsBuilder) -> Iterator[bytes]:
     decompressor = new_decompressor(limits)
-    # START is a zstd frame, too: another one means that the next stream begins, and that this one has no trailer.
+    # START is a zstd frame, too: another one means that the next stream begins, and that this one has no
+    # trailer.
     while source.peek(4) == ZSTD and source.peek(len(START)) != START:
         frame = Frame(source, decompressor, limits, with_crc=True)
         yield from frame
@@ -78,7 +82,7 @@ def read_head(raw: Raw) -> Head:
 
 
 def whole_frames(raw: Raw, warn: Warn) -> Iterator[WholeFrame]:
-    """The data frames of a stream that was cut off, from the end of its head to the first that is not whole."""
+    """The data frames of a stream that was cut off, from its head to the first that is not whole."""
     source = LookAhead(raw)
     limits = Limits(window_log=31)
     decompressor = new_decompressor(limits)
@@ -113,14 +117,20 @@ def broken(fault: str, source: LookAhead) -> DataError:
 
 
 def skippable(magic: int, kind: str, content: dict[str, Any], before: bytes = b"") -> bytes:
-    """A head or trailer as a skippable frame. Its last four bytes are the CRC-32 of `before` and of the frame up to them."""
+    """A head or trailer as a skippable frame.
+
+    Its last four bytes are the CRC-32 of `before` and of the frame up to them.
+    """
     payload = f"prune-cli {kind}\n".encode() + orjson.dumps(content) + b"\n"
     frame = struct.pack("<II", magic, len(payload) + 4) + payload
     return frame + struct.pack("<I", zlib.crc32(before + frame))
 
 
 def unpacked(frame: bytes, magic: int, kind: str, before: bytes = b"") -> dict[str, Any]:
-    """The content of a head or trailer that is at hand as a whole frame. Raises DataError if it is damaged."""
+    """The content of a head or trailer that is at hand as a whole frame.
+
+    Raises DataError if it is damaged.
+    """
     return _skippable(LookAhead(BytesIO(frame)), magic, kind, len(frame), before)[0]
 
 
@@ -146,7 +156,9 @@ def _skippable(
 
 
 def seek_table(sizes: list[tuple[int, int]]) -> bytes:
-    """The official zstd seek table (contrib/seekable_format): compressed and decompressed size of every frame before it."""
+    """The official zstd seek table (contrib/seekable_format): compressed and decompressed size of every frame
+    before it.
+    """
     entries = b"".join(struct.pack("<II", *pair) for pair in sizes)
     end = struct.pack("<I", len(sizes)) + TABLE_END
     return struct.pack("<II", TABLE, len(entries) + len(end)) + entries + end

@@ -1,4 +1,6 @@
-"""Our own files by their tables: what the head and trailer say, and single frames, without reading what lies between."""
+"""Our own files by their tables: what the head and trailer say, and single frames, without reading what lies
+between.
+"""
 
 import struct
 from collections.abc import Sequence
@@ -23,7 +25,9 @@ MOST_FRAMES = (
 
 @dataclass(frozen=True)
 class Table:
-    """A file that is one whole stream of ours; `frames` and `totals` are its trailer's, `offsets` say where data frames begin."""
+    """A file that is one whole stream of ours; `frames` and `totals` are its trailer's, `offsets` say where
+    data frames begin.
+    """
 
     file: Input
     head: Head
@@ -32,7 +36,10 @@ class Table:
     offsets: Sequence[int]
 
     def frame(self, index: int, buffer: bytearray) -> memoryview:
-        """A data frame as it stands, read into a buffer that is used again. Raises DataError where its CRC-32 is not the trailer's."""
+        """A data frame as it stands, read into a buffer that is used again.
+
+        Raises DataError where its CRC-32 is not the trailer's.
+        """
         size, offset = self.frames.size[index], self.offsets[index]
         if len(buffer) < size:
             buffer.extend(bytes(size - len(buffer)))
@@ -67,8 +74,8 @@ class Table:
 def of(file: Input) -> Table | None:
     """The table of a file, or None if it is not one whole stream of ours whose head and tail are undamaged.
 
-    The table has an input of its own, so that frames can be read while another reader has `file` open. A reader of the
-    whole file is the one to say what is wrong with it. Raises what `Input.open` raises.
+    The table has an input of its own, so that frames can be read while another reader has `file` open. A
+    reader of the whole file is the one to say what is wrong with it. Raises what `Input.open` raises.
     """
     if file.identity is None:  # a pipe or standard input: nothing in it can be read ahead of its turn
         return None

@@ -1,4 +1,7 @@
-"""How are the next bytes of a file looked at before they are taken? Every reader of a format stands on this."""
+"""How are the next bytes of a file looked at before they are taken?
+
+Every reader of a format stands on this.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,7 +58,10 @@ class LookAhead:
         return self.buffer[self.start : self.start + size]
 
     def take(self, size: int, what: str = "zstd frame") -> bytes:
-        """The next `size` bytes. Raises DataError if the file ends before, which names `what` is truncated."""
+        """The next `size` bytes.
+
+        Raises DataError if the file ends before, which names `what` is truncated.
+        """
         taken = self.peek(size)
         if len(taken) < size:
             raise DataError(

@@ -1,6 +1,7 @@
 """The head and the trailer of a stream, typed: which of their keys do verbs rely on?
 
-A key that is not named here may hold anything: a later version can add keys, and this one passes them on unread.
+A key that is not named here may hold anything: a later version can add keys, and this one passes them on
+unread.
 """
 
 from array import array
@@ -23,13 +24,19 @@ Form = TypeVar("Form")
 
 
 class ScoreSection(msgspec.Struct, frozen=True):
-    """How scores were made. Only the names of their fields are typed; the settings are compared, never computed with."""
+    """How scores were made.
+
+    Only the names of their fields are typed; the settings are compared, never computed with.
+    """
 
     fields: list[str] = []
 
 
 class PackSection(msgspec.Struct, frozen=True):
-    """How blocks were packed. `tokenizer` is a hash; it is left untyped because only a string of it means anything."""
+    """How blocks were packed.
+
+    `tokenizer` is a hash; it is left untyped because only a string of it means anything.
+    """
 
     tokenizer: Any = None
 
@@ -37,7 +44,8 @@ class PackSection(msgspec.Struct, frozen=True):
 class RankSection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a stream is ranked by, in the order in which the keys are written.
 
-    `n` and `nulls` count the scored and the unscored records of the whole ranking, `tokens` those of its scored records.
+    `n` and `nulls` count the scored and the unscored records of the whole ranking, `tokens` those of its
+    scored records.
     """
 
     key: str
@@ -55,8 +63,8 @@ class RankSection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 class Head:
     """The start of a stream: the verb that wrote it, and a section for each verb whose settings still matter.
 
-    `json` is the head as it stands in the file. Sections are passed on from there, so that keys that this version does
-    not know survive it.
+    `json` is the head as it stands in the file. Sections are passed on from there, so that keys that this
+    version does not know survive it.
     """
 
     json: dict[str, Any] = field(repr=False)
@@ -68,7 +76,10 @@ class Head:
 
     @classmethod
     def parse(cls, content: dict[str, Any]) -> "Head":
-        """The head that a JSON object spells. Raises DataError for another format, and where prune-cli cannot have written it."""
+        """The head that a JSON object spells.
+
+        Raises DataError for another format, and where prune-cli cannot have written it.
+        """
         if content.get("format") != FORMAT:
             raise DataError(
                 f"a prune-cli stream of format {content.get('format')}; this version reads {FORMAT}",
@@ -88,8 +99,8 @@ class Head:
     ) -> "Head":
         """The head of an output: the sections `keep` of the `previous` stream, then this verb's own.
 
-        The order of the keys is fixed by the arguments: the bytes of a head are part of the format, because a resumed run
-        is recognised by them.
+        The order of the keys is fixed by the arguments: the bytes of a head are part of the format, because a
+        resumed run is recognised by them.
         """
         kept = {name: previous.json[name] for name in keep if previous and name in previous.json}
         added = {name: _plain(section) for name, section in sections.items()}
@@ -137,7 +148,10 @@ class Trailer(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, content: dict[str, Any], frames: int) -> "Trailer":
-        """The trailer that a JSON object spells. Raises DataError where it cannot be that of so many data frames."""
+        """The trailer that a JSON object spells.
+
+        Raises DataError where it cannot be that of so many data frames.
+        """
         trailer = _convert(content, cls, kind="trailer")
         counts = trailer.frames
         totals = trailer.totals
@@ -155,7 +169,8 @@ Event = (
 
 
 def _convert(content: dict[str, Any], form: type[Form], kind: str) -> Form:
-    # The checksum has said that the bytes are those that were written; the types say that prune-cli wrote them.
+    # The checksum has said that the bytes are those that were written; the types say that prune-cli wrote
+    # them.
     try:
         return msgspec.convert(content, form)
     except msgspec.ValidationError as error:
@@ -165,7 +180,8 @@ def _convert(content: dict[str, Any], form: type[Form], kind: str) -> Form:
 
 
 def _plain(section: dict[str, Any] | msgspec.Struct) -> dict[str, Any]:
-    # A dict is left alone: msgspec refuses subclasses of str, such as the version of torch, which orjson writes.
+    # A dict is left alone: msgspec refuses subclasses of str, such as the version of torch, which orjson
+    # writes.
     if isinstance(section, msgspec.Struct):
         return dict(msgspec.to_builtins(section))
     return section
@@ -177,7 +193,7 @@ def _whole_numbers() -> "array[int]":
 
 @dataclass
 class FrameCountsBuilder:
-    """The counts of a stream that is being written or read; a row is appended as each data frame is closed."""
+    """The counts of a stream that is being written or read, a row for each closed data frame."""
 
     size: "array[int]" = field(default_factory=_whole_numbers)
     text: "array[int]" = field(default_factory=_whole_numbers)

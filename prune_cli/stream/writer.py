@@ -1,4 +1,7 @@
-"""Records out: compressed in frames that say what they hold, or as plain lines. What is not finished cannot be taken for whole."""
+"""How are records written? Compressed, in frames that a trailer counts, or as plain lines.
+
+What is not finished cannot be taken for whole.
+"""
 
 from abc import ABC, abstractmethod
 from collections import deque
@@ -22,12 +25,12 @@ from .container import HEAD, START, TRAILER, frame_sizes, seek_table, skippable
 from .index import Table
 from .schema import FrameCountsBuilder, Head, Totals
 
-FRAME = (
-    4 << 20
-)  # text in a data frame: 16 MiB would save 0.4 % of the bytes and cost four times the memory and the latency
-GROUPS = 256  # values of the group field that the trailer counts; a field with more of them, or longer ones, is no grouping
+# Bytes of text in a data frame: 16 MiB would save 0.4 % of the bytes, for four times the memory and latency.
+FRAME = 4 << 20
+# A field with more values than these, or with longer ones, is no group field: an id, for example.
+GROUPS = 256
 GROUP_LENGTH = 64
-# What a failed run ends with: half a line that no JSON reader accepts, half a frame that no zstd reader does.
+# The end of a failed run: half a line that no JSON reader accepts, half a frame that no zstd decoder does.
 HALF_LINE, HALF_FRAME = b'{"unfinished":', START[:6]
 
 
@@ -48,7 +51,8 @@ class Writing:
 def open_sink(
     output: Output, head: Head, writing: Writing, trailer: Closing = lambda totals: {}
 ) -> Iterator["Sink"]:
-    """A sink that finishes the stream when the block ends well, and otherwise leaves it unfinished for every reader to see.
+    """A sink that finishes the stream when the block ends well, and otherwise leaves it unfinished for every
+    reader to see.
 
     `trailer` makes of the totals of a stream what else its trailer says.
     """
@@ -64,7 +68,9 @@ def open_sink(
 
 
 def leave_unfinished(output: Output, plain: bool) -> None:
-    """Have a run that failed before its first byte fail its readers, too: to most of them nothing at all is a whole stream."""
+    """Have a run that failed before its first byte fail its readers, too: to most of them nothing at all is a
+    whole stream.
+    """
     if not output.written:
         _break_off(output, HALF_LINE if plain else HALF_FRAME)
 
@@ -153,7 +159,10 @@ class Plain(Sink):
 
 
 class SingleFrame(Plain):
-    """One ordinary zstd frame, for readers that stop after the first. Always one worker: then the bytes do not depend on the threads."""
+    """One ordinary zstd frame, for readers that stop after the first.
+
+    Always one worker: then the bytes do not depend on the threads.
+    """
 
     def __init__(self, output: Output, head: Head, writing: Writing) -> None:
         super().__init__(output, head, writing)
@@ -173,7 +182,10 @@ class SingleFrame(Plain):
 
 
 class Frames(Sink):
-    """A stream of ours: START, head, data frames compressed one to a thread and written in order, trailer, seek table."""
+    """A stream of ours:
+
+    START, head, data frames compressed one to a thread and written in order, trailer, seek table.
+    """
 
     def __init__(self, output: Output, head: Head, writing: Writing) -> None:
         super().__init__(output, head, writing)
@@ -327,7 +339,8 @@ class Frames(Sink):
         totals = self.counts.totals()
         content = {
             "frames": self.counts.columns(),
-            # The order of `facts` is that in which the verb measured them: it is part of the bytes that are written.
+            # The order of `facts` is that in which the verb measured them: it is part of the bytes that are
+            # written.
             "totals": msgspec.to_builtins(totals) | self.facts,
             **self.trailer(totals),
             "head": crc32(START + self.head),

@@ -1,8 +1,9 @@
-"""How is a zstd frame decompressed so that no damage stays hidden, in bounded memory? Block by block (RFC 8878).
+"""How is a zstd frame decompressed so that no damage stays hidden, in bounded memory? Block by block (RFC
+8878).
 
-zstd's own stream readers end a truncated file without an error, so the frame is taken apart here and only whole blocks
-are handed to the decompressor. A block yields at most 128 KiB: feeding a bounded number of blocks bounds the memory that
-any input can take, however hostile it is.
+zstd's own stream readers end a truncated file without an error, so the frame is taken apart here and only
+whole blocks are handed to the decompressor. A block yields at most 128 KiB: feeding a bounded number of
+blocks bounds the memory that any input can take, however hostile it is.
 """
 
 import zlib
@@ -34,7 +35,8 @@ def new_decompressor(limits: Limits) -> zstandard.ZstdDecompressor:
 class Frame:
     """One data frame. Iterate to get its text; then its sizes, its checksum flag and its CRC-32 are known.
 
-    `with_crc` computes the CRC-32 of the compressed bytes, which a trailer holds for each frame of our streams.
+    `with_crc` computes the CRC-32 of the compressed bytes, which a trailer holds for each frame of our
+    streams.
     """
 
     def __init__(
@@ -55,7 +57,10 @@ class Frame:
         self.checksum = False
 
     def __iter__(self) -> Iterator[bytes]:
-        """The text in pieces of at most 2 MiB. Raises DataError at damage, truncation, and beyond the limits."""
+        """The text in pieces of at most 2 MiB.
+
+        Raises DataError at damage, truncation, and beyond the limits.
+        """
         stream = self.decompressor.decompressobj(write_size=STEP * BLOCK)
         for piece in self._pieces():
             if self.with_crc:
@@ -69,7 +74,8 @@ class Frame:
             if text:
                 yield text
         self.size = self.source.position - self.start
-        # The decompressor would wait for more input here; our own walk over the blocks knows that there is none.
+        # The decompressor would wait for more input here; our own walk over the blocks knows that there is
+        # none.
         if not stream.eof:
             raise DataError(
                 f"zstd frame at byte {self.start} does not end where its last block does", remedy=REMEDY
@@ -81,7 +87,8 @@ class Frame:
         last = False
         while not last:
             header = self.source.take(3)
-            # 24 bits, little endian: last block, two bits of type (1 is a run of one byte, 3 is reserved), size.
+            # 24 bits, little endian: last block, two bits of type (1 is a run of one byte, 3 is reserved),
+            # size.
             word = int.from_bytes(header, "little")
             last = bool(word & 1)
             kind = word >> 1 & 3
@@ -96,7 +103,10 @@ class Frame:
         yield b"".join(parts)
 
     def _header(self) -> bytes:
-        """The frame header (RFC 8878, 3.1.1.1). Raises DataError if it wants a dictionary or too large a window."""
+        """The frame header (RFC 8878, 3.1.1.1).
+
+        Raises DataError if it wants a dictionary or too large a window.
+        """
         flags = self.source.take(5)[4]
         is_single_segment = flags >> 5 & 1
         self.checksum = bool(flags >> 2 & 1)
