@@ -1,4 +1,7 @@
-"""Small pictures for a terminal: how a score is distributed and what a cut keeps of it, how a loss falls. Lines of text, no more."""
+"""Small pictures for a terminal: how a score is distributed and what a cut keeps of it, how a loss falls.
+
+Lines of text, no more.
+"""
 
 import itertools
 import math
@@ -11,9 +14,10 @@ Share = Callable[[float, float], float]  # how much is kept of what lies between
 
 
 def histogram(name: str, shape: Sequence[float], unit: str, kept: Share | None = None) -> list[str]:
-    """Bars for ranges of a score, each from its number on: how many of the `unit` lie there, what is kept of them in black.
+    """A bar for each range of a score: how many of the `unit` lie in it. The kept part is black.
 
-    `shape` are the scores at equal steps of the distribution, of which the first and the last lie beyond the picture.
+    `shape` are the scores at equal steps of the distribution, of which the first and the last lie beyond the
+    picture.
 
     The scale is logarithmic where the scores span a factor of 20. Nothing is drawn of equal scores.
     """

@@ -10,9 +10,10 @@ SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT]?)(?:iB)?|(%))", re.IGNORECASE)
 
 
 def parse(text: str) -> int:
-    """Bytes in `text`: a bare number is bytes, K M G T (or KiB ...) are powers of 1024, % is of this machine's memory.
+    """The bytes that a text spells. K M G T (or KiB ...) are powers of 1024, % is of this machine's memory.
 
-    Raises UsageError for anything else; `MB` is refused because it means a power of 1000 to some and of 1024 to others.
+    Raises UsageError for anything else; `MB` is refused because it means a power of 1000 to some and of 1024
+    to others.
     """
     match = SIZE.fullmatch(text.strip())
     if not match or (match[2] == "" and "." in match[1]):

@@ -23,9 +23,10 @@ EXAMPLES = (
 def pack(files: Files = None, packing: Packing = Packing(), streams: Streams = Streams()) -> int:
     """Pack documents into blocks of one length: the paper's unit.
 
-    Documents are tokenized, followed by an EOS token each, concatenated and cut into blocks without padding. A block
-    has `id`, `input_ids`, `n_tokens` and `spans`, one for each stretch of a document: the number of the document (and
-    its id), where the stretch starts in the document, where it stands in the block, and its number of tokens.
+    Documents are tokenized, followed by an EOS token each, concatenated and cut into blocks without padding.
+    A block has `id`, `input_ids`, `n_tokens` and `spans`, one for each stretch of a document: the number of
+    the document (and its id), where the stretch starts in the document, where it stands in the block, and its
+    number of tokens.
     """
     from ..stages.pack.run import Job
 

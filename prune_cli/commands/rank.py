@@ -6,8 +6,8 @@ from ..settings.streams import Streams
 from .options import Files, expanded
 
 COST = (
-    "Everything is read before anything is written, except with --merge. Memory is -S plus 110 MiB; a record takes 128 bytes "
-    "beside its text. The rest is sorted in -T: compressed, written once and read once."
+    "Reads everything before it writes, except with --merge. Memory is -S plus 110 MiB; a record takes 128 "
+    "bytes besides its text. What does not fit is sorted in -T: compressed, written once and read once."
 )
 EXAMPLES = (
     (
@@ -16,7 +16,8 @@ EXAMPLES = (
     ),
     (
         "Rank each source on its own, by tokens, with two disks to sort on:",
-        "prune-cli rank --by tokens --within source -S 2G -T /tmp -T /var/tmp scored.jsonl.zst > ranked.jsonl.zst",
+        "prune-cli rank --by tokens --within source -S 2G -T /tmp -T /var/tmp scored.jsonl.zst"
+        " > ranked.jsonl.zst",
     ),
     (
         "Merge the rankings of several machines into one:",
@@ -30,8 +31,8 @@ EXAMPLES = (
 def rank(files: Files = None, ranking: Ranking = Ranking(), streams: Streams = Streams()) -> int:
     """Order records by a score and add `rank` and `quantile`.
 
-    Rank 0 is the lowest score. The quantile of a record is the share of records, or of tokens, below its middle:
-    (rank + 1/2) / N. Ties keep their input order; records whose score is null come last, unranked.
+    Rank 0 is the lowest score. The quantile of a record is the share of records, or of tokens, below its
+    middle: (rank + 1/2) / N. Ties keep their input order; records whose score is null come last, unranked.
     """
     from ..stages.rank.run import Job
 

@@ -6,9 +6,9 @@ from ..settings.streams import Streams
 from .options import Files, expanded
 
 COST = (
-    "A ranked stream is read once, in constant memory. Of a ranked file, whole frames are copied as they are, and frames "
-    "outside the cut are not read. -k, --within, --tokens, --sample and --keep random read twice (a pipe is copied to "
-    "a temporary file meanwhile) and take some 40 bytes of memory a record, 70 if tokens are counted."
+    "Reads a ranked stream once, in constant memory. Copies whole frames of a ranked file as they are, and "
+    "does not read those outside the cut. -k, --within, --tokens, --sample and --keep random read twice (a "
+    "pipe is copied to a temporary file) and take some 40 bytes of memory a record, 70 if tokens are counted."
 )
 EXAMPLES = (
     (
@@ -26,7 +26,8 @@ EXAMPLES = (
     ),
     (
         "Keep 100,000 tokens from the middle outwards, and count what was kept of each source:",
-        "prune-cli slice --keep middle --tokens 100000 --summary kept.json ranked.jsonl.zst -o shard.jsonl.zst",
+        "prune-cli slice --keep middle --tokens 100000 --summary kept.json ranked.jsonl.zst"
+        " -o shard.jsonl.zst",
     ),
     (
         "Keep a random half as a baseline:",
@@ -44,13 +45,14 @@ def slice(
 ) -> int:
     """Keep a part of the distribution of a score.
 
-    Counts are exact, input order breaks ties, and records pass through byte for byte. A slice keeps the quantiles of
-    its ranking, so that slicing it again refers to the whole: --range 0.9:1 of a slice is the part of the slice above
-    the 0.9 quantile of the ranking. Larger fractions of a ranking contain smaller ones, and so do token budgets.
-    Records whose score is null are kept only with --keep-unscored.
+    Counts are exact, input order breaks ties, and records pass through byte for byte. A slice keeps the
+    quantiles of its ranking, so that slicing it again refers to the whole: --range 0.9:1 of a slice is the
+    part of the slice above the 0.9 quantile of the ranking. Larger fractions of a ranking contain smaller
+    ones, and so do token budgets. Records whose score is null are kept only with --keep-unscored.
 
-    --summary writes a JSON object: the options of the cut, `by` (the unit of fractions), `in`, `kept`, `cut` and
-    `unscored` (records and tokens), the same by `groups`, `ties` that the cut divides, and `length_correlation`.
+    --summary writes a JSON object: the options of the cut, `by` (the unit of fractions), `in`, `kept`, `cut`
+    and `unscored` (records and tokens), the same by `groups`, `ties` that the cut divides, and
+    `length_correlation`.
     """
     from ..stages.slice.run import Job
 

@@ -6,8 +6,8 @@ from ..settings.streams import Reading
 from .options import Files, expanded
 
 COST = (
-    "Answers at once for a whole file of prune-cli, from its trailer. Any other input, -k, --verify and --duplicates "
-    "read every record: 16 bytes of memory a record and score, 24 more a record for duplicates."
+    "Answers at once for a whole file of prune-cli, from its trailer. Any other input, -k, --verify and "
+    "--duplicates read every record: 16 bytes of memory a record and score, 24 more a record for duplicates."
 )
 EXAMPLES = (
     ("Show the thresholds of a ranking:", "prune-cli stat ranked.jsonl.zst | jq .scores"),
@@ -22,11 +22,12 @@ EXAMPLES = (
 def stat(files: Files = None, inspection: Inspection = Inspection(), reading: Reading = Reading()) -> int:
     """Print the records, tokens and score thresholds of streams, by source.
 
-    Writes one JSON object a file: `records`, `nulls` (records without a score), `tokens` (null if no record counts
-    them), `bytes` of text, `groups` (records and tokens by --group-by), and for each of `scores` its `quantiles`: the
-    one at 0.25 is the lowest score that `slice --range 0.25:1` keeps, in the unit of the ranking. `length_correlation`
-    is Spearman's correlation of score and length. The trailer of a ranked file has the thresholds of the whole file;
-    thresholds of a file that was only scored, and thresholds by group, need -k or --verify.
+    Writes one JSON object a file: `records`, `nulls` (records without a score), `tokens` (null if no record
+    counts them), `bytes` of text, `groups` (records and tokens by --group-by), and for each of `scores` its
+    `quantiles`: the one at 0.25 is the lowest score that `slice --range 0.25:1` keeps, in the unit of the
+    ranking. `length_correlation` is Spearman's correlation of score and length. The trailer of a ranked file
+    has the thresholds of the whole file; thresholds of a file that was only scored, and thresholds by group,
+    need -k or --verify.
     """
     from ..stages.stat.run import Job
 

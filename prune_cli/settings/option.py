@@ -13,7 +13,10 @@ from typing import Annotated, Any, NamedTuple, get_args, get_origin
 
 @dataclass(frozen=True)
 class Option:
-    """An option: its names, its value's name, its help. `group` is where help lists it; by default that of its class."""
+    """An option: its names, its value's name, its help.
+
+    `group` is where help lists it; by default that of its class.
+    """
 
     names: tuple[str, ...]
     help: str
@@ -42,8 +45,12 @@ class Setting(NamedTuple):
 
 
 def settings_of(kind: Any) -> Iterator[Setting]:
-    """The options of a dataclass of settings, in order; those that name no group are in the GROUP of the class that declares them."""
-    # `from __future__ import annotations` is not used in settings/, so that annotations are types on every Python.
+    """The options of a dataclass of settings, in order.
+
+    An option that names no group is in the GROUP of its class.
+    """
+    # `from __future__ import annotations` is not used in settings/, so that annotations are types on every
+    # Python.
     for field in fields(kind):
         if get_origin(field.type) is not Annotated:
             continue

@@ -47,8 +47,8 @@ class Packing:
         option(
             "--carry",
             metavar="FIELD,...",
-            help="Fields to copy from documents to blocks. A span has its document's value, a block the value "
-            "that most of its tokens have.",
+            help="Fields to copy from documents to blocks. A span has its document's value, "
+            "a block the value that most of its tokens have.",
         ),
     ] = ""
     text_field: TextField = "text"
@@ -61,7 +61,10 @@ class Packing:
         return self.tokenizer
 
     def carried_fields(self) -> tuple[str, ...]:
-        """The fields of --carry, each once. Raises UsageError for a name that blocks or spans use themselves."""
+        """The fields of --carry, each once.
+
+        Raises UsageError for a name that blocks or spans use themselves.
+        """
         if self.text_field == "id":
             raise UsageError("--text-field id: a field cannot be both the text and the id of a document")
         names = tuple(dict.fromkeys(name for name in self.carry.split(",") if name))
@@ -72,7 +75,10 @@ class Packing:
         return names
 
     def eos_token(self) -> int | None:
-        """The token id of --eod; None for the tokenizer's own EOS token. Raises UsageError for anything else."""
+        """The token id of --eod; None for the tokenizer's own EOS token.
+
+        Raises UsageError for anything else.
+        """
         if self.eod == "auto":
             return None
         if not self.eod.isdecimal():

@@ -106,8 +106,8 @@ class Slicing:
         option(
             "--scores",
             metavar="FILE",
-            help="Read the scores from FILE, one a record. FILE is written by `score --only` and has the order "
-            "of the input; ids are compared.",
+            help="Read the scores from FILE, one a record. FILE is written by `score --only` "
+            "and has the order of the input; ids are compared.",
         ),
     ] = None
     by: Annotated[
@@ -130,7 +130,7 @@ class Slicing:
             "--prefix",
             metavar="STR",
             group=FIELDS,
-            help="Prefix of the fields `rank` and `quantile`. The default is what the head of the stream says.",
+            help="Prefix of the fields `rank` and `quantile`. The default is that of the ranking.",
             shown_default=False,
         ),
     ] = None

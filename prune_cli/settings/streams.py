@@ -1,4 +1,4 @@
-"""Settings that every verb shares: messages, reading records, writing records, and the fields that records hold."""
+"""Settings that verbs share: messages, reading and writing records, and the fields of records."""
 
 import os
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The streams of a verb: its sources and its output, opened and checked before anything is read or written."""
+"""How are the sources and the output of a verb opened? All are checked before anything is read."""
 
 import logging
 import os
@@ -101,7 +101,7 @@ def log_skipped(blank: int, skipped: int) -> None:
 def open_streams(
     verb: str, paths: Sequence[str], streams: Streams, *, replay: bool = False
 ) -> Iterator[tuple[Source, Output]]:
-    """Source and output, both checked before anything is read; the output takes its name when the block ends well."""
+    """Source and output, both checked first. The output takes its name when the block ends well."""
     to_terminal = streams.output in (None, "-") and terminal.shows_output()
     bar = bool(streams.progress) or not to_terminal  # a bar would stand among the records
     with (
@@ -139,7 +139,10 @@ def open_sink(
 
 
 def the_score(source: Source) -> str:
-    """The field to rank by when none was named: the only score of the stream. Raises UsageError if there are several."""
+    """The field to rank by when none was named: the only score of the stream.
+
+    Raises UsageError if there are several.
+    """
     head, present = source.peek()
     scores = scores_among(head, present)
     if len(scores) == 1 or not present:

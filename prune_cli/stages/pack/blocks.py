@@ -1,7 +1,9 @@
-"""Which tokens are in which block? The paper's unit: every token of every document in one block, and no padding.
+"""Which tokens are in which block?
 
-Documents are tokenized and concatenated, with an EOS token after each; the stream of tokens is cut into blocks of one
-length, wherever that falls.
+The paper's unit: every token of every document in one block, and no padding.
+
+Documents are tokenized and concatenated, with an EOS token after each; the stream of tokens is cut into
+blocks of one length, wherever that falls.
 """
 
 import logging
@@ -42,7 +44,10 @@ class BlockLayout:
 
 @dataclass
 class PackCounts:
-    """Counts that grow while blocks are made. `tokens` are those of the blocks, `dropped` those of a short last one."""
+    """Counts that grow while blocks are made.
+
+    `tokens` are those of the blocks, `dropped` those of a short last one.
+    """
 
     documents: int = 0
     empty: int = 0
@@ -59,10 +64,11 @@ def pack(
 ) -> Iterator[Record]:
     """The blocks of all documents, `block-0` first. Documents without tokens are left out and counted.
 
-    A block has `spans`, one for each stretch of a document in it, in order: the number of the `document` (from 0), its
-    `id` if it has one, the `start` of the stretch in the document, the place `at` which it stands in the block, its
-    `tokens`, and the carried fields. The EOS token belongs to the span of its document. The block's own value of a
-    carried field is that of most of its tokens; the first one wins a tie.
+    A block has `spans`, one for each stretch of a document in it, in order: the number of the `document`
+    (from 0), its `id` if it has one, the `start` of the stretch in the document, the place `at` which it
+    stands in the block, its `tokens`, and the carried fields. The EOS token belongs to the span of its
+    document. The block's own value of a carried field is that of most of its tokens; the first one wins a
+    tie.
 
     Raises DataError for a record that has token ids already.
     """
@@ -86,7 +92,7 @@ def pack(
 def _token_stream(
     documents: Iterable[Document], encode: Encode, layout: BlockLayout, counts: PackCounts
 ) -> Iterator[tuple[int, Document, Ids]]:
-    """Each document that has tokens: its number among all documents, itself, and its tokens with EOS at the end."""
+    """Each document that has tokens: its number among all, itself, and its tokens with EOS at the end."""
     for ordinal, (document, ids) in enumerate(_encoded(documents, encode)):
         counts.documents += 1
         counts.empty += not len(ids)
@@ -101,7 +107,8 @@ def _token_stream(
 
 def _encoded(documents: Iterable[Document], encode: Encode) -> Iterator[tuple[Document, Ids]]:
     """Each document with its tokens. One batch is tokenized in a thread while the batch before it is used."""
-    # One worker keeps batches in order; the tokenizer itself uses more threads, and leaves the interpreter free.
+    # One worker keeps batches in order; the tokenizer itself uses more threads, and leaves the interpreter
+    # free.
     with ThreadPoolExecutor(1, "encode") as pool:
         waiting: deque[tuple[list[Document], Future[list[Ids]]]] = deque()
         for batch in batched(documents, _size, CHARACTERS):

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Report:
-    """Counts of a run. Every token is in a block or was dropped: `tokens` + `dropped` is the length of the stream."""
+    """Counts of a run.
+
+    Every token is in a block or was dropped: `tokens` + `dropped` is the length of the stream.
+    """
 
     context: int
     documents: int = 0
@@ -72,7 +75,10 @@ class Job:
         )
 
     def _provenance(self, tokenizer: "BlockTokenizer") -> dict[str, Any]:
-        """Tokenizer and layout for the head. `train` and `score` refuse blocks of another tokenizer by this hash."""
+        """Tokenizer and layout for the head.
+
+        `train` and `score` refuse blocks of another tokenizer by this hash.
+        """
         return {
             "tokenizer": tokenizer.hash,
             "context": self.packing.context,

@@ -26,12 +26,15 @@ class BlockTokenizer:
 
     @property
     def unknown(self) -> int | None:
-        """The token for text that the vocabulary cannot spell; None for a vocabulary that spells everything."""
+        """The token for text that the vocabulary cannot spell; None if it spells everything."""
         return tokenizers.unknown_token(self.loaded)
 
 
 def load(directory: Path, eos: int | None) -> BlockTokenizer:
-    """Load a tokenizer; `eos` overrides its EOS token. Raises NoInputError, and ConfigurationError without an EOS token."""
+    """Load a tokenizer; `eos` overrides its EOS token.
+
+    Raises NoInputError, and ConfigurationError without an EOS token.
+    """
     tokenizer = tokenizers.load_tokenizer(directory, needs_eos=eos is None)
     if eos is None:
         return BlockTokenizer(tokenizer, int(tokenizer.eos_token_id))

@@ -12,8 +12,8 @@ from ...settings.streams import Unit
 class Quantiles:
     """Ranks and quantiles of records that come in the order of the file.
 
-    All numbers are held for each value of the `within` field, and for one value if there is none. Use `expect` for all
-    records, then `start`, then `next` for all records in order.
+    All numbers are held for each value of the `within` field, and for one value if there is none. Use
+    `expect` for all records, then `start`, then `next` for all records in order.
     """
 
     def __init__(self, ranking: Ranking) -> None:
@@ -57,7 +57,8 @@ class Quantiles:
     def next(self, values: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rank and quantile of each of the next records.
 
-        By records the quantile is (rank + 1/2) / N, by tokens (tokens of lower records + half its own) / all tokens.
+        By records the quantile is (rank + 1/2) / N, by tokens (tokens of lower records + half its own) / all
+        tokens.
         """
         ranks = _sums_before(values, np.ones_like(tokens), self.n_before)
         if self.ranking.reverse:

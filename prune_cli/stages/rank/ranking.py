@@ -1,4 +1,7 @@
-"""How are records put in order and given rank and quantile? By sorting all of them, or by merging rankings."""
+"""How are records put in order and given rank and quantile?
+
+By sorting all of them, or by merging rankings.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +24,8 @@ from ...stream.writer import GROUPS
 from .quantiles import Quantiles
 
 ADDED = ("rank", "quantile")
-# Keys of the score section that change no score: names of things, and where and how fast scores were computed.
+# Keys of the score section that change no score: names of things, and where and how fast scores were
+# computed.
 NEUTRAL_KEYS = ("fields", "names", "only", "device", "batch_tokens", "shard", "versions")
 
 
@@ -58,7 +62,7 @@ def key_of(ranking: Ranking) -> str:
 
 @dataclass(frozen=True)
 class Ranked:
-    """A ranking: the section of the head, which is complete before the first record is written, and the records in order.
+    """A ranking: the section of the head, complete before the first record, and the records in order.
 
     `facts` are measured of the whole for the trailer, and complete after the last record.
     """
@@ -82,11 +86,12 @@ class Placed:
 def rank(source: Source, ranking: Ranking, sorter: spool.Spool) -> Ranked:
     """Read everything, then yield the records in order: by score, equal scores in input order, null last.
 
-    Ranks count scored records from 0 for the lowest score, within the records of one value if `within` is given.
-    `reverse` turns the order of the file, not the ranks. Scores are compared as doubles, as JSON readers do: integers
-    beyond 2^53 can tie.
+    Ranks count scored records from 0 for the lowest score, within the records of one value if `within` is
+    given. `reverse` turns the order of the file, not the ranks. Scores are compared as doubles, as JSON
+    readers do: integers beyond 2^53 can tie.
 
-    Raises DataError for a record whose score or token count is none, and for scores that were made differently.
+    Raises DataError for a record whose score or token count is none, and for scores that were made
+    differently.
     """
     reader = _RowReader(ranking)
     quantiles = Quantiles(ranking)
@@ -134,7 +139,7 @@ def is_mergeable(head: Head, totals: Totals, ranking: Ranking) -> bool:
 
 
 def check(source: Source, ranking: Ranking) -> None:
-    """Raise CheckFailed at the first record that is out of order: by key, and by rank if the records have ranks."""
+    """Raise CheckFailed at the first record that is out of order by its key, or by its rank if it has one."""
     key = key_of(ranking)
     rank_field = added_fields(ranking)[0]
     head, _ = source.peek()
@@ -167,7 +172,10 @@ class _OrderCheck:
 
 
 class _RankedInput:
-    """An input of a merge. Its scored records are read first; its unscored ones when those of all inputs are through."""
+    """An input of a merge.
+
+    Its scored records are read first; its unscored ones when those of all inputs are through.
+    """
 
     def __init__(self, source: Source, ranking: Ranking, reader: "_RowReader") -> None:
         self.blocks = self._blocks(source, ranking, reader)
@@ -279,7 +287,8 @@ def _placed(
             continue
         ranks, fractions = quantiles.next(rows["within"], rows["tokens"])
         correlation.add(rows["key"], rows["tokens"])
-        # Within the values of a field quantiles do not rise with the scores, and a grid of them means nothing.
+        # Within the values of a field quantiles do not rise with the scores, and a grid of them means
+        # nothing.
         if not ranking.within:
             grid.add(rows["key"], fractions)
         yield Placed(rows, blocks, ranks, fractions)

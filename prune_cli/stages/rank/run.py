@@ -70,7 +70,10 @@ class Job:
 
 
 def ranked_parts(source: Source, ranking: Ranking) -> Iterator[tuple[tuple[str, ...], stage.Placed]]:
-    """The names of the new fields, and records in order; for records that are Python objects. Raises PruneError."""
+    """The names of the new fields, and records in order; for records that are Python objects.
+
+    Raises PruneError.
+    """
     ranking = settled(source, ranking)
     with _spool(ranking, processors()) as spool:
         for part in stage.rank(source, ranking, spool).parts:
@@ -78,7 +81,10 @@ def ranked_parts(source: Source, ranking: Ranking) -> Iterator[tuple[tuple[str, 
 
 
 def settled(source: Source, ranking: Ranking) -> Ranking:
-    """The settings with the key that the input itself names. Raises UsageError if rank would replace that key."""
+    """The settings with the key that the input itself names.
+
+    Raises UsageError if rank would replace that key.
+    """
     merged = _ranked_by(source) if ranking.merge else None
     ranking = replace(ranking, key=ranking.key or merged or streams.the_score(source))
     if ranking.key in stage.added_fields(ranking):
@@ -115,7 +121,7 @@ def _sorted(source: Source, ranking: Ranking, spool: Spool) -> stage.Ranked:
 
 
 def _merged(source: Source, ranking: Ranking, spool: Spool) -> stage.Ranked:
-    """One ranking of several: side by side where each is a whole file in the right order, else by sorting everything."""
+    """Merge rankings: without sorting if each is a whole file in the right order."""
     indexes = [index.of(file) for file in source.inputs]
     mergeable = [each for each in indexes if each and stage.is_mergeable(each.head, each.totals, ranking)]
     # Options that count or skip records need a pass over all records in order of the operands.

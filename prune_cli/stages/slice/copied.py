@@ -1,4 +1,7 @@
-"""Which frames of a ranked file can be copied as they are? Only the frames at the edges of the cut are decompressed."""
+"""Which frames of a ranked file can be copied as they are?
+
+Only the frames at the edges of the cut are decompressed.
+"""
 
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -25,7 +28,7 @@ class WholeFrame:
 
 
 def is_copyable(table: Table, request: Request) -> bool:
-    """Whether the file is one ranking whose trailer says all that a slice needs to know of frames that it does not read."""
+    """Whether the file is one ranking, and its trailer says enough of frames that are not read."""
     ranking = table.head.rank
     slicing = request.slicing
     if not ranking or ranking.within or slicing.within or slicing.key is not None:
@@ -53,7 +56,7 @@ def _is_in_order(table: Table, ranking: RankSection) -> bool:
 def copied(
     table: Table, source: Source, request: Request, statistics: SliceStatistics
 ) -> Iterator[Split | WholeFrame]:
-    """The same records as `ranked`: whole frames where all records share a fate, and split batches at the edges."""
+    """The same records as `ranked`: whole frames if all records share a fate, else split batches."""
     ranking = table.head.rank
     assert ranking is not None  # is_copyable has checked it
     reader = RankedReader(request, ranking, Unit(ranking.unit))
@@ -94,7 +97,7 @@ class _Frames:
         self.decoded: dict[int, list[Batch]] = {}
 
     def batches(self, index: int) -> list[Batch]:
-        """The records of a frame, which are kept: the search for the edges has read those that are split later."""
+        """The records of a frame. They stay in memory: the search for the edges reads what is split later."""
         if index not in self.decoded:
             self.decoded[index] = self._decode(index)
         return self.decoded[index]
@@ -108,16 +111,16 @@ class _Frames:
         return batches
 
     def edges(self) -> tuple[int, int, set[int]]:
-        """The first frame that begins inside the cut, the first that begins behind it, and all that have to be split.
+        """The first frame that begins inside the cut, the first that begins behind it, and all to be split.
 
-        A binary search, because frames are in order: of 4 GB a few dozen frames are decompressed, and only where
-        ranks do not say enough.
+        A binary search, because frames are in order: of 4 GB a few dozen frames are decompressed, and only
+        where ranks do not say enough.
         """
         frames = range(self.scored)
         first_inside, first_behind = (bisect_left(frames, side, key=self._side) for side in (INSIDE, ABOVE))
         mixed = {index for index in frames if self.table.frames.nulls[index]}
-        # The frame before the one that begins inside the cut can end inside it. If a run of equal scores crosses
-        # the edge, all its frames are read, so that split ties are counted exactly.
+        # The frame before the one that begins inside the cut can end inside it. If a run of equal scores
+        # crosses the edge, all its frames are read, so that split ties are counted exactly.
         for index in {first_inside - 1, first_behind - 1} & set(frames):
             mixed.update(self._tied_with(index))
         return first_inside, first_behind, mixed
@@ -138,7 +141,10 @@ class _Frames:
         return score is not None and self._score(index, -1) == score
 
     def _side(self, index: int) -> int:
-        """The side of a frame's first record, in the order of the file: a reversed file begins above the cut."""
+        """The side of a frame's first record in the order of the file.
+
+        A reversed file begins above the cut.
+        """
         rank = self.table.frames.first[index]
         assert rank is not None  # scored frames have ranks
         reader = self.reader

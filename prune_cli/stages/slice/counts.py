@@ -22,10 +22,14 @@ Amounts = dict[str, Amount]  # by fate
 
 
 class FateCounts:
-    """Counts records and tokens by fate and group. Every record has one fate, so in = kept + cut + unscored."""
+    """Counts records and tokens by fate and group.
+
+    Every record has one fate, so in = kept + cut + unscored.
+    """
 
     def __init__(self) -> None:
-        # Fate × group × (records, tokens). The last group stands for records without one, so index -1 finds it.
+        # Fate × group × (records, tokens). The last group stands for records without one, so index -1 finds
+        # it.
         self.table = np.zeros((len(FATES), 1, 2), np.int64)
         self.names: list[str] = []
         self.codes: dict[str, int] = {}
@@ -52,7 +56,7 @@ class FateCounts:
         return self.codes[name]
 
     def check(self, records: int) -> None:
-        """Raise AssertionError, which is reported as a bug, unless every record that was read is counted once."""
+        """Raise AssertionError, which is reported as a bug, unless every record is counted once."""
         if self.table[..., 0].sum() != records:
             by_fate = self.table.sum(1)[:, 0].tolist()
             raise AssertionError(f"{records} records were read, but {by_fate} are kept, cut and unscored")
@@ -62,7 +66,7 @@ class FateCounts:
         return _amounts(self.table.sum(1))
 
     def by_group(self) -> dict[str, Amounts]:
-        """The counts by group, "" for records without one; empty if nothing has a group, or too many differ."""
+        """The counts by group, "" for records without one. Empty without groups, and with too many."""
         # More groups than a trailer counts: the field is an id rather than a source.
         if not self.names or len(self.names) > GROUPS:
             return {}

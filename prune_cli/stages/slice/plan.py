@@ -1,4 +1,4 @@
-"""How is this input sliced: by copying frames, in one pass, in two passes, or by the scores of another file?"""
+"""How is an input sliced: by copying frames, in one pass, in two, or by scores of another file?"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,8 +23,8 @@ from .unranked import joined, unranked
 class Plan:
     """The parts of the output, to be made one by one, and what is known before the first.
 
-    `table` is that of the file whose frames are copied, if any are; `key` and `unit` are the score and the unit that
-    a picture is labelled with.
+    `table` is that of the file whose frames are copied, if any are; `key` and `unit` are the score and the
+    unit that a picture is labelled with.
     """
 
     parts: Iterator[Split | WholeFrame]
@@ -38,7 +38,7 @@ class Plan:
 
 
 def reads_twice(request: Request) -> bool:
-    """Whether a pipe has to be stored, as far as the options say it: the head of the stream is not read yet."""
+    """Whether the options need two passes, so that a pipe has to be stored. The head is not read yet."""
     slicing = request.slicing
     if slicing.scores is not None:
         return False
@@ -77,7 +77,10 @@ def _by_scores(source: Source, scores: Source, request: Request, statistics: Sli
 
 
 def _copyable_table(source: Source, request: Request, options: Streams) -> Table | None:
-    """The table of a ranked file whose frames can be copied; None if an option needs the records, or recompression."""
+    """The table of a ranked file whose frames can be copied.
+
+    None if an option needs the records themselves.
+    """
     needs_records = options.skip_bad or request.selection.is_random or request.cut.tokens is not None
     if len(source.inputs) > 1 or needs_records or options.level != Streams.level:
         return None
@@ -139,7 +142,7 @@ def _is_one_pass(request: Request, ranking: RankSection | None) -> bool:
 
 
 def _with_order(source: Source, request: Request, ranking: RankSection | None) -> Request:
-    """The request with the field that orders the records, and the ranking's prefix and unit where none were given."""
+    """The request with the field that orders the records; prefix and unit default to the ranking's."""
     slicing = request.slicing
     if slicing.prefix is None and ranking:
         slicing = replace(slicing, prefix=ranking.prefix)

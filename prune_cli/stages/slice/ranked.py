@@ -1,4 +1,7 @@
-"""Which records of a ranked stream are inside the cut? One pass, in constant memory, that also checks the ranking."""
+"""Which records of a ranked stream are inside the cut?
+
+One pass, in constant memory, that also checks the ranking.
+"""
 
 from collections.abc import Iterator
 
@@ -19,8 +22,8 @@ BELOW, INSIDE, ABOVE = -1, 0, 1
 def ranked(source: Source, request: Request, statistics: SliceStatistics) -> Iterator[Split]:
     """Split a ranked stream by rank (by records), by quantile (by tokens) or by score.
 
-    Raises UsageError if the stream has lost its head and --by does not say its unit, DataError if the stream is not
-    one ranking in order.
+    Raises UsageError if the stream has lost its head and --by does not say its unit, DataError if the stream
+    is not one ranking in order.
     """
     head, fields = source.peek()
     ranking = head.rank if head else None
@@ -76,7 +79,10 @@ def split_ranked(
 
 
 class RankedReader:
-    """Reads ranks, quantiles and scores of a ranking, and checks that it is one. `ranking` is None if its head is lost."""
+    """Reads ranks, quantiles and scores of a ranking, and checks that it is one.
+
+    `ranking` is None if its head is lost.
+    """
 
     def __init__(self, request: Request, ranking: RankSection | None, unit: Unit) -> None:
         slicing = request.slicing
@@ -136,10 +142,11 @@ class RankedReader:
 
 
 class RankCheck:
-    """Checks that a stream is one ranking: ranks that only rise (or only fall), and one N, for each value of `within`.
+    """Checks that a stream is one ranking: a single N, and ranks that only rise or only fall.
 
-    N is the number of ranked records, recovered from rank and quantile: a stream that lost its head has it still.
-    `n` is N if the head says it; `reverse` is None if nothing says in which direction the ranks run.
+    With `within`, each value of that field is a ranking. N is the number of ranked records, recovered from
+    rank and quantile: a stream that lost its head has it still. `n` is N if the head says it; `reverse` is
+    None if nothing says in which direction the ranks run.
     """
 
     def __init__(self, n: int | None, reverse: bool | None) -> None:

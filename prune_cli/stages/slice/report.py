@@ -18,7 +18,7 @@ GROUPS_SHOWN = 8  # on a terminal; --summary has all of them
 
 @dataclass(frozen=True)
 class Report:
-    """What became of every record: `total` and `groups` have amounts by fate, which add up to what was read."""
+    """Amounts by fate, in `total` and by group. They add up to what was read."""
 
     total: Amounts
     groups: dict[str, Amounts]
@@ -43,7 +43,7 @@ class Report:
         }
 
     def warn(self, budget: int | None) -> None:
-        """Log what a user may not expect: ties that the cut splits, an unused `budget` of tokens, an empty slice."""
+        """Log what a user may not expect: split ties, an unused `budget` of tokens, an empty slice."""
         for tie in self.ties:
             log.warning(
                 "%d records tie at %r, and %d of them are inside the cut: input order decides",

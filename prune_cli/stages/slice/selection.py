@@ -138,7 +138,8 @@ def _decimal(text: str) -> Decimal:
 
 def _easy_end(field: str) -> str:
     """The end of a score that its metric calls easy: low or high."""
-    # A field is named like its metric, with any prefix; the longest name wins, so that excess_loss is not loss.
+    # A field is named like its metric, with any prefix; the longest name wins, so that excess_loss is not
+    # loss.
     metric = max((name for name in metrics.names() if field.endswith(name)), key=len, default=None)
     end = metrics.load(metric).easy if metric else None
     if end is None:

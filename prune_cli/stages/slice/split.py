@@ -16,7 +16,7 @@ from .ties import SplitTies
 
 @dataclass
 class SliceStatistics:
-    """Statistics that grow while a slice is made; the last three are complete when the last record is written."""
+    """Statistics that grow while a slice is made. The last three are complete after the last record."""
 
     counts: FateCounts = field(default_factory=FateCounts)
     ties: SplitTies = field(default_factory=SplitTies)

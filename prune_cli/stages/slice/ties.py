@@ -17,7 +17,8 @@ class Tie:
 class SplitTies:
     """Finds the ties that a cut splits, from records in the order of their scores, in constant memory.
 
-    The last run of equal scores stays open until a different score comes, because a batch can end inside a run.
+    The last run of equal scores stays open until a different score comes, because a batch can end inside a
+    run.
     """
 
     def __init__(self) -> None:

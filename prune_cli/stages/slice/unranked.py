@@ -1,4 +1,7 @@
-"""Which records of a stream in any order are inside the cut? One pass over the scores, then one over the records."""
+"""Which records of a stream in any order are inside the cut?
+
+One pass over the scores, then one over the records.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -55,7 +58,9 @@ def _split(
 def joined(
     scores: Source, again: Source, corpus: Source, request: Request, statistics: SliceStatistics
 ) -> Iterator[Split]:
-    """Split a corpus by scores of another file, record by record. `again` is the file of scores from the start.
+    """Split a corpus by scores of another file, record by record.
+
+    `again` is the file of scores from the start.
 
     Raises DataError if an id differs, or a file has more records than the other.
     """
@@ -75,7 +80,10 @@ def joined(
 
 
 def _check_ids(batch: Batch, ids: list[Any], start: int) -> None:
-    """Raise DataError at the first record whose id is not that of its score. `start` is the number of records before."""
+    """Raise DataError at the first record whose id is not that of its score.
+
+    `start` is the number of records before.
+    """
     remedy = "use the scores of this corpus, in its order"
     for index, (ours, theirs) in enumerate(zip(batch["id"], ids, strict=False)):
         if ours != theirs:
@@ -141,7 +149,10 @@ def _quantiles(inside: np.ndarray) -> tuple[float, float] | None:
 
 @dataclass(frozen=True)
 class _Columns:
-    """What was read of all records. `bits` are random, and empty unless records are drawn; `within` holds codes of values."""
+    """What was read of all records.
+
+    `bits` are random, and empty unless records are drawn; `within` holds codes of values.
+    """
 
     scores: np.ndarray
     bits: np.ndarray
@@ -149,7 +160,7 @@ class _Columns:
     within: np.ndarray | None
 
     def sort_values(self, request: Request) -> np.ndarray:
-        """The numbers by which the cut sorts records: the scores themselves (the same array), or a random draw."""
+        """The numbers that order the records: the scores themselves (the same array), or a random draw."""
         if not request.selection.is_random:
             return self.scores
         if request.selection.sample is None:
@@ -199,7 +210,7 @@ def _scores(batch: Batch, request: Request) -> np.ndarray:
 
 
 def _random_bits(batch: Batch, request: Request) -> np.ndarray:
-    """64 random bits a record, which depend on the seed, its id, and its text or token ids, and on nothing else."""
+    """64 random bits a record. They depend on the seed, its id and its text or token ids, on nothing else."""
     selection = request.selection
     # Another seed for --sample: the records of a random part would be the first to be drawn from it.
     seed = selection.seed if selection.sample is None else ("sample", selection.seed)

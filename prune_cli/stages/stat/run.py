@@ -57,7 +57,7 @@ class Job:
         return Report(files=len(sources), records=records, skipped=skipped)
 
     def _describe(self, file: Input, source: Source) -> dict[str, Any]:
-        """The statistics of a file: from its trailer if that has all that was asked for, else from its records."""
+        """The statistics of a file, from its trailer if that is enough, else from its records."""
         table = None if self.inspection.reads_everything else index.of(file)
         # A trailer counts groups by one field, which its head names.
         if table and table.head.group == self.inspection.group_by:

@@ -21,7 +21,9 @@ from .thresholds import scored_order, thresholds
 def describe(
     source: Source, inspection: Inspection, names: Sequence[str], ranking: RankSection | None
 ) -> dict[str, Any]:
-    """The statistics of a stream and of its groups, for the scores `names`. A `ranking` says in which unit and order.
+    """The statistics of a stream and of its groups, for the scores `names`.
+
+    A `ranking` says in which unit and order.
 
     Raises DataError if no record has one of the scores, and if trailers of the stream count other records.
     """
@@ -47,7 +49,10 @@ def describe(
 
 @dataclass(frozen=True)
 class _Table:
-    """All records as columns. `scores` has a row for each score; `groups` has places in `group_names`, -1 for none."""
+    """All records as columns.
+
+    `scores` has a row for each score; `groups` has places in `group_names`, -1 for none.
+    """
 
     scores: np.ndarray
     tokens: np.ndarray

@@ -1,4 +1,7 @@
-"""What does a file's trailer say about it? Nothing is read but the trailer and the frames in which thresholds lie."""
+"""What does a file's trailer say about it?
+
+Nothing is read but the trailer and the frames in which thresholds lie.
+"""
 
 from bisect import bisect_right
 from itertools import accumulate
@@ -17,7 +20,8 @@ from .thresholds import first_ranks
 def describe(table: Table, source: Source) -> dict[str, Any]:
     """The statistics of a whole file by its trailer, and thresholds if it is ranked.
 
-    Thresholds within the values of a field are not in the order of the file, so a ranking `within` has none here.
+    Thresholds within the values of a field are not in the order of the file, so a ranking `within` has none
+    here.
     """
     totals = table.totals
     ranking = table.head.rank
@@ -49,10 +53,10 @@ def _length_correlation(table: Table) -> float | None:
 
 
 class _RankedFrames:
-    """The frames of a ranked file as a sequence from the lowest score to the highest; few of them are decompressed.
+    """The frames of a ranked file from the lowest score to the highest. Few of them are decompressed.
 
-    `frames` are the numbers of the frames that have scored records, `sizes` their records or tokens (the unit of the
-    ranking), `ends` the running sums of these.
+    `frames` are the numbers of the frames that have scored records, `sizes` their records or tokens (the unit
+    of the ranking), `ends` the running sums of these.
     """
 
     def __init__(self, table: Table, source: Source, ranking: RankSection) -> None:
@@ -78,7 +82,8 @@ class _RankedFrames:
     def _size(self, frame: int) -> int:
         if not self.by_tokens:
             return self.scored[frame]
-        # A trailer counts the tokens of unscored records, too. At most one frame is mixed: unscored records come last.
+        # A trailer counts the tokens of unscored records, too. At most one frame is mixed: unscored records
+        # come last.
         if self.table.frames.nulls[frame]:
             return int(self._decode(frame)[1].sum())
         return self.table.frames.tokens[frame]
