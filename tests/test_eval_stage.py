@@ -20,7 +20,7 @@ from prune_cli.stages.eval.results import Measured, Measurement
 from prune_cli.stages.score import windows
 from prune_cli.statistics.bootstrap import Sampling
 
-from .test_model import IDS, PROSE, TEXTS, load, tiny_gpt2
+from .small_models import IDS, PROSE, TEXTS, load, tiny_gpt2
 
 LETTERS = "abcdefghij"
 

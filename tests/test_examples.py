@@ -20,8 +20,8 @@ from prune_cli.help.screen import PIPELINE
 from prune_cli.help.spec import verbs
 
 from .conftest import ROOT, lines, scored, status_of, zstd
+from .small_models import tiny_gpt2
 from .test_glue_files import lay
-from .test_model import tiny_gpt2
 
 SMALLER = {
     "--preset 124m": "--config small.toml",

@@ -22,7 +22,7 @@ from prune_cli.stages.eval.glue.result_cache import beside  # noqa: E402
 from prune_cli.stages.eval.glue.tasks import Data, Examples  # noqa: E402
 
 from .conftest import SHARED, shared  # noqa: E402
-from .test_model import END, tiny_gpt2  # noqa: E402
+from .small_models import END, tiny_gpt2  # noqa: E402
 
 SETTINGS = ModelSettings(device="cpu", dtype="float32")
 FAST = stage.Protocol(epochs=2, lr=1e-3, batch=4, length=24)

@@ -16,7 +16,7 @@ import torch
 import transformers
 
 from .conftest import ROOT, SHARED, lines, records, shared
-from .test_model import byte_level_tokenizer, save
+from .small_models import byte_level_tokenizer, save
 from .test_score import some
 
 CONTEXT = 96

@@ -10,73 +10,19 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from prune_cli.errors import ConfigurationError, DataError, OutOfMemoryError, UnavailableError, UsageError
 from prune_cli.models import language_model as lm
 from prune_cli.models import safety
 
 from .conftest import SHARED, shared
-
-END = "<|endoftext|>"
-CONTEXT = 32
-PROSE = "The quick brown fox jumps over the lazy dog; näïve cafés, 日本語, and 12,345 sheep.\n"
-TEXTS = [
-    "Once upon a time, there was a little girl named Lily.",
-    "",
-    "a",
-    " leading space",
-    PROSE * 4,  # longer than any context here
-    f"before{END}after</s>",
-    "日本 🙂\x00\r\n",
-    "word " * 40,
-]
-IDS = [5, 6, 7, 8, 300, 0, 1, 2]
-
-
-def byte_level_tokenizer() -> transformers.PreTrainedTokenizerFast:
-    learner = Tokenizer(models.BPE())
-    learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    learner.decoder = decoders.ByteLevel()
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(
-        vocab_size=320, special_tokens=[END], initial_alphabet=alphabet, show_progress=False
-    )
-    learner.train_from_iterator([PROSE], trainer)
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=learner, bos_token=END, eos_token=END)
-
-
-def save(network: Any, path: Path, tokenizer: Any = None) -> Path:
-    """A model directory; the weights are made four times what they start as, so that a mistake shows."""
-    with torch.no_grad():
-        for weight in network.parameters():
-            weight.mul_(4)
-    network.save_pretrained(path)
-    (tokenizer or byte_level_tokenizer()).save_pretrained(path)
-    return path
-
-
-def tiny_gpt2(path: Path, **more: Any) -> Path:
-    torch.manual_seed(1)
-    shape = {
-        "vocab_size": 320,
-        "n_positions": CONTEXT,
-        "n_embd": 32,
-        "n_layer": 2,
-        "n_head": 4,
-        "bos_token_id": 0,
-        "eos_token_id": 0,
-    }
-    return save(transformers.GPT2LMHeadModel(transformers.GPT2Config(**shape | more)), path)
+from .small_models import CONTEXT, END, IDS, PROSE, TEXTS, byte_level_tokenizer, load, save, tiny_gpt2
 
 
 @pytest.fixture(scope="module")
 def gpt2(tmp_path_factory) -> Path:
     return tiny_gpt2(tmp_path_factory.mktemp("gpt2"))
-
-
-def load(path: Path, **settings: Any) -> lm.LanguageModel:
-    return lm.load(str(path), lm.ModelSettings(**{"device": "cpu", "dtype": "float32", **settings}))
 
 
 def nll(model: lm.LanguageModel, *contents: lm.Content) -> list[np.ndarray]:

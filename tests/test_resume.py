@@ -22,7 +22,7 @@ from .conftest import ROOT, command, lines, on_a_terminal, records, status_of, z
 
 torch = pytest.importorskip("torch")
 
-from .test_model import tiny_gpt2  # noqa: E402
+from .small_models import tiny_gpt2  # noqa: E402
 
 WORDS = ["the quick brown fox ", "jumps over ", "a lazy dog ", "", "and on "]
 CORPUS = [

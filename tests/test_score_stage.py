@@ -17,7 +17,7 @@ from prune_cli.errors import DataError, UsageError
 from prune_cli.models.language_model import LanguageModel
 from prune_cli.stages.score import windows as stage
 
-from .test_model import IDS, PROSE, TEXTS, load, save, tiny_gpt2
+from .small_models import IDS, PROSE, TEXTS, load, save, tiny_gpt2
 
 
 @pytest.fixture(scope="module")

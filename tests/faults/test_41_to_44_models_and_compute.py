@@ -24,7 +24,7 @@ from .test_26_to_39_files_and_os import remains, small_disk
 
 torch = pytest.importorskip("torch")
 
-from ..test_model import tiny_gpt2  # noqa: E402
+from ..small_models import tiny_gpt2  # noqa: E402
 
 SMALL = "layers = 1\nwidth = 16\nheads = 2\ncontext = 32\nlr = 1e-3\nbatch_tokens = 128\n"
 CALLS = ["openat", "flock", "ftruncate", "fsync", "unlink"]  # and those that are tried in every run

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from ..conftest import PATIENCE, ROOT, command, lines, records, scored
-from ..test_model import tiny_gpt2
+from ..small_models import tiny_gpt2
 from .test_01_to_10_compressed_stream import peak
 
 SLICE = ("slice", "--keep", "middle", "--frac", "0.5")
