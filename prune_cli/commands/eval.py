@@ -8,7 +8,7 @@ from ..engines import local
 from ..settings.eval import Comparison, Evaluation, FineTuning, PerDocument, Target
 from ..settings.model import ModelSettings
 from ..settings.streams import Reading
-from .options import expanded
+from .options import command
 
 COST = (
     "Each model reads each test set once. Memory holds some 160 bytes for each document, not its text. "
@@ -35,7 +35,7 @@ EXAMPLES = (
 )
 
 
-@expanded
+@command
 def eval(
     models: Annotated[
         list[str],

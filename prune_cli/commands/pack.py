@@ -3,7 +3,7 @@
 from ..engines import local
 from ..settings.pack import Packing
 from ..settings.streams import Streams
-from .options import Files, expanded
+from .options import Files, command
 
 COST = "Reads once. Holds a few megabytes of documents in memory and writes blocks as they fill."
 EXAMPLES = (
@@ -19,7 +19,7 @@ EXAMPLES = (
 )
 
 
-@expanded
+@command
 def pack(files: Files = None, packing: Packing = Packing(), streams: Streams = Streams()) -> int:
     """Pack documents into blocks of one length: the paper's unit.
 

@@ -3,7 +3,7 @@
 from ..engines import local
 from ..settings.rank import Ranking
 from ..settings.streams import Streams
-from .options import Files, expanded
+from .options import Files, command
 
 COST = (
     "Reads everything before it writes, except with --merge. Memory is -S plus 110 MiB; a record takes 128 "
@@ -27,7 +27,7 @@ EXAMPLES = (
 )
 
 
-@expanded
+@command
 def rank(files: Files = None, ranking: Ranking = Ranking(), streams: Streams = Streams()) -> int:
     """Order records by a score and add `rank` and `quantile`.
 

@@ -4,7 +4,7 @@ from ..engines import local
 from ..settings.model import ModelSettings
 from ..settings.score import ScoreResults, Scores, ScoreSettings, Trial
 from ..settings.streams import Streams
-from .options import Files, expanded
+from .options import Files, command
 
 COST = (
     "One pass. Records are written in windows of a few hundred, each a frame of its own. Memory is that of "
@@ -40,7 +40,7 @@ EXAMPLES = (
 )
 
 
-@expanded
+@command
 def score(
     files: Files = None,
     scores: Scores = Scores(),

@@ -3,7 +3,7 @@
 from ..engines import local
 from ..settings.slice import Selection, Slicing
 from ..settings.streams import Streams
-from .options import Files, expanded
+from .options import Files, command
 
 COST = (
     "Reads a ranked stream once, in constant memory. Copies whole frames of a ranked file as they are, and "
@@ -36,7 +36,7 @@ EXAMPLES = (
 )
 
 
-@expanded
+@command
 def slice(
     files: Files = None,
     selection: Selection = Selection(),

@@ -3,7 +3,7 @@
 from ..engines import local
 from ..settings.stat import Inspection
 from ..settings.streams import Reading
-from .options import Files, expanded
+from .options import Files, command
 
 COST = (
     "Answers at once for a whole file of prune-cli, from its trailer. Any other input, -k, --verify and "
@@ -18,7 +18,7 @@ EXAMPLES = (
 )
 
 
-@expanded
+@command
 def stat(files: Files = None, inspection: Inspection = Inspection(), reading: Reading = Reading()) -> int:
     """Print the records, tokens and score thresholds of streams, by source.
 

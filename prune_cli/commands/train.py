@@ -3,7 +3,7 @@
 from ..engines import local
 from ..settings.streams import Reading
 from ..settings.train import Training
-from .options import Files, expanded
+from .options import Files, command
 
 COST = (
     "Before the first step everything is read and tokenized once, into a file in DIR.partial "
@@ -32,7 +32,7 @@ EXAMPLES = (
 )
 
 
-@expanded
+@command
 def train(files: Files = None, training: Training = Training(), reading: Reading = Reading()) -> int:
     """Train a causal language model on documents or packed blocks.
 
