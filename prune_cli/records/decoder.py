@@ -19,8 +19,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from ..errors import DataError, UsageError
 from ..stream.batch import Text
-from .faults import fault_of, listed_names, member_names
-from .fields import COUNTED
+from .fields import COUNTED, fault_of, listed_names, member_names
 from .lines import CLOSE, OPEN, Block, line_ends, line_starts, too_long
 from .splice import without
 

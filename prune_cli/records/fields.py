@@ -1,10 +1,18 @@
-"""What a field of a record may be, and in which words it is told of."""
+"""What may a field of a record be, and what is wrong with a line that cannot be read?
 
+In words for whoever mends it.
+"""
+
+import json
+import re
 from math import isfinite
 from typing import Annotated, Any
 
 import msgspec
+import orjson
 from msgspec import UNSET
+
+from ..errors import DataError
 
 Number = float | None
 Count = Annotated[int, msgspec.Meta(ge=0)] | None
@@ -13,6 +21,8 @@ Label = str | int
 Anything = Any
 LARGEST = 1 << 1023  # whole numbers beyond it are looked at one by one
 MISSING = UNSET  # the value of an optional field that a record does not have
+
+TOO_DEEP = "nested too deep"
 
 WORDS = {
     Number: "a finite number or null",
@@ -83,3 +93,86 @@ class _CountedCount(metaclass=_Everything):
 
 
 COUNTED: dict[Any, Any] = {Number: _CountedNumber, Count: _CountedCount}
+
+
+# --- What is wrong with a line: looked for only in lines that could not be read ---
+
+
+def fault_of(line: bytes, error: Exception, fields: dict[str, Any]) -> str:
+    """The fault of a line that did not decode to these fields (names and types): in its syntax first, then in
+    a field.
+    """
+    try:
+        record = orjson.loads(line)
+    except orjson.JSONDecodeError as syntax:
+        return _syntax_fault(line, error, syntax)
+    except RecursionError:
+        return TOO_DEEP
+    if not isinstance(record, dict):
+        return f"not an object but {kind_of(record)}"
+    for name, kind in fields.items():
+        if name in record and is_wrong(record[name], kind):
+            return _field_fault(line, name, record[name], kind)
+    return str(error)
+
+
+def _syntax_fault(line: bytes, error: Exception, syntax: orjson.JSONDecodeError) -> str:
+    message = str(syntax)
+    # Python writes these three, and no JSON reader need accept them.
+    if match := re.search(rb'"((?:[^"\\]|\\.)*)"\s*:\s*(NaN|-?Infinity)\b', line):
+        return f"`{match[1].decode(errors='replace')}` is {match[2].decode()}, which is no JSON number"
+    if isinstance(error, UnicodeDecodeError) or "valid UTF-8" in message:
+        return _utf8_fault(line)
+    if isinstance(error, RecursionError) or "recursion" in message.lower():
+        return TOO_DEEP
+    if "infinity" in message:
+        return "a number that is not finite as a double"
+    fault = re.sub(r": line 1 column (\d+) \(char \d+\)$", r" (column \1)", message)
+    is_array = line.lstrip()[:1] == b"["
+    return f"not JSON: {fault}" + ("; `jq -c '.[]'` makes lines of an array" if is_array else "")
+
+
+def _utf8_fault(line: bytes) -> str:
+    try:
+        line.decode()
+    except UnicodeDecodeError as error:
+        return f"invalid UTF-8 at byte {error.start} of the line"
+    return "invalid UTF-8"
+
+
+def _field_fault(line: bytes, name: str, value: object, kind: Any) -> str:
+    described = kind_of(value)
+    if value is not None:
+        described += f" ({orjson.dumps(value)[:40].decode(errors='replace')})"
+    return f"`{name}` is {described}, not {WORDS.get(kind, kind)}; the record has {listed_names(line)}"
+
+
+def member_names(line: bytes) -> list[str]:
+    """The names of a valid record's members, a name as often as it stands there.
+
+    Other members may be invalid UTF-8.
+    """
+    text = line.decode("utf-8", "surrogateescape")
+    try:
+        # Numbers stay text: Python's int() refuses 4,300 digits.
+        return [name for name, _ in json.loads(text, object_pairs_hook=list, parse_int=str)]
+    except RecursionError:
+        # Python's limit is a few levels below that of the decoder.
+        raise DataError(TOO_DEEP) from None
+
+
+def field_names(line: bytes) -> list[str]:
+    """The names of a record's fields; none if it is no record."""
+    try:
+        record = orjson.loads(line)
+    except (orjson.JSONDecodeError, RecursionError):
+        return []
+    return list(record) if isinstance(record, dict) else []
+
+
+def listed_names(line: bytes) -> str:
+    """The names of a record's fields for a message, twenty at most."""
+    names = field_names(line)
+    if not names:
+        return "no fields at all"
+    return ", ".join(names[:20]) + (" ..." if len(names) > 20 else "")
