@@ -4,7 +4,7 @@ sorted by score.
 
 import numpy as np
 
-# Lengths below EXACT have a bin each; longer ones share one with those that have the same first eleven bits.
+# Lengths below EXACT have a bin each. Longer ones share one with all that have the same first eleven bits.
 EXACT = 1 << 16
 BINS = EXACT + 47 * 1024  # 1,024 for each power of two from 2¹⁶ to 2⁶²
 
@@ -90,7 +90,7 @@ def _bins(lengths: np.ndarray) -> np.ndarray:
         return lengths
     bins = lengths.copy()
     long = lengths[is_long]
-    # 2**power <= length, unless the conversion to float rounded it up to a power: then `within` is -1, the last
+    # 2**power <= length, unless the conversion to float rounded it up. Then `within` is -1: the last
     # bin of the power below, where the length belongs.
     powers = np.frexp(long.astype(float))[1] - 1
     within = (long >> (powers - 10)) - 1024
