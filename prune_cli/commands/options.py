@@ -23,7 +23,7 @@ Files = Annotated[
 
 
 def command(function: Callable[..., int | None]) -> Callable[..., int | None]:
-    """Decorate a verb: each field of its dataclasses of settings becomes an option, and each call makes them again."""
+    """Decorate a verb: each field of its dataclasses of settings becomes an option."""
     signature = inspect.signature(function)
     groups: dict[str, Any] = {
         name: parameter.annotation
