@@ -15,7 +15,7 @@ import pytest
 import torch
 import transformers
 
-from .conftest import ROOT, SHARED, lines, records, shared
+from .conftest import ROOT, SHARED, lines, prune, records, shared
 from .small_models import byte_level_tokenizer, save
 from .test_score import some
 
@@ -376,7 +376,7 @@ def test_a_dry_run_prints_an_estimate_and_writes_nothing(models, tmp_path, here)
     assert said["hours_here"] > 0
     assert (
         b"name files"
-        in here("score", "--dry-run", "-m", "random", stdin=corpus.read_bytes(), status=2).stderr
+        in prune("score", "--dry-run", "-m", "random", stdin=corpus.read_bytes(), status=2).stderr
     )
 
 
