@@ -1,8 +1,8 @@
 """The verbs as functions over iterators of records: what `import prune_cli` gives.
 
-A record is a dict. Options are those of the command line: `--keep-unscored` is `keep_unscored=True`, a repeated option
-is a list. A failure raises a PruneError, whose `status` is the exit status of the command; a warning of a command is a
-PruneWarning here. Work begins with the first record that is asked for.
+A record is a dict. Options are those of the command line: `--keep-unscored` is `keep_unscored=True`, a repeated
+option is a list. A failure raises a PruneError, whose `status` is the exit status of the command; a warning of a
+command is a PruneWarning here. Work begins with the first record that is asked for.
 """
 
 import json
@@ -32,7 +32,7 @@ from .settings.streams import Streams
 from .settings.train import Training
 
 if TYPE_CHECKING:
-    from .records.memory import RecordSource
+    from .stages.memory import RecordSource
 
 log = logging.getLogger(__name__)
 Record = dict[str, Any]
@@ -49,7 +49,8 @@ class _Checks:
 
 
 def read(*paths: PathLike) -> Iterator[Record]:
-    """The records of files (zstd, gzip or plain JSON Lines) in turn. Raises PruneError for damaged files and records."""
+    """The records of files (zstd, gzip or plain JSON Lines) in turn. Raises PruneError for damaged ones."""
+    # Imports are late throughout: `import prune_cli` loads nothing heavy, and rank needs no torch.
     from .records.reader import Wanted
     from .stages import streams
 
@@ -72,6 +73,7 @@ def write(records: Iterable[Record], path: PathLike, *, force: bool = False) -> 
     from .stream.batch import Record as Line
     from .stream.schema import Head
 
+    # A single ordinary frame: the records have no provenance that a head could give.
     settings = Streams(output=os.fspath(path), force=force, single_frame=True)
     with (
         _warnings(),
@@ -91,7 +93,7 @@ def pack(records: Iterable[Record], *, tokenizer: PathLike, **options: Any) -> I
 
 
 def score(records: Iterable[Record], *, only: str | Sequence[str] = (), **options: Any) -> Iterator[Record]:
-    """The records with a field for each `metric`, computed by `model`; the default model is shipped with the package.
+    """The records with a field for each `metric`, computed by `model` or by the model that ships with us.
 
     `only` names the fields to keep, among the new ones and those of the record.
     """
@@ -106,9 +108,11 @@ def score(records: Iterable[Record], *, only: str | Sequence[str] = (), **option
 
 
 def rank(records: Iterable[Record], **options: Any) -> Iterator[Record]:
-    """The records ordered by a score (`key`), with `rank` and `quantile`. All are read before the first comes out."""
+    """The records ordered by a score (`key`), with `rank` and `quantile`. All are read before the first is
+    returned; beyond `buffer_size` they are sorted on disk.
+    """
     ranking, checks = _settings("rank", options, Ranking, _Checks)
-    from .records import memory
+    from .stages import memory
     from .stages.rank.run import ranked_parts
 
     with _opened(records, checks) as source:
@@ -131,7 +135,7 @@ def slice(records: Iterable[Record], **options: Any) -> Iterator[Record]:
     """
     options = {_RENAMED.get(name, name): value for name, value in options.items()}
     selection, slicing, checks = _settings("slice", options, Selection, Slicing, _Checks)
-    from .records import memory
+    from .stages import memory
     from .stages.slice.plan import by_records, reads_twice
     from .stages.slice.selection import request
     from .stages.slice.split import SliceStatistics, Split
@@ -170,7 +174,7 @@ def train(records: Iterable[Record], output: PathLike, **options: Any) -> Record
 
 
 def eval(models: Sequence[PathLike], records: Iterable[Record], **options: Any) -> Iterator[Record]:
-    """How well models predict held-out records: one result for each, and with `against` one for each comparison."""
+    """How well models predict held-out records: a result for each, and with `against` for each comparison."""
     groups = _settings("eval", options, Evaluation, Comparison, ModelSettings, _Checks)
     evaluation, comparison, running, checks = groups
     from .stages.eval import held_out
@@ -194,7 +198,7 @@ _RENAMED = {"range": "range_", "min": "least", "max": "most"}  # options whose n
 
 
 def _settings(verb: str, options: Mapping[str, Any], *kinds: Any) -> list[Any]:
-    """Settings of each kind. Raises UsageError for an unknown option, and for values that the command refuses."""
+    """Settings of each kind. Raises UsageError for unknown options and for values that the command refuses."""
     known = {field.name for kind in kinds for field in fields(kind)}
     for name in options:
         if name not in known:
@@ -243,6 +247,7 @@ def _choice(setting: Setting, kind: type[StrEnum], value: Any) -> StrEnum:
 
 def _bounded(setting: Setting, kinds: Sequence[Any], value: Any) -> Any:
     """A number or a switch, within the bounds of the option."""
+    # bool is an int in Python, and 1 is a float to whoever writes lr=1.
     number = float in kinds and isinstance(value, int) and not isinstance(value, bool)
     if not number and not isinstance(value, tuple(kinds)):
         raise UsageError(f"`{setting.name}` is {value!r}, a {type(value).__name__}")
@@ -264,8 +269,8 @@ def _opened(records: Iterable[Record], checks: _Checks, *, replay: bool = False)
     if isinstance(records, str | os.PathLike):
         fault = f"{os.fspath(records)!r} is not an iterator of records"
         raise UsageError(fault, remedy="prune_cli.read(path) is one")
-    from .records.memory import RecordSource
     from .records.reader import Reading
+    from .stages.memory import RecordSource
 
     reading = Reading(skip_bad=checks.skip_bad, expect_records=checks.expect_records)
     with _warnings(), closing(RecordSource(records, reading, replay=replay)) as source:

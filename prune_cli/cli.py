@@ -75,9 +75,9 @@ def _tune_interpreter() -> None:
     # ranking 1 GB takes.
     sys.setswitchinterval(5e-4)
     if "OMP_WAIT_POLICY" not in os.environ:
-        # How often a waiting thread looks before it sleeps. GNU's default of 300,000 takes 2 to 8 times as long
-        # on a busy machine. Scoring 124M on 2 cores, tokens/s alone and next to a busy process: 4,011 and 1,992
-        # with this value, 3,693 and 2,188 when threads sleep at once.
+        # How often a waiting thread looks before it sleeps. GNU's default of 300,000 takes 2 to 8 times as
+        # long on a busy machine. Scoring 124M on 2 cores, tokens/s alone and next to a busy process: 4,011
+        # and 1,992 with this value, 3,693 and 2,188 when threads sleep at once.
         os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     os.environ.setdefault(
         "TORCH_CPP_LOG_LEVEL", "ERROR"
@@ -88,7 +88,7 @@ def _tune_interpreter() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command and return its exit status. A signal or a broken pipe ends the process by that signal."""
+    """Run one command and return its exit status. A signal or broken pipe ends the process by that signal."""
     first = next((argument for argument in arguments if not argument.startswith("-")), "")
     name = first if first in {verb.__name__ for verb in VERBS} else ""
     terminal.configure(name)

@@ -13,11 +13,11 @@ import numpy as np
 import orjson
 
 from ..errors import DataError
+from ..records.documents import Document
+from ..records.fields import MISSING, WORDS, Number, is_wrong
+from ..records.reader import Batch, Reading, Source, Wanted
 from ..storage.base import Input
 from ..stream.schema import Head
-from .documents import Document
-from .fields import MISSING, WORDS, Number, is_wrong
-from .reader import Batch, Reading, Source, Wanted
 
 RECORDS = 256  # in a batch: few enough that the first result of an endless iterator comes soon
 NAME = "(records)"
@@ -26,7 +26,10 @@ Fields = dict[str, Any]
 
 
 class RecordBatch(Batch):
-    """A batch of dicts. Its lines are pickles, which stages move about without looking inside."""
+    """A batch of dicts. Its lines are pickles, which stages move about without looking inside.
+
+    So a record may hold any Python object, and rank can sort on disk what does not fit in memory.
+    """
 
     # The properties take the place of the fields of Batch: only rank and slice need lines at all.
     def __init__(self, first: int, records: list[Fields], columns: dict[str, list[Any]]) -> None:
@@ -59,7 +62,7 @@ class RecordBatch(Batch):
 
 
 class RecordSource(Source):
-    """Records of an iterator. With `replay` they are kept in a temporary file, so that they can be read again.
+    """Records of an iterator. With `replay` they are kept in a temporary file and can be read again.
 
     Raises DataError, with the number of the record, for one that is not as a stage wants it.
     """
@@ -123,7 +126,8 @@ class RecordSource(Source):
     def _batch(self, first: int, chunk: Sequence[Mapping[str, Any]], wanted: Wanted) -> RecordBatch:
         try:
             return RecordBatch(first, *_columns(chunk, wanted))
-        except (TypeError, ValueError):  # one of them is not as wanted: look for it
+        except (TypeError, ValueError):
+            # One of them is not as wanted: look for it, one by one.
             good = [
                 record for number, record in enumerate(chunk, first) if self._is_good(number, record, wanted)
             ]
@@ -143,7 +147,7 @@ class RecordSource(Source):
 def _columns(
     records: Sequence[Mapping[str, Any]], wanted: Wanted
 ) -> tuple[list[Fields], dict[str, list[Any]]]:
-    """The records as dicts of their own, and a column for each wanted field. Raises ValueError or TypeError."""
+    """Copies of the records, and a column for each wanted field. Raises ValueError or TypeError."""
     copies = [dict(record) for record in records]
     for name in wanted.fresh:
         for record in copies:
@@ -160,6 +164,7 @@ def _column(records: Sequence[Mapping[str, Any]], name: str, kind: Any, wanted: 
         raise ValueError(name)
     if kind is msgspec.Raw:
         return [value if value is MISSING else orjson.dumps(value) for value in values]
+    # The whole column at once: a hundred times as fast as one value after the other.
     converted = iter(msgspec.convert(present, list[kind]))
     if kind is Number and not all(value is None or isfinite(value) for value in present):
         raise ValueError(name)
