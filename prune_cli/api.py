@@ -1,8 +1,8 @@
 """The verbs as functions over iterators of records: what `import prune_cli` gives.
 
-A record is a dict. Options are those of the command line: `--keep-unscored` is `keep_unscored=True`, a repeated
-option is a list. A failure raises a PruneError, whose `status` is the exit status of the command; a warning of a
-command is a PruneWarning here. Work begins with the first record that is asked for.
+A record is a dict. Options are those of the command line: `--keep-unscored` is `keep_unscored=True`, and a
+repeated option is a list. A failure raises a PruneError, whose `status` is the exit status of the command; a
+warning of a command is a PruneWarning here. Work begins with the first record that is asked for.
 """
 
 import json
@@ -198,7 +198,7 @@ _RENAMED = {"range": "range_", "min": "least", "max": "most"}  # options whose n
 
 
 def _settings(verb: str, options: Mapping[str, Any], *kinds: Any) -> list[Any]:
-    """Settings of each kind. Raises UsageError for unknown options and for values that the command refuses."""
+    """Settings of each kind. Raises UsageError for unknown options and values that the command refuses."""
     known = {field.name for kind in kinds for field in fields(kind)}
     for name in options:
         if name not in known:

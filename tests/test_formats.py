@@ -12,17 +12,17 @@ from prune_cli.formats import jsonl
 from .conftest import zstd
 
 TEXT = b'{"text":"a"}\n{"text":"b"}\n'
-FILES = {"plain": TEXT, "gzip": gzip.compress(TEXT), "zstd": zstd(TEXT)}
+FILES = {"plain": TEXT, "gzip": gzip.compress(TEXT, mtime=0), "zstd": zstd(TEXT)}
 
 
-@pytest.mark.parametrize(("name", "data"), FILES.items())
+@pytest.mark.parametrize(("name", "data"), FILES.items(), ids=FILES)
 def test_the_first_bytes_decide(name, data):
     assert formats.detect(data[:8]).name == name
     assert b"".join(formats.read(io.BytesIO(data))) == TEXT
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".gz", ".zst", ".zstd"])
-@pytest.mark.parametrize(("name", "data"), FILES.items())
+@pytest.mark.parametrize(("name", "data"), FILES.items(), ids=FILES)
 def test_a_name_that_says_otherwise_is_a_warning(name, data, suffix):
     warnings: list[str] = []
     assert b"".join(formats.read(io.BytesIO(data), warn=warnings.append, name=f"in{suffix}")) == TEXT
