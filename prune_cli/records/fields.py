@@ -36,6 +36,12 @@ WORDS = {
 }
 
 
+def convert_all(values: list[Any], kind: Any) -> list[Any]:
+    """The values as one of the kinds above, as if they had been read from JSON. Raises ValueError for one that is not."""
+    converted: list[Any] = msgspec.convert(values, list[kind])
+    return converted
+
+
 def is_wrong(value: object, kind: Any) -> bool:
     """Whether a value is not of a kind above. Every value is right as raw bytes (`msgspec.Raw`)."""
     if kind is msgspec.Raw:

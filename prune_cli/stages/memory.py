@@ -8,13 +8,12 @@ from math import isfinite
 from tempfile import TemporaryFile
 from typing import IO, Any
 
-import msgspec
 import numpy as np
 import orjson
 
 from ..errors import DataError
-from ..records.documents import Document
-from ..records.fields import MISSING, WORDS, Number, is_wrong
+from ..records.documents import Document, Verbatim
+from ..records.fields import MISSING, WORDS, Number, convert_all, is_wrong
 from ..records.reader import Batch, Reading, Source, Wanted
 from ..storage.base import Input
 from ..stream.schema import Head
@@ -162,10 +161,10 @@ def _column(records: Sequence[Mapping[str, Any]], name: str, kind: Any, wanted: 
     present = [value for value in values if value is not MISSING]
     if len(present) < len(values) and name not in wanted.optional:
         raise ValueError(name)
-    if kind is msgspec.Raw:
+    if kind is Verbatim:
         return [value if value is MISSING else orjson.dumps(value) for value in values]
     # The whole column at once: a hundred times as fast as one value after the other.
-    converted = iter(msgspec.convert(present, list[kind]))
+    converted = iter(convert_all(present, kind))
     if kind is Number and not all(value is None or isfinite(value) for value in present):
         raise ValueError(name)
     return [value if value is MISSING else next(converted) for value in values]
