@@ -160,10 +160,10 @@ def stat(records: Iterable[Record], **options: Any) -> Record:
 def train(records: Iterable[Record], output: PathLike, **options: Any) -> Record:
     """Train a model on the records into the directory `output`, and return its train.json."""
     settings, checks = _settings("train", {**options, "output": output}, Training, _Checks)
-    from .stages.train import Job
+    from .stages.train import TrainJob
     from .training.distributed import join
 
-    job = Job((), settings, Streams(progress=False))
+    job = TrainJob((), settings, Streams(progress=False))
     with (
         _opened(records, checks) as source,
         join(settings.device, sharded=settings.fsdp) as processes,
@@ -178,9 +178,9 @@ def eval(models: Sequence[PathLike], records: Iterable[Record], **options: Any) 
     groups = _settings("eval", options, Evaluation, Comparison, ModelSettings, _Checks)
     evaluation, comparison, running, checks = groups
     from .stages.eval import held_out
-    from .stages.eval.run import Job
+    from .stages.eval.run import EvalJob
 
-    job = Job(
+    job = EvalJob(
         tuple(os.fspath(model) for model in models),
         evaluation,
         comparison,
@@ -269,10 +269,10 @@ def _opened(records: Iterable[Record], checks: _Checks, *, replay: bool = False)
     if isinstance(records, str | os.PathLike):
         fault = f"{os.fspath(records)!r} is not an iterator of records"
         raise UsageError(fault, remedy="prune_cli.read(path) is one")
-    from .records.reader import Reading
+    from .records.reader import ReadingLimits
     from .stages.memory import RecordSource
 
-    reading = Reading(skip_bad=checks.skip_bad, expect_records=checks.expect_records)
+    reading = ReadingLimits(skip_bad=checks.skip_bad, expect_records=checks.expect_records)
     with _warnings(), closing(RecordSource(records, reading, replay=replay)) as source:
         yield source
         if source.skipped:

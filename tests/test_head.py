@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from prune_cli.models.head import COLUMNS, Head, exact_statistics
+from prune_cli.models.head import COLUMNS, OutputHead, exact_statistics
 
 NAMES = ("nll", "error_norm", "entropy", "rank")
 CPU = torch.device("cpu")
@@ -48,7 +48,7 @@ def test_statistics_are_those_of_float64(vocabulary, bias, spread):
         ),
         targets,
     )
-    found = Head(output, vocabulary, torch.float32, CPU)(hidden, targets, NAMES)
+    found = OutputHead(output, vocabulary, torch.float32, CPU)(hidden, targets, NAMES)
     for name in NAMES:
         assert found[name].double().numpy() == pytest.approx(
             expected[name].numpy(), rel=1e-5, abs=2e-5 if name == "entropy" else 5e-6
@@ -64,7 +64,7 @@ def test_no_digits_are_lost_for_a_sure_model(distance, sign):
     """
     logits = torch.zeros(1, 4)
     logits[0, 0], logits[0, 1], targets = sign * distance, sign * distance / 2, torch.tensor([0])
-    found = Head(None, 4, torch.float32, CPU)(logits, targets, NAMES)
+    found = OutputHead(None, 4, torch.float32, CPU)(logits, targets, NAMES)
     rivals = (
         [math.exp(value - sign * distance) for value in (sign * distance / 2, 0, 0)]
         if sign > 0 or distance < 100
@@ -82,11 +82,11 @@ def test_no_digits_are_lost_for_a_sure_model(distance, sign):
 
 
 def test_the_bounds_of_the_error_norm():
-    uniform = Head(None, 10, torch.float32, CPU)(torch.zeros(1, 10), torch.tensor([3]), ("error_norm",))
+    uniform = OutputHead(None, 10, torch.float32, CPU)(torch.zeros(1, 10), torch.tensor([3]), ("error_norm",))
     assert float(uniform["error_norm"]) == pytest.approx(math.sqrt(1 - 1 / 10))
     wrong = torch.full((1, 10), -100.0).index_fill(1, torch.tensor([4]), 100.0)
     assert float(
-        Head(None, 10, torch.float32, CPU)(wrong, torch.tensor([3]), ("error_norm",))["error_norm"]
+        OutputHead(None, 10, torch.float32, CPU)(wrong, torch.tensor([3]), ("error_norm",))["error_norm"]
     ) == pytest.approx(math.sqrt(2))
 
 
@@ -102,7 +102,7 @@ def test_exact_statistics_agree():
 def test_not_finite_logits_give_no_finite_loss(broken):
     logits = torch.zeros(2, 5)
     logits[1, 2] = broken
-    found = Head(None, 5, torch.float32, CPU)(logits, torch.tensor([0, 0]), NAMES)
+    found = OutputHead(None, 5, torch.float32, CPU)(logits, torch.tensor([0, 0]), NAMES)
     assert math.isfinite(found["nll"][0])
     assert not math.isfinite(found["nll"][1])
 
@@ -114,7 +114,8 @@ def test_bfloat16_keeps_its_precision_for_large_logits():
     hidden, targets = (torch.randn(50, 48) * 0.3 + 1).to(torch.bfloat16), torch.randint(3000, (50,))
     logits = hidden.double() @ output.weight.double().T
     assert float(logits.mean()) > 90
-    exact, found = plain(logits, targets), Head(output, 3000, torch.bfloat16, CPU)(hidden, targets, NAMES)
+    exact = plain(logits, targets)
+    found = OutputHead(output, 3000, torch.bfloat16, CPU)(hidden, targets, NAMES)
     usual = torch.nn.functional.cross_entropy(output(hidden).float(), targets, reduction="none")
     assert float((usual - exact["nll"]).abs().max()) > 0.1
     for name, tolerance in (("nll", 5e-3), ("error_norm", 2e-2), ("entropy", 0.05)):

@@ -18,7 +18,7 @@ UNFINISHED = {
     "lines of commands": 0,
     "late imports of commands": 7,
     "old names": 1,
-    "classes of one name": 10,
+    "classes of one name": 0,
     "comments missing a hundred lines": 0,
 }
 

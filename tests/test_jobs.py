@@ -12,9 +12,9 @@ from prune_cli.settings.rank import Ranking
 from prune_cli.settings.slice import Keep, Selection, Slicing
 from prune_cli.settings.stat import Inspection
 from prune_cli.settings.streams import Reading, Streams, Unit
-from prune_cli.stages.rank.run import Job as RankJob
-from prune_cli.stages.slice.run import Job as SliceJob
-from prune_cli.stages.stat.run import Job as StatJob
+from prune_cli.stages.rank.run import RankJob
+from prune_cli.stages.slice.run import SliceJob
+from prune_cli.stages.stat.run import StatJob
 
 from .conftest import lines, records, scored, status_of
 
@@ -61,12 +61,12 @@ def test_pack_writes_the_same_bytes_in_a_spawned_process(tmp_path):
     pytest.importorskip("torch")
     from prune_cli.reference import DIRECTORY
     from prune_cli.settings.pack import Packing
-    from prune_cli.stages.pack.run import Job
+    from prune_cli.stages.pack.run import PackJob
 
     corpus = tmp_path / "corpus.jsonl"
     corpus.write_bytes(lines(scored(40)))
     packing = Packing(tokenizer=Path(DIRECTORY), context=32, carry="source")
-    job = Job((str(corpus),), packing, Streams(output=str(tmp_path / "job.zst")))
+    job = PackJob((str(corpus),), packing, Streams(output=str(tmp_path / "job.zst")))
     [report] = run_elsewhere(job)
     options = ("--tokenizer", DIRECTORY, "--context", 32, "--carry", "source")
     assert status_of("pack", *options, corpus, "-o", tmp_path / "command.zst") == 0

@@ -28,6 +28,6 @@ def pack(files: Files = None, packing: Packing = Packing(), streams: Streams = S
     the document (and its id), where the stretch starts in the document, where it stands in the block, and its
     number of tokens.
     """
-    from ..stages.pack.run import Job
+    from ..stages.pack.run import PackJob
 
-    return local.run(Job(tuple(files or ()), packing, streams), streams)
+    return local.run(PackJob(tuple(files or ()), packing, streams), streams)

@@ -34,6 +34,6 @@ def rank(files: Files = None, ranking: Ranking = Ranking(), streams: Streams = S
     Rank 0 is the lowest score. The quantile of a record is the share of records, or of tokens, below its
     middle: (rank + 1/2) / N. Ties keep their input order; records whose score is null come last, unranked.
     """
-    from ..stages.rank.run import Job
+    from ..stages.rank.run import RankJob
 
-    return local.run(Job(tuple(files or ()), ranking, streams), streams)
+    return local.run(RankJob(tuple(files or ()), ranking, streams), streams)

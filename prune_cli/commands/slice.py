@@ -54,6 +54,6 @@ def slice(
     and `unscored` (records and tokens), the same by `groups`, `ties` that the cut divides, and
     `length_correlation`.
     """
-    from ..stages.slice.run import Job
+    from ..stages.slice.run import SliceJob
 
-    return local.run(Job(tuple(files or ()), selection, slicing, streams), streams)
+    return local.run(SliceJob(tuple(files or ()), selection, slicing, streams), streams)

@@ -29,6 +29,6 @@ def stat(files: Files = None, inspection: Inspection = Inspection(), reading: Re
     has the thresholds of the whole file; thresholds of a file that was only scored, and thresholds by group,
     need -k or --verify.
     """
-    from ..stages.stat.run import Job
+    from ..stages.stat.run import StatJob
 
-    return local.run(Job(tuple(files or ()), inspection, reading), reading)
+    return local.run(StatJob(tuple(files or ()), inspection, reading), reading)

@@ -46,6 +46,6 @@ def train(files: Files = None, training: Training = Training(), reading: Reading
 
     Under torchrun several processes train one model; the losses are those of one process.
     """
-    from ..stages.train import Job
+    from ..stages.train import TrainJob
 
-    return local.run(Job(tuple(files or ()), training, reading), reading)
+    return local.run(TrainJob(tuple(files or ()), training, reading), reading)

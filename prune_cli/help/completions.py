@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from .. import metrics
 from ..stages.eval.glue.tasks import TASKS
 from ..training import recipe
-from .spec import Option, Verb
+from .spec import OptionSpec, Verb
 
 WORDS = {  # the values of options whose declarations do not list them
     "--metric": tuple(metrics.names()),
@@ -30,20 +30,20 @@ def scripts(verbs: Iterable[Verb]) -> dict[str, str]:
     return {"prune-cli.bash": bash(verbs), "_prune-cli": zsh(verbs), "prune-cli.fish": fish(verbs)}
 
 
-def _words(option: Option) -> tuple[str, ...]:
+def _words(option: OptionSpec) -> tuple[str, ...]:
     """Every value of an option, if they are known."""
     return option.choices or WORDS.get(option.long, ())
 
 
-def _takes_directory(option: Option) -> bool:
+def _takes_directory(option: OptionSpec) -> bool:
     return (option.metavar or "").startswith(("DIR", "PATH"))
 
 
-def _takes_file(option: Option) -> bool:
+def _takes_file(option: OptionSpec) -> bool:
     return option.metavar in ("FILE", "MODEL")
 
 
-def _names(option: Option) -> tuple[str, ...]:
+def _names(option: OptionSpec) -> tuple[str, ...]:
     return (*option.names, option.negation) if option.negation else option.names
 
 
@@ -93,7 +93,7 @@ def _bash_case(verb: Verb) -> Iterator[str]:
     yield from ("            esac", "            ;;")
 
 
-def _bash_argument(option: Option) -> str:
+def _bash_argument(option: OptionSpec) -> str:
     if _takes_directory(option):
         return " compopt +o default -o dirnames && return"
     if _takes_file(option):
@@ -157,7 +157,7 @@ def _zsh_switch(switch: tuple[str, str, str]) -> str:
     return f"'(- *)'{{{short},{long}}}{_quoted(f'[{text}]')}"
 
 
-def _zsh_option(option: Option) -> str:
+def _zsh_option(option: OptionSpec) -> str:
     names = [name + _zsh_separator(option, name) for name in option.names]
     text = f"[{_zsh_escaped(_plain(option.brief))}]{_zsh_argument(option)}"
     if len(names) == 1:
@@ -167,20 +167,20 @@ def _zsh_option(option: Option) -> str:
     return f"'{used}'{{{','.join(names)}}}{_quoted(text)}"
 
 
-def _zsh_separator(option: Option, name: str) -> str:
+def _zsh_separator(option: OptionSpec, name: str) -> str:
     """What follows the name: `--name=value` and `-nvalue` are both accepted."""
     if not option.metavar:
         return ""
     return "=" if name.startswith("--") else "+"
 
 
-def _zsh_argument(option: Option) -> str:
+def _zsh_argument(option: OptionSpec) -> str:
     if not option.metavar:
         return ""
     return f":{_zsh_escaped(option.metavar)}:{_zsh_action(option)}"
 
 
-def _zsh_action(option: Option) -> str:
+def _zsh_action(option: OptionSpec) -> str:
     if _takes_directory(option):
         return "_files -/"
     if _takes_file(option):
@@ -240,7 +240,7 @@ def _fish_names(names: Iterable[str]) -> str:
     return " ".join(f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}" for name in names)
 
 
-def _fish_argument(option: Option) -> str:
+def _fish_argument(option: OptionSpec) -> str:
     if not option.metavar:
         return ""
     if _takes_file(option):

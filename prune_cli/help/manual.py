@@ -11,7 +11,7 @@ from ..version import __version__
 from . import completions, overview
 from .promises import PROMISES
 from .screen import PIPELINE
-from .spec import Option, Verb, verbs
+from .spec import OptionSpec, Verb, verbs
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DATE = "2026-11-28"  # of the last change of the pages; mandoc warns about a page without a date
@@ -162,16 +162,16 @@ def _usage(usage: str) -> str:
     return re.sub(r"^[^ ]+( [a-z]+)?", r"\\fB\g<0>\\fP", words)
 
 
-def _options(options: Iterable[Option]) -> Iterator[str]:
+def _options(options: Iterable[OptionSpec]) -> Iterator[str]:
     return _terms((_spellings(option), _explained(option)) for option in options)
 
 
-def _spellings(option: Option) -> str:
+def _spellings(option: OptionSpec) -> str:
     names = ", ".join(_bold(name) for name in (*option.names, option.negation) if name)
     return f"{names} \\fI{_escaped(option.metavar)}\\fP" if option.metavar else names
 
 
-def _explained(option: Option) -> str:
+def _explained(option: OptionSpec) -> str:
     sentences = [option.help]
     if option.default:
         sentences.append(f"The default is {option.default}.")

@@ -8,7 +8,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from ..settings.streams import COMMON
 from . import spec
-from .spec import Option, Verb
+from .spec import OptionSpec, Verb
 
 WIDTH = 80  # of a screen
 COLUMN = 32  # where the help of an option begins
@@ -77,12 +77,12 @@ def _shown(command: str) -> list[str]:
     return [*(f"{line} \\" for line in first), last]
 
 
-def _aligned(option: Option) -> str:
+def _aligned(option: OptionSpec) -> str:
     """The spelling; a long name without a short one is aligned with the other long names."""
     return option.spelling if len(option.names) > 1 else f"    {option.spelling}"
 
 
-def _short(option: Option) -> str:
+def _short(option: OptionSpec) -> str:
     name = option.names[0].replace("--", "--[no-]") if option.negation else option.names[0]
     return f"{name} {option.metavar}" if option.metavar else name
 

@@ -13,7 +13,7 @@ PLAIN = "Options"  # the group of options that name no group
 
 
 @dataclass(frozen=True)
-class Option:
+class OptionSpec:
     """An option: its spelling, its values, its help."""
 
     names: tuple[str, ...]  # the short one first
@@ -59,11 +59,11 @@ class Verb:
     description: tuple[str, ...]  # paragraphs
     cost: str
     examples: tuple[tuple[str, str], ...]  # a description and a command each
-    options: tuple[Option, ...]
+    options: tuple[OptionSpec, ...]
 
-    def groups(self) -> dict[str, list[Option]]:
+    def groups(self) -> dict[str, list[OptionSpec]]:
         """The options by group, in the order in which the groups first appear."""
-        groups: dict[str, list[Option]] = {}
+        groups: dict[str, list[OptionSpec]] = {}
         for option in self.options:
             groups.setdefault(option.group, []).append(option)
         return groups
@@ -96,10 +96,10 @@ def verb(command: Any) -> Verb:
     )
 
 
-def _option(declared: TyperOption) -> Option:
+def _option(declared: TyperOption) -> OptionSpec:
     choices = tuple(str(choice) for choice in getattr(declared.type, "choices", ()))
     metavar = None if declared.is_flag else declared.metavar or "N"
-    return Option(
+    return OptionSpec(
         tuple(sorted(declared.opts, key=len)),
         next(iter(declared.secondary_opts), None),
         metavar,

@@ -110,7 +110,7 @@ class _Sums:
         }
 
 
-class Head:
+class OutputHead:
     """The output layer, or a stand-in for it where the network returns logits.
 
     Its buffers are kept from call to call, because fresh memory of this size costs as much time as the

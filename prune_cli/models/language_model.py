@@ -20,7 +20,7 @@ from ..settings.model import ModelSettings as ModelSettings
 from .encoding import Content as Content
 from .encoding import Encoder, Ids
 from .encoding import TokenizedDocument as TokenizedDocument
-from .head import Head, split
+from .head import OutputHead, split
 from .load import LoadedModel, resolve, versions
 from .load import load as load_network_and_tokenizer
 from .memory import halve_until_it_fits, padded_width
@@ -87,7 +87,7 @@ class LanguageModel:
         self._sequences = _sequences_at_a_time(config, dtype, self._device)
         self._encoder = Encoder(loaded.tokenizer, self.vocabulary, settings.bos, name)
         self._trunk, layer = split(loaded.network, self.vocabulary, min(8, self._context), name)
-        self._head = Head(layer, self.vocabulary, dtype, self._device)
+        self._head = OutputHead(layer, self.vocabulary, dtype, self._device)
         if layer is None:
             log.info("%s: its output is more than a matrix product, so scoring is slower", name)
             self._batch_tokens = min(self._batch_tokens, max(1, WHOLE_LOGITS_BYTES // (4 * self.vocabulary)))

@@ -27,14 +27,14 @@ __all__ = [
     "Count",
     "Label",
     "Number",
-    "Reading",
+    "ReadingLimits",
     "Source",
     "Wanted",
 ]
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadingLimits:
     """How much an input is trusted, as the user says it."""
 
     strip_bom: bool = False
@@ -53,7 +53,7 @@ class Source:
     """
 
     inputs: list[Input]
-    reading: Reading = Reading()
+    reading: ReadingLimits = ReadingLimits()
     warn: Callable[[str], None] = lambda message: None
 
     def __post_init__(self) -> None:

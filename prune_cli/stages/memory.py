@@ -14,7 +14,7 @@ import orjson
 from ..errors import DataError
 from ..records.documents import Document, Verbatim
 from ..records.fields import MISSING, WORDS, Number, convert_all, is_wrong
-from ..records.reader import Batch, Reading, Source, Wanted
+from ..records.reader import Batch, ReadingLimits, Source, Wanted
 from ..storage.base import Input
 from ..stream.schema import Head
 
@@ -67,7 +67,11 @@ class RecordSource(Source):
     """
 
     def __init__(
-        self, records: Iterable[Mapping[str, Any]], reading: Reading = Reading(), *, replay: bool = False
+        self,
+        records: Iterable[Mapping[str, Any]],
+        reading: ReadingLimits = ReadingLimits(),
+        *,
+        replay: bool = False,
     ) -> None:
         super().__init__([], reading)
         self.heads = [None]

@@ -23,7 +23,7 @@ FOREIGN_SUFFIXES = (".gz", ".bz2", ".xz", ".parquet", ".csv", ".json")  # format
 
 
 @dataclass(frozen=True)
-class Progress:
+class VerbProgress:
     """How the progress of a verb is shown."""
 
     verb: str
@@ -65,7 +65,7 @@ def open_inputs(
     inputs = storage.operands(paths)
     total = storage.total_size(inputs)
     silent = terminal.progress(verb, None, wanted=False)
-    shown = Progress(verb, messages).bar(passes * total if total else None)
+    shown = VerbProgress(verb, messages).bar(passes * total if total else None)
     with shown if bar else silent as progress:
         yield inputs, progress
 
@@ -78,7 +78,7 @@ def source_of(
         file.progress = progress.advance
         file.keep = replay
     limits = Limits(reading.long, reading.ignore_trailing, reading.allow_empty)
-    accepted = reader.Reading(
+    accepted = reader.ReadingLimits(
         reading.strip_bom, reading.skip_bad, sizes.parse(reading.max_line), reading.expect_records, limits
     )
     return Source(inputs, accepted, log.warning)

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Report:
+class TrainReport:
     """Where a run is, and its counts and last losses. `summary` is None on all ranks but 0."""
 
     output: Path
@@ -45,14 +45,14 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainJob:
     """Train a model on the records of `inputs`."""
 
     inputs: tuple[str, ...]
     settings: Training
     reading: Reading
 
-    def run(self) -> Report:
+    def run(self) -> TrainReport:
         """Write the run to `settings.directory`, under torchrun together with the other processes."""
         settings = self.settings
         if settings.eval_data == "-":
@@ -61,21 +61,21 @@ class Job:
         with join(settings.device, sharded=settings.fsdp) as processes:
             if not processes.is_rank_zero:
                 self._follow(processes)
-                return Report(directory)
+                return TrainReport(directory)
             if settings.fsdp and processes.world == 1:
                 log.warning("--fsdp has no effect on a single process; start several with torchrun")
             return self._lead(processes)
 
-    def _lead(self, processes: Processes) -> Report:
+    def _lead(self, processes: Processes) -> TrainReport:
         """Train as rank 0, which reads the documents and writes the run."""
         with streams.open_source("train", self.inputs, self.reading, bar=False) as source:
             return self.train_on(source, processes)
 
-    def train_on(self, source: Source, processes: Processes) -> Report:
+    def train_on(self, source: Source, processes: Processes) -> TrainReport:
         """Train on the records of a source."""
         with (
             self._held_out() as held_out,
-            streams.Progress("train", self.reading).bar(None, "steps") as bar,
+            streams.VerbProgress("train", self.reading).bar(None, "steps") as bar,
         ):
             summary = loop.train(
                 self._corpus(source),
@@ -87,7 +87,7 @@ class Job:
             )
         # Either source makes the exit status 3.
         skipped = source.skipped + (held_out.skipped if held_out else 0)
-        return Report(self.settings.directory, summary, skipped)
+        return TrainReport(self.settings.directory, summary, skipped)
 
     def _follow(self, processes: Processes) -> None:
         """Train as another rank, which computes, but neither reads documents nor writes messages."""

@@ -18,7 +18,7 @@ from prune_cli.errors import DataError
 from prune_cli.records import splice
 from prune_cli.records.decoder import Decoder
 from prune_cli.records.lines import Block, line_ends
-from prune_cli.records.reader import Number, Reading, Source, Wanted
+from prune_cli.records.reader import Number, ReadingLimits, Source, Wanted
 from prune_cli.storage.local.reading import LocalInput
 from prune_cli.stream import container, zstd_blocks
 from prune_cli.stream import index as table
@@ -122,9 +122,10 @@ def commands(data: bytes) -> None:
 def lines(data: bytes) -> None:
     """The fast way and the slow way of reading a block agree, and what is spliced in is found again."""
     text = data if data.endswith(b"\n") else data + b"\n"
-    block, decoder = Block("fuzz", 1, text, line_ends(text)), Decoder(WANTED, max_line=Reading().max_line)
+    block = Block("fuzz", 1, text, line_ends(text))
+    decoder = Decoder(WANTED, max_line=ReadingLimits().max_line)
     fast = decoder.fast(block)
-    source = Source([], Reading())
+    source = Source([], ReadingLimits())
     try:
         slow = source._decode_slowly(block, decoder)
     except DataError:

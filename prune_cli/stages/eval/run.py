@@ -16,7 +16,7 @@ from .. import streams
 from . import checks, held_out, operands, tables
 from . import journal as journals
 from .compare import evaluate
-from .glue.run import Job as GlueJob
+from .glue.run import GlueJob
 from .held_out import HeldOutSet
 from .journal import Journal
 from .likelihood import Result
@@ -25,7 +25,7 @@ from .results import Measured, Measurement
 
 
 @dataclass(frozen=True)
-class Report:
+class EvalReport:
     """The number of likelihoods and comparisons that were written, and of bad records that were skipped."""
 
     likelihoods: int
@@ -38,7 +38,7 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Job:
+class EvalJob:
     """Measure models on test sets, and compare them with baselines."""
 
     models: tuple[str, ...]
@@ -49,7 +49,7 @@ class Job:
     model_settings: ModelSettings = ModelSettings()
     reading: Reading = Reading()
 
-    def run(self) -> Report:
+    def run(self) -> EvalReport:
         """Write the results.
 
         Raises PruneError; CheckFailed if a model is worse than --fail-if-worse allows.
@@ -136,7 +136,7 @@ class _Plan:
         # Result files alone are read in a moment.
         if not documents:
             return terminal.progress("eval", None, wanted=False)
-        return streams.Progress("eval", reading).bar(documents, "documents")
+        return streams.VerbProgress("eval", reading).bar(documents, "documents")
 
     def measured(
         self, names: Iterable[str], journal: Journal, advance: Callable[[int], object]
@@ -157,7 +157,7 @@ class _Plan:
         return measure(model, first, self.sets, journal, self.settings, advance)
 
 
-def _planned(sides: Operands, sets: Sequence[HeldOutSet], job: Job) -> _Plan:
+def _planned(sides: Operands, sets: Sequence[HeldOutSet], job: EvalJob) -> _Plan:
     """The plan of a run. Raises DataError or ConfigurationError if operands do not fit the test sets."""
     from_files = operands.read_results(sides, sets, job.evaluation, job.reading)
     measurements: list[Measurement] = []
@@ -179,11 +179,11 @@ def _written(results: Iterable[Result], output: Output) -> list[Result]:
     return collected
 
 
-def _report(results: Sequence[Result], sets: Sequence[HeldOutSet]) -> Report:
+def _report(results: Sequence[Result], sets: Sequence[HeldOutSet]) -> EvalReport:
     # A file of results is strict, so that only test sets can have skipped records.
     kinds = [result["result"] for result in results]
     skipped = sum(held_out.skipped for held_out in sets)
-    return Report(kinds.count("likelihood"), kinds.count("comparison"), skipped)
+    return EvalReport(kinds.count("likelihood"), kinds.count("comparison"), skipped)
 
 
 def job(
@@ -195,10 +195,10 @@ def job(
     target: Target,
     model_settings: ModelSettings,
     reading: Reading,
-) -> Job | GlueJob:
+) -> EvalJob | GlueJob:
     """The job that the options ask for. Raises UsageError for options that belong to the other job."""
     checks.check_exclusive(evaluation, comparison, keeping, tuning)
     # Fine-tuning shares the models and the output with likelihoods, and nothing else.
     if tuning.glue:
         return GlueJob(tuple(models), tuning, target, keeping.resume, model_settings, reading)
-    return Job(tuple(models), evaluation, comparison, keeping, target, model_settings, reading)
+    return EvalJob(tuple(models), evaluation, comparison, keeping, target, model_settings, reading)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Report:
+class PackReport:
     """Counts of a run.
 
     Every token is in a block or was dropped: `tokens` + `dropped` is the length of the stream.
@@ -38,14 +38,14 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Job:
+class PackJob:
     """Pack the documents of `inputs`."""
 
     inputs: tuple[str, ...]
     packing: Packing
     streams: Streams
 
-    def run(self) -> Report:
+    def run(self) -> PackReport:
         """Write the blocks. Raises PruneError."""
         tokenizer_path = self.packing.tokenizer_path()
         carry = self.packing.carried_fields()
@@ -64,7 +64,7 @@ class Job:
             read = documents(source, self.packing.text_field, IDENTITY, *carry, kind=Verbatim)
             with streams.open_sink(self.streams, output, head) as sink:
                 sink.write(pack(read, tokenizer.encode, layout, counts))
-        return Report(
+        return PackReport(
             context=layout.context,
             documents=counts.documents,
             empty=counts.empty,

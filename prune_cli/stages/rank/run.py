@@ -18,7 +18,7 @@ MERGE_MEMORY = 16 << 20  # bytes per input of --merge: a few blocks of text, and
 
 
 @dataclass(frozen=True)
-class Report:
+class RankReport:
     """What was ranked: records with and without a score, and the distribution of the score for a terminal."""
 
     key: str = ""
@@ -37,14 +37,14 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Job:
+class RankJob:
     """Rank the records of `inputs`."""
 
     inputs: tuple[str, ...]
     ranking: Ranking
     streams: Streams
 
-    def run(self) -> Report:
+    def run(self) -> RankReport:
         """Write the ranked stream, or with `check` only look at the order. Raises PruneError."""
         sizes.parse(self.ranking.buffer_size)  # a wrong size is an error before anything is read
         if self.ranking.check and self.ranking.merge:
@@ -62,11 +62,11 @@ class Job:
                     sink.facts |= ranked.facts
         return _report(ranking, ranked, source.skipped)
 
-    def _check(self) -> Report:
+    def _check(self) -> RankReport:
         with streams.open_source("rank", self.inputs, self.streams) as source:
             key = self.ranking.key or _ranked_by(source) or streams.the_score(source)
             stage.check(source, replace(self.ranking, key=key))
-        return Report(skipped=source.skipped)
+        return RankReport(skipped=source.skipped)
 
 
 def ranked_parts(source: Source, ranking: Ranking) -> Iterator[tuple[tuple[str, ...], stage.Placed]]:
@@ -98,8 +98,8 @@ def _spool(ranking: Ranking, threads: int) -> Spool:
     return Spool(sizes.parse(ranking.buffer_size), directories, threads, ranking.reverse)
 
 
-def _report(ranking: Ranking, ranked: stage.Ranked, skipped: int) -> Report:
-    return Report(
+def _report(ranking: Ranking, ranked: stage.Ranked, skipped: int) -> RankReport:
+    return RankReport(
         key=stage.key_of(ranking),
         unit=ranking.by.value,
         records=ranked.head.n,

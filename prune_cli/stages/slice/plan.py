@@ -20,7 +20,7 @@ from .unranked import joined, unranked
 
 
 @dataclass(frozen=True)
-class Plan:
+class SlicePlan:
     """The parts of the output, to be made one by one, and what is known before the first.
 
     `table` is that of the file whose frames are copied, if any are; `key` and `unit` are the score and the
@@ -47,7 +47,9 @@ def reads_twice(request: Request) -> bool:
 
 
 @contextmanager
-def plan(source: Source, request: Request, options: Streams, statistics: SliceStatistics) -> Iterator[Plan]:
+def plan(
+    source: Source, request: Request, options: Streams, statistics: SliceStatistics
+) -> Iterator[SlicePlan]:
     """The plan for an input. What it reads beside the source is open until the block ends."""
     if request.slicing.scores is not None:
         # --expect-records is for the corpus, and the corpus already has a progress bar.
@@ -62,10 +64,10 @@ def plan(source: Source, request: Request, options: Streams, statistics: SliceSt
         yield by_records(source, request, statistics)
 
 
-def _by_scores(source: Source, scores: Source, request: Request, statistics: SliceStatistics) -> Plan:
+def _by_scores(source: Source, scores: Source, request: Request, statistics: SliceStatistics) -> SlicePlan:
     key = request.slicing.key or streams.the_score(scores)
     request = replace(request, slicing=replace(request.slicing, key=key)).settled(lambda: key)
-    return Plan(
+    return SlicePlan(
         parts=joined(scores, scores.again(), source, request, statistics),
         request=request,
         head=scores.peek()[0],
@@ -93,11 +95,11 @@ def _copyable_table(source: Source, request: Request, options: Streams) -> Table
     return table
 
 
-def _by_frames(source: Source, table: Table, request: Request, statistics: SliceStatistics) -> Plan:
+def _by_frames(source: Source, table: Table, request: Request, statistics: SliceStatistics) -> SlicePlan:
     ranking = table.head.rank
     assert ranking is not None  # is_copyable has checked it
     request = request.settled(lambda: ranking.key)
-    return Plan(
+    return SlicePlan(
         parts=copied(table, source, request, statistics),
         request=request,
         head=table.head,
@@ -108,13 +110,13 @@ def _by_frames(source: Source, table: Table, request: Request, statistics: Slice
     )
 
 
-def by_records(source: Source, request: Request, statistics: SliceStatistics) -> Plan:
+def by_records(source: Source, request: Request, statistics: SliceStatistics) -> SlicePlan:
     head, _ = source.peek()
     ranking = head.rank if head else None
     ranked_by = ranking.key if ranking else None
     request = request.settled(lambda: request.slicing.key or ranked_by or streams.the_score(source))
     if _is_one_pass(request, ranking):
-        return Plan(
+        return SlicePlan(
             parts=ranked(source, request, statistics),
             request=request,
             head=head,
@@ -124,7 +126,7 @@ def by_records(source: Source, request: Request, statistics: SliceStatistics) ->
         )
     request = _with_order(source, request, ranking)
     again = source.again()
-    return Plan(
+    return SlicePlan(
         parts=unranked(source, again, request, statistics),
         request=request,
         head=head,

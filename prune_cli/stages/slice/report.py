@@ -17,7 +17,7 @@ GROUPS_SHOWN = 8  # on a terminal; --summary has all of them
 
 
 @dataclass(frozen=True)
-class Report:
+class SliceReport:
     """Amounts by fate, in `total` and by group. They add up to what was read."""
 
     total: Amounts

@@ -15,14 +15,14 @@ from ...stream.schema import Head
 from ...stream.writer import Sink
 from .. import streams
 from .copied import WholeFrame
-from .plan import Plan, plan, reads_twice
-from .report import Report, histogram
+from .plan import SlicePlan, plan, reads_twice
+from .report import SliceReport, histogram
 from .selection import request
 from .split import SliceStatistics
 
 
 @dataclass(frozen=True)
-class Job:
+class SliceJob:
     """Slice the records of `inputs`."""
 
     inputs: tuple[str, ...]
@@ -30,7 +30,7 @@ class Job:
     slicing: Slicing
     streams: Streams
 
-    def run(self) -> Report:
+    def run(self) -> SliceReport:
         """Write the records that are kept, those that are not, and the summary. Raises PruneError."""
         checked = request(self.selection, self.slicing)
         self._check_paths()
@@ -70,7 +70,7 @@ class Job:
         return storage.create(path, source.inputs, force=self.streams.force)
 
     def _write(
-        self, planned: Plan, statistics: SliceStatistics, output: Output, rejects: Output | None
+        self, planned: SlicePlan, statistics: SliceStatistics, output: Output, rejects: Output | None
     ) -> None:
         head = self._head(planned)
         with (
@@ -94,7 +94,7 @@ class Job:
         """Whether the score that is cut is the one that the stream was ranked by."""
         return self.slicing.key is None and self.slicing.scores is None
 
-    def _head(self, planned: Plan) -> Head:
+    def _head(self, planned: SlicePlan) -> Head:
         return Head.compose(
             "slice",
             self.slicing.group_by,
@@ -123,9 +123,9 @@ class Job:
         }
         return {name: value for name, value in options.items() if value not in (None, False)}
 
-    def _report(self, planned: Plan, statistics: SliceStatistics) -> Report:
+    def _report(self, planned: SlicePlan, statistics: SliceStatistics) -> SliceReport:
         unit = planned.unit if self._is_by_ranking() else "records"
-        return Report(
+        return SliceReport(
             total=statistics.counts.total(),
             groups=statistics.counts.by_group(),
             ties=statistics.ties.ties(),
@@ -134,7 +134,7 @@ class Job:
         )
 
 
-def _write_parts(planned: Plan, kept: Sink, rejected: Sink | None) -> None:
+def _write_parts(planned: SlicePlan, kept: Sink, rejected: Sink | None) -> None:
     """Write each part to its sink; whole frames are copied without being decompressed."""
     for part in planned.parts:
         if isinstance(part, WholeFrame):

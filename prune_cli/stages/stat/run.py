@@ -17,7 +17,7 @@ from . import scan, trailer
 
 
 @dataclass(frozen=True)
-class Report:
+class StatReport:
     """Files that were described, their records, and bad records that were skipped."""
 
     files: int = 0
@@ -30,14 +30,14 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Job:
+class StatJob:
     """Describe each of the `inputs`."""
 
     inputs: tuple[str, ...]
     inspection: Inspection
     reading: Reading
 
-    def run(self) -> Report:
+    def run(self) -> StatReport:
         """Write an object for each file. Raises PruneError."""
         sources: list[Source] = []
         records = 0
@@ -54,7 +54,7 @@ class Job:
                 output.write(json.dumps(description, indent=indent).encode() + b"\n")
         streams.report_skipped(*sources)
         skipped = sum(source.skipped for source in sources)
-        return Report(files=len(sources), records=records, skipped=skipped)
+        return StatReport(files=len(sources), records=records, skipped=skipped)
 
     def _describe(self, file: Input, source: Source) -> dict[str, Any]:
         """The statistics of a file, from its trailer if that is enough, else from its records."""

@@ -30,7 +30,7 @@ Result = result_cache.Result
 
 
 @dataclass(frozen=True)
-class Report:
+class GlueReport:
     """The number of results that were written, and of bad lines that were skipped."""
 
     results: int
@@ -42,7 +42,7 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Job:
+class GlueJob:
     """Fine-tune models on tasks of GLUE."""
 
     models: tuple[str, ...]
@@ -52,7 +52,7 @@ class Job:
     model_settings: ModelSettings = ModelSettings()
     reading: Reading = Reading()
 
-    def run(self) -> Report:
+    def run(self) -> GlueReport:
         """Write a result for each model, task and seed, each task, and all tasks. Raises PruneError."""
         folders = _folders(self.tuning)
         for model in self.models:
@@ -76,7 +76,7 @@ class Job:
             tables.show_glue(results)
         if skipped:
             log.warning("%d bad lines were skipped", skipped)
-        return Report(len(results), skipped)
+        return GlueReport(len(results), skipped)
 
     def _cache(self) -> AbstractContextManager[ResultCache]:
         return result_cache.beside(self.target.output) if self.resume else nullcontext(ResultCache())
@@ -95,7 +95,7 @@ class Job:
         protocol = Protocol(epochs=self.tuning.epochs, lr=self.tuning.lr, batch=self.tuning.batch)
         examples = [len(data.train.texts) for data in tasks.values()]
         steps = len(models) * self.tuning.seeds * sum(map(protocol.steps, examples))
-        with streams.Progress("eval", self.reading).bar(steps, "steps") as bar:
+        with streams.VerbProgress("eval", self.reading).bar(steps, "steps") as bar:
             yield from evaluate(
                 models,
                 tasks,
