@@ -37,7 +37,7 @@ WORDS = {
 
 
 def convert_all(values: list[Any], kind: Any) -> list[Any]:
-    """The values as one of the kinds above, as if they had been read from JSON. Raises ValueError for one that is not."""
+    """The values as one of the kinds above, as if they had been read from JSON. Raises ValueError."""
     converted: list[Any] = msgspec.convert(values, list[kind])
     return converted
 

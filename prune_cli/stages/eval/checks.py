@@ -7,8 +7,8 @@ from ...errors import CheckFailed, UsageError
 from ...settings.eval import Comparison, Evaluation, FineTuning, PerDocument, Target
 from ...storage.base import Input
 from . import journal
+from .eval_tables import listed
 from .likelihood import Result
-from .tables import listed
 
 
 def check_exclusive(

@@ -13,7 +13,7 @@ from ...settings.streams import Reading, processors
 from ...statistics.bootstrap import Sampling
 from ...storage.base import Input, Output
 from .. import streams
-from . import checks, held_out, operands, tables
+from . import checks, eval_tables, held_out, operands
 from . import journal as journals
 from .compare import evaluate
 from .glue.run import GlueJob
@@ -65,7 +65,7 @@ class EvalJob:
             sets = held_out.read_all(self.evaluation, self.reading)
             results = _written(self.results(sets, inputs), output)
             if output.is_terminal():
-                tables.show(results)
+                eval_tables.show(results)
         # The output is complete by now, so a check that fails keeps the results.
         checks.check_outcome(results, self.comparison)
         return _report(results, sets)

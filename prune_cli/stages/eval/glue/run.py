@@ -16,7 +16,7 @@ from ....settings.model import ModelSettings
 from ....settings.streams import Reading
 from ....storage.base import Input
 from ... import streams
-from .. import tables
+from .. import eval_tables
 from . import result_cache
 from . import tasks as glue
 from .result_cache import ResultCache
@@ -73,7 +73,7 @@ class GlueJob:
                     output.write(written(result) + b"\n")
             is_terminal = output.is_terminal()
         if is_terminal:
-            tables.show_glue(results)
+            eval_tables.show_glue(results)
         if skipped:
             log.warning("%d bad lines were skipped", skipped)
         return GlueReport(len(results), skipped)
