@@ -94,7 +94,8 @@ class ScoreResults:
             "--output-directory",
             "-O",
             metavar="DIR",
-            help="Write one output per FILE into DIR. Finished outputs are skipped.",
+            help="Write one output per FILE into DIR. A finished output is skipped if it is of the same "
+            "input, models and settings, and refused otherwise.",
         ),
     ] = None
     resume: Annotated[

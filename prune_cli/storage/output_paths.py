@@ -1,6 +1,7 @@
 """The output paths of -O DIR: one output for each input."""
 
 import os
+import re
 from collections.abc import Sequence
 
 from ..errors import UsageError
@@ -9,6 +10,8 @@ from .base import Input
 from .os_errors import display
 
 COMPRESSED = (".zst", ".zstd", ".gz")
+# Names of descriptors, such as the /dev/fd/63 of `<(command)`: the next command gets the same one.
+DESCRIPTOR = re.compile(r"/dev/(fd/\d+|stdin)|/proc/(self|\d+)/fd/\d+")
 
 
 def in_directory(
@@ -17,13 +20,13 @@ def in_directory(
     """The path of each input's output; the directory is made.
 
     `web.jsonl.gz` becomes `web.jsonl.zst`, of which the `part` 1-of-2 is `web.1-of-2.jsonl.zst`; with `plain`
-    the name has no .zst. Raises UsageError for standard input and for two outputs of one name, and what
+    the name has no .zst. Raises UsageError for inputs without a name and for two outputs of one name, and what
     `check_target` raises.
     """
     paths = [os.path.join(directory, _name(file, plain, part)) for file in inputs]
     _check_distinct(paths, inputs)
     make_directory(directory)
-    # With force: an output that exists is one that an earlier run finished, and it is skipped.
+    # With force: an output that exists may be one that an earlier run finished, which the caller checks.
     for path in paths:
         check_target(path, inputs, force=True)
     return paths
@@ -40,9 +43,10 @@ def _check_distinct(paths: Sequence[str], inputs: Sequence[Input]) -> None:
 
 
 def _name(file: Input, plain: bool, part: str) -> str:
-    if file.path == "-":
+    if file.path == "-" or DESCRIPTOR.fullmatch(file.path):
+        name = "standard input" if file.path == "-" else f"the pipe or descriptor {file.name}"
         raise UsageError(
-            "standard input has no name to give to its output",
+            f"{name} has no name to give to its output",
             remedy="name files, or one output with -o FILE",
         )
     name = os.path.basename(file.path)

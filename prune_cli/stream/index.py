@@ -34,6 +34,7 @@ class Table:
     frames: FrameCounts
     totals: Totals
     offsets: Sequence[int]
+    inputs: Sequence[str] = ()  # digests of the files it was made from, as its trailer has them
 
     def frame(self, index: int, buffer: bytearray) -> memoryview:
         """A data frame as it stands, read into a buffer that is used again.
@@ -117,4 +118,4 @@ def _find(file: Input, size: int) -> Table | None:
         return None
     if (trailer.frames.size, trailer.frames.text) != (sizes[2:-1], texts[2:-1]):
         return None
-    return Table(file, head, trailer.frames, trailer.totals, offsets[2:-2])
+    return Table(file, head, trailer.frames, trailer.totals, offsets[2:-2], trailer.inputs)

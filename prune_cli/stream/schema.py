@@ -140,11 +140,17 @@ class Totals(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Trailer(msgspec.Struct, frozen=True):
-    """The end of a stream: what its frames hold, and the CRC-32 of its start and head."""
+    """The end of a stream: what its frames hold, and the CRC-32 of its start and head.
+
+    `inputs` are digests of the files that `score -O` made the stream from (see `storage/content.py`). They
+    are here and not in the head, by whose bytes a stopped run is recognised: its input may be compressed
+    anew, or come from a pipe.
+    """
 
     frames: FrameCounts
     totals: Totals
     head: Whole = 0
+    inputs: list[str] = []
 
     @classmethod
     def parse(cls, content: dict[str, Any], frames: int) -> "Trailer":

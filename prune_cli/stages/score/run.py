@@ -23,16 +23,16 @@ from ...records.documents import Document, documents
 from ...records.reader import Content, Source
 from ...settings.model import ModelSettings
 from ...settings.score import Scores, ScoreSettings
-from ...settings.streams import Streams
-from ...storage import output_paths
+from ...settings.streams import Reading, Streams
+from ...storage import content, output_paths
 from ...storage.base import Input, Output
 from ...stream import resume
 from ...stream.schema import Totals
 from ...stream.writer import Sink
 from ...training.training_hashes import TrainingHashes
 from .. import streams
+from . import finished, windows
 from . import scoring as scoring_of
-from . import windows
 from .estimate import estimate
 from .layout import Layout, count_fields, score_fields
 from .progress import ScoreReport, counts_of
@@ -64,7 +64,10 @@ class ScoreJob:
         return replace(self.settings.streams, output=self.output)
 
     def is_finished(self) -> bool:
-        """Whether an earlier run finished this output of the directory: its final name exists."""
+        """Whether an output of the directory exists, so that it is checked instead of made.
+
+        `finished.py` says whether it is the output of this very job.
+        """
         if self.settings.results.output_directory is None or self.streams.force:
             return False
         return storage.exists(self.output or "")
@@ -118,7 +121,10 @@ class ScoreWork:
         plain = self.settings.streams.plain
         outputs = output_paths.in_directory(directory, inputs, plain=plain, part=part)
         files = [InputFile(file.path, file.size, file.identity) for file in inputs]
-        return [ScoreJob((shard.input,), shard.output, self.settings) for shard in plan(files, outputs)]
+        jobs = [ScoreJob((shard.input,), shard.output, self.settings) for shard in plan(files, outputs)]
+        # Outputs that exist come first: one that is of other input or settings ends the run at once, and not
+        # after the hours that the jobs before it take.
+        return sorted(jobs, key=lambda job: not job.is_finished())
 
     def size(self) -> int | None:
         """Bytes of all inputs; None if one is a pipe."""
@@ -183,24 +189,52 @@ class ScoreWorker:
             self._print_estimate(job, inputs)
             return ScoreReport()
         if job.is_finished():
+            self._check_finished(job, inputs)
             # The bar is over the bytes of all jobs, so a skipped file counts as read.
             progress.advance(storage.total_size(inputs) or 0)
             return ScoreReport(finished=1)
         report = self._scored(job, inputs, progress)
         return report + ScoreReport(outputs=1, seconds=time.perf_counter() - start)
 
+    # --- Outputs of an earlier run ---
+
+    def _check_finished(self, job: ScoreJob, inputs: list[Input]) -> None:
+        """Raise ConfigurationError unless the job's output is what the job would write."""
+        output = storage.input_at(job.output or "")
+        headless = job.streams.plain or job.streams.single_frame
+        expected = finished.Expected(
+            self._provenance_without_weights, self.settings.scores.group_by, headless
+        )
+        if finished.is_proven(output, inputs, expected):
+            return
+        with (
+            terminal.progress(VERB, None, wanted=False) as silent,
+            closing(streams.source_of(inputs, job.streams, silent)) as source,
+            closing(streams.source_of([output], Reading(), silent)) as written,
+        ):
+            job.deal(source)
+            pending = self._documents(source, tokenizer=None)
+            finished.compare_records(written, pending, self.layout.read_back)
+
+    @cached_property
+    def _provenance_without_weights(self) -> dict[str, Any]:
+        """As `_provenance`, from the files of the models alone: most often there is nothing left to score."""
+        return self._provenance_of(scoring_of.provenance(self.settings.scores, self.settings.running))
+
     # --- Scoring ---
 
     def _scored(self, job: ScoreJob, inputs: list[Input], progress: terminal.Progress) -> ScoreReport:
         # The output is opened before models are loaded, so that a second run on it fails at once.
         with job.open_output(inputs) as output, streams.failing_visibly(output, job.streams):
-            provenance = self._provenance()
+            provenance = self._provenance_of(self.scoring.provenance())
+            digests = self._digests(inputs)
             source = streams.source_of(inputs, job.streams, progress)
             job.deal(source)
             with closing(source):
                 group = self.settings.scores.group_by
                 head = streams.head_after(source, VERB, group, keeps=(), score=provenance)
-                with streams.open_sink(job.streams, output, head, self._trailer) as sink:
+                trailer = partial(self._trailer, digests)
+                with streams.open_sink(job.streams, output, head, trailer) as sink:
                     report = self._write(source, output, sink, progress)
         return report + ScoreReport(blank=source.blank, skipped=source.skipped, provenance=provenance)
 
@@ -251,41 +285,56 @@ class ScoreWorker:
         return counts + ScoreReport(flops=flops, trained_on=trained_on)
 
     def documents(self, source: Source) -> Iterator[Document]:
+        """The documents to score. Raises ConfigurationError for blocks packed with another tokenizer."""
+        models = self.scoring.models
+        return self._documents(source, tokenizer=models[0].tokenizer_hash if models else None)
+
+    def _documents(self, source: Source, *, tokenizer: str | None) -> Iterator[Document]:
         """The documents of a source. Raises DataError for a record without text."""
         scores = self.settings.scores
-        models = self.scoring.models
-        # The id goes into the metric `random`; blocks packed with another tokenizer are refused.
+        # The id goes into the metric `random`.
         return documents(
             source,
             scores.text_field,
             *dict.fromkeys((scores.group_by, "id")),
             fresh=self.layout.new_fields,
             overwrite=scores.overwrite,
-            tokenizer=models[0].tokenizer_hash if models else None,
+            tokenizer=tokenizer,
         )
 
-    def _provenance(self) -> dict[str, Any]:
-        """Everything that the scores depend on, for the head of the stream."""
+    def _digests(self, inputs: Sequence[Input]) -> list[str]:
+        """Digests of the inputs, for an output that a later run may skip; none if one is a pipe."""
+        if self.settings.results.output_directory is None:
+            return []
+        return content.digests(inputs) or []
+
+    def _provenance_of(self, models: dict[str, Any]) -> dict[str, Any]:
+        """Everything that the scores depend on, for the head of the stream; `models` is the models' part."""
         scores = self.settings.scores
         parameters = {"top_k": scores.top_k, "seed": scores.seed}
+        needs = scoring_of.needs(scoring_of.chosen_metrics(scores))
         # A resumed run compares the bytes of the head: the order is that of existing streams.
         return {
             "fields": self.layout.written_scores,
-            **self.scoring.provenance(),
-            **{name: value for name, value in parameters.items() if name in self.scoring.needs},
-            "min_tokens": self.scoring.min_tokens,
+            **models,
+            **{name: value for name, value in parameters.items() if name in needs},
+            # Without a model nothing is counted in tokens, whatever --min-tokens says.
+            "min_tokens": scores.min_tokens if models else 1,
             "text_field": scores.text_field,
             "only": self.layout.only,
             "shard": self.settings.results.shard,
         }
 
-    def _trailer(self, totals: Totals) -> dict[str, Any]:
-        """The tokens and FLOPs of the whole stream, for its trailer: with the records of earlier runs."""
+    def _trailer(self, digests: list[str], totals: Totals) -> dict[str, Any]:
+        """Digests of the inputs, and the tokens and FLOPs of the whole stream, with the records of earlier
+        runs.
+        """
+        inputs = {"inputs": digests} if digests else {}
         if not self.layout.counts_tokens:
-            return {}
+            return inputs
         tokens = totals.tokens
         flops = self.scoring.flops(tokens=tokens, scored=totals.records - totals.nulls)
-        return {"work": {"tokens": tokens, "flops": flops}}
+        return {**inputs, "work": {"tokens": tokens, "flops": flops}}
 
     # --- Before the run ---
 

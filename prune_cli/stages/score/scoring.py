@@ -66,7 +66,7 @@ class Scoring:
     @cached_property
     def needs(self) -> frozenset[str]:
         """The names of everything that the metrics are computed from."""
-        return frozenset().union(*(metric.needs for metric in self.metrics))
+        return needs(self.metrics)
 
     @cached_property
     def statistics(self) -> list[str]:
@@ -101,15 +101,34 @@ class Scoring:
         if not self.models:
             return {}
         first = self.models[0]
-        # The order is that of the heads of existing streams, whose bytes a resumed run compares.
-        return {
-            "names": [os.path.basename(os.path.normpath(model.name)) for model in self.all_models],
-            "models": [model.hash for model in self.all_models],
-            "against": self.against is not None,
-            "tokenizer": first.tokenizer_hash,
-            **first.settings.recorded(),
-            "versions": first.versions,
-        }
+        return _provenance(
+            names=[model.name for model in self.all_models],
+            hashes=[model.hash for model in self.all_models],
+            against=self.against is not None,
+            first={
+                "tokenizer": first.tokenizer_hash,
+                **first.settings.recorded(),
+                "versions": first.versions,
+            },
+        )
+
+
+def _provenance(
+    names: Sequence[str], hashes: Sequence[str], *, against: bool, first: dict[str, Any]
+) -> dict[str, Any]:
+    """The models' part of a head; `first` is what the first model's tokenizer and settings are."""
+    # The order is that of the heads of existing streams, whose bytes a resumed run compares.
+    return {
+        "names": [os.path.basename(os.path.normpath(name)) for name in names],
+        "models": list(hashes),
+        "against": against,
+        **first,
+    }
+
+
+def needs(chosen: Sequence[Metric]) -> frozenset[str]:
+    """The names of everything that the metrics are computed from."""
+    return frozenset().union(*(metric.needs for metric in chosen))
 
 
 def chosen_metrics(scores: Scores) -> list[Metric]:
@@ -159,6 +178,25 @@ def load_scoring(scores: Scores, settings: ModelSettings) -> Scoring:
         top_k=scores.top_k,
         seed=scores.seed,
     )
+
+
+def provenance(scores: Scores, settings: ModelSettings) -> dict[str, Any]:
+    """As `Scoring.provenance` of the same models, from their files: no weights are loaded.
+
+    Raises as `load_scoring` does.
+    """
+    names = model_names(scores, chosen_metrics(scores))
+    if not names:
+        return {}
+    # torch takes seconds to load, and metrics that need no model run where it is not installed.
+    from ...models.language_model import provenance as of_model
+
+    for name in names:
+        safety.check(name)
+    models = [of_model(name, settings) for name in names]
+    first = {name: value for name, value in models[0].items() if name != "model"}
+    hashes = [model["model"] for model in models]
+    return _provenance(names, hashes, against=scores.against is not None, first=first)
 
 
 def likelihoods(scoring: Scoring) -> Scoring:
