@@ -1,4 +1,4 @@
-"""Many records at a time: their text in a few blocks, and a table with a row of numbers for each."""
+"""How are many records handled at once? Their text in a few blocks, and a table of numbers, a row for each."""
 
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
@@ -11,8 +11,8 @@ from .decoder import Batch
 from .fields import MISSING
 from .lines import CLOSE, line_starts
 
-# `block` says in which block of text the line starts at `start`, has its closing brace at `close` and its
-# line end at `end`.
+# A line starts at offset `start` of the text with the number `block`, has its closing brace at `close` and its
+# line end at `end`. `tokens`, `group` and `within` are for whoever ranks or cuts.
 ROW = np.dtype(
     [(name, "<f8" if name == "key" else "<i8") for name in ("key", "tokens", "start", "close", "end")]
     + [(name, "<i4") for name in ("group", "within", "block")]
@@ -22,40 +22,46 @@ Part = tuple[np.ndarray, Sequence[Text]]  # rows and the blocks that their lines
 
 
 def table(batch: Batch) -> np.ndarray:
-    """A row for each record of a batch: where its line is, and no numbers yet."""
+    """A row for each record of a batch: the offsets of its line, and zeros for all else."""
     rows = np.zeros(len(batch), ROW)
-    rows["start"], rows["end"], rows["close"] = batch.starts, batch.ends, batch.ends - 1
-    odd = np.flatnonzero(
-        np.frombuffer(batch.text, np.uint8)[batch.ends - 1] != CLOSE
-    )  # white space follows the brace
-    for row in odd.tolist():
-        rows["close"][row] = rows["start"][row] + bytes(
-            batch.text[rows["start"][row] : rows["end"][row]]
-        ).rindex(b"}")
+    rows["start"] = batch.starts
+    rows["end"] = batch.ends
+    rows["close"] = batch.ends - 1
+    last_bytes = np.frombuffer(batch.text, np.uint8)[batch.ends - 1]
+    # Few writers leave white space between the brace and the line end: only these lines are searched.
+    for row in np.flatnonzero(last_bytes != CLOSE).tolist():
+        start = rows["start"][row]
+        line = bytes(batch.text[start : rows["end"][row]])
+        rows["close"][row] = start + line.rindex(b"}")
     return rows
 
 
 def cuts(sizes: np.ndarray, most: int) -> Iterator[slice]:
-    """Stretches of rows of at most `most` bytes, or of one row that is larger."""
-    ends, at, before = np.cumsum(sizes), 0, 0
-    while at < len(ends):
-        stop = max(at + 1, int(np.searchsorted(ends, before + most, side="right")))
-        yield slice(at, stop)
-        at, before = stop, int(ends[stop - 1])
+    """Slices of consecutive rows of at most `most` bytes, or of one row that is larger."""
+    ends = np.cumsum(sizes)
+    start = 0
+    bytes_before = 0
+    while start < len(ends):
+        stop = int(np.searchsorted(ends, bytes_before + most, side="right"))
+        stop = max(start + 1, stop)  # at least one row, or the loop would not end
+        yield slice(start, stop)
+        start = stop
+        bytes_before = int(ends[stop - 1])
 
 
 def selected(text: Text, ends: np.ndarray, mask: np.ndarray) -> tuple[Text, np.ndarray]:
-    """The lines of a text that are in the mask, joined, and their sizes. Neighbours are copied together."""
+    """The lines of a text whose mask is set, joined, and their sizes in bytes."""
     starts = line_starts(ends)
     sizes = (ends + 1 - starts)[mask]
     if len(sizes) == len(mask):
         return text, sizes
+    # The mask changes at each edge: even ones begin a stretch of lines, odd ones end it. A stretch is copied
+    # at once, which is much faster than line by line.
     edges = np.flatnonzero(np.diff(mask, prepend=False, append=False))
-    view, stretches = (
-        memoryview(text),
-        zip(starts[edges[::2]].tolist(), (ends[edges[1::2] - 1] + 1).tolist(), strict=True),
-    )
-    return b"".join([view[start:end] for start, end in stretches]), sizes
+    first = starts[edges[::2]].tolist()
+    last = (ends[edges[1::2] - 1] + 1).tolist()
+    view = memoryview(text)
+    return b"".join([view[start:end] for start, end in zip(first, last, strict=True)]), sizes
 
 
 def joined(rows: np.ndarray, blocks: Sequence[Text]) -> bytes:
@@ -67,71 +73,82 @@ def joined(rows: np.ndarray, blocks: Sequence[Text]) -> bytes:
 def spliced(
     rows: np.ndarray, blocks: Sequence[Text], fields: dict[str, list[bytes]]
 ) -> tuple[bytes, np.ndarray]:
-    """The lines of `rows` with a value of each of the `fields` put before their closing braces, and the size
-    of each line.
+    """The lines of `rows` with new `fields` before their closing braces, and the size of each line in bytes.
 
-    A line must have a field already. Everything is joined at once: a record costs a few list items and no
-    calls.
+    `fields` has a JSON value for each row. Each line must have a field already: the new ones begin with a
+    comma.
     """
-    count, columns, sizes = len(rows), 2 * len(fields) + 2, rows["end"] + 1 - rows["start"]
-    blocks_of, starts, closes, ends = (rows[name].tolist() for name in ("block", "start", "close", "end"))
-    pieces: list[Text] = [b"}\n"] * (count * columns)
-    pieces[::columns] = [
-        blocks[block][start:close] for block, start, close in zip(blocks_of, starts, closes, strict=True)
+    count = len(rows)
+    sizes = rows["end"] + 1 - rows["start"]
+    texts, starts, closes, ends = (rows[name].tolist() for name in ("block", "start", "close", "end"))
+    # One flat list, joined at once, in which a record has a fixed number of items: its line up to the brace,
+    # a label and a value for each field, the brace and the line end. A record costs no function call.
+    width = 2 * len(fields) + 2
+    pieces: list[Text] = [b"}\n"] * (count * width)
+    pieces[::width] = [
+        blocks[block][start:close] for block, start, close in zip(texts, starts, closes, strict=True)
     ]
     for column, (name, values) in enumerate(fields.items()):
         label = b"," + orjson.dumps(name) + b":"
-        pieces[2 * column + 1 :: columns] = [label] * count
-        pieces[2 * column + 2 :: columns] = values
+        pieces[2 * column + 1 :: width] = [label] * count
+        pieces[2 * column + 2 :: width] = values
         sizes += len(label) + np.fromiter(map(len, values), np.int64, count)
+    # White space between brace and line end is rare, but stays as it is.
     if (rows["end"] - rows["close"] != 1).any():
-        pieces[columns - 1 :: columns] = [
-            blocks[block][close : end + 1] for block, close, end in zip(blocks_of, closes, ends, strict=True)
+        pieces[width - 1 :: width] = [
+            blocks[block][close : end + 1] for block, close, end in zip(texts, closes, ends, strict=True)
         ]
     return b"".join(pieces), sizes
 
 
 def numbers(values: np.ndarray) -> list[bytes]:
-    """Each number as JSON, floats so that they read back equal."""
-    return (
-        orjson.dumps(np.ascontiguousarray(values), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
-        if len(values)
-        else []
-    )
+    """Each number as JSON. Floats are written so that they read back equal."""
+    if not len(values):
+        return []
+    # One call for all: numbers have no commas of their own, so the list can be split again.
+    array = orjson.dumps(np.ascontiguousarray(values), option=orjson.OPT_SERIALIZE_NUMPY)
+    return array[1:-1].split(b",")
 
 
 def counts(values: list[Any]) -> np.ndarray:
-    """Whole numbers; one that is missing or null counts nothing."""
+    """Whole numbers (such as tokens) as int64; a missing or null one counts as 0."""
+    # Two fast searches: in most streams every record has its count.
     if None in values or MISSING in values:
         values = [0 if value is MISSING else value or 0 for value in values]
     return np.array(values, dtype=np.int64)
 
 
 class Labels:
-    """A number for each value of a field, from 0 in the order in which they come; -1 for what is not of
-    `kinds`, and after `most`.
+    """Numbers the values of a field from 0, in the order in which they first occur.
+
+    A value gets -1 if it is not of `kinds`, or if `most` other values came before it.
     """
 
     def __init__(self, *kinds: type, most: int = 1 << 31) -> None:
         self.names: list[Any] = []
-        self.kinds, self.most = kinds, most
-        self.known: dict[Any, int] = {None: -1, MISSING: -1}
+        self.kinds = kinds
+        self.most = most
+        self.code_of: dict[Any, int] = {None: -1, MISSING: -1}
 
     def codes(self, values: list[Any]) -> np.ndarray:
+        """The number of each value, int32 (records)."""
         try:
-            found = list(map(self.known.get, values))
-        except TypeError:  # a list or an object
-            found = [self.known.get(value) if isinstance(value, Hashable) else -1 for value in values]
-        if None in found:
-            found = [
-                self._code(value) if code is None else code for code, value in zip(found, values, strict=True)
+            codes = list(map(self.code_of.get, values))
+        except TypeError:  # a list or an object has no hash
+            codes = [self.code_of.get(value) if isinstance(value, Hashable) else -1 for value in values]
+        # Only values that are new, or not of `kinds`, need a call of our own.
+        if None in codes:
+            codes = [
+                self._code(value) if code is None else code for code, value in zip(codes, values, strict=True)
             ]
-        return np.array(found, dtype=np.int32)
+        return np.array(codes, dtype=np.int32)
 
     def _code(self, value: Any) -> int:
-        if not isinstance(value, self.kinds) or (value not in self.known and len(self.names) == self.most):
+        if not isinstance(value, self.kinds):
             return -1
-        if value not in self.known:
-            self.known[value] = len(self.names)
+        if value not in self.code_of:
+            if len(self.names) == self.most:
+                return -1
+            self.code_of[value] = len(self.names)
             self.names.append(value)
-        return self.known[value]
+        return self.code_of[value]

@@ -1,8 +1,8 @@
-"""Rows sorted by key: in memory while they fit, else in sorted runs on disk that are merged block by block.
+"""How are more rows sorted than fit into memory? In sorted runs on disk, which are merged block by block.
 
-A run is a row of frames, each compressed and checksummed by zstd: a table of rows and their text, about
-`block` bytes of it. Runs lie one after another in one file for each temporary directory. The files have no
-name, so that nothing is left of them whatever ends the process, and no run needs an open file of its own.
+A run is a sequence of frames, each compressed and checksummed by zstd: a table of rows and about `block` bytes
+of their text. All runs of a temporary directory share one file. It has no name, so that nothing is left of it
+whatever ends the process, and the number of runs is not limited by the number of open files.
 """
 
 import resource
@@ -23,11 +23,12 @@ from ..storage.temporary import TemporaryFile, check_directories, check_room
 from ..stream.batch import Text
 from .columns import ROW, Part, cuts, joined
 
-ROW_BYTES = 128  # what a row takes beside its text, while it is held and while it is sorted
-PART = 1 << 20  # bytes of text that are handed on at a time
-OTHER_FILES = 32  # that may be open beside the streams of a merge
+ROW_BYTES = 128  # memory of a row without its text, while it is held and sorted
+PART = 1 << 20  # bytes of text in a part of the result
+OTHER_FILES = 32  # open files that are not the streams of a merge
 FEWEST = 8  # runs that are merged at once, however little memory there is
 LEVEL = 1  # of zstd: a third of the time of level 3, a seventh more bytes
+COUNT_BYTES = 8  # at the start of a frame: its number of rows
 
 
 Block = tuple[np.ndarray, Text]  # rows and the text that their lines are in
@@ -35,7 +36,7 @@ Block = tuple[np.ndarray, Text]  # rows and the text that their lines are in
 
 @dataclass(frozen=True)
 class Place:
-    """Where a frame lies, and how many bytes it holds."""
+    """Position of a compressed frame in its file, and the bytes it decompresses to."""
 
     file: TemporaryFile
     offset: int
@@ -45,29 +46,33 @@ class Place:
 
 @dataclass
 class Run:
-    """The frames of a sorted run, and those of the records without a score that came with it."""
+    """A sorted run: its frames in order, and the frames of its records without a score."""
 
     scored: list[Place] = field(default_factory=list)
     unscored: list[Place] = field(default_factory=list)
 
     @property
     def largest(self) -> int:
+        """Bytes of the largest scored frame: what the run takes of memory in a merge."""
         return max((place.text for place in self.scored), default=0)
 
 
 class Spool:
-    """Takes rows with their text and gives them back in order: by key, equal keys as they came, keys that are
-    NaN last.
+    """Sorts rows with their text by key: equal keys in input order, rows whose key is NaN last.
 
-    `size` bounds the bytes that are held, each row counting ROW_BYTES beside its text; beyond it a few frames
-    of 4 MiB, one for each of the `threads` that compress, are on their way. `descending` turns the order of
-    all but the last, ties included.
+    `size` bounds the bytes in memory, counting ROW_BYTES for each row and its text; a frame of 4 MiB for each
+    of the `threads` that compress comes on top. `descending` reverses the order of the rows with a key, equal
+    keys included.
     """
 
     def __init__(
         self, size: int, directories: Sequence[str], threads: int = 1, descending: bool = False
     ) -> None:
-        self.size, self.directories, self.threads, self.descending = size, directories, threads, descending
+        self.size = size
+        self.directories = directories
+        self.threads = threads
+        self.descending = descending
+        # A merge holds a block of each run: small blocks let 128 runs merge at once in half of `size`.
         self.block = min(max(size // 256, 1 << 16), PART)
         self.texts: list[Text] = []
         self.tables: list[np.ndarray] = []
@@ -85,20 +90,21 @@ class Spool:
         self.opened.close()
 
     def check(self, needed: int) -> None:
-        """Raise CannotCreateError, PermissionDeniedError or InputOutputError where runs of about `needed`
-        bytes could not be kept.
+        """Check the temporary directories for runs of about `needed` bytes.
+
+        Raises CannotCreateError, PermissionDeniedError or InputOutputError if they cannot hold them.
         """
         check_directories(self.directories)
-        if self.size < needed:  # else all fits into memory, and no run may be written
+        if self.size < needed:  # else everything fits into memory, and no run is written
             check_room(self.directories, needed)
 
     def fan_in(self, size: int) -> int:
-        """How many streams that take `size` bytes of memory each can be merged at once."""
-        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        return min(max(FEWEST, self.size // size), files - OTHER_FILES)
+        """The number of streams that can be merged at once if each takes `size` bytes of memory."""
+        open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return min(max(FEWEST, self.size // size), open_files - OTHER_FILES)
 
     def add(self, text: Text, rows: np.ndarray) -> None:
-        """Take rows whose lines are in `text`."""
+        """Add rows whose lines are in `text`."""
         rows["block"] = len(self.texts)
         self.texts.append(text)
         self.tables.append(rows)
@@ -107,62 +113,69 @@ class Spool:
             self._spill()
 
     def parts(self) -> Iterator[Part]:
-        """Everything that was added, in order, about a megabyte at a time; each part is to be used before the
-        next is asked for.
+        """Everything that was added, in order, about a megabyte at a time.
+
+        A part is only valid until the next one is asked for.
         """
         if not self.runs:
-            yield from chain(*self._held(PART))
+            yield from chain(*self._held_parts(PART))
             return
         if self.tables:
             self._spill()
+        # Each round merges groups of runs into longer runs, until the last merge can take all of them.
         while len(groups := list(self._groups())) > 1:
-            self.runs = [self._merged(group) for group in groups]
+            self.runs = [self._merge_into_one(group) for group in groups]
         yield from self._merge(self.runs)
+        # Runs are in input order, and so are the unscored records of each: they need no merge.
         for run in self.runs:
             for place in run.unscored:
                 rows, text = self._read(place)
                 yield rows, [text]
 
-    def _held(self, most: int) -> tuple[Iterator[Part], Iterator[Part]]:
-        """What is in memory, in parts of about `most` bytes: the rows with a key in order, then those
-        without.
-        """
+    def _held_parts(self, most: int) -> tuple[Iterator[Part], Iterator[Part]]:
+        """The rows in memory, in parts of about `most` bytes: sorted rows with a key, then rows without."""
         rows = np.concatenate(self.tables) if self.tables else np.zeros(0, ROW)
         self.tables = []
         blocks = [memoryview(text) for text in self.texts]  # slices of views are no copies
-        scored = np.flatnonzero(~np.isnan(rows["key"]))
+        has_no_key = np.isnan(rows["key"])
+        scored = np.flatnonzero(~has_no_key)
+        unscored = np.flatnonzero(has_no_key)
         order = scored[np.argsort(rows["key"][scored], kind="stable")]
-        unscored = np.flatnonzero(np.isnan(rows["key"]))
-        return _pieces(rows, order[::-1] if self.descending else order, blocks, most), _pieces(
-            rows, unscored, blocks, most
-        )
+        if self.descending:
+            order = order[::-1]
+        return _parts(rows, order, blocks, most), _parts(rows, unscored, blocks, most)
+
+    # --- Runs on disk ---
 
     def _spill(self) -> None:
-        """Write what is held as a sorted run, to each directory in turn."""
-        scored, unscored = self._held(self.block)
+        """Write the rows in memory as a sorted run. The temporary directories take turns."""
+        scored, unscored = self._held_parts(self.block)
         self.runs.append(Run(self._write(scored), self._write(unscored)))
-        self.texts, self.held = [], 0
+        self.texts = []
+        self.held = 0
 
     def _write(self, parts: Iterable[Part]) -> list[Place]:
         file = self._file(len(self.runs))
-        written: list[Place] = []
+        places: list[Place] = []
         with ThreadPoolExecutor(self.threads, "spill") as pool:
+            # Frames are compressed in parallel, but written in order. The queue bounds the memory.
             waiting: deque[Future[tuple[bytes, int]]] = deque()
             for rows, blocks in parts:
                 waiting.append(pool.submit(self._compress, _payload(rows, blocks)))
                 if len(waiting) > self.threads:
-                    written.append(_append(file, *waiting.popleft().result()))
-            written += [_append(file, *each.result()) for each in waiting]
-        return written
+                    places.append(_append(file, *waiting.popleft().result()))
+            places += [_append(file, *frame.result()) for frame in waiting]
+        return places
 
     def _file(self, turn: int) -> TemporaryFile:
-        """The file of the directory whose turn it is; all are made at the first spill."""
+        """The file of the directory whose turn it is; all files are created at the first spill."""
         if not self.files:
             for directory in self.directories:
                 self.files.append(self.opened.enter_context(TemporaryFile(directory)))
         return self.files[turn % len(self.files)]
 
     def _compress(self, payload: bytes) -> tuple[bytes, int]:
+        # A compressor must not be shared between threads, and takes longer to make than to use.
         if not hasattr(self.workers, "compressor"):
             self.workers.compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
         try:
@@ -176,91 +189,110 @@ class Spool:
             payload = self.decompressor.decompress(place.file.read_at(place.offset, place.size))
         except zstandard.ZstdError as error:
             check_memory(error)
-            raise DataError(
-                f"a temporary file is damaged ({error})", place=", ".join(map(display, self.directories))
-            ) from None
-        count = int.from_bytes(payload[:8], "little")
-        return np.frombuffer(payload, ROW, count, 8).copy(), payload
+            directories = ", ".join(map(display, self.directories))
+            raise DataError(f"a temporary file is damaged ({error})", place=directories) from None
+        count = int.from_bytes(payload[:COUNT_BYTES], "little")
+        # A copy, because a merge writes into the rows. The text stays a view of the payload.
+        return np.frombuffer(payload, ROW, count, COUNT_BYTES).copy(), payload
+
+    # --- Merging ---
 
     def _groups(self) -> Iterator[list[Run]]:
-        """The runs in groups that can be merged at once: a frame of each in half of the memory, but at least
-        FEWEST of them.
+        """Groups of runs that can be merged at once.
+
+        One frame of each run takes at most half of the memory, but a group has at least FEWEST runs.
         """
         group: list[Run] = []
         for run in self.runs:
-            if len(group) >= FEWEST and sum(each.largest for each in [*group, run]) > self.size // 2:
+            # Fewer than FEWEST at a time would read and write everything in many more rounds.
+            if len(group) >= FEWEST and sum(member.largest for member in [*group, run]) > self.size // 2:
                 yield group
                 group = []
             group.append(run)
         yield group
 
-    def _merged(self, group: list[Run]) -> Run:
+    def _merge_into_one(self, group: list[Run]) -> Run:
         if len(group) == 1:
             return group[0]
-        return Run(self._write(self._merge(group)), [place for run in group for place in run.unscored])
+        unscored = [place for run in group for place in run.unscored]
+        return Run(self._write(self._merge(group)), unscored)
 
     def _merge(self, runs: Sequence[Run]) -> Iterator[Part]:
         return merge([map(self._read, run.scored) for run in runs], self.descending, self.block)
 
 
 def merge(streams: Sequence[Iterator[Block]], descending: bool = False, most: int = PART) -> Iterator[Part]:
-    """The rows of some sorted streams in order, in parts of `most` bytes; equal keys in the order of the
-    streams (from the last one if `descending`).
+    """Merge sorted streams into parts of about `most` bytes. Equal keys come in the order of the streams.
 
-    Of each stream one block is in memory. All rows up to the smallest of the blocks' last keys can go: what
-    is still to be read comes after them. Of the streams behind the one with that key only smaller keys go,
-    since equal ones may still come before.
+    With `descending`, keys fall and the last stream comes first among equals. One block of each stream is in
+    memory.
     """
-    heads = [_Head(stream, descending) for stream in (reversed(streams) if descending else streams)]
-    while heads := [head for head in heads if head.refill()]:
-        bound, first = min((head.keys[-1], index) for index, head in enumerate(heads))
-        taken = [head.take(index, bound, index <= first) for index, head in enumerate(heads)]
-        rows, keys = (np.concatenate(each) for each in zip(*taken, strict=True))
-        yield from _pieces(rows, np.argsort(keys, kind="stable"), [head.text for head in heads], most)
+    # Each block's last key bounds what its stream still holds. Rows up to the smallest of these bounds can
+    # go. Equal keys may follow in the stream that set the bound; streams after it have to hold theirs back.
+    fronts = [_Front(stream, descending) for stream in (reversed(streams) if descending else streams)]
+    while fronts := [front for front in fronts if front.refill()]:
+        bound, first = min((front.keys[-1], index) for index, front in enumerate(fronts))
+        taken = [front.take(index, bound, index <= first) for index, front in enumerate(fronts)]
+        rows, keys = (np.concatenate(arrays) for arrays in zip(*taken, strict=True))
+        yield from _parts(rows, np.argsort(keys, kind="stable"), [front.text for front in fronts], most)
 
 
-class _Head:
-    """The block of a stream that is in memory: the rows that are still to be merged."""
+class _Front:
+    """The block of a sorted stream that is in memory: its rows that are still to be merged."""
 
     def __init__(self, blocks: Iterator[Block], descending: bool) -> None:
-        self.blocks, self.descending = blocks, descending
-        self.rows, self.keys = np.zeros(0, ROW), np.zeros(0)
+        self.blocks = blocks
+        self.descending = descending
+        self.rows = np.zeros(0, ROW)
+        self.keys = np.zeros(0)
         self.text: Text = b""
 
     def refill(self) -> bool:
-        """Whether there are rows, read now if need be."""
+        """Read the next block if no rows are left. Returns False at the end of the stream."""
         while not len(self.keys) and (block := next(self.blocks, None)):
             self.rows, self.text = block
+            # Negated keys rise, so that one merge serves both orders. A column of a table has gaps between
+            # its values; searchsorted would copy it again and again.
             self.keys = -self.rows["key"] if self.descending else np.ascontiguousarray(self.rows["key"])
         return len(self.keys) > 0
 
     def take(self, index: int, bound: float, equal: bool) -> tuple[np.ndarray, np.ndarray]:
-        """The rows with keys below the bound, or equal to it, marked as being in text `index`, and their
-        keys; the rest is kept.
+        """Remove and return the rows with keys below `bound` (or `equal` to it), and their keys.
+
+        The rows are marked as being in the text with number `index`.
         """
         stop = int(np.searchsorted(self.keys, bound, side="right" if equal else "left"))
-        rows, keys = self.rows[:stop], self.keys[:stop]
+        rows = self.rows[:stop]
+        keys = self.keys[:stop]
         rows["block"] = index
-        self.rows, self.keys = self.rows[stop:], self.keys[stop:]
+        self.rows = self.rows[stop:]
+        self.keys = self.keys[stop:]
         return rows, keys
 
 
-def _pieces(rows: np.ndarray, order: np.ndarray, blocks: Sequence[Text], most: int) -> Iterator[Part]:
-    """Rows in some order, in parts of at most `most` bytes of text, or of one row that has more."""
-    for stretch in cuts((rows["end"] + 1 - rows["start"])[order], most):
+def _parts(rows: np.ndarray, order: np.ndarray, blocks: Sequence[Text], most: int) -> Iterator[Part]:
+    """The rows in the given order, in parts of at most `most` bytes of text, or of one longer row."""
+    sizes = (rows["end"] + 1 - rows["start"])[order]
+    for stretch in cuts(sizes, most):
         yield rows[order[stretch]], blocks
 
 
+# --- Frames ---
+
+
 def _payload(rows: np.ndarray, blocks: Sequence[Text]) -> bytes:
-    """What a frame holds: how many rows, the rows, their lines; where a line is counts from the start of all
-    this.
+    """The content of a frame: the number of rows, the rows, their lines.
+
+    The offsets in the rows count from the start of the content.
     """
-    text, moved = joined(rows, blocks), rows.copy()
-    ends = np.cumsum(rows["end"] + 1 - rows["start"]) + (8 + ROW.itemsize * len(rows) - 1)
+    moved = rows.copy()
+    # The new offset of each line end: lines follow each other behind the count and the table.
+    table_end = COUNT_BYTES + ROW.itemsize * len(rows)
+    ends = np.cumsum(rows["end"] + 1 - rows["start"]) + (table_end - 1)
     for name in ("start", "close", "end"):
         moved[name] = ends - (rows["end"] - rows[name])
     moved["block"] = 0
-    return b"".join((len(rows).to_bytes(8, "little"), moved.tobytes(), text))
+    return b"".join((len(rows).to_bytes(COUNT_BYTES, "little"), moved.tobytes(), joined(rows, blocks)))
 
 
 def _append(file: TemporaryFile, frame: bytes, text: int) -> Place:
