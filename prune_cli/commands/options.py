@@ -1,14 +1,17 @@
 """How do settings become options of a command line? Only here, and for operands, is typer told of them."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import wraps
 from typing import Annotated, Any
 
 import typer
+from typer._click.core import Context, Parameter
+from typer.core import TyperCommand, TyperOption
 
 from .. import terminal
+from ..errors import UsageError
 from ..settings.option import Option, settings_of
 from ..settings.streams import Messages
 
@@ -20,6 +23,30 @@ Files = Annotated[
         show_default=False,
     ),
 ]
+
+MAY_BE_EMPTY = ("STR",)  # value names of options whose value may be the empty string: --prefix
+
+
+class CheckedCommand(TyperCommand):
+    """A command that refuses empty values: `-o "$OUT"` with an unset variable is not `-o` left out."""
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        # Before values are converted: as a path, an empty value would become the current directory.
+        given, _, _ = self.make_parser(ctx).parse_args(args=list(args))
+        _refuse_empty(self.params, given)
+        return super().parse_args(ctx, args)
+
+
+def _refuse_empty(parameters: Sequence[Parameter], given: Mapping[str, Any]) -> None:
+    """Raise UsageError for the first option or operand whose value is the empty string."""
+    for parameter in parameters:
+        value = given.get(parameter.name or "")
+        values = value if isinstance(value, list | tuple) else [value]
+        if "" in values and getattr(parameter, "metavar", None) not in MAY_BE_EMPTY:
+            # The long name stands in the manual, whichever the user wrote.
+            is_option = isinstance(parameter, TyperOption)
+            name = max(parameter.opts, key=len) if is_option else "an operand"
+            raise UsageError(f"{name} is empty", remedy="is a variable of the shell unset?")
 
 
 def command(function: Callable[..., int | None]) -> Callable[..., int | None]:

@@ -39,6 +39,8 @@ RECORDS = (
     "A record in which nothing can be scored has the score null: `rank` puts it last, and `slice` keeps it "
     "only with `--keep-unscored`. NaN, infinity, strings and booleans as scores are errors that name the "
     "record.",
+    'An empty value, such as that of an unset variable in `-o "$OUT"`, is a usage error for every option '
+    "but `--prefix`, and for operands.",
     "A SIZE is a number of bytes, or a number followed by K, M, G or T (powers of 1024) or by % (of memory).",
 )
 STATUSES = {

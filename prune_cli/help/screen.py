@@ -4,8 +4,9 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
 from typer._click.core import Context
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
 
+from ..commands.options import CheckedCommand
 from ..settings.streams import COMMON
 from . import spec
 from .spec import OptionSpec, Verb
@@ -20,7 +21,7 @@ prune-cli train --preset 124m --tokenizer gpt2/ --steps 8000 -o run/ shard.jsonl
 prune-cli eval run/ --against base/ --data test.jsonl.zst"""
 
 
-class Command(TyperCommand):
+class Command(CheckedCommand):
     """A verb."""
 
     def get_help(self, ctx: Context) -> str:
