@@ -24,6 +24,7 @@ FLOORS = [
 ]
 SIBLINGS = ("commands", "stages", "metrics")  # rooms whose files, or folders, stand side by side
 SHARED_ROOMS = {
+    "stages.ranking_check",
     "stages.streams",
     "stages.score.windows",
     "commands.options",

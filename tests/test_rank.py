@@ -209,9 +209,7 @@ def test_ranked_files_merge_to_what_ranking_them_together_gives(here, tmp_path):
         here("rank", "-o", parts[-1], stdin=lines(cut))
     whole = plain(here, stdin=lines(corpus))
     assert plain(here, "--merge", *parts) == whole
-    assert plain(here, "--merge", "--by", "tokens", *parts) == plain(
-        here, "--by", "tokens", stdin=lines(corpus)
-    )
+    assert b"made with --by records" in here("rank", "--merge", "--by", "tokens", *parts, status=2).stderr
     concatenated = b"".join(part.read_bytes() for part in parts)
     assert plain(here, "--merge", stdin=concatenated) == whole
     assert b"not every input is a ranking" in here("rank", "--merge", stdin=lines(corpus), status=65).stderr
@@ -245,7 +243,7 @@ def test_check_says_where_the_order_breaks(here, ranked, corpus, tmp_path):
     assert b"not in the order of `perplexity`" in here("rank", "--check", corpus, status=1).stderr
     here("rank", "-r", corpus, "-o", tmp_path / "r")
     here("rank", "-c", "-r", tmp_path / "r")
-    here("rank", "-c", tmp_path / "r", status=1)
+    here("rank", "-c", tmp_path / "r")  # its head says that it is reversed
     assert (
         b":3: not in"
         in here("rank", "-c", stdin=lines({"perplexity": key} for key in (1, 2, 1)), status=1).stderr

@@ -15,7 +15,13 @@ from msgspec import UNSET
 from ..errors import DataError
 
 Number = float | None
-Count = Annotated[int, msgspec.Meta(ge=0)] | None
+# Whole numbers stay below 2^53, up to which JSON readers that compute in doubles agree. pandas and polars
+# write a column of counts with nulls as floats (7.0), which are as good as long as they are whole.
+MOST = 1 << 53
+_WholeFloat = Annotated[float, msgspec.Meta(ge=0, lt=float(MOST), multiple_of=1.0)]
+Count = Annotated[int, msgspec.Meta(ge=0, lt=MOST)] | _WholeFloat | None
+# The same, but never summed: the reader holds the sums of counts to the 64 bits that they are computed in.
+Rank = Annotated[int, msgspec.Meta(ge=0, lt=MOST, title="rank")] | _WholeFloat | None
 Content = str | list[int]
 Label = str | int
 Anything = Any
@@ -26,7 +32,8 @@ TOO_DEEP = "nested too deep"
 
 WORDS = {
     Number: "a finite number or null",
-    Count: "a whole number",
+    Count: "a whole number below 2^53",
+    Rank: "a whole number below 2^53",
     str: "a string",
     str | None: "a string",
     list[int]: "a list of token ids",
@@ -92,13 +99,15 @@ class _CountedCount(metaclass=_Everything):
     """The same for a Count."""
 
     @staticmethod
-    def checked(value: Any) -> int | None:
-        if value is None or (type(value) is int and value >= 0):
+    def checked(value: Any) -> int | float | None:
+        if value is None or (type(value) is int and 0 <= value < MOST):
+            return value
+        if type(value) is float and 0 <= value < MOST and value.is_integer():
             return value
         raise ValueError
 
 
-COUNTED: dict[Any, Any] = {Number: _CountedNumber, Count: _CountedCount}
+COUNTED: dict[Any, Any] = {Number: _CountedNumber, Count: _CountedCount, Rank: _CountedCount}
 
 
 # --- What is wrong with a line: looked for only in lines that could not be read ---
@@ -132,10 +141,23 @@ def _syntax_fault(line: bytes, error: Exception, syntax: orjson.JSONDecodeError)
     if isinstance(error, RecursionError) or "recursion" in message.lower():
         return TOO_DEEP
     if "infinity" in message:
-        return "a number that is not finite as a double"
+        return _infinity_fault(line)
     fault = re.sub(r": line 1 column (\d+) \(char \d+\)$", r" (column \1)", message)
     is_array = line.lstrip()[:1] == b"["
     return f"not JSON: {fault}" + ("; `jq -c '.[]'` makes lines of an array" if is_array else "")
+
+
+def _infinity_fault(line: bytes) -> str:
+    """The fault of a number such as 1e400, which no double holds, with the field that it stands in."""
+    fault = "a number that is not finite as a double"
+    try:
+        record = json.loads(line.decode("utf-8", "surrogateescape"), parse_int=float)
+    except (ValueError, RecursionError):
+        return fault
+    fields = record.items() if isinstance(record, dict) else ()
+    # Nested numbers, too: a second pass over a line that is an error anyway costs nothing that counts.
+    name = next((name for name, value in fields if "Infinity" in json.dumps(value)), None)
+    return fault if name is None else f"`{name}` is {fault}"
 
 
 def _utf8_fault(line: bytes) -> str:

@@ -13,7 +13,7 @@ from ..storage.base import Input
 from ..stream.lookahead import Limits
 from ..stream.schema import Event, Head, Trailer
 from .decoder import Batch, Decoder, Wanted
-from .fields import MISSING, Anything, Content, Count, Label, Number, field_names
+from .fields import MISSING, Anything, Content, Count, Label, Number, Rank, field_names
 from .lines import Block, blocks, line_ends
 from .splice import BLANK
 
@@ -27,6 +27,7 @@ __all__ = [
     "Count",
     "Label",
     "Number",
+    "Rank",
     "ReadingLimits",
     "Source",
     "Wanted",

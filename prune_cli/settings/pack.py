@@ -52,7 +52,7 @@ class Packing:
         ),
     ] = ""
     text_field: TextField = "text"
-    group_by: GroupBy = "source"
+    group_by: GroupBy = None
 
     def tokenizer_path(self) -> Path:
         """The directory of the tokenizer. Raises UsageError if none was named."""

@@ -4,12 +4,15 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from .option import option
-from .streams import GroupBy, Overwrite, Prefix, TokensField, Unit
+from .streams import FIELDS, GroupBy, Overwrite, TokensField, Unit
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Which field is ranked, in which unit, within which values, and in which direction the file runs."""
+    """Which field is ranked, in which unit, within which values, and in which direction the file runs.
+
+    None leaves a setting to the head of the input; `stages/rank/order.py` settles it.
+    """
 
     GROUP: ClassVar[str] = "Options"
     key: Annotated[
@@ -19,11 +22,18 @@ class Ranking:
         ),
     ] = None
     reverse: Annotated[
-        bool, option("--reverse", "-r", help="Write the highest score first. Rank 0 stays the lowest.")
-    ] = False
-    by: Annotated[Unit, option("--by", metavar="UNIT", help="Count quantiles in records or in tokens.")] = (
-        Unit.records
-    )
+        bool | None,
+        option("--reverse", "-r", help="Write the highest score first. Rank 0 stays the lowest."),
+    ] = None
+    by: Annotated[
+        Unit | None,
+        option(
+            "--by",
+            metavar="UNIT",
+            help="Count quantiles in records or in tokens. The default is records; --merge takes it from the "
+            "rankings.",
+        ),
+    ] = None
     within: Annotated[
         str | None,
         option(
@@ -40,7 +50,14 @@ class Ranking:
             help="Only check the order. Writes nothing and exits with status 1 if a record is out of order.",
         ),
     ] = False
-    merge: Annotated[bool, option("--merge", help="Merge rankings into one.")] = False
+    merge: Annotated[
+        bool,
+        option(
+            "--merge",
+            help="Merge rankings into one. They must agree in key, unit, fields and direction, which the "
+            "result keeps; an option that contradicts them is an error.",
+        ),
+    ] = False
     mixed: Annotated[
         bool,
         option(
@@ -49,10 +66,19 @@ class Ranking:
             "Without it, scores whose heads differ are an error.",
         ),
     ] = False
-    tokens_field: TokensField = "n_scored"
-    prefix: Prefix = ""
+    tokens_field: TokensField = None
+    prefix: Annotated[
+        str | None,
+        option(
+            "--prefix",
+            metavar="STR",
+            group=FIELDS,
+            help="Put STR before the names of the new fields. The default is none, or that of the ranking "
+            "that is merged or replaced.",
+        ),
+    ] = None
     overwrite: Overwrite = False
-    group_by: GroupBy = "source"
+    group_by: GroupBy = None
     buffer_size: Annotated[
         str,
         option("--buffer-size", "-S", metavar="SIZE", help="Memory to sort in. The rest is sorted on disk."),

@@ -35,7 +35,7 @@ class Scores:
     text_field: TextField = "text"
     prefix: Prefix = ""
     overwrite: Overwrite = False
-    group_by: GroupBy = "source"
+    group_by: GroupBy = None
     model: Annotated[
         list[str] | None,
         option(

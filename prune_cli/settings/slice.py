@@ -122,7 +122,7 @@ class Slicing:
     within: Annotated[
         str | None, option("--within", metavar="FIELD", help="Cut each value of FIELD on its own.")
     ] = None
-    tokens_field: TokensField = "n_scored"
+    tokens_field: TokensField = None
     text_field: TextField = "text"
     prefix: Annotated[
         str | None,
@@ -149,4 +149,4 @@ class Slicing:
             help="Write the cut and its counts to FILE, as JSON.",
         ),
     ] = None
-    group_by: GroupBy = "source"
+    group_by: GroupBy = None

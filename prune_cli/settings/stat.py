@@ -25,9 +25,9 @@ class Inspection:
         bool, option("--verify", help="Read every record and compare the counts with the trailer.")
     ] = False
     duplicates: Annotated[bool, option("--duplicates", help="Count exact duplicates of the text.")] = False
-    tokens_field: TokensField = "n_scored"
+    tokens_field: TokensField = None
     text_field: TextField = "text"
-    group_by: GroupBy = "source"
+    group_by: GroupBy = None
     output: OutputFile = None
     force: Force = False
 

@@ -28,16 +28,29 @@ def processors() -> int:
     return os.cpu_count() or 1
 
 
+# None leaves these two to the head of the input, and then to the default that help shows.
 GroupBy = Annotated[
-    str,
-    option("--group-by", metavar="FIELD", group=FIELDS, help="Count records by the values of this field."),
+    str | None,
+    option(
+        "--group-by",
+        metavar="FIELD",
+        group=FIELDS,
+        help="Count records by the values of this field. The default is what the head of the input says, "
+        "or source.",
+    ),
+]
+TokensField = Annotated[
+    str | None,
+    option(
+        "--tokens-field",
+        metavar="FIELD",
+        group=FIELDS,
+        help="The field that holds the token count. The default is what the head of the input says, "
+        "or n_scored.",
+    ),
 ]
 TextField = Annotated[
     str, option("--text-field", metavar="FIELD", group=FIELDS, help="The field that holds the text.")
-]
-TokensField = Annotated[
-    str,
-    option("--tokens-field", metavar="FIELD", group=FIELDS, help="The field that holds the token count."),
 ]
 Prefix = Annotated[
     str, option("--prefix", metavar="STR", group=FIELDS, help="Put STR before the names of the new fields.")

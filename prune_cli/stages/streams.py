@@ -153,6 +153,40 @@ def the_score(source: Source) -> str:
     raise UsageError(f"{source.name} has {fault}", remedy="name one with -k FIELD")
 
 
+def group_field_of(source: Source, wanted: str | None) -> str:
+    """The field by which records are counted: `wanted`, else that of the stream's head, else source."""
+    head, _ = source.peek()
+    return wanted or (head.group if head else None) or "source"
+
+
+def tokens_field_of(source: Source, wanted: str | None) -> str:
+    """The field that holds the token count: `wanted`, else what the head of the stream implies.
+
+    A ranking names it. Blocks that have not been scored have `n_tokens`; scores with a prefix have it before
+    `n_scored`, too.
+    """
+    head, present = source.peek()
+    if wanted:
+        return wanted
+    if head and head.rank and head.rank.tokens_field:
+        return head.rank.tokens_field
+    if "n_scored" in present:
+        return "n_scored"
+    return _implied_tokens_field(head, present) or "n_scored"
+
+
+def _implied_tokens_field(head: Head | None, present: list[str]) -> str | None:
+    if head and head.verb == "pack":
+        return "n_tokens"
+    # A score is named PREFIX and metric: of several metrics that end alike the longest gives the prefix.
+    for field in head.score.fields if head and head.score else ():
+        metric = max((name for name in metrics.names() if field.endswith(name)), key=len, default="")
+        name = field.removesuffix(metric) + "n_scored"
+        if metric and name in present:
+            return name
+    return None
+
+
 def scores_among(head: Head | None, present: list[str]) -> list[str]:
     """The fields of a stream that are scores: those that its head names, and those named like a metric."""
     named = head.score.fields if head and head.score else ()

@@ -25,6 +25,11 @@ class Cut:
     most: float = np.inf
     tokens: int | None = None
 
+    @property
+    def divides_quantiles(self) -> bool:
+        """Whether the cut lies between two fractions of the distribution."""
+        return self.keep != "scores" and self.tokens is None
+
     def ranks(self, n: int) -> tuple[int, int]:
         """The first rank of n that is kept and the one after the last: k = ⌊f·n + ½⌋ records, in exact
         decimal arithmetic.
@@ -49,13 +54,22 @@ class Cut:
             # `_places` leaves its upper end out, so it gets the next float.
             return _places(scores, self.least, np.nextafter(self.most, np.inf))
         if n is None:
-            return _places(quantiles, float(self.low), float(self.high))
+            return _places(quantiles, float(self.low), self._upper())
         bounds = {size: self.ranks(size) for size in np.unique(n).tolist()}
         if len(bounds) > 1:  # slower, so only where groups of several sizes meet
             each = np.array([bounds[size] for size in n.tolist()])
             return _places(ranks, each[:, 0], each[:, 1])
         low, high = next(iter(bounds.values()), (0, 0))
         return _places(ranks, low, high)
+
+    def _upper(self) -> float:
+        """The end of the cut. A record of 0 tokens at the top has quantile 1, and the whole keeps it."""
+        return float(self.high) if self.high < 1 else np.inf
+
+    def holds(self, quantiles: np.ndarray) -> np.ndarray:
+        """Whether each quantile lies inside; bool (records)."""
+        inside: np.ndarray = _places(quantiles, float(self.low), self._upper()) == 0
+        return inside
 
 
 def _nearest(number: Decimal) -> int:
@@ -117,8 +131,7 @@ def _inside(values: np.ndarray, tokens: np.ndarray, cut: Cut, by: str) -> np.nda
         return slice(*cut.ranks(len(values)))
     # A record's quantile is in the middle of its own tokens: (tokens below it + ½ of its own) / all.
     quantiles = (2 * np.cumsum(tokens) - tokens) / max(2 * int(tokens.sum()), 1)
-    inside: np.ndarray = (quantiles >= float(cut.low)) & (quantiles < float(cut.high))
-    return inside
+    return cut.holds(quantiles)
 
 
 def _budget_order(keep: str, n: int) -> np.ndarray:

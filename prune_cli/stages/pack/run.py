@@ -56,10 +56,9 @@ class PackJob:
             from .tokenization import load
 
             tokenizer = load(tokenizer_path, eos)
-            layout = _layout(self.packing, tokenizer)
-            head = streams.head_after(
-                source, "pack", self.packing.group_by, (), pack=self._provenance(tokenizer)
-            )
+            group = streams.group_field_of(source, self.packing.group_by)
+            layout = _layout(self.packing, tokenizer, group)
+            head = streams.head_after(source, "pack", group, (), pack=self._provenance(tokenizer))
             counts = PackCounts()
             read = documents(source, self.packing.text_field, IDENTITY, *carry, kind=Verbatim)
             with streams.open_sink(self.streams, output, head) as sink:
@@ -93,15 +92,17 @@ def blocks(source: Source, packing: Packing) -> Iterator[Record]:
 
     tokenizer = load(packing.tokenizer_path(), packing.eos_token())
     read = documents(source, packing.text_field, IDENTITY, *packing.carried_fields(), kind=Verbatim)
-    return pack(read, tokenizer.encode, _layout(packing, tokenizer), PackCounts())
+    return pack(
+        read, tokenizer.encode, _layout(packing, tokenizer, packing.group_by or "source"), PackCounts()
+    )
 
 
-def _layout(packing: Packing, tokenizer: "BlockTokenizer") -> BlockLayout:
+def _layout(packing: Packing, tokenizer: "BlockTokenizer", group: str) -> BlockLayout:
     return BlockLayout(
         context=packing.context,
         eos=tokenizer.eos,
         keep_last=packing.last == Last.keep,
         carry=packing.carried_fields(),
-        group=packing.group_by,
+        group=group,
         unknown=tokenizer.unknown,
     )

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 
 from ...errors import DataError
-from ...settings.rank import Ranking
 from ...settings.streams import Unit
+from ..ranking_check import wrong_quantiles
+from .order import Order
 
 
 class Quantiles:
@@ -16,8 +17,8 @@ class Quantiles:
     `expect` for all records, then `start`, then `next` for all records in order.
     """
 
-    def __init__(self, ranking: Ranking) -> None:
-        self.ranking = ranking
+    def __init__(self, order: Order) -> None:
+        self.order = order
         self.n = np.zeros(1, np.int64)  # scored records
         self.tokens = np.zeros(1, np.int64)  # of scored records
         self.n_before = np.zeros(1, np.int64)
@@ -47,8 +48,8 @@ class Quantiles:
         self.n_before = np.zeros_like(self.n)
         self.tokens_before = np.zeros_like(self.tokens)
         empty = np.flatnonzero((self.n > 0) & (self.tokens == 0))
-        if self.ranking.by == Unit.tokens and len(empty):
-            within = f" whose `{self.ranking.within}` is {names[empty[0]]}" if self.ranking.within else ""
+        if self.order.by == Unit.tokens and len(empty):
+            within = f" whose `{self.order.within}` is {names[empty[0]]}" if self.order.within else ""
             raise DataError(
                 f"no scored record{within} has any tokens",
                 remedy="rank --by records, or name the count with --tokens-field",
@@ -61,16 +62,19 @@ class Quantiles:
         tokens.
         """
         ranks = _sums_before(values, np.ones_like(tokens), self.n_before)
-        if self.ranking.reverse:
+        if self.order.reverse:
             # The file begins with the highest score, and rank 0 is the lowest.
             ranks = self.n[values] - 1 - ranks
-        if self.ranking.by == Unit.records:
+        if self.order.by == Unit.records:
             return ranks, (ranks + 0.5) / self.n[values]
         lower = _sums_before(values, tokens, self.tokens_before)
-        if self.ranking.reverse:
+        if self.order.reverse:
             lower = self.tokens[values] - tokens - lower
         # Doubled above and below: the sums stay integers, and only the division rounds.
-        return ranks, (2 * lower + tokens) / (2 * self.tokens[values])
+        quantiles = (2 * lower + tokens) / (2 * self.tokens[values])
+        # Every quantile that is written is one that `slice` reads.
+        assert not wrong_quantiles(quantiles, Unit.tokens).size
+        return ranks, quantiles
 
     def check_complete(self) -> None:
         """Raise DataError unless as many records came as were expected, which a trailer may say wrongly."""

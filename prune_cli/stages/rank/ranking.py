@@ -13,51 +13,35 @@ import numpy as np
 from ...errors import CheckFailed, DataError
 from ...records import spool
 from ...records.columns import Labels, Part, counts, numbers, spliced, table
-from ...records.reader import MISSING, Anything, Batch, Count, Label, Number, Source, Wanted
-from ...settings.rank import Ranking
+from ...records.reader import MISSING, Anything, Batch, Count, Label, Number, Rank, Source, Wanted
 from ...settings.streams import Unit
 from ...statistics.correlation import LengthCorrelation
 from ...statistics.quantile_grid import QuantileGrid
 from ...stream.batch import Lines, Text
 from ...stream.schema import Head, RankSection, Totals
 from ...stream.writer import GROUPS
+from ..ranking_check import RankCheck, ranks_of
+from .order import Order, check_alike
 from .quantiles import Quantiles
 
-ADDED = ("rank", "quantile")
-# Keys of the score section that change no score: names of things, and where and how fast scores were
-# computed.
-NEUTRAL_KEYS = ("fields", "names", "only", "device", "batch_tokens", "shard", "versions")
 
-
-def added_fields(ranking: Ranking) -> tuple[str, ...]:
-    """The names of the fields that ranking adds."""
-    return tuple(ranking.prefix + name for name in ADDED)
-
-
-def fields_of(ranking: Ranking) -> Wanted:
+def fields_of(order: Order) -> Wanted:
     """The fields that ranking reads. The key is required and, by tokens, so is the token count."""
-    key = key_of(ranking)
-    fields = {ranking.group_by: Anything, ranking.tokens_field: Count, key: Number}
-    required = {key}
-    if ranking.by == Unit.tokens:
-        required.add(ranking.tokens_field)
-    if ranking.within:
-        fields[ranking.within] = Label
-        required.add(ranking.within)
+    fields = {order.group_by: Anything, order.tokens_field: Count, order.key: Number}
+    required = {order.key}
+    if order.by == Unit.tokens:
+        required.add(order.tokens_field)
+    if order.within:
+        fields[order.within] = Label
+        required.add(order.within)
     return Wanted(
         fields,
         optional=tuple(name for name in fields if name not in required),
-        single=(key,),
-        fresh=added_fields(ranking),
+        single=(order.key,),
+        fresh=order.added_fields,
         # Merging replaces the ranks of the inputs by those of the whole.
-        overwrite=ranking.overwrite or ranking.merge,
+        overwrite=order.overwrite or order.is_merge,
     )
-
-
-def key_of(ranking: Ranking) -> str:
-    """The score that is ranked. It is settled before the first record is read."""
-    assert ranking.key is not None
-    return ranking.key
 
 
 @dataclass(frozen=True)
@@ -83,7 +67,7 @@ class Placed:
     quantiles: np.ndarray | None
 
 
-def rank(source: Source, ranking: Ranking, sorter: spool.Spool) -> Ranked:
+def rank(source: Source, order: Order, sorter: spool.Spool) -> Ranked:
     """Read everything, then yield the records in order: by score, equal scores in input order, null last.
 
     Ranks count scored records from 0 for the lowest score, within the records of one value if `within` is
@@ -93,67 +77,85 @@ def rank(source: Source, ranking: Ranking, sorter: spool.Spool) -> Ranked:
     Raises DataError for a record whose score or token count is none, and for scores that were made
     differently.
     """
-    reader = _RowReader(ranking)
-    quantiles = Quantiles(ranking)
+    reader = _RowReader(order)
+    quantiles = Quantiles(order)
     nulls = 0
-    for batch in source.batches(fields_of(ranking)):
-        _check_alike(source.heads, batch.file, ranking)
+    for batch in source.batches(fields_of(order)):
+        check_alike(source.heads, batch.file, order)
         rows = reader.rows(batch)
         scored = rows[~np.isnan(rows["key"])]
         quantiles.expect(scored["within"], scored["tokens"])
         nulls += len(rows) - len(scored)
         sorter.add(batch.text, rows)
-    return _ranked(sorter.parts(), ranking, reader, quantiles, nulls=nulls)
+    return _ranked(sorter.parts(), order, reader, quantiles, nulls=nulls)
 
 
-def merge(sources: Sequence[Source], totals: Sequence[Totals], ranking: Ranking) -> Ranked:
+def merge(sources: Sequence[Source], totals: Sequence[Totals], order: Order) -> Ranked:
     """Merge rankings by one key, with a few blocks of each in memory. `totals` are those of their trailers.
 
     Raises DataError if one of them is not in order.
     """
-    reader = _RowReader(ranking)
-    quantiles = Quantiles(ranking)
+    reader = _RowReader(order)
+    quantiles = Quantiles(order)
     for source in sources:
         source.peek()
-    _check_alike([head for source in sources for head in source.heads], sources[0].inputs[0].name, ranking)
+    check_alike([head for source in sources for head in source.heads], sources[0].inputs[0].name, order)
     # The trailers say how many records will come, so that nothing has to be read twice.
     nulls = sum(each.nulls for each in totals)
     quantiles.n[0] = sum(each.records for each in totals) - nulls
     quantiles.tokens[0] = sum(each.tokens - (each.unscored_tokens or 0) for each in totals)
-    inputs = [_RankedInput(source, ranking, reader) for source in sources]
-    return _ranked(_merged(inputs, ranking), ranking, reader, quantiles, nulls=nulls)
+    inputs = [_RankedInput(source, order, reader) for source in sources]
+    return _ranked(_merged(inputs, order), order, reader, quantiles, nulls=nulls)
 
 
-def _merged(inputs: Sequence["_RankedInput"], ranking: Ranking) -> Iterator[Part]:
-    yield from spool.merge([each.scored() for each in inputs], ranking.reverse)
+def _merged(inputs: Sequence["_RankedInput"], order: Order) -> Iterator[Part]:
+    yield from spool.merge([each.scored() for each in inputs], order.reverse)
     for each in inputs:
         yield from each.unscored()
 
 
-def is_mergeable(head: Head, totals: Totals, ranking: Ranking) -> bool:
-    """Whether a file can be merged as it is: ranked by the same key and tokens, in the same direction."""
-    if head.rank is None or ranking.within or totals.unscored_tokens is None:
-        return False
-    compared = ("key", "reverse", "tokens_field")
-    return all(getattr(head.rank, name) == getattr(ranking, name) for name in compared)
+def is_mergeable(head: Head, totals: Totals, order: Order) -> bool:
+    """Whether a file can be merged as it is: a ranking, and not one within the values of a field."""
+    return head.rank is not None and not order.within and totals.unscored_tokens is not None
 
 
-def check(source: Source, ranking: Ranking) -> None:
-    """Raise CheckFailed at the first record that is out of order by its key, or by its rank if it has one."""
-    key = key_of(ranking)
-    rank_field = added_fields(ranking)[0]
+def check(source: Source, order: Order) -> None:
+    """Raise CheckFailed at the first record that is out of order, or whose rank is not of one ranking."""
     head, _ = source.peek()
-    # Ranks within the values of a field do not rise along the file.
-    has_file_ranks = not (head and head.rank and head.rank.within)
-    keys = _OrderCheck(ranking.reverse)
-    ranks = _OrderCheck(ranking.reverse)
-    for batch in source.batches(Wanted({key: Number, rank_field: Count}, (rank_field,), (key, rank_field))):
-        wrong = keys.first_wrong(np.array(batch[key], dtype=float))
-        if wrong is None and has_file_ranks and MISSING not in batch[rank_field]:
-            wrong = ranks.first_wrong(np.array(batch[rank_field], dtype=float))
+    ranking = head.rank if head and head.rank and head.rank.key == order.key else None
+    is_counted = ranking is not None and ranking.unit == Unit.records and not ranking.within
+    scores = _OrderCheck(order.reverse)
+    ranks = RankCheck(
+        unit=order.by if ranking else None,
+        n=ranking.n if ranking and is_counted else None,
+        reverse=order.reverse,
+    )
+    values = Labels(str, int)
+    for batch in source.batches(_checked_fields(order)):
+        wrong = scores.first_wrong(np.array(batch[order.key], dtype=float))
         if wrong is not None:
-            fault = f"not in the order of `{key}`"
+            fault = f"not in the order of `{order.key}`"
             raise CheckFailed(fault, place=batch.place(wrong), remedy="prune-cli rank puts it in order")
+        _check_ranks(batch, order, ranks, values)
+
+
+def _checked_fields(order: Order) -> Wanted:
+    fields = {order.key: Number, **dict(zip(order.added_fields, (Rank, Number), strict=True))}
+    if order.within:
+        fields[order.within] = Label
+    return Wanted(fields, order.added_fields, (order.key, *order.added_fields))
+
+
+def _check_ranks(batch: Batch, order: Order, ranks: RankCheck, values: Labels) -> None:
+    """Raise CheckFailed unless the ranks of a batch, if it has any, continue those of the batches before."""
+    rank, quantile = order.added_fields
+    if MISSING in batch[rank] or MISSING in batch[quantile]:
+        return
+    codes = values.codes(batch[order.within]) if order.within else np.zeros(len(batch), np.int64)
+    fault = ranks.first_fault(ranks_of(batch[rank]), np.array(batch[quantile], dtype=float), codes)
+    if fault:
+        place = batch.place(fault.at)
+        raise CheckFailed(fault.text, place=place, remedy="prune-cli rank puts it in order")
 
 
 class _OrderCheck:
@@ -177,17 +179,17 @@ class _RankedInput:
     Its scored records are read first; its unscored ones when those of all inputs are through.
     """
 
-    def __init__(self, source: Source, ranking: Ranking, reader: "_RowReader") -> None:
-        self.blocks = self._blocks(source, ranking, reader)
+    def __init__(self, source: Source, order: Order, reader: "_RowReader") -> None:
+        self.blocks = self._blocks(source, order, reader)
         self.mixed: list[spool.Block] = []  # the unscored records of the block in which they begin
 
-    def _blocks(self, source: Source, ranking: Ranking, reader: "_RowReader") -> Iterator[spool.Block]:
-        order = _OrderCheck(ranking.reverse)
-        for batch in source.batches(fields_of(ranking)):
+    def _blocks(self, source: Source, order: Order, reader: "_RowReader") -> Iterator[spool.Block]:
+        scores = _OrderCheck(order.reverse)
+        for batch in source.batches(fields_of(order)):
             rows = reader.rows(batch)
-            wrong = order.first_wrong(rows["key"])
+            wrong = scores.first_wrong(rows["key"])
             if wrong is not None:
-                fault = f"not in the order of `{key_of(ranking)}`"
+                fault = f"not in the order of `{order.key}`"
                 raise DataError(fault, place=batch.place(wrong), remedy="rank without --merge")
             yield rows, batch.text
 
@@ -204,48 +206,34 @@ class _RankedInput:
             yield rows, [text]
 
 
-def _check_alike(heads: Sequence[Head | None], place: str, ranking: Ranking) -> None:
-    """Raise DataError if two heads say that their scores were made differently, unless --mixed allows it."""
-    if ranking.mixed:
-        return
-    sections = [head.json["score"] for head in heads if head and head.score]
-    for section in sections[1:]:
-        first = sections[0]
-        for name in sorted(first.keys() | section.keys()):
-            if name not in NEUTRAL_KEYS and first.get(name) != section.get(name):
-                fault = f"unlike scores: {name} is {section.get(name)} here, {first.get(name)} before"
-                remedy = "score all of it alike; --mixed ranks it as it is"
-                raise DataError(fault, place=place, remedy=remedy)
-
-
 def _ranked(
-    parts: Iterator[Part], ranking: Ranking, reader: "_RowReader", quantiles: Quantiles, *, nulls: int
+    parts: Iterator[Part], order: Order, reader: "_RowReader", quantiles: Quantiles, *, nulls: int
 ) -> Ranked:
     quantiles.start(reader.values.names)
     facts: dict[str, Any] = {}
-    placed = _placed(parts, ranking, quantiles, facts)
-    return Ranked(_head(ranking, quantiles, nulls), placed, reader.groups.names, facts)
+    placed = _placed(parts, order, quantiles, facts)
+    return Ranked(_head(order, quantiles, nulls), placed, reader.groups.names, facts)
 
 
-def _head(ranking: Ranking, quantiles: Quantiles, nulls: int) -> RankSection:
+def _head(order: Order, quantiles: Quantiles, nulls: int) -> RankSection:
     return RankSection(
-        key=key_of(ranking),
+        key=order.key,
         n=int(quantiles.n.sum()),
         nulls=nulls,
-        unit="tokens" if ranking.by == Unit.tokens else "records",
-        reverse=ranking.reverse,
-        prefix=ranking.prefix,
+        unit="tokens" if order.by == Unit.tokens else "records",
+        reverse=order.reverse,
+        prefix=order.prefix,
         tokens=int(quantiles.tokens.sum()),
-        tokens_field=ranking.tokens_field,
-        within=ranking.within or None,
+        tokens_field=order.tokens_field,
+        within=order.within,
     )
 
 
 class _RowReader:
     """Makes rows of batches. Values of the group field and of the `within` field become numbers."""
 
-    def __init__(self, ranking: Ranking) -> None:
-        self.ranking = ranking
+    def __init__(self, order: Order) -> None:
+        self.order = order
         # One label more than a trailer counts shows that there are too many.
         self.groups = Labels(str, most=GROUPS + 1)
         self.values = Labels(str, int)
@@ -253,17 +241,17 @@ class _RowReader:
     def rows(self, batch: Batch) -> np.ndarray:
         """A row for each record; the key is NaN for a record without a score."""
         rows = table(batch)
-        rows["key"] = np.array(batch[key_of(self.ranking)], dtype=float)  # None becomes NaN
-        rows["tokens"] = counts(batch[self.ranking.tokens_field])
-        rows["group"] = self.groups.codes(batch[self.ranking.group_by])
-        if self.ranking.within:
-            rows["within"] = self.values.codes(batch[self.ranking.within])
+        rows["key"] = np.array(batch[self.order.key], dtype=float)  # None becomes NaN
+        rows["tokens"] = counts(batch[self.order.tokens_field])
+        rows["group"] = self.groups.codes(batch[self.order.group_by])
+        if self.order.within:
+            rows["within"] = self.values.codes(batch[self.order.within])
         return rows
 
 
-def lines(ranked: Ranked, ranking: Ranking) -> Iterator[Lines]:
+def lines(ranked: Ranked, order: Order) -> Iterator[Lines]:
     """The records in order as lines with their new fields."""
-    names = added_fields(ranking)
+    names = order.added_fields
     for part in ranked.parts:
         rows = part.rows
         values = [[b"null"] * len(rows)] * 2
@@ -275,11 +263,11 @@ def lines(ranked: Ranked, ranking: Ranking) -> Iterator[Lines]:
 
 
 def _placed(
-    parts: Iterator[Part], ranking: Ranking, quantiles: Quantiles, facts: dict[str, Any]
+    parts: Iterator[Part], order: Order, quantiles: Quantiles, facts: dict[str, Any]
 ) -> Iterator[Placed]:
     """Rank and quantile of each record, in order; `facts` are filled in at the end."""
     correlation = LengthCorrelation()
-    grid = QuantileGrid(ranking.reverse)
+    grid = QuantileGrid(order.reverse)
     for rows, blocks in parts:
         # A part has either scored records or unscored ones.
         if np.isnan(rows["key"]).any():
@@ -289,7 +277,7 @@ def _placed(
         correlation.add(rows["key"], rows["tokens"])
         # Within the values of a field quantiles do not rise with the scores, and a grid of them means
         # nothing.
-        if not ranking.within:
+        if not order.within:
             grid.add(rows["key"], fractions)
         yield Placed(rows, blocks, ranks, fractions)
     quantiles.check_complete()
@@ -297,4 +285,4 @@ def _placed(
     spearman = correlation.value()
     if spearman is not None:
         # Records came from the highest score on: the correlation has the opposite sign.
-        facts["length_correlation"] = round(-spearman if ranking.reverse else spearman, 6)
+        facts["length_correlation"] = round(-spearman if order.reverse else spearman, 6)

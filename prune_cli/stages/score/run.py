@@ -166,7 +166,7 @@ class ScoreWorker:
             scores=score_fields(metrics, ensemble if scores.per_model else 0),
             counts=count_fields(uses_models=bool(self.model_names), against=compares),
             prefix=scores.prefix,
-            group=scores.group_by,
+            group=scores.group_by or "source",
             only=settings.results.fields,
         )
         self.training = TrainingHashes(self.model_names)
@@ -231,7 +231,8 @@ class ScoreWorker:
             source = streams.source_of(inputs, job.streams, progress)
             job.deal(source)
             with closing(source):
-                group = self.settings.scores.group_by
+                group = streams.group_field_of(source, self.settings.scores.group_by)
+                self.layout = replace(self.layout, group=group)
                 head = streams.head_after(source, VERB, group, keeps=(), score=provenance)
                 trailer = partial(self._trailer, digests)
                 with streams.open_sink(job.streams, output, head, trailer) as sink:
@@ -296,7 +297,7 @@ class ScoreWorker:
         return documents(
             source,
             scores.text_field,
-            *dict.fromkeys((scores.group_by, "id")),
+            *dict.fromkeys((self.layout.group, "id")),
             fresh=self.layout.new_fields,
             overwrite=scores.overwrite,
             tokenizer=tokenizer,

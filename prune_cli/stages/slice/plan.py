@@ -14,7 +14,7 @@ from ...stream.schema import Head, RankSection
 from .. import streams
 from .copied import WholeFrame, copied, is_copyable
 from .ranked import ranked
-from .selection import Request
+from .selection import Request, check_ranking
 from .split import SliceStatistics, Split
 from .unranked import joined, unranked
 
@@ -66,7 +66,14 @@ def plan(
 
 def _by_scores(source: Source, scores: Source, request: Request, statistics: SliceStatistics) -> SlicePlan:
     key = request.slicing.key or streams.the_score(scores)
-    request = replace(request, slicing=replace(request.slicing, key=key)).settled(lambda: key)
+    slicing = replace(
+        request.slicing,
+        key=key,
+        # Records are counted by a field of the corpus, tokens by one of the file of scores.
+        group_by=streams.group_field_of(source, request.slicing.group_by),
+        tokens_field=streams.tokens_field_of(scores, request.slicing.tokens_field),
+    )
+    request = replace(request, slicing=slicing).settled(lambda: key)
     return SlicePlan(
         parts=joined(scores, scores.again(), source, request, statistics),
         request=request,
@@ -98,7 +105,12 @@ def _copyable_table(source: Source, request: Request, options: Streams) -> Table
 def _by_frames(source: Source, table: Table, request: Request, statistics: SliceStatistics) -> SlicePlan:
     ranking = table.head.rank
     assert ranking is not None  # is_copyable has checked it
-    request = request.settled(lambda: ranking.key)
+    slicing = replace(
+        request.slicing,
+        group_by=request.slicing.group_by or table.head.group or "source",
+        tokens_field=request.slicing.tokens_field or ranking.tokens_field or "n_scored",
+    )
+    request = replace(request, slicing=slicing).settled(lambda: ranking.key)
     return SlicePlan(
         parts=copied(table, source, request, statistics),
         request=request,
@@ -113,6 +125,14 @@ def _by_frames(source: Source, table: Table, request: Request, statistics: Slice
 def by_records(source: Source, request: Request, statistics: SliceStatistics) -> SlicePlan:
     head, _ = source.peek()
     ranking = head.rank if head else None
+    if ranking:
+        check_ranking(request, ranking)
+    slicing = replace(
+        request.slicing,
+        group_by=streams.group_field_of(source, request.slicing.group_by),
+        tokens_field=streams.tokens_field_of(source, request.slicing.tokens_field),
+    )
+    request = replace(request, slicing=slicing)
     ranked_by = ranking.key if ranking else None
     request = request.settled(lambda: request.slicing.key or ranked_by or streams.the_score(source))
     if _is_one_pass(request, ranking):

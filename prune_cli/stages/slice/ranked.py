@@ -7,12 +7,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ...errors import DataError, UsageError
+from ...errors import UsageError
 from ...records.columns import Labels
-from ...records.reader import MISSING, Anything, Batch, Count, Label, Number, Source, Wanted
+from ...records.reader import MISSING, Anything, Batch, Count, Label, Number, Rank, Source, Wanted
 from ...settings.streams import Unit
 from ...stream.schema import RankSection
-from .selection import Request
+from ..ranking_check import RankCheck, not_ranked, ranks_of
+from .selection import Request, group_field, tokens_field
 from .split import SliceStatistics, Split, Splitter, Verdicts, tokens_of
 
 # Sides of the cut. A record below the cut has a lower score, whichever way the file runs.
@@ -58,9 +59,6 @@ def _unit(ranking: RankSection | None, by: Unit | None) -> Unit:
                 "--by records|tokens",
             )
         return by
-    if by not in (None, ranking.unit):
-        fault = f"the stream was ranked by {ranking.unit}, not by {by}"
-        raise UsageError(fault, remedy=f"rank it again with --by {by}")
     return Unit(ranking.unit)
 
 
@@ -90,7 +88,7 @@ class RankedReader:
         if prefix is None:
             prefix = ranking.prefix if ranking else ""
         self.cut = request.cut
-        self.optional_fields = {slicing.group_by: Anything, slicing.tokens_field: Count}
+        self.optional_fields = {group_field(request): Anything, tokens_field(request): Count}
         self.rank = prefix + "rank"
         self.quantile = prefix + "quantile"
         self.key = slicing.key or (ranking.key if ranking else None)
@@ -99,7 +97,7 @@ class RankedReader:
         self.by_records = unit == Unit.records
         self.values = Labels(str, int)
         n = ranking.n if ranking and self.by_records and not self.within else None
-        self.order = RankCheck(n, self.reverse)
+        self.order = RankCheck(unit, n, self.reverse)
 
     @property
     def by_rank(self) -> bool:
@@ -108,7 +106,7 @@ class RankedReader:
 
     def wanted(self) -> Wanted:
         """The fields to read."""
-        fields = {**self.optional_fields, self.rank: Count, self.quantile: Number}
+        fields = {**self.optional_fields, self.rank: Rank, self.quantile: Number}
         required = {self.rank, self.quantile}
         if self.key:
             fields[self.key] = Number
@@ -123,13 +121,16 @@ class RankedReader:
 
         Raises DataError if the stream is not one ranking.
         """
-        ranks = np.array([-1 if rank is None else rank for rank in batch[self.rank]])
+        ranks = ranks_of(batch[self.rank])
         quantiles = np.array(batch[self.quantile], dtype=float)
         column = batch[self.key] if self.key else [None] * len(batch)
         scores = np.array([None if score is MISSING else score for score in column], dtype=float)
         codes = self.values.codes(batch[self.within]) if self.within else np.zeros(len(batch), np.int64)
-        n = self.order.check(batch, ranks, quantiles, codes, by_records=self.by_records)
-        return ranks, scores, self.cut.places(scores, ranks, quantiles, n if self.by_records else None)
+        fault = self.order.first_fault(ranks, quantiles, codes)
+        if fault:
+            raise not_ranked(batch, fault.at, fault.text)
+        n = self.order.n[codes] if self.by_records else None
+        return ranks, scores, self.cut.places(scores, ranks, quantiles, n)
 
     def side_of_first(self, batch: Batch) -> int:
         """The side of a batch's first record, by score or quantile alone."""
@@ -139,87 +140,3 @@ class RankedReader:
     def side_of_rank(self, rank: int) -> int:
         """The side of the record with that rank, by records."""
         return int(self.cut.places(np.zeros(1), np.array([rank]), np.zeros(1), self.order.n)[0])
-
-
-class RankCheck:
-    """Checks that a stream is one ranking: a single N, and ranks that only rise or only fall.
-
-    With `within`, each value of that field is a ranking. N is the number of ranked records, recovered from
-    rank and quantile: a stream that lost its head has it still. `n` is N if the head says it; `reverse` is
-    None if nothing says in which direction the ranks run.
-    """
-
-    def __init__(self, n: int | None, reverse: bool | None) -> None:
-        # One entry a value of the `within` field: its N (0: not known yet), and its last rank (-1: none yet).
-        self.n = np.array([n or 0])
-        self.last = np.array([-1])
-        # The sign of rank differences; 0 until the first difference shows it.
-        self.step = {None: 0, False: 1, True: -1}[reverse]
-
-    def check(
-        self, batch: Batch, ranks: np.ndarray, quantiles: np.ndarray, codes: np.ndarray, *, by_records: bool
-    ) -> np.ndarray:
-        """Check the next batch. Returns each record's N; that of an unscored record means nothing."""
-        scored = np.flatnonzero(ranks >= 0)
-        self._check_quantiles(batch, scored, quantiles[scored])
-        self._grow(int(codes.max(initial=0)) + 1)
-        if by_records:
-            self._check_n(batch, scored, ranks[scored], quantiles[scored], codes[scored])
-        self._check_steps(batch, scored, ranks[scored], codes[scored])
-        n: np.ndarray = self.n[codes]
-        return n
-
-    def _grow(self, values: int) -> None:
-        new = values - len(self.n)
-        if new > 0:
-            self.n = np.append(self.n, np.zeros(new, np.int64))
-            self.last = np.append(self.last, np.full(new, -1))
-
-    def _check_quantiles(self, batch: Batch, scored: np.ndarray, quantiles: np.ndarray) -> None:
-        # Written as "not between", so that NaN is wrong, too.
-        wrong = np.flatnonzero(~((quantiles > 0) & (quantiles < 1)))
-        if wrong.size:
-            raise not_ranked(batch, int(scored[wrong[0]]), "a rank without a quantile between 0 and 1")
-
-    def _check_n(
-        self,
-        batch: Batch,
-        scored: np.ndarray,
-        ranks: np.ndarray,
-        quantiles: np.ndarray,
-        codes: np.ndarray,
-    ) -> None:
-        # quantile = (rank + 1/2) / N. Doubles give N back exactly as long as it is below 2^52.
-        n = np.rint((ranks + 0.5) / quantiles).astype(np.int64)
-        new, firsts = np.unique(codes, return_index=True)
-        self.n[new] = np.where(self.n[new], self.n[new], n[firsts])
-        wrong = np.flatnonzero(n != self.n[codes])
-        if wrong.size:
-            first = int(wrong[0])
-            fault = f"rank and quantile belong to another N than {self.n[codes[first]]}"
-            raise not_ranked(batch, int(scored[first]), fault)
-
-    def _check_steps(self, batch: Batch, scored: np.ndarray, ranks: np.ndarray, codes: np.ndarray) -> None:
-        # Sorted by value, so that the record before is the one before of the same value.
-        order = np.argsort(codes, kind="stable")
-        ordered = ranks[order]
-        values = codes[order]
-        is_first = np.concatenate(([True], values[1:] != values[:-1]))[: len(values)]
-        shifted = np.concatenate(([0], ordered[:-1]))[: len(values)]
-        before = np.where(is_first, self.last[values], shifted)
-        steps = np.where(before < 0, self.step, np.sign(ordered - before))
-        self.step = self.step or int(next(iter(steps[before >= 0]), 0))
-        wrong = np.flatnonzero((steps != self.step) & (before >= 0))
-        if wrong.size:
-            raise not_ranked(batch, int(scored[order[wrong].min()]), "the ranks are out of order")
-        # Of several records of a value the last one is assigned last, and stays.
-        self.last[values] = ordered
-
-
-def not_ranked(batch: Batch, index: int, fault: str) -> DataError:
-    """The error for a record that cannot follow the ones before in one ranking."""
-    return DataError(
-        f"{fault}: the input is not one ranking",
-        place=batch.place(index),
-        remedy="rank all of it again: prune-cli rank (with --merge if it is several rankings)",
-    )

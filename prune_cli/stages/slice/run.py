@@ -17,7 +17,7 @@ from .. import streams
 from .copied import WholeFrame
 from .plan import SlicePlan, plan, reads_twice
 from .report import SliceReport, histogram
-from .selection import request
+from .selection import group_field, request
 from .split import SliceStatistics
 
 
@@ -95,11 +95,13 @@ class SliceJob:
         return self.slicing.key is None and self.slicing.scores is None
 
     def _head(self, planned: SlicePlan) -> Head:
+        # A file of scores may be a ranking; the corpus that is cut by it is none.
+        kept = ("pack", "score") if self.slicing.scores is not None else ("pack", "score", "rank")
         return Head.compose(
             "slice",
-            self.slicing.group_by,
+            group_field(planned.request),
             previous=planned.head,
-            keep=("pack", "score", "rank"),
+            keep=kept,
             slice=self._provenance(),
         )
 

@@ -7,7 +7,9 @@ from decimal import Decimal, InvalidOperation
 from ... import metrics
 from ...errors import UsageError
 from ...settings.slice import Keep, Selection, Slicing
+from ...settings.streams import Unit
 from ...statistics.cuts import Cut, fraction
+from ...stream.schema import RankSection
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,37 @@ class Request:
         keep = Keep.bottom if (_easy_end(score()) == "low") == is_easy else Keep.top
         selection = replace(self.selection, keep=keep)
         return replace(self, selection=selection, cut=cut_of(selection))
+
+
+def group_field(request: Request) -> str:
+    """The field by which records are counted. `plan` has taken it from the head where no option names it."""
+    assert request.slicing.group_by is not None
+    return request.slicing.group_by
+
+
+def tokens_field(request: Request) -> str:
+    """The field that holds the token count. `plan` has taken it from the head where no option names it."""
+    assert request.slicing.tokens_field is not None
+    return request.slicing.tokens_field
+
+
+def check_ranking(request: Request, ranking: RankSection) -> None:
+    """Raise UsageError if an option contradicts the ranking that is cut.
+
+    A score of its own (-k) and a random draw do not use the ranking.
+    """
+    slicing = request.slicing
+    if slicing.key is not None or slicing.scores is not None or request.selection.is_random:
+        return
+    if slicing.by not in (None, ranking.unit):
+        fault = f"the stream was ranked by {ranking.unit}, not by {slicing.by}"
+        raise UsageError(fault, remedy=f"rank it again with --by {slicing.by}")
+    if slicing.prefix not in (None, ranking.prefix):
+        fault = f"the ranking has the prefix {ranking.prefix!r}, not {slicing.prefix!r}"
+        raise UsageError(fault, remedy="leave out --prefix, or name another score with -k")
+    if ranking.unit == Unit.tokens and slicing.tokens_field not in (None, ranking.tokens_field):
+        fault = f"the ranking counts tokens in `{ranking.tokens_field}`, not in `{slicing.tokens_field}`"
+        raise UsageError(fault, remedy="leave out --tokens-field, or rank again")
 
 
 def request(selection: Selection, slicing: Slicing) -> Request:

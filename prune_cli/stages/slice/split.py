@@ -10,7 +10,7 @@ from ...statistics.correlation import LengthCorrelation
 from ...stream.batch import Lines
 from ...stream.writer import GROUPS
 from .counts import CUT, KEPT, UNSCORED, FateCounts
-from .selection import Request
+from .selection import Request, group_field, tokens_field
 from .ties import SplitTies
 
 
@@ -65,7 +65,7 @@ class Splitter:
         if self.request.selection.keep_unscored:
             kept |= ~scored
         fates = np.where(kept, KEPT, np.where(scored, CUT, UNSCORED))
-        groups = self.groups.codes(batch[self.request.slicing.group_by])
+        groups = self.groups.codes(batch[group_field(self.request)])
         self.counts.add(fates, groups, self.groups.names, verdicts.tokens)
         return Split(self._lines(batch, verdicts, groups, kept), self._lines(batch, verdicts, groups, ~kept))
 
@@ -86,4 +86,4 @@ class Splitter:
 
 def tokens_of(batch: Batch, request: Request) -> np.ndarray:
     """The token counts of a batch, 0 for records without one."""
-    return counts(batch[request.slicing.tokens_field])
+    return counts(batch[tokens_field(request)])

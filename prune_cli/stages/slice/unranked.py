@@ -18,7 +18,7 @@ from ...records.splice import uniform
 from ...settings.streams import Unit
 from ...statistics.cuts import choose, gumbel
 from ...statistics.quantile_grid import grid_of
-from .selection import Request
+from .selection import Request, group_field, tokens_field
 from .split import SliceStatistics, Split, Splitter, Verdicts
 
 CHUNK = 1 << 18  # records a chunk for correlation and tie counts, whose peak memory is five times the chunk
@@ -38,7 +38,7 @@ def _split(
 ) -> Iterator[Split]:
     splitter = Splitter(request, statistics.counts)
     rank = _rank_field(request)
-    group = request.slicing.group_by
+    group = group_field(request)
     start = 0
     for batch in source.batches(Wanted({group: Anything, rank: Anything}, (group, rank))):
         end = start + len(batch)
@@ -67,7 +67,7 @@ def joined(
     decision = _decide(scores, request, statistics)
     ids = chain.from_iterable(batch["id"] for batch in again.batches(Wanted({"id": Anything}, ("id",))))
     splitter = Splitter(request, statistics.counts)
-    group = request.slicing.group_by
+    group = group_field(request)
     start = 0
     for batch in corpus.batches(Wanted({"id": Anything, group: Anything}, ("id", group))):
         end = start + len(batch)
@@ -113,6 +113,8 @@ def _decide(source: Source, request: Request, statistics: SliceStatistics) -> _D
     values = columns.sort_values(request)
     scored = ~np.isnan(columns.scores)
     unit = str(request.slicing.by or Unit.records)
+    if unit == Unit.tokens and request.cut.divides_quantiles:
+        _check_tokens(columns, scored, source)
     inside, order = choose(values, columns.tokens, scored, request.cut, unit, columns.within)
     if request.slicing.key and columns.within is None:
         is_drawn = values is not columns.scores
@@ -126,6 +128,18 @@ def _decide(source: Source, request: Request, statistics: SliceStatistics) -> _D
             statistics.quantiles = None if is_drawn else _quantiles(inside[order])
     statistics.length_correlation = statistics.lengths.value()
     return _Decision(inside, scored, columns.tokens)
+
+
+def _check_tokens(columns: "_Columns", scored: np.ndarray, source: Source) -> None:
+    """Raise DataError where `rank` does: quantiles by tokens would be fractions of nothing."""
+    groups = np.zeros(len(scored), np.int64) if columns.within is None else columns.within
+    has_tokens = np.isin(groups[scored], groups[scored & (columns.tokens > 0)])
+    if not has_tokens.all():
+        raise DataError(
+            "no scored record" + ("" if columns.within is None else " of a group") + " has any tokens",
+            place=source.name,
+            remedy="slice --by records, or name the count with --tokens-field",
+        )
 
 
 def _measure(
@@ -178,7 +192,7 @@ def _read(source: Source, request: Request) -> _Columns:
     for batch in source.batches(_wanted(request)):
         bits = _random_bits(batch, request) if request.selection.is_random else np.zeros(0, np.uint64)
         codes = labels.codes(batch[slicing.within]) if slicing.within else np.zeros(0, np.int32)
-        parts.append((_scores(batch, request), bits, counts(batch[slicing.tokens_field]), codes))
+        parts.append((_scores(batch, request), bits, counts(batch[tokens_field(request)]), codes))
     scores, bits, tokens, codes = (np.concatenate(column) for column in zip(*parts, strict=True))
     return _Columns(scores, bits, tokens, codes if slicing.within else None)
 
@@ -186,10 +200,10 @@ def _read(source: Source, request: Request) -> _Columns:
 def _wanted(request: Request) -> Wanted:
     """The fields to read of each record; tokens are required only where the cut counts them."""
     slicing = request.slicing
-    fields: dict[str, Any] = {slicing.tokens_field: Count, _rank_field(request): Anything}
+    fields: dict[str, Any] = {tokens_field(request): Count, _rank_field(request): Anything}
     required = set()
     if slicing.by == Unit.tokens or request.cut.tokens is not None:
-        required.add(slicing.tokens_field)
+        required.add(tokens_field(request))
     if request.selection.is_random:
         fields |= {"id": Anything, **content_fields(slicing.text_field, nullable=True)}
     if slicing.key:

@@ -60,7 +60,7 @@ class StatJob:
         """The statistics of a file, from its trailer if that is enough, else from its records."""
         table = None if self.inspection.reads_everything else index.of(file)
         # A trailer counts groups by one field, which its head names.
-        if table and table.head.group == self.inspection.group_by:
+        if table and self.inspection.group_by in (None, table.head.group):
             with table.file.open():
                 return {**_origin(table.head), **trailer.describe(table, source)}
         return describe_records(source, self.inspection)
@@ -70,7 +70,14 @@ def describe_records(source: Source, inspection: Inspection) -> dict[str, Any]:
     """The statistics of a source, from its records. Raises PruneError."""
     head, fields = source.peek()
     scores = inspection.key or streams.scores_among(head, fields)
-    statistics = scan.describe(source, inspection, scores, head.rank if head else None)
+    columns = scan.Columns(
+        scores=scores,
+        tokens=streams.tokens_field_of(source, inspection.tokens_field),
+        group=streams.group_field_of(source, inspection.group_by),
+        text=inspection.text_field if inspection.duplicates else None,
+        ranking=head.rank if head and inspection.verify else None,
+    )
+    statistics = scan.describe(source, columns, head.rank if head else None)
     return {**_origin(head), **statistics}
 
 

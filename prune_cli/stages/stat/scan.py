@@ -10,24 +10,41 @@ import numpy as np
 from ...errors import DataError
 from ...records.columns import Labels, counts
 from ...records.documents import content_fields, contents, no_content
-from ...records.reader import MISSING, Anything, Batch, Count, Number, Source, Wanted
-from ...settings.stat import Inspection
+from ...records.reader import MISSING, Anything, Batch, Count, Label, Number, Rank, Source, Wanted
+from ...settings.streams import Unit
 from ...statistics.correlation import LengthCorrelation
 from ...stream.schema import RankSection
 from ...stream.writer import GROUPS
+from ..ranking_check import RankCheck, not_ranked, ranks_of
 from .thresholds import scored_order, thresholds
 
 
-def describe(
-    source: Source, inspection: Inspection, names: Sequence[str], ranking: RankSection | None
-) -> dict[str, Any]:
-    """The statistics of a stream and of its groups, for the scores `names`.
+@dataclass(frozen=True)
+class Columns:
+    """The fields that are read. `text` is that of duplicates; `ranking` has ranks to verify."""
 
-    A `ranking` says in which unit and order.
+    scores: Sequence[str]
+    tokens: str
+    group: str
+    text: str | None = None
+    ranking: RankSection | None = None
 
-    Raises DataError if no record has one of the scores, and if trailers of the stream count other records.
+    @property
+    def rank_fields(self) -> tuple[str, ...]:
+        """Rank and quantile, if they are verified."""
+        if self.ranking is None:
+            return ()
+        return self.ranking.prefix + "rank", self.ranking.prefix + "quantile"
+
+
+def describe(source: Source, columns: Columns, ranking: RankSection | None) -> dict[str, Any]:
+    """The statistics of a stream and of its groups. A `ranking` says in which unit and order.
+
+    Raises DataError if no record has one of the scores, if trailers of the stream count other records, and if
+    ranks that are verified are not those of one ranking.
     """
-    table = _read(source, inspection, names)
+    names = columns.scores
+    table = _read(source, columns)
     whole = {**_summary(table.scores, table.tokens, names, ranking), "bytes": table.size}
     _check(whole["records"], source)
     groups = {
@@ -43,7 +60,7 @@ def describe(
     # A field with more values than a trailer counts is no group field: a list of ids, for example.
     shown = dict(sorted(groups.items())) if len(groups) <= GROUPS else {}
     correlation = _correlation(table.scores[0], table.tokens) if len(names) == 1 else None
-    duplicates = {"duplicates": _duplicates(table.digests)} if inspection.duplicates else {}
+    duplicates = {"duplicates": _duplicates(table.digests)} if columns.text else {}
     return {**whole, "groups": shown, "length_correlation": correlation, "verified": True, **duplicates}
 
 
@@ -63,39 +80,67 @@ class _Table:
     has_tokens: bool
 
 
-def _read(source: Source, inspection: Inspection, names: Sequence[str]) -> _Table:
+def _read(source: Source, columns: Columns) -> _Table:
+    names = columns.scores
     # One label more than a trailer counts shows that there are too many.
     labels = Labels(str, most=GROUPS + 1)
     # An empty part first, so that a stream without records has columns, too.
     parts = [(np.zeros((len(names), 0)), np.zeros(0, np.int64), np.zeros(0, np.int32))]
     digests: list[np.ndarray] = []
     size = 0
-    absent = [*names, inspection.tokens_field]
-    for batch in source.batches(_wanted(inspection, names)):
+    absent = [*names, columns.tokens]
+    ranks = _RankVerification(columns.ranking) if columns.ranking else None
+    for batch in source.batches(_wanted(columns)):
         absent = [name for name in absent if batch[name].count(MISSING) == len(batch)]
         parts.append(
             (
                 _scores(batch, names),
-                counts(batch[inspection.tokens_field]),
-                labels.codes(batch[inspection.group_by]),
+                counts(batch[columns.tokens]),
+                labels.codes(batch[columns.group]),
             )
         )
-        if inspection.duplicates:
-            digests.append(_digests(batch, inspection.text_field))
+        if columns.text:
+            digests.append(_digests(batch, columns.text))
+        if ranks and len(source.heads) == 1:
+            ranks.verify(batch, columns.rank_fields)
         size += len(batch.text)
-    if size and absent not in ([], [inspection.tokens_field]):
+    if size and absent not in ([], [columns.tokens]):
         fault = f"no record has a field `{absent[0]}`"
         raise DataError(fault, place=source.name, remedy="name another score with -k")
     scores, tokens, groups = (np.concatenate(column, axis=-1) for column in zip(*parts, strict=True))
     return _Table(scores, tokens, groups, labels.names, digests, size=size, has_tokens=not absent)
 
 
-def _wanted(inspection: Inspection, names: Sequence[str]) -> Wanted:
-    fields: dict[str, Any] = {inspection.group_by: Anything, inspection.tokens_field: Count}
-    fields |= dict.fromkeys(names, Number)
-    if inspection.duplicates:
-        fields |= content_fields(inspection.text_field, nullable=True)
-    return Wanted(fields, tuple(fields), tuple(names))
+class _RankVerification:
+    """Holds the ranks of a stream to what its head says, with the check that `slice` makes."""
+
+    def __init__(self, ranking: RankSection) -> None:
+        self.within = ranking.within
+        self.values = Labels(str, int)
+        is_counted = ranking.unit == "records" and not ranking.within
+        self.check = RankCheck(Unit(ranking.unit), ranking.n if is_counted else None, ranking.reverse)
+
+    def verify(self, batch: Batch, names: Sequence[str]) -> None:
+        """Raise DataError at the first record that cannot follow the ones before in one ranking."""
+        rank, quantile = names
+        codes = self.values.codes(batch[self.within]) if self.within else np.zeros(len(batch), np.int64)
+        quantiles = np.array(batch[quantile], dtype=float)
+        fault = self.check.first_fault(ranks_of(batch[rank]), quantiles, codes)
+        if fault:
+            raise not_ranked(batch, fault.at, fault.text)
+
+
+def _wanted(columns: Columns) -> Wanted:
+    fields: dict[str, Any] = {columns.group: Anything, columns.tokens: Count}
+    fields |= dict.fromkeys(columns.scores, Number)
+    if columns.text:
+        fields |= content_fields(columns.text, nullable=True)
+    optional = tuple(fields)
+    if columns.ranking:
+        fields |= dict(zip(columns.rank_fields, (Rank, Number), strict=True))
+        fields |= {columns.ranking.within: Label} if columns.ranking.within else {}
+        optional = tuple(name for name in optional if name != columns.ranking.within)
+    return Wanted(fields, optional, tuple(columns.scores))
 
 
 def _scores(batch: Batch, names: Sequence[str]) -> np.ndarray:
