@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from ..errors import DataError
 from ..stream.lookahead import REMEDY, Limits, LookAhead, Raw, Warn
 from ..stream.schema import Event
-from . import gzip, jsonl, zstd
+from . import gzip, jsonl, trailing, zstd
 from .base import START, Format
 
 FORMATS = (zstd.FORMAT, gzip.FORMAT, jsonl.FORMAT)
@@ -40,6 +40,13 @@ def read(
     if named is not None and named is not detected:
         warn(f"the name says {named.name}, the content is {detected.name}: read as {detected.name}")
     yield from detected.read(source, limits, warn)
+    while detected.is_framed and (start := source.peek(START)):
+        # `cat a.zst b.gz` is what `zstd -dc` reads, too: frames of either format in any order.
+        detected = detect(start)
+        if not detected.is_framed:
+            trailing.drop(source, limits, warn)
+            return
+        yield from detected.read(source, limits, warn)
 
 
 def detect(start: bytes) -> Format:

@@ -17,9 +17,13 @@ class Format:
     the text in pieces of a few megabytes, cut anywhere, and the heads and trailers of prune-cli streams in
     their places. It raises DataError, with the byte, where the file is truncated or damaged: what it yielded
     before is what `zstd -dc` or `gzip -dc` would have printed before their own error.
+
+    A format that `is_framed` reads its own frames and leaves the bytes after them: the next frame may be of
+    another framed format, and `formats.read` hands it to that one.
     """
 
     name: str
     suffixes: tuple[str, ...]
     matches: Callable[[bytes], bool]
     read: Callable[[LookAhead, Limits, Warn], Iterator[Event]]
+    is_framed: bool = False

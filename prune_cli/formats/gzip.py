@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Iterator
 
 from ..errors import DataError
-from ..stream.lookahead import REMEDY, Limits, LookAhead, Warn, reject_trailing
+from ..stream.lookahead import REMEDY, Limits, LookAhead, Warn
 from .base import Format
 
 MAGIC = b"\x1f\x8b"
@@ -19,7 +19,6 @@ def _matches(start: bytes) -> bool:
 def _read(source: LookAhead, limits: Limits, warn: Warn) -> Iterator[bytes]:
     while source.peek(2) == MAGIC:
         yield from _member(source)
-    reject_trailing(source, limits)
 
 
 def _member(source: LookAhead) -> Iterator[bytes]:
@@ -42,4 +41,4 @@ def _member(source: LookAhead) -> Iterator[bytes]:
     source.give_back(stream.unused_data)
 
 
-FORMAT = Format("gzip", suffixes=(".gz",), matches=_matches, read=_read)
+FORMAT = Format("gzip", suffixes=(".gz",), matches=_matches, read=_read, is_framed=True)

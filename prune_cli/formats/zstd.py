@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from ..errors import DataError
 from ..stream.container import START, check_alone, read_stream
-from ..stream.lookahead import Limits, LookAhead, Warn, reject_trailing
+from ..stream.lookahead import Limits, LookAhead, Warn
 from ..stream.schema import Event
 from ..stream.zstd_blocks import ZSTD, Frame, is_zstd, new_decompressor
 from .base import Format
@@ -37,7 +37,6 @@ def _frames(source: LookAhead, limits: Limits, warn: Warn) -> Iterator[Event]:
             magic, size = struct.unpack("<II", source.take(8, "skippable frame"))
             check_alone(magic, source)
             source.skip(size)
-    reject_trailing(source, limits)
 
 
 def _gathered(events: Iterator[Event], source: LookAhead) -> Iterator[Event]:
@@ -65,4 +64,4 @@ def _gathered(events: Iterator[Event], source: LookAhead) -> Iterator[Event]:
         yield bytes(waiting)
 
 
-FORMAT = Format("zstd", suffixes=(".zst", ".zstd"), matches=is_zstd, read=_read)
+FORMAT = Format("zstd", suffixes=(".zst", ".zstd"), matches=is_zstd, read=_read, is_framed=True)

@@ -12,8 +12,8 @@ DESCRIPTION = (
 )
 STREAMS = (
     "Input is any number of FILE operands; `-`, or no operand, is standard input. zstd (any number of "
-    "frames), gzip and plain text are recognised by their first bytes, never by their names. A terminal is "
-    "not read.",
+    "frames), gzip and plain text are recognised by their first bytes, never by their names. zstd frames and "
+    "gzip members may follow each other in one file. A terminal is not read.",
     "Output is standard output or `-o FILE`. It is zstd, which `zstd -dc`, jq, DuckDB, polars, datasets and "
     "fsspec read like any other. It is JSON Lines with `--plain`, with `-o` and a name that ends in .jsonl, "
     "or on a terminal. A few readers stop after the first frame; `--single-frame` writes a single one for "

@@ -110,7 +110,7 @@ class Reading(Messages):
     ] = None
     strip_bom: Annotated[bool, option("--strip-bom", help="Remove byte-order marks.")] = False
     ignore_trailing: Annotated[
-        bool, option("--ignore-trailing", help="Ignore bytes after the last frame.")
+        bool, option("--ignore-trailing", help="Drop bytes after the last frame, and warn how many.")
     ] = False
     max_line: Annotated[str, option("--max-line", metavar="SIZE", help="Longest line accepted.")] = "64M"
     long: Annotated[

@@ -95,13 +95,3 @@ class LookAhead:
     def has_more_at_hand(self) -> bool:
         """Whether bytes are left in the buffer: the next ones cost no read, which may wait for a pipe."""
         return self.start < len(self.buffer)
-
-
-def reject_trailing(source: LookAhead, limits: Limits) -> None:
-    """Raise DataError if anything follows the last frame, unless the limits accept it."""
-    rest = source.peek(4)
-    if rest and not limits.ignore_trailing:
-        raise DataError(
-            f"trailing bytes that are no frame at byte {source.position} ({rest.hex(' ')})",
-            remedy="--ignore-trailing accepts them",
-        )
