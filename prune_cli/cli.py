@@ -126,7 +126,8 @@ def perform(arguments: list[str]) -> int:
         # click's own main() would turn a broken pipe into status 1.
         with verbs.make_context("prune-cli", list(arguments)) as context:
             status = verbs.invoke(context)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # a caller may have closed it (`>&-`), and named a file with -o
+            sys.stdout.flush()
         return int(status or 0)
     except typer.Exit as end:
         return end.exit_code

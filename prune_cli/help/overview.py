@@ -18,7 +18,8 @@ STREAMS = (
     "fsspec read like any other. It is JSON Lines with `--plain`, with `-o` and a name that ends in .jsonl, "
     "or on a terminal. A few readers stop after the first frame; `--single-frame` writes a single one for "
     "them. FILE is written to a temporary name, synced and renamed. An existing FILE is refused without "
-    "`-f`. An output is never one of the inputs.",
+    "`-f`, which keeps its permissions. `/dev/stdout`, `/dev/stderr` and `/dev/fd/N` are open descriptors: "
+    "they are written to where they stand. An output is never one of the inputs.",
     "A stream written by prune-cli says what it is and where it ends. It has a head (verb, version, "
     "provenance), frames with checksums, a trailer with the counts and CRC-32 of each frame, and a seek "
     "table in the official format. If a part is missing, the next verb fails, so a pipe needs no pipefail. "

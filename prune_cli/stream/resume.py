@@ -24,6 +24,7 @@ from .writer import Frames, Sink
 log = logging.getLogger(__name__)
 
 SAME_AGAIN = "resume with the same input and options, or start over with -f and without --resume"
+NAMED = 3  # settings that a message names: another metric alone changes twenty
 Source = TypeVar("Source")  # what a record is made from, such as a document; str() of it says where it stands
 Frame = tuple[bytes, int, int]  # the text of a frame, its size in bytes and the CRC-32 of those bytes
 
@@ -181,12 +182,8 @@ class Partial(Output):
                 remedy="remove it, or start over with -f and without --resume",
             )
         now = _settings(BytesIO(start))
-        changes = [
-            f"{name} {before.get(name)!r}, not {now.get(name)!r}"
-            for name in now | before
-            if before.get(name) != now.get(name)
-        ]
-        return ConfigurationError(f"was begun with {', '.join(changes)}", place=place, remedy=SAME_AGAIN)
+        changes = _changes(before, now)
+        return ConfigurationError(f"was begun with {changes}", place=place, remedy=SAME_AGAIN)
 
 
 class Finished(Partial):
@@ -219,6 +216,16 @@ class Finished(Partial):
 
     def _broken(self, fault: str) -> None:
         raise self.refused(f"has a {fault}")
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """The settings that differ, a few of them by name."""
+    names = [name for name in now | before if before.get(name) != now.get(name)]
+    # Another metric has settings of its own: those that both runs have say most.
+    names.sort(key=lambda name: name not in before or name not in now)
+    named = [f"{name} {before.get(name)!r}, not {now.get(name)!r}" for name in names[:NAMED]]
+    more = len(names) - len(named)
+    return "; ".join(named) + (f"; {more} more settings differ" if more else "")
 
 
 def _settings(raw: Raw) -> dict[str, Any]:

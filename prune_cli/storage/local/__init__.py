@@ -46,6 +46,10 @@ class Local(Storage):
             raise CannotCreateError(
                 "its directory does not exist", place=display(path), remedy=remedy
             ) from None
+        except NotADirectoryError:
+            file = display(os.path.dirname(path))
+            fault = f"{file} is not a directory"
+            raise CannotCreateError(fault, place=display(path), remedy="name another") from None
         except OSError as error:
             raise failure(error, path, "making the directory") from None
 

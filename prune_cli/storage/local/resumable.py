@@ -10,7 +10,7 @@ from ..os_errors import display, failure
 from . import commit
 from .locks import locked
 from .reading import LocalInput
-from .writing import Stream, check_target, cut, is_stream
+from .writing import Stream, check_target, cut, is_stream, keep_mode
 
 
 class LocalFile(Stream, ResumableOutput):
@@ -69,6 +69,7 @@ def resume(path: str, inputs: Sequence[Input], *, force: bool) -> Iterator[Resum
         with stopped_early(output):
             # Again: another run may have committed its output since we looked, and before we held the lock.
             check_target(path, inputs, force=force)
+            keep_mode(descriptor, names.target)
             yield output
             commit.commit(descriptor, names, path, force=force, source=names.partial)
 

@@ -10,6 +10,7 @@ from ...errors import CannotCreateError, PermissionDeniedError
 from ..base import Input, Output, committed, is_an_input
 from ..os_errors import display, failure
 from . import commit
+from .descriptors import descriptor_of, duplicate
 from .locks import close, locked, opened
 from .reading import LocalInput
 
@@ -50,11 +51,8 @@ class Stream(Output):
             raise BrokenPipeError
 
 
-class StandardOutput(Stream):
-    """Standard output, which stays open for who comes after."""
-
-    def __init__(self) -> None:
-        super().__init__(STANDARD_OUTPUT, "(standard output)")
+class Inherited(Stream):
+    """A descriptor that the caller opened, such as standard output: it stays open for who comes after."""
 
     def commit(self) -> None:
         # Network file systems report a failed write at close(2) only: closing a duplicate makes them.
@@ -98,7 +96,10 @@ def create(path: str, inputs: Sequence[Input], *, force: bool) -> Iterator[Outpu
     """See `Storage.create`: a new file, or a pipe or device that is written to as it stands."""
     if path == "-":
         refuse_an_input(STANDARD_OUTPUT, "(standard output)", inputs)
-        with committed(StandardOutput()) as output:
+        with committed(Inherited(STANDARD_OUTPUT, "(standard output)")) as output:
+            yield output
+    elif (number := descriptor_of(path)) is not None:
+        with _descriptor(path, number, inputs) as output:
             yield output
     elif is_stream(path):
         with opened(path, os.O_WRONLY | os.O_CLOEXEC) as descriptor:
@@ -106,6 +107,19 @@ def create(path: str, inputs: Sequence[Input], *, force: bool) -> Iterator[Outpu
     else:
         with _new_file(path, inputs, force) as output:
             yield output
+
+
+@contextmanager
+def _descriptor(path: str, number: int, inputs: Sequence[Input]) -> Iterator[Output]:
+    """An open descriptor, written to at its own position: nothing in it is replaced or cut off."""
+    # A duplicate, so that its number stays taken, whatever the process closes meanwhile.
+    descriptor = duplicate(path, number)
+    try:
+        refuse_an_input(descriptor, path, inputs)
+        with committed(Inherited(descriptor, path)) as output:
+            yield output
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -119,7 +133,18 @@ def _new_file(path: str, inputs: Sequence[Input], force: bool) -> Iterator[Outpu
         # Again: another run may have committed its output since we looked, and before we held the lock.
         check_target(path, inputs, force=force)
         cut(descriptor, 0, path)  # a killed run may have left its bytes
+        keep_mode(descriptor, names.target)
         yield output
+
+
+def keep_mode(descriptor: int, target: str) -> None:
+    """Give a new file the permissions of the file that it will replace, if there is one.
+
+    Before the first byte is written: a private file must not be readable to all while it is made.
+    """
+    # Some file systems (FAT, some network mounts) have no permissions to set, and need none.
+    with suppress(OSError):
+        os.fchmod(descriptor, stat.S_IMODE(os.stat(target).st_mode) & 0o777)
 
 
 def cut(descriptor: int, size: int, path: str) -> None:
@@ -131,7 +156,9 @@ def cut(descriptor: int, size: int, path: str) -> None:
 
 
 def is_stream(path: str) -> bool:
-    """Whether a path is a pipe or a device: nothing can be renamed onto it."""
+    """Whether a path is a pipe, a device or an open descriptor: nothing can be renamed onto it."""
+    if descriptor_of(path) is not None:
+        return True
     try:
         mode = os.stat(path).st_mode
     except OSError:
@@ -173,9 +200,19 @@ def _check_name(path: str, force: bool) -> None:
 def _check_directory(path: str) -> None:
     name = display(path)
     folder = os.path.dirname(path) or "."
+    file = _file_among(folder)
+    if file:
+        raise CannotCreateError(f"{display(file)} is not a directory", place=name, remedy="name another")
     if not os.path.isdir(folder):
         remedy = f"mkdir -p {display(folder)}"
         raise CannotCreateError("its directory does not exist", place=name, remedy=remedy)
     # The file of a symbolic link is made where the link leads to.
     if not os.access(os.path.dirname(os.path.realpath(path)), os.W_OK | os.X_OK):
         raise PermissionDeniedError("its directory cannot be written to", place=name)
+
+
+def _file_among(folder: str) -> str:
+    """The part of a path that would have to be a directory and is a file; "" if there is none."""
+    while folder and not os.path.exists(folder):
+        folder = os.path.dirname(folder)
+    return folder if folder and not os.path.isdir(folder) else ""
