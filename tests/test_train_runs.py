@@ -325,7 +325,7 @@ def test_score_warns_of_documents_in_the_training_data(home, tmp_path, here):
     said = here("score", "--model", home / "run", "--summary", tmp_path / "summary.json", stdin=corpus)
     assert said.stderr.decode() == (
         f"prune-cli score: warning: 4 of 14 documents are in the training data of {home / 'run'}: "
-        "their scores are lower than those of documents that it was not trained on\n"
+        "their perplexity cannot be compared with that of documents it was not trained on\n"
     )
     assert json.loads((tmp_path / "summary.json").read_text())["seen"] == 4
     assert (

@@ -83,6 +83,14 @@ class Metric:
     def needs_second_model(self) -> bool:
         return any(name.startswith("against_") for name in self.needs)
 
+    @property
+    def wants_training_data(self) -> bool:
+        """Whether it measures how well a model remembers what it was trained on.
+
+        Any other metric that uses a model is spoiled by documents that the model was trained on.
+        """
+        return "continuation" in self.needs
+
     def of(self, values: Mapping[str, Any]) -> float | None:
         """The score of a record, from `values` that include at least what it needs."""
         return self.score(**{name: values[name] for name in self.needs})

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import ConfigurationError
 from .token_file import Document, Hashes, content_hash, is_known
@@ -26,18 +27,30 @@ class TrainingHashes:
 
     def count(self, contents: Sequence[Document]) -> int:
         """How many of these texts or blocks at least one of the models was trained on."""
-        if not self._hashes:
-            return 0
-        # By content, so that a document counts whatever its id and other fields are.
-        asked = np.fromiter(map(content_hash, contents), np.uint64, len(contents))
-        by_model = [is_known(asked, trained) for trained in self._hashes]
-        return int(np.count_nonzero(np.any(by_model, axis=0)))
+        return int(np.count_nonzero(np.any(self._by_model(contents), axis=0))) if self._hashes else 0
 
-    def warning(self, count: int, records: int) -> str:
-        """The warning that `count` of the records are training data."""
+    def count_missing(self, contents: Sequence[Document]) -> int:
+        """How many of these texts or blocks at least one of the models was not trained on."""
+        return int(np.count_nonzero(~np.all(self._by_model(contents), axis=0))) if self._hashes else 0
+
+    def _by_model(self, contents: Sequence[Document]) -> list[NDArray[np.bool_]]:
+        """For each model whose training documents are known: which of the contents are among them."""
+        # By content, so that a document counts whatever its id and other fields are.
+        wanted = np.fromiter(map(content_hash, contents), np.uint64, len(contents))
+        return [is_known(wanted, trained) for trained in self._hashes]
+
+    def warning(self, count: int, records: int, metrics: Sequence[str]) -> str:
+        """The warning that `count` of the records are training data, which spoils these metrics."""
         return (
             f"{count:,} of {records:,} documents are in the training data of {self.names}: "
-            "their scores are lower than those of documents that it was not trained on"
+            f"their {', '.join(metrics)} cannot be compared with that of documents it was not trained on"
+        )
+
+    def warning_of_missing(self, count: int, records: int, metrics: Sequence[str]) -> str:
+        """The warning that `count` of the records are not training data, which these metrics require."""
+        return (
+            f"{count:,} of {records:,} documents are not in the training data of {self.names}: "
+            f"{', '.join(metrics)} means nothing for them; score documents that the model was trained on"
         )
 
 

@@ -1,4 +1,4 @@
-"""An empty name, as an unset variable of the shell gives, is a usage error before any work, and never absent."""
+"""An empty name, as an unset variable of the shell gives, is a usage error before any work; never absent."""
 
 import pytest
 import typer

@@ -22,6 +22,7 @@ class ScoreReport:
     outputs: int = 0
     finished: int = 0  # outputs that an earlier run had finished
     trained_on: int = 0  # records that are in the training data of a model
+    not_trained_on: int = 0  # records that are not in it, counted for metrics that want them there
     flops: float = 0.0
     blank: int = 0  # blank lines
     skipped: int = 0  # bad records

@@ -29,7 +29,6 @@ from ...storage.base import Input, Output
 from ...stream import resume
 from ...stream.schema import Totals
 from ...stream.writer import Sink
-from ...training.training_hashes import TrainingHashes
 from .. import streams
 from . import finished, windows
 from . import scoring as scoring_of
@@ -39,6 +38,7 @@ from .progress import ScoreReport, counts_of
 from .sample import take_sample
 from .scoring import Scoring
 from .self_check import largest_difference
+from .training_data import TrainingData
 
 VERB = "score"
 
@@ -142,9 +142,7 @@ class ScoreWork:
                 output.write(json.dumps(report.summary()).encode() + b"\n")
         if report.finished:
             log.info("%d outputs were already finished", report.finished)
-        if report.trained_on:
-            names = ScoreWorker(self.settings).model_names
-            log.warning(TrainingHashes(names).warning(report.trained_on, report.records))
+        ScoreWorker(self.settings).training.warn(report)
         streams.log_skipped(report.blank, report.skipped)
 
 
@@ -169,7 +167,7 @@ class ScoreWorker:
             group=scores.group_by or "source",
             only=settings.results.fields,
         )
-        self.training = TrainingHashes(self.model_names)
+        self.training = TrainingData(metrics, self.model_names[:ensemble], self.model_names)
         # Of all jobs so far, for the note beside the progress bar.
         self.total = ScoreReport()
 
@@ -282,8 +280,8 @@ class ScoreWorker:
         sink.end_frame()
         counts = counts_of(records, [fields for _, fields in window])
         flops = self.scoring.flops(tokens=counts.tokens, scored=counts.records - counts.nulls)
-        trained_on = self.training.count([document.content for document, _ in window])
-        return counts + ScoreReport(flops=flops, trained_on=trained_on)
+        training = self.training.counts([document.content for document, _ in window])
+        return counts + ScoreReport(flops=flops) + training
 
     def documents(self, source: Source) -> Iterator[Document]:
         """The documents to score. Raises ConfigurationError for blocks packed with another tokenizer."""
