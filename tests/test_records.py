@@ -41,7 +41,7 @@ def error(here, bad: bytes, *options: str, verb: str = "rank") -> str:
         (b'{"perplexity": 1,}\n', "not JSON"),
         (b'{"a": "\x00", "perplexity": 1}\n', "not JSON"),
         (b'{"a": "\x1f", "perplexity": 1}\n', "not JSON"),
-        (b'{"a": "\\ud800", "perplexity": 1}\n', "surrogate"),
+        (b'{"source": "\\ud800", "perplexity": 1}\n', "`source` has a lone surrogate"),
         (b'\xef\xbb\xbf{"perplexity": 1}\n', "byte-order mark"),
         (b'{"perplexity": 1, "perplexity": 2}\n', "`perplexity` stands twice"),
         (b'{"perplexity": 1, "rank": 2}\n', "`rank` is already there; --overwrite"),

@@ -42,6 +42,10 @@ RECORDS = (
     "record.",
     'An empty value, such as that of an unset variable in `-o "$OUT"`, is a usage error for every option '
     "but `--prefix`, and for operands.",
+    "Text that is no Unicode (invalid UTF-8, or a lone surrogate such as `\\ud83d`) is refused by the verbs that "
+    "use its field, and `--skip-bad` skips such records. In a field that a verb does not use, it is passed on as "
+    "it is: `rank` and `slice` keep a record that `score`, `pack`, `train` and `eval` refuse for its text. "
+    "`source`, by which records are counted, is used.",
     "A SIZE is a number of bytes, or a number followed by K, M, G or T (powers of 1024) or by % (of memory).",
 )
 STATUSES = {

@@ -19,9 +19,9 @@ from msgspec import UNSET, Raw, UnsetType
 
 from ..errors import DataError, UsageError
 from ..stream.batch import Text
-from .fields import COUNTED, fault_of, listed_names, member_names
+from .fields import COUNTED, error_of, listed_names, member_names, not_unicode
 from .lines import CLOSE, OPEN, Block, line_ends, line_starts, too_long
-from .splice import without
+from .splice import lone_surrogate, values, without, without_lone_surrogates
 
 BOM = b"\xef\xbb\xbf"
 # In these a name is not spelt in JSON as it is in UTF-8, and the fast path compares bytes.
@@ -191,15 +191,42 @@ class Decoder:
         line = self._without_bom(line)
         if len(line) > self.max_line:
             raise too_long(self.max_line)
-        try:
-            row = self.decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise DataError(fault_of(line, error, self.wanted.fields)) from None
-        values = {
+        row = self._row(line)
+        members = {
             name: getattr(row, attribute) for name, attribute in zip(self.names, self.attributes, strict=True)
         }
-        self._check(line, values)
-        return self._without_fresh(line, values), row
+        self._check(line, members)
+        return self._without_fresh(line, members), row
+
+    def _row(self, line: bytes) -> Any:
+        """The row of a line. Raises DataError if it is no record, or if a field is not as wanted."""
+        try:
+            return self.decoder.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            # msgspec refuses a lone surrogate in every field, also in those that it skips.
+            readable = without_lone_surrogates(line)
+            if readable == line:
+                raise error_of(line, error, self.wanted.fields) from None
+        try:
+            row = self.decoder.decode(readable)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise error_of(readable, error, self.wanted.fields) from None
+        self._restore(line, row)
+        return row
+
+    def _restore(self, line: bytes, row: Any) -> None:
+        """Give a row of a line without lone surrogates the values that are passed on as they came.
+
+        Raises DataError if a field whose text is used has one.
+        """
+        attributes = dict(zip(self.names, self.attributes, strict=True))
+        for name, value in values(line):
+            half = lone_surrogate(value)
+            if name not in attributes or not half:
+                continue
+            if self.wanted.fields.get(name, Raw) is not Raw:
+                raise not_unicode(f"`{name}` has a lone surrogate ({half.decode()}), half of a character")
+            setattr(row, attributes[name], Raw(value))
 
     def _without_bom(self, line: bytes) -> bytes:
         if not line.startswith(BOM):

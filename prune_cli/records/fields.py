@@ -29,6 +29,9 @@ LARGEST = 1 << 1023  # whole numbers beyond it are looked at one by one
 MISSING = UNSET  # the value of an optional field that a record does not have
 
 TOO_DEEP = "nested too deep"
+INVALID = "invalid UTF-8"
+# What compressed data starts with, where a plain file and a compressed one were joined.
+ZSTD, GZIP = b"\x28\xb5\x2f\xfd", b"\x1f\x8b"
 
 WORDS = {
     Number: "a finite number or null",
@@ -113,7 +116,34 @@ COUNTED: dict[Any, Any] = {Number: _CountedNumber, Count: _CountedCount, Rank: _
 # --- What is wrong with a line: looked for only in lines that could not be read ---
 
 
-def fault_of(line: bytes, error: Exception, fields: dict[str, Any]) -> str:
+def error_of(line: bytes, error: Exception, fields: dict[str, Any]) -> DataError:
+    """The error for a line that did not decode to these fields, without a place."""
+    fault = _fault_of(line, error, fields)
+    remedy = _remedy_of(line)
+    if fault.startswith(INVALID) and not remedy:
+        return not_unicode(fault)
+    return DataError(fault, remedy=remedy)
+
+
+def not_unicode(fault: str) -> DataError:
+    """The error for a text that is used and cannot be decoded."""
+    return DataError(fault, remedy="mend the text, or skip such records with --skip-bad")
+
+
+def _remedy_of(line: bytes) -> str:
+    """The command that makes lines of JSON that is laid out otherwise."""
+    text = line.strip()
+    if text[:1] == b"[":
+        return "`jq -c '.[]'` makes lines of an array"
+    # Where a record is spread over lines, a brace or a comma ends the first of them.
+    if text == b"{" or (text[:1] == b"{" and text[-1:] in b",{["):
+        return "`jq -c .` makes lines of records that are spread over several"
+    if text[:4] == ZSTD or text[:2] == GZIP:
+        return "compressed data follows text: compress both parts or neither, or name them as two files"
+    return ""
+
+
+def _fault_of(line: bytes, error: Exception, fields: dict[str, Any]) -> str:
     """The fault of a line that did not decode to these fields (names and types): in its syntax first, then in
     a field.
     """
@@ -143,8 +173,7 @@ def _syntax_fault(line: bytes, error: Exception, syntax: orjson.JSONDecodeError)
     if "infinity" in message:
         return _infinity_fault(line)
     fault = re.sub(r": line 1 column (\d+) \(char \d+\)$", r" (column \1)", message)
-    is_array = line.lstrip()[:1] == b"["
-    return f"not JSON: {fault}" + ("; `jq -c '.[]'` makes lines of an array" if is_array else "")
+    return f"not JSON: {fault}"
 
 
 def _infinity_fault(line: bytes) -> str:
@@ -164,8 +193,8 @@ def _utf8_fault(line: bytes) -> str:
     try:
         line.decode()
     except UnicodeDecodeError as error:
-        return f"invalid UTF-8 at byte {error.start} of the line"
-    return "invalid UTF-8"
+        return f"{INVALID} at byte {error.start} of the line"
+    return INVALID
 
 
 def _field_fault(line: bytes, name: str, value: object, kind: Any) -> str:
@@ -193,9 +222,20 @@ def field_names(line: bytes) -> list[str]:
     """The names of a record's fields; none if it is no record."""
     try:
         record = orjson.loads(line)
-    except (orjson.JSONDecodeError, RecursionError):
+    except orjson.JSONDecodeError:
+        return _names_beside(line)
+    except RecursionError:
         return []
     return list(record) if isinstance(record, dict) else []
+
+
+def _names_beside(line: bytes) -> list[str]:
+    """The names of a record that has invalid UTF-8 or lone surrogates somewhere; none if it is no record."""
+    try:
+        names = member_names(line)
+    except (ValueError, AttributeError, TypeError, DataError):
+        return []
+    return [name for name in names if isinstance(name, str) and name.isprintable()]
 
 
 def listed_names(line: bytes) -> str:

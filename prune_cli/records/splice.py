@@ -71,6 +71,31 @@ def only(line: bytes, names: Iterable[str]) -> tuple[bytes, list[str]]:
     ]
 
 
+LONE_SURROGATE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+"""Every escape of JSON, pairs of surrogates as one; the group is a surrogate that stands alone."""
+
+
+def lone_surrogate(text: bytes) -> bytes:
+    """The first escape in a line of JSON that is half of a character; nothing if there is none."""
+    return next((b"\\" + match[1] for match in LONE_SURROGATE.finditer(text) if match[1]), b"")
+
+
+def without_lone_surrogates(line: bytes) -> bytes:
+    """The line with U+FFFD in place of each lone surrogate: as long as before, and readable."""
+    return LONE_SURROGATE.sub(lambda match: b"\\ufffd" if match[1] else match[0], line)
+
+
+def values(line: bytes) -> Iterator[tuple[str, bytes]]:
+    """Name and value of each member of a valid JSON object, the value as it stands there."""
+    for name, piece in _top_level(line):
+        key = TOKEN.search(piece)
+        assert key is not None  # `_top_level` found the name in it
+        yield name, piece[piece.index(b":", key.end()) + 1 :].strip(BLANK)
+
+
 def _top_level(line: bytes) -> Iterator[tuple[str, bytes]]:
     """Name and bytes of each member of a valid JSON object, white space included."""
     start, depth, name = line.index(b"{") + 1, 0, None
