@@ -31,6 +31,10 @@ def _read(source: LookAhead, limits: Limits, warn: Warn) -> Iterator[bytes]:
 
 
 def _check(start: bytes) -> None:
+    encoding = _encoding(start)
+    if encoding:
+        remedy = f"convert it: iconv -f {encoding} -t UTF-8 FILE | prune-cli ..."
+        raise DataError(f"{encoding} text, not UTF-8 (it starts with {start[:4].hex(' ')})", remedy=remedy)
     for magic, (name, remedy) in FOREIGN.items():
         if start.startswith(magic):
             raise DataError(f"{name} data (it starts with {magic.hex(' ')}), not JSON Lines", remedy=remedy)
@@ -40,6 +44,19 @@ def _check(start: bytes) -> None:
             f"not JSON Lines, zstd or gzip: it starts with {start.hex(' ')}",
             remedy="decompress or convert it first",
         )
+
+
+def _encoding(start: bytes) -> str:
+    """The name of a wide encoding of Unicode that text starts with; "" for UTF-8."""
+    # UTF-32 first: its little-endian mark begins like that of UTF-16.
+    if start[:4] in (b"\xff\xfe\0\0", b"\0\0\xfe\xff"):
+        return "UTF-32"
+    if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "UTF-16"
+    # Without a mark the zero half of the first character tells: a record begins with a brace.
+    if start[:2] == b"{\0":
+        return "UTF-16LE"
+    return "UTF-16BE" if start[:2] == b"\0{" else ""
 
 
 FORMAT = Format("plain", suffixes=(".jsonl", ".json"), matches=_matches, read=_read)

@@ -63,6 +63,7 @@ def open_inputs(
 ) -> Iterator[tuple[list[Input], terminal.Progress]]:
     """The operands, checked, and a progress bar over their bytes, which are read `passes` times."""
     inputs = storage.operands(paths)
+    storage.warn_of_repeats(inputs)
     total = storage.total_size(inputs)
     silent = terminal.progress(verb, None, wanted=False)
     shown = VerbProgress(verb, messages).bar(passes * total if total else None)

@@ -4,14 +4,18 @@ A storage is added by one entry in `_MAKERS`, or by `register`: its scheme, and 
 function is called when the first path with that scheme is used, so that nobody pays for importing the others.
 """
 
+import logging
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 from ..errors import UsageError
 from .base import Input, Output, Progress, ResumableOutput, Storage, ignore_progress
 from .local import Local
+from .os_errors import display
 
+log = logging.getLogger(__name__)
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://")
 _LOCAL = Local()
 _MAKERS: dict[str, Callable[[], Storage]] = {}
@@ -55,6 +59,15 @@ def operands(paths: Sequence[str], progress: Progress = ignore_progress) -> list
     for file in inputs:
         file.check()
     return inputs
+
+
+def warn_of_repeats(inputs: Sequence[Input]) -> None:
+    """Warn once of a file that is named twice: as with sort(1), its records are read twice."""
+    places = [location(file.path) for file in inputs if file.identity is not None]
+    repeats = [place for place, count in Counter(places).items() if count > 1]
+    if repeats:
+        more = f", and {len(repeats) - 1} more files are" if len(repeats) > 1 else ""
+        log.warning("%s is named twice%s: its records are read twice", display(repeats[0]), more)
 
 
 def total_size(inputs: Sequence[Input]) -> int | None:

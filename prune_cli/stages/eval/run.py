@@ -74,7 +74,9 @@ class EvalJob:
         """The files to read, each checked."""
         paths = [*sides.read, *dict.fromkeys(self.evaluation.data or ())]
         # No operand at all would be standard input, which nobody asked for.
-        return storage.operands(paths) if paths else []
+        inputs = storage.operands(paths) if paths else []
+        storage.warn_of_repeats(inputs)
+        return inputs
 
     def results(self, sets: Sequence[HeldOutSet], inputs: Sequence[Input] = ()) -> Iterator[Result]:
         """Measure and compare; the per-document file grows meanwhile. Raises PruneError."""

@@ -110,6 +110,7 @@ class ScoreWork:
         results.check(self.settings.streams)
         # All inputs and outputs are checked before the first job begins: the last may be hours away.
         inputs = storage.operands(self.inputs)
+        storage.warn_of_repeats(inputs)
         if results.summary and not storage.is_stream(results.summary):
             storage.check_target(results.summary, inputs, force=self.settings.streams.force)
         if results.output_directory is None or self.settings.trial.dry_run:
