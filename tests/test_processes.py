@@ -23,7 +23,7 @@ from prune_cli.training.model import checkpoint_activations, load_model, save_to
 from prune_cli.training.recipe import PRESETS
 from prune_cli.training.step import adamw, fitting_tokens, micro_batches
 
-from .conftest import ROOT, command, lines, scored, status_of
+from .conftest import PATIENCE, ROOT, command, lines, scored, status_of
 from .training import train
 
 # A batch of nine blocks does not split evenly.
@@ -66,7 +66,7 @@ def begun(*given):
 
 def ended(processes):
     """The exit status of each, and what it said."""
-    said = [process.communicate(timeout=100)[1].decode() for process in processes]
+    said = [process.communicate(timeout=PATIENCE)[1].decode() for process in processes]
     return [process.returncode for process in processes], said
 
 
@@ -92,7 +92,7 @@ def stop_at_25(step, values):
 
 
 def wait_for(path):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not path.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert path.exists()
@@ -105,9 +105,7 @@ def test_two_processes_give_the_numbers_of_one(home, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"two"}
 
 
-def test_when_one_is_killed_the_other_ends_and_a_single_process_resumes_from_their_shards(
-    home, tmp_path, here
-):
+def test_after_a_kill_the_other_process_ends_and_one_process_resumes(home, tmp_path, here):
     both = begun(*arguments(home, tmp_path / "run", "--fsdp"))
     wait_for(tmp_path / "run.partial" / "step-10")
     both[1].kill()
@@ -122,7 +120,7 @@ def test_when_one_is_killed_the_other_ends_and_a_single_process_resumes_from_the
     assert_same(tmp_path / "run", home / "one")
 
 
-def test_two_with_shards_resume_where_one_was_stopped(home, tmp_path):
+def test_two_sharded_processes_resume_a_run_of_one(home, tmp_path):
     recipe = {
         "config": home / "shape.toml",
         "tokenizer": home / "tokenizer",
@@ -146,7 +144,7 @@ def test_two_with_shards_resume_where_one_was_stopped(home, tmp_path):
     assert_same(tmp_path / "run", home / "one")
 
 
-def test_a_damaged_record_ends_all_with_one_message(home, tmp_path):
+def test_a_damaged_record_ends_all_processes_with_one_message(home, tmp_path):
     (tmp_path / "corpus.jsonl").write_bytes(lines(scored(20)) + b"oops\n")
     launcher = [
         sys.executable,
@@ -159,7 +157,7 @@ def test_a_damaged_record_ends_all_with_one_message(home, tmp_path):
         "prune_cli",
     ]
     given = [*map(str, arguments(home, tmp_path / "run")[:-1]), str(tmp_path / "corpus.jsonl")]
-    done = subprocess.run([*launcher, *given], capture_output=True, text=True, timeout=100, cwd=ROOT)
+    done = subprocess.run([*launcher, *given], capture_output=True, text=True, timeout=PATIENCE, cwd=ROOT)
     assert done.returncode == 1
     assert done.stderr.count("prune-cli train: ") == done.stderr.count("corpus.jsonl:21: not JSON") == 1
     assert "exitcode  : 65" in done.stderr
@@ -168,7 +166,7 @@ def test_a_damaged_record_ends_all_with_one_message(home, tmp_path):
 
 @pytest.mark.parametrize("world", [1, 2, 3, 8])
 @pytest.mark.parametrize("micro_batch", [1, 2, 5])
-def test_the_parts_of_all_ranks_are_the_batch_and_have_as_many_micro_batches(world, micro_batch):
+def test_the_ranks_divide_the_batch_into_equally_many_micro_batches(world, micro_batch):
     ranks = [Processes(rank, world) for rank in range(world)]
     batch = torch.arange(10)[:, None].expand(-1, 5)
     parts = [batch[processes.local_part(10)] for processes in ranks]

@@ -50,20 +50,24 @@ class Scores:
         option(
             "--against",
             metavar="PATH|HUB_ID",
-            help="Second model, for metrics that compare two, such as excess_loss.",
+            help="Second model, for metrics that compare two. An example is excess_loss.",
         ),
     ] = None
     per_model: Annotated[
         bool,
         option(
             "--per-model",
-            help="Also write the score of each model of an ensemble, for example perplexity_1.",
+            help="Also write the score of each model. "
+            "The fields are called perplexity_1, perplexity_2 and so on.",
         ),
     ] = False
     min_tokens: Annotated[
         int,
         option(
-            "--min-tokens", metavar="N", min=1, help="Give records with fewer tokens than N a null score."
+            "--min-tokens",
+            metavar="N",
+            min=1,
+            help="Score only records of N or more tokens. Shorter records get a null score.",
         ),
     ] = 1
     top_k: Annotated[
@@ -72,7 +76,8 @@ class Scores:
             "--top-k",
             metavar="K",
             min=1,
-            help="Count a token as a hit of top_k_accuracy if it is among the K most likely ones.",
+            help="Ranks that count as a hit of top_k_accuracy. "
+            "A token is a hit if it is among the K most likely ones.",
         ),
     ] = 5
     seed: Annotated[int, option("--seed", metavar="N", help="Seed of the metric random.")] = 0
@@ -116,7 +121,7 @@ class ScoreResults:
     ] = None
     only: Annotated[
         str | None,
-        option("--only", metavar="FIELD,...", help="Write only these fields, for example id,perplexity."),
+        option("--only", metavar="FIELD,...", help="Write only these fields. An example is id,perplexity."),
     ] = None
     summary: Annotated[
         str | None, option("--summary", metavar="FILE", help="Write the counts of the run to FILE, as JSON.")

@@ -35,7 +35,7 @@ GroupBy = Annotated[
         "--group-by",
         metavar="FIELD",
         group=FIELDS,
-        help="Count records by the values of this field. The default is what the head of the input says, "
+        help="Count records by this field's values. The default is what the head of the input says, "
         "or source.",
     ),
 ]
@@ -63,7 +63,7 @@ OutputFile = Annotated[
         "-o",
         metavar="FILE",
         group=RESULT,
-        help="Write to FILE, which appears only when it is whole. The default is standard output; "
+        help="Write to FILE, which appears once it is whole. The default is standard output; "
         "a command that fails leaves standard output unfinished, so that its reader fails too.",
     ),
 ]
