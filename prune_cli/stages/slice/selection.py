@@ -171,10 +171,9 @@ def _decimal(text: str) -> Decimal:
 
 def _easy_end(field: str) -> str:
     """The end of a score that its metric calls easy: low or high."""
-    # A field is named like its metric, with any prefix; the longest name wins, so that excess_loss is not
-    # loss.
-    metric = max((name for name in metrics.names() if field.endswith(name)), key=len, default=None)
-    end = metrics.load(metric).easy if metric else None
+    # A score has the name of its metric, perhaps with a prefix; packages bring metrics, too.
+    metric = metrics.of_field(field)
+    end = metric.easy if metric else None
     if end is None:
         raise UsageError(f"`{field}` declares no easy end", remedy="give --keep bottom or --keep top")
     return end
