@@ -15,7 +15,7 @@ from .conftest import ROOT, lines, records, scored
 CORPUS = scored(300)
 
 
-def test_rank_and_slice_are_those_of_the_commands(here):
+def test_rank_and_slice_equal_the_commands(here):
     ranked = list(prune_cli.rank(CORPUS, key="perplexity"))
     assert ranked == records(here("rank", "-k", "perplexity", stdin=lines(CORPUS)).stdout)
     kept = list(prune_cli.slice(ranked, by="records", keep="middle", frac=0.5))
@@ -49,7 +49,7 @@ def test_stat_counts():
     assert prune_cli.stat(CORPUS, duplicates=True)["records"] == 300
 
 
-def test_what_is_written_is_read_again(tmp_path):
+def test_written_files_can_be_read_again(tmp_path):
     path = tmp_path / "corpus.jsonl.zst"
     prune_cli.write(iter(CORPUS), path)
     assert list(prune_cli.read(path)) == CORPUS == records(path.read_bytes())
@@ -65,14 +65,14 @@ def test_a_cut_file_is_an_error(tmp_path):
         list(prune_cli.read(path))
 
 
-def test_failures_are_those_of_the_command():
+def test_failures_equal_those_of_the_command():
     with pytest.raises(UsageError, match="kye"):
         list(prune_cli.rank(CORPUS, kye="perplexity"))
     with pytest.raises(DataError, match="no field `nothing`"):
         list(prune_cli.rank(CORPUS, key="nothing"))
 
 
-def test_the_failure_of_an_iterator_is_what_is_raised():
+def test_a_failure_of_the_callers_iterator_is_raised():
     def broken():
         yield from CORPUS
         raise KeyError("mine")
@@ -81,12 +81,12 @@ def test_the_failure_of_an_iterator_is_what_is_raised():
         list(prune_cli.slice(prune_cli.rank(broken(), key="perplexity"), by="records", keep="top", frac=0.5))
 
 
-def test_who_wants_no_more_need_not_take_everything():
+def test_a_caller_may_stop_reading_early():
     endless = ({"text": f"document {number}"} for number in range(10**9))
     assert len(list(islice(prune_cli.score(endless, metric="random"), 3))) == 3
 
 
-def test_rank_by_tokens_within_a_field_is_that_of_the_command(here):
+def test_rank_by_tokens_within_a_field_equals_the_command(here):
     options = {"key": "perplexity", "by": "tokens", "within": "source", "reverse": True, "prefix": "r_"}
     ranked = list(prune_cli.rank(iter(CORPUS), **options))
     command = ["rank", "-k", "perplexity", "--by", "tokens", "--within", "source", "-r", "--prefix", "r_"]
@@ -102,7 +102,7 @@ def test_rank_by_tokens_within_a_field_is_that_of_the_command(here):
         {"key": "perplexity", "keep": "top", "tokens": 5000, "keep_unscored": True},
     ],
 )
-def test_slices_are_those_of_the_command(here, options):
+def test_slices_equal_those_of_the_command(here, options):
     arguments = [
         word
         for name, value in options.items()
@@ -112,7 +112,7 @@ def test_slices_are_those_of_the_command(here, options):
     assert list(prune_cli.slice(iter(CORPUS), **options)) == records(command.stdout)
 
 
-def test_a_record_may_hold_what_json_cannot():
+def test_a_record_may_hold_values_that_json_cannot():
     marker = 1 + 2j
     ranked = list(
         prune_cli.rank([{"score": 2.0, "payload": (1, marker)}, {"score": 1, "payload": {3}}], key="score")
@@ -133,7 +133,7 @@ def test_bad_records_are_skipped_with_a_warning():
 
 
 @pytest.mark.parametrize("score", [float("nan"), True, "7", [1]])
-def test_a_score_that_is_no_number_is_an_error_that_names_the_record(score):
+def test_a_score_that_is_not_a_number_names_the_record(score):
     with pytest.raises(DataError, match=r"\(records\):301: `perplexity` is .*, not a finite number or null"):
         list(prune_cli.rank([*CORPUS, {"perplexity": score}], key="perplexity"))
 

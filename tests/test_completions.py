@@ -13,7 +13,7 @@ from prune_cli import metrics
 from prune_cli.cli import app
 from prune_cli.help.spec import verbs
 
-from .conftest import ROOT
+from .conftest import PATIENCE, ROOT
 
 FILES = ROOT / "shell" / "completions"
 VERBS = {verb.name: verb for verb in verbs(app)}
@@ -60,7 +60,7 @@ def fish(line, folder):
         f"source {shlex.quote(str(FILES / 'prune-cli.fish'))}; complete -C {shlex.quote(f'prune-cli {line}')}"
     )
     shell = start(["fish", "--no-config", "-c", script], folder, stdout=subprocess.PIPE, text=True)
-    return {one.partition("\t")[0] for one in shell.communicate(timeout=60)[0].splitlines()}
+    return {one.partition("\t")[0] for one in shell.communicate(timeout=PATIENCE)[0].splitlines()}
 
 
 def typed(shell, line, folder):
@@ -142,7 +142,7 @@ OFFERED = {
 
 
 @pytest.mark.parametrize("line", OFFERED)
-def test_a_shell_offers_what_can_stand_there(line, offered):
+def test_a_shell_offers_what_fits_at_the_cursor(line, offered):
     assert offered(line) == OFFERED[line]
 
 

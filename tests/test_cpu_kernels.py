@@ -24,7 +24,7 @@ def test_attention_is_that_of_torch():
     )
 
 
-def test_long_attention_is_made_anew_with_the_same_gradients(monkeypatch):
+def test_long_attention_is_recomputed_with_the_same_gradients(monkeypatch):
     packed = torch.randn(2, 600, 3 * 32, requires_grad=True)
     found = [torch.autograd.grad(kernels.causal_attention(packed, 2, 0.3).square().sum(), packed)]
     monkeypatch.setattr(kernels, "LONGEST_KEPT", 512)

@@ -109,7 +109,7 @@ def test_a_long_section_is_cut_between_paragraphs(builder):
     assert [len(piece) // len(paragraph) for piece in pieces] == [2, 2, 1]
 
 
-def test_texts_equal_but_for_white_space_are_kept_once(builder):
+def test_texts_that_differ_only_in_white_space_are_kept_once(builder):
     twice = [
         builder.Document("a", "one  two\nthree", "code", "x"),
         builder.Document("b", "one two three ", "code", "x"),
@@ -117,11 +117,11 @@ def test_texts_equal_but_for_white_space_are_kept_once(builder):
     assert [d.id for d in builder.distinct(twice)] == ["a"]
 
 
-def test_text_that_utf8_cannot_carry_is_left_out(builder):
+def test_text_that_utf8_cannot_encode_is_left_out(builder):
     assert list(builder.distinct([builder.Document("a", "a lone \ud800 surrogate", "docstrings", "x")])) == []
 
 
-def test_families_are_dealt_whole_and_by_shares(builder):
+def test_families_are_dealt_whole_and_by_fractions(builder):
     documents = [
         builder.Document(f"{n}:{i}", "x" * 100, "code", f"m{n}") for n in range(100) for i in range(2)
     ]
@@ -142,7 +142,7 @@ def test_reference_and_prose_test_are_prose_and_pool_and_mixed_test_hold_every_s
     assert sources == {"reference": PROSE, "pool": everything, "mixed": everything, "prose": PROSE}
 
 
-def test_no_package_is_in_two_parts_and_no_text_comes_twice(built):
+def test_no_package_is_in_two_parts_and_no_text_occurs_twice(built):
     parts = {name: records(built, name) for name in ("reference", "pool", "mixed")}
     families = [{family(record["id"]) for record in part} for part in parts.values()]
     assert not families[0] & families[1]

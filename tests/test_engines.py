@@ -41,7 +41,7 @@ def test_a_plan_has_a_shard_for_each_file():
     assert plan([], []) == []
 
 
-def test_a_plan_can_be_sent_and_compared():
+def test_a_plan_can_be_pickled_and_compared():
     shards = plan([InputFile("a", 7, ("etag",))], ["b"])
     assert pickle.loads(pickle.dumps(shards)) == shards
     assert len({*shards, *pickle.loads(pickle.dumps(shards))}) == 1
@@ -61,7 +61,7 @@ def work_on(inputs: tuple[str, ...], directory: Path, **scores: object) -> Score
     return ScoreWork(inputs, ScoreSettings(Scores(**scores), results))
 
 
-def test_jobs_that_run_in_another_process_write_the_same_bytes(inputs, tmp_path):
+def test_jobs_in_another_process_write_the_same_bytes(inputs, tmp_path):
     """With the reference model; the process is spawned, so that nothing but the pickled job reaches it."""
     assert status_of("score", "-O", tmp_path / "command", *inputs) == 0
     jobs = work_on(inputs, tmp_path / "jobs").jobs()

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from .conftest import command, damaged, lines, on_a_terminal, records, scored, status_of
-from .test_resume import borders
+from .score_runs import borders
 
 pytest.importorskip("torch")
 
@@ -61,7 +61,7 @@ def results(done):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_pooled_perplexity_equals_that_of_the_scores(model, tmp_path, here):
+def test_pooled_perplexity_equals_that_from_scores(model, tmp_path, here):
     (tmp_path / "test.jsonl").write_bytes(lines({"text": record["text"]} for record in scored(20, seed=4)))
     [result] = [
         json.loads(line)

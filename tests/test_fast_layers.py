@@ -54,7 +54,7 @@ def is_packed(model):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_scoring_uses_the_faster_layers_without_a_word(model, dtype, caplog):
+def test_scoring_uses_the_faster_layers_without_a_message(model, dtype, caplog):
     model = model.to(dtype)
     expected = logits(model)
     make_fast(model)
@@ -91,7 +91,7 @@ def gradients(model):
     return [loss.detach(), *torch.autograd.grad(loss, list(model.parameters()))]
 
 
-def test_training_uses_the_faster_layers_without_a_word(model, caplog):
+def test_training_uses_the_faster_layers_without_a_message(model, caplog):
     make_fast_to_train(model, torch.bfloat16)
     assert "forward" in vars(model.transformer.h[0].attn)
     assert caplog.text == ""

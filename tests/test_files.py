@@ -13,7 +13,7 @@ import pytest
 from prune_cli.errors import InputOutputError
 from prune_cli.storage.local.reading import LocalInput
 
-from .conftest import command, lines, prune, records, scored
+from .conftest import PATIENCE, command, lines, prune, records, scored
 
 RECORDS = lines(scored(20))
 
@@ -30,7 +30,7 @@ def wait_for_a_file_in(folder) -> None:
     raise AssertionError(f"nothing appeared in {folder}")
 
 
-def test_an_output_appears_whole_and_leaves_nothing_beside_it(tmp_path):
+def test_an_output_appears_whole_and_leaves_no_temporary_file(tmp_path):
     prune("rank", "-o", tmp_path / "out.jsonl.zst", stdin=RECORDS)
     assert len(records((tmp_path / "out.jsonl.zst").read_bytes())) == 20
     assert remains(tmp_path) == {"out.jsonl.zst"}
@@ -73,7 +73,7 @@ def test_the_output_may_not_be_an_input(link, tmp_path):
     assert source.read_bytes() == RECORDS
 
 
-def test_where_no_output_can_be_made_it_is_said_before_reading(tmp_path):
+def test_an_impossible_output_is_reported_before_reading(tmp_path):
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     assert (
         b"directory does not exist; mkdir -p"
@@ -83,7 +83,7 @@ def test_where_no_output_can_be_made_it_is_said_before_reading(tmp_path):
     assert b"symbolic link to nothing" in prune("rank", "-o", tmp_path / "dangling", status=73).stderr
 
 
-def test_pipes_and_devices_are_written_as_they_stand(tmp_path):
+def test_pipes_and_devices_are_written_directly(tmp_path):
     prune("rank", "-o", "/dev/null", stdin=RECORDS)
     os.mkfifo(tmp_path / "fifo")
     heard: list[bytes] = []
@@ -100,14 +100,14 @@ def test_inputs_that_cannot_be_read_are_named_before_any_work(tmp_path):
     assert b"named twice" in prune("rank", "-", "-", status=2).stderr
 
 
-def test_a_name_that_promises_another_format_is_noted(tmp_path):
+def test_an_input_name_with_the_wrong_suffix_gives_a_warning(tmp_path):
     (tmp_path / "in.jsonl.zst").write_bytes(RECORDS)
     done = prune("rank", tmp_path / "in.jsonl.zst")
     assert b"in.jsonl.zst: the name says zstd, the content is plain: read as plain" in done.stderr
     assert len(records(done.stdout)) == 20
 
 
-def test_an_output_that_promises_another_format_is_noted(tmp_path, here):
+def test_an_output_name_with_the_wrong_suffix_gives_a_warning(tmp_path, here):
     assert (
         b"out.gz will be zstd, despite its name"
         in here("rank", "-o", tmp_path / "out.gz", stdin=RECORDS).stderr
@@ -168,7 +168,7 @@ def test_a_limit_on_file_sizes_is_an_error_and_nothing_is_left(tmp_path):
     assert remains(tmp_path) == set()
 
 
-def test_two_runs_on_one_output_the_second_leaves_at_once(tmp_path):
+def test_the_second_of_two_runs_on_one_output_fails_at_once(tmp_path):
     target = tmp_path / "out"
     with subprocess.Popen(
         command("rank", "-o", target), stdin=subprocess.PIPE, stderr=subprocess.PIPE
@@ -180,7 +180,7 @@ def test_two_runs_on_one_output_the_second_leaves_at_once(tmp_path):
     assert remains(tmp_path) == {"out"}
 
 
-def test_what_a_killed_run_left_does_not_stop_the_next(tmp_path):
+def test_leftovers_of_a_killed_run_do_not_stop_the_next(tmp_path):
     target = tmp_path / "out"
     with subprocess.Popen(command("rank", "-o", target), stdin=subprocess.PIPE) as first:
         wait_for_a_file_in(tmp_path)
@@ -198,7 +198,7 @@ def test_a_signal_ends_the_run_by_that_signal_and_leaves_nothing(number, tmp_pat
         wait_for_a_file_in(tmp_path)
         process.send_signal(number)
         assert process.stderr.read() == b""
-        assert process.wait(timeout=20) == -number
+        assert process.wait(timeout=PATIENCE) == -number
     assert remains(tmp_path) == set()
 
 
@@ -223,7 +223,7 @@ def test_runs_without_home_terminal_or_locale(tmp_path):
     assert done.stderr == b""
 
 
-def test_an_interrupted_lock_is_no_lock(tmp_path):
+def test_an_interrupted_lock_is_not_held(tmp_path):
     """A stale lock is impossible: the system drops it with the process, and a file nobody locks is taken
     over.
     """

@@ -23,7 +23,7 @@ def test_the_first_bytes_decide(name, data):
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".gz", ".zst", ".zstd"])
 @pytest.mark.parametrize(("name", "data"), FILES.items(), ids=FILES)
-def test_a_name_that_says_otherwise_is_a_warning(name, data, suffix):
+def test_a_name_with_the_wrong_suffix_is_a_warning(name, data, suffix):
     warnings: list[str] = []
     assert b"".join(formats.read(io.BytesIO(data), warn=warnings.append, name=f"in{suffix}")) == TEXT
     suffixes = formats.detect(data[:8]).suffixes

@@ -75,7 +75,7 @@ def test_every_layout_is_read(name, tmp_path):
     } == dict.fromkeys(held_out, ([texts], [label]))
 
 
-def test_mrpc_as_microsoft_distributes_it_is_split_by_the_list_of_pairs(tmp_path):
+def test_mrpc_from_microsoft_is_split_by_its_list_of_pairs(tmp_path):
     rows = ["Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\r", "1\t10\t11\ta\tb\r", "0\t12\t13\tc\td\r"]
     (tmp_path / "msr_paraphrase_train.txt").write_text("\ufeff" + "\n".join(rows) + "\n")
     (tmp_path / "dev_ids.tsv").write_text("12\t13\n")

@@ -57,7 +57,7 @@ def test_statistics_are_those_of_float64(vocabulary, bias, spread):
 
 @pytest.mark.parametrize("distance", [1e-3, 5.0, 20.0, 40.0, 80.0, 300.0])
 @pytest.mark.parametrize("sign", [1, -1])
-def test_no_digits_are_lost_for_a_sure_model(distance, sign):
+def test_no_digits_are_lost_when_a_token_is_almost_certain(distance, sign):
     """Sure of the right token (sign 1) or of a wrong one.
 
     The usual formula, Σp² − 2p + 1, is 23 % off at an error norm of 1e-4.
@@ -99,7 +99,7 @@ def test_exact_statistics_agree():
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf])
-def test_not_finite_logits_give_no_finite_loss(broken):
+def test_infinite_logits_give_no_finite_loss(broken):
     logits = torch.zeros(2, 5)
     logits[1, 2] = broken
     found = OutputHead(None, 5, torch.float32, CPU)(logits, torch.tensor([0, 0]), NAMES)

@@ -12,8 +12,7 @@ COMMANDS = [file for file in PACKAGE_FILES if file.path.parent == PACKAGE / "com
 # Offenders that are still to be mended, by rule. A number here may only become smaller; the last one is 0.
 UNFINISHED = {
     "long lines in the package": 240,
-    "nested conditionals": 4,
-    "files over 400 lines": 8,
+    "nested conditionals": 1,
     "full folders": 1,
     "lines of commands": 0,
     "late imports of commands": 7,

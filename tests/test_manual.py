@@ -28,7 +28,7 @@ def needs(tool: str) -> None:
         pytest.skip(f"{tool} is not installed")
 
 
-def test_what_is_generated_is_committed():
+def test_generated_documents_are_committed():
     assert [path.name for path, text in manual.documents().items() if path.read_text() != text] == []
 
 
@@ -38,14 +38,14 @@ def test_what_is_generated_is_committed():
     [["mandoc", "-T", "lint", "-W", "warning"], ["groff", "-ww", "-man", "-Tutf8", "-z"]],
     ids=lambda one: one[0],
 )
-def test_the_readers_of_manual_pages_have_nothing_to_say(page, reader):
+def test_mandoc_and_groff_find_no_fault_in_a_page(page, reader):
     needs(reader[0])
     done = subprocess.run([*reader, page], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize("verb", ["", *VERBS])
-def test_help_is_a_screen_and_the_same_in_a_pipe_and_on_a_terminal(verb):
+def test_help_fits_a_screen_and_is_the_same_in_a_pipe(verb):
     piped = prune(*([verb] if verb else []), "--help").stdout
     shown = piped.decode().splitlines()
     assert len(shown) <= LINES
@@ -69,7 +69,7 @@ def test_the_command_alone_shows_the_pipeline_and_the_verbs():
         (["slice", "--keep", "midle"], "'middle'"),
     ],
 )
-def test_what_is_misspelt_is_met_with_what_is_right(arguments, said):
+def test_a_misspelt_word_gets_a_suggestion(arguments, said):
     assert said in prune(*arguments, status=2).stderr.decode()
 
 
@@ -77,7 +77,7 @@ def test_help_as_a_verb():
     assert prune("help", "rank").stdout == prune("rank", "--help").stdout
 
 
-def test_options_are_decided_upon():
+def test_the_list_of_options_is_complete():
     """Adding, renaming or dropping an option is a decision: users' scripts hold them. Change the list with
     it.
     """
@@ -85,7 +85,7 @@ def test_options_are_decided_upon():
     assert found == (ROOT / "tests/cases/options.txt").read_text().splitlines()
 
 
-def test_a_metric_is_in_the_manual_as_it_describes_itself():
+def test_every_metric_is_in_the_manual():
     page = (ROOT / "man/prune-cli-score.1").read_text()
     for name in metrics.names():
         assert f"\\fB{name}\\fP\n" in page
@@ -97,7 +97,7 @@ def test_every_promise_names_a_test_that_is_there():
         assert f"def {name}(" in (ROOT / path).read_text()
 
 
-def test_the_wheel_puts_pages_and_completions_where_man_and_the_shells_look(tmp_path: Path):
+def test_the_wheel_installs_pages_and_completions(tmp_path: Path):
     copy = tmp_path / "source"
     shutil.copytree(
         ROOT, copy, ignore=shutil.ignore_patterns(".*", "demo", "tests", "__pycache__", "build", "*.egg-info")

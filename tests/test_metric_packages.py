@@ -77,7 +77,7 @@ def test_an_unknown_metric_lists_those_of_packages(site):
         metrics.load("wordz")
 
 
-def test_a_metric_of_ours_comes_before_a_package_of_the_same_name(site):
+def test_a_builtin_metric_wins_over_a_package_of_the_same_name(site):
     install(site, "package_c", "perplexity", WORDS.replace("words", "perplexity"))
     assert metrics.load("perplexity").needs == {"nll"}
 
@@ -105,7 +105,7 @@ def test_two_packages_with_a_metric_of_one_name_are_an_error(site):
         ),
     ],
 )
-def test_a_module_that_is_no_metric_says_why(site, source, message, monkeypatch):
+def test_a_module_that_is_not_a_metric_says_why(site, source, message, monkeypatch):
     install(site, "package_f", "words", source)
     for name in ("package_f", "package_f.words"):  # of the case before
         monkeypatch.delitem(sys.modules, name, raising=False)
@@ -114,6 +114,6 @@ def test_a_module_that_is_no_metric_says_why(site, source, message, monkeypatch)
     assert re.search(message.replace("?", r"\?"), str(error.value))
 
 
-def test_every_parameter_of_our_metrics_is_known():
+def test_every_parameter_of_the_builtin_metrics_is_declared():
     for name in metrics.names():
         assert metrics.load(name).needs <= set(metrics.PARAMETERS)

@@ -17,7 +17,6 @@ import transformers
 
 from .conftest import ROOT, SHARED, lines, prune, records, shared
 from .small_models import byte_level_tokenizer, save
-from .test_score import some
 
 CONTEXT = 96
 SHAPE = {
@@ -138,7 +137,7 @@ def test_one_pass_metrics_are_those_of_plain_transformers_in_float64(family, mod
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_memorization_is_what_plain_generate_recites(family, models, here):
+def test_memorization_equals_plain_generate(family, models, here):
     """A text that the model itself wrote is recited whole. Here each prompt is continued on its own."""
     model = double(models[family])[0]
     start = ids_of(models[family], TEXTS[0])[:33]
@@ -386,22 +385,3 @@ def test_the_estimate_for_a_large_file_is_close(models, here):
     said = json.loads(here("score", "--dry-run", "--model", models["gpt2"], web).stdout)
     assert said["sampled_share"] < 0.6
     assert said["records"] == pytest.approx(46_666, rel=0.5)
-
-
-@shared
-def test_bfloat16_ranks_as_float32_does(here):
-    """On a model that was trained; `tests/bench/score.py` does it on more documents and larger models."""
-    from scipy.stats import spearmanr
-
-    corpus, path = (
-        lines({"text": record["text"][:1000]} for record in some("web.jsonl.zst", 300)),
-        SHARED / "data" / "stories260k",
-    )
-    exact, near = (
-        [
-            record["perplexity"]
-            for record in records(here("score", "--dtype", dtype, "--model", path, stdin=corpus).stdout)
-        ]
-        for dtype in ("float32", "bfloat16")
-    )
-    assert spearmanr(exact, near).statistic > 0.999

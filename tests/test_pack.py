@@ -135,7 +135,7 @@ def test_ids_and_carried_fields_are_as_they_were(home, here):
     ]
 
 
-def test_a_document_cannot_end_a_document(home, here):
+def test_text_inside_a_document_cannot_end_it(home, here):
     blocks = records(packed(here, home, "--last", "keep", stdin=lines([{"text": "a<|endoftext|>b"}])).stdout)
     assert [block["input_ids"].count(0) for block in blocks] == [1]
 
@@ -149,7 +149,7 @@ def test_documents_without_tokens_are_left_out(home, here):
     assert b"2 documents have no tokens" in done.stderr
 
 
-def test_no_documents_are_no_blocks(home, here):
+def test_no_documents_give_no_blocks(home, here):
     assert b"no bytes at all" in packed(here, home, stdin=b"", status=65).stderr
     assert records(packed(here, home, "--allow-empty", stdin=b"").stdout) == []
     empty = packed(here, home, stdin=zstd(b""))
@@ -157,14 +157,14 @@ def test_no_documents_are_no_blocks(home, here):
     assert b"all 2 tokens are dropped" in packed(here, home, stdin=lines([{"text": "a"}])).stderr
 
 
-def test_a_run_that_does_well_says_nothing_and_says_the_same_twice(home, here, monkeypatch):
+def test_a_successful_run_is_silent_and_repeatable(home, here, monkeypatch):
     first = packed(here, home)
     monkeypatch.setattr(stage, "CHARACTERS", 50)
     monkeypatch.setattr(tokenizer_module, "BATCH_CHARACTERS", 20)
     assert (packed(here, home).stdout, first.stderr) == (first.stdout, b"")
 
 
-def test_more_documents_change_no_block_before_them(home, here):
+def test_later_documents_do_not_change_earlier_blocks(home, here):
     some, all_ = (records(packed(here, home, stdin=lines(corpus()[:count])).stdout) for count in (25, 40))
     assert all_[: len(some)] == some
     assert 0 < len(some) < len(all_)
@@ -247,7 +247,7 @@ def test_no_tokenizer_is_a_usage_error(here):
     assert b"--tokenizer PATH" in here("pack", stdin=b"", status=2).stderr
 
 
-def test_a_tokenizer_without_an_end_needs_to_be_told_one(home, here, tmp_path):
+def test_a_tokenizer_without_eos_needs_an_option(home, here, tmp_path):
     tokenizer = load_tokenizer(home / "tokenizer")
     transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer).save_pretrained(
         tmp_path / "endless"
@@ -262,7 +262,7 @@ def test_a_tokenizer_without_an_end_needs_to_be_told_one(home, here, tmp_path):
     assert sum(block["input_ids"].count(5) for block in records(out)) > 30
 
 
-def test_an_end_that_documents_have_inside_is_told(home, here):
+def test_documents_that_contain_eos_give_a_warning(home, here):
     a = records(packed(here, home, "--last", "keep", stdin=lines([{"text": "a"}])).stdout)[0]["input_ids"][0]
     assert (
         b"2 documents contain the EOS token"
@@ -358,7 +358,7 @@ def test_another_tokenizers_blocks_are_refused(home, here, tmp_path):
     assert theirs in here("eval", home / "stranger", "--data", tmp_path / "blocks", status=78).stderr
 
 
-def test_blocks_that_do_not_fit_the_model_are_told(home, here, tmp_path):
+def test_blocks_longer_than_the_context_give_a_warning(home, here, tmp_path):
     train = [
         "train",
         "--config",
@@ -373,7 +373,7 @@ def test_blocks_that_do_not_fit_the_model_are_told(home, here, tmp_path):
     ]
     assert here(*train, stdin=packed(here, home, "--context", 64, "--last", "keep").stdout).stderr == b""
     odd = packed(here, home, "--context", 48).stdout
-    assert f"{len(records(odd))} blocks are no multiple".encode() in here(*train, stdin=odd).stderr
+    assert f"{len(records(odd))} blocks are not multiples".encode() in here(*train, stdin=odd).stderr
 
 
 @shared

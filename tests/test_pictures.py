@@ -11,7 +11,7 @@ from .conftest import on_a_terminal, prune
 EVEN = [100.0 + step for step in range(STEPS + 1)]  # spread evenly
 
 
-def test_a_histogram_of_what_is_kept():
+def test_a_histogram_shows_the_kept_records():
     drawn = histogram("el2n", EVEN, "tokens", between(0.25, 0.75))
     assert drawn[0].split() == ["el2n", "tokens:", "█", "kept", "░", "cut"]
     bars = [line.partition("│")[2] for line in drawn[1:]]
@@ -52,7 +52,7 @@ def test_the_shape_is_that_of_the_quantiles(reverse):
     assert grid_of(scores, np.arange(1000)) == pytest.approx(expected, rel=0.05)
 
 
-def test_a_slice_by_another_score_does_not_hand_its_picture_on_as_that_of_the_ranking(corpus, tmp_path):
+def test_a_slice_by_another_score_does_not_keep_the_chart_of_the_ranking(corpus, tmp_path):
     prune("rank", "--by", "tokens", corpus, "-o", tmp_path / "ranked.zst")
     by_length = "-k", "n_scored", "--keep", "top", "--frac", 0.5
     assert "n_scored  records: █ kept" in on_a_terminal(
@@ -63,7 +63,7 @@ def test_a_slice_by_another_score_does_not_hand_its_picture_on_as_that_of_the_ra
     )
 
 
-def test_rank_and_slice_close_with_a_picture_on_a_terminal_and_say_nothing_off_it(corpus, tmp_path):
+def test_rank_and_slice_draw_a_chart_only_on_a_terminal(corpus, tmp_path):
     ranked = tmp_path / "on-a-terminal.zst"
     assert "perplexity  records" in on_a_terminal("stderr", "rank", corpus, "-o", ranked)
     assert "█ kept  ░ cut" in on_a_terminal(
@@ -73,7 +73,7 @@ def test_rank_and_slice_close_with_a_picture_on_a_terminal_and_say_nothing_off_i
     assert prune("slice", "--keep", "middle", "--frac", 0.5, ranked).stderr.count("█".encode()) == 0
 
 
-def test_the_picture_of_the_hard_end_has_its_black_bars_at_the_hard_end(ranked, tmp_path):
+def test_the_chart_of_the_hard_end_fills_the_bars_of_the_hard_end(ranked, tmp_path):
     drawn = on_a_terminal(
         "stderr", "slice", "--keep", "hard", "--frac", 0.3, ranked, "-o", tmp_path / "hard.zst"
     )

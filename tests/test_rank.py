@@ -19,7 +19,7 @@ def ranked(here, corpus, *options: object):
     return records(here("rank", *options, stdin=lines(corpus)).stdout)
 
 
-def test_the_order_is_that_of_gnu_sort_with_nulls_last(here):
+def test_the_order_equals_gnu_sort_with_nulls_last(here):
     corpus = scored(500)
     text = lines(corpus)
     sorted_ids = subprocess.run(
@@ -34,7 +34,7 @@ def test_the_order_is_that_of_gnu_sort_with_nulls_last(here):
     ]
 
 
-def test_quantiles_by_records_are_the_middles_of_equal_shares(here):
+def test_quantiles_by_records_are_midpoints(here):
     out = ranked(here, [{"perplexity": score} for score in (3, 1, None, 2, 4)])
     assert [(record["rank"], record["quantile"]) for record in out] == [
         (0, 0.125),
@@ -45,7 +45,7 @@ def test_quantiles_by_records_are_the_middles_of_equal_shares(here):
     ]
 
 
-def test_quantiles_by_tokens_are_the_middles_of_their_own_shares(here):
+def test_quantiles_by_tokens_are_midpoints_weighted_by_tokens(here):
     out = ranked(
         here,
         [
@@ -59,7 +59,7 @@ def test_quantiles_by_tokens_are_the_middles_of_their_own_shares(here):
     assert [(record["rank"], record["quantile"]) for record in out] == [(0, 0.125), (1, 0.625), (None, None)]
 
 
-def test_reverse_turns_the_file_and_not_the_ranks(here):
+def test_reverse_changes_the_file_order_but_not_the_ranks(here):
     corpus = scored(50)
     forward, backward = ranked(here, corpus), ranked(here, corpus, "--reverse")
     placed = [record for record in forward if record["rank"] is not None]
@@ -67,7 +67,7 @@ def test_reverse_turns_the_file_and_not_the_ranks(here):
     assert backward[len(placed) :] == forward[len(placed) :]
 
 
-def test_the_key_is_found_when_there_is_one_and_asked_for_when_there_are_more(here):
+def test_the_key_is_detected_unless_there_are_several(here):
     assert ranked(here, [{"bits_per_byte": 2}, {"bits_per_byte": 1}])[0]["bits_per_byte"] == 1
     assert (
         b"several scores"
@@ -77,7 +77,7 @@ def test_the_key_is_found_when_there_is_one_and_asked_for_when_there_are_more(he
     assert ranked(here, [{"my_score": 2}, {"my_score": 1}], "-k", "my_score")[0]["my_score"] == 1
 
 
-def test_tokens_that_are_missing_or_negative_are_errors_where_they_count(here):
+def test_missing_or_negative_token_counts_are_errors_when_used(here):
     assert (
         b"no field `n_scored`"
         in here("rank", "--by", "tokens", stdin=lines([{"perplexity": 1}]), status=65).stderr
@@ -191,7 +191,7 @@ def test_within_ranks_the_records_of_each_value_among_themselves(options, here):
         assert [one for one in out if one["source"] == source] == alone
 
 
-def test_within_wants_a_label_in_every_record(here):
+def test_within_needs_a_label_in_every_record(here):
     assert (
         b"no field `source`"
         in here("rank", "--within", "source", stdin=b'{"perplexity":1}\n', status=65).stderr
@@ -202,7 +202,7 @@ def test_within_wants_a_label_in_every_record(here):
     )
 
 
-def test_ranked_files_merge_to_what_ranking_them_together_gives(here, tmp_path):
+def test_merging_ranked_files_equals_ranking_them_together(here, tmp_path):
     corpus, parts = scored(900), []
     for number, cut in enumerate((corpus[:200], corpus[200:300], corpus[300:])):
         parts.append(tmp_path / f"{number}.zst")
@@ -215,7 +215,7 @@ def test_ranked_files_merge_to_what_ranking_them_together_gives(here, tmp_path):
     assert b"not every input is a ranking" in here("rank", "--merge", stdin=lines(corpus), status=65).stderr
 
 
-def test_rankings_by_a_field_of_ones_own_merge_by_that_field(here, tmp_path):
+def test_rankings_by_a_custom_field_merge_by_that_field(here, tmp_path):
     parts = []
     for part, values in enumerate(([3, 1], [2])):
         parts.append(tmp_path / f"part-{part}")
@@ -251,7 +251,7 @@ def test_check_says_where_the_order_breaks(here, ranked, corpus, tmp_path):
     here("rank", "-c", stdin=lines({"perplexity": key} for key in (1, None, 2)), status=1)
 
 
-def test_scores_that_were_made_unlike_are_not_ranked_together_unless_told_to(here, tmp_path):
+def test_scores_of_different_models_are_ranked_together_only_with_force(here, tmp_path):
     how = {"fields": ["perplexity"], "names": ["m"], "models": ["1"], "context": 1024, "device": "cpu"}
     for name, changed in (
         ("one", {}),
@@ -271,7 +271,7 @@ def test_scores_that_were_made_unlike_are_not_ranked_together_unless_told_to(her
     assert len(records(here("rank", tmp_path / "one", tmp_path / "moved").stdout)) == 2
 
 
-def test_ranking_again_replaces_the_ranks_wherever_they_stand(here, ranked):
+def test_ranking_again_replaces_the_ranks_in_place(here, ranked):
     once = subprocess.run(["zstd", "-dc", str(ranked)], capture_output=True, check=True).stdout
     assert plain(here, "--overwrite", ranked) == once
     elsewhere = subprocess.run(
@@ -287,7 +287,7 @@ def test_ranking_again_replaces_the_ranks_wherever_they_stand(here, ranked):
     assert b"--prefix STR" in here("rank", "-k", "rank", "--overwrite", stdin=once, status=2).stderr
 
 
-def test_whole_numbers_beyond_doubles_are_compared_as_doubles(here):
+def test_large_integers_are_compared_as_doubles(here):
     """As jq and every other JSON reader that has only doubles sees them; the bytes stay."""
     out = plain(here, stdin=b'{"perplexity":9007199254740993}\n{"perplexity":9007199254740992}\n')
     assert out.startswith(b'{"perplexity":9007199254740993,"rank":0,')
@@ -300,7 +300,7 @@ def test_white_space_after_a_record_stays(here):
     )
 
 
-def test_the_trailer_tells_the_rank_correlation_of_score_with_length(here, tmp_path):
+def test_the_trailer_has_the_rank_correlation_of_score_and_length(here, tmp_path):
     stats, corpus = pytest.importorskip("scipy.stats"), scored(2000)
     for record in corpus:
         record["n_scored"] = int(record["n_scored"] * (record["perplexity"] or 1))
@@ -318,7 +318,7 @@ def test_the_trailer_tells_the_rank_correlation_of_score_with_length(here, tmp_p
 
 
 @pytest.mark.parametrize("first", [b"1", b"null", b"1.5"])
-def test_a_score_that_stands_twice_is_an_error_however_it_is_spelt(first, here):
+def test_a_repeated_score_field_is_an_error_however_it_is_escaped(first, here):
     for name in (b"perplexity", b"perplexit\\u0079"):
         twice = b'{"perplexity":2}\n{"' + name + b'":' + first + b',"perplexity":2}\n'
         assert b":2: the field `perplexity` stands twice" in here("rank", stdin=twice, status=65).stderr

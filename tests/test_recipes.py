@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from .conftest import ROOT, lines, records, zstd
+from .conftest import PATIENCE, ROOT, lines, records, zstd
 
 SHELL = ROOT / "shell"
 STARTS = (b"#!/usr/bin/env bash", b"# shellcheck shell=bash")
@@ -80,7 +80,7 @@ def recipe(home, environment):
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=120,
+            timeout=PATIENCE,
             cwd=home,
             env=environment | settings,
         )
@@ -115,11 +115,11 @@ def test_every_script_is_shellcheck_clean():
         "train-on-every-gpu",
     ],
 )
-def test_a_recipe_without_arguments_says_its_usage(name, recipe):
+def test_a_recipe_without_arguments_prints_its_usage(name, recipe):
     assert recipe(name, status=2).startswith(f"usage: {name} ")
 
 
-def test_a_night_that_goes_well_says_nothing_and_the_next_scores_what_is_new(home, recipe):
+def test_a_good_night_is_silent_and_the_next_scores_only_new_files(home, recipe):
     assert recipe("score-nightly", "scored", *RANDOM, *home.glob("corpus/[ab].*")) == ""
     first = (home / "scored" / "a.jsonl.zst").stat().st_ino
     assert recipe("score-nightly", "scored", *RANDOM, *home.glob("corpus/*")) == ""
@@ -127,7 +127,7 @@ def test_a_night_that_goes_well_says_nothing_and_the_next_scores_what_is_new(hom
     assert (home / "scored" / "a.jsonl.zst").stat().st_ino == first
 
 
-def test_a_night_that_fails_says_why(home, recipe):
+def test_a_failed_night_says_why(home, recipe):
     (home / "corpus" / "d.jsonl").write_text("oops\n")
     assert "corpus/d.jsonl:1: not JSON" in recipe(
         "score-nightly", "scored", *RANDOM, "corpus/a.jsonl.zst", "corpus/d.jsonl", status=65
@@ -135,13 +135,13 @@ def test_a_night_that_fails_says_why(home, recipe):
     assert identities(home / "scored" / "a.jsonl.zst") == ALL[:10]
 
 
-def test_warnings_of_a_good_night_are_kept_and_not_mailed(home, recipe):
+def test_warnings_of_a_good_night_are_logged_but_not_mailed(home, recipe):
     (home / "corpus" / "d.jsonl.zst").write_bytes(zstd(lines(CORPUS), write_checksum=False))
     assert recipe("score-nightly", "scored", *RANDOM, "corpus/d.jsonl.zst") == ""
     assert "warning: " in (home / "scored" / "score-nightly.log").read_text()
 
 
-def test_a_night_that_finds_the_last_one_at_work_leaves_silently(home, environment, recipe):
+def test_a_night_that_overlaps_the_last_one_ends_silently(home, environment, recipe):
     os.mkfifo(home / "slow.jsonl")
     command = [SHELL / "score-nightly", "scored", *RANDOM, "slow.jsonl"]
     with (
@@ -154,13 +154,13 @@ def test_a_night_that_finds_the_last_one_at_work_leaves_silently(home, environme
         assert recipe("score-nightly", "scored", *RANDOM, "corpus/a.jsonl.zst", status=75) == ""
         slow.write(lines(CORPUS))
         slow.close()
-        assert night.communicate(timeout=60) == (b"", None)
+        assert night.communicate(timeout=PATIENCE) == (b"", None)
     assert night.returncode == 0
     assert identities(*home.glob("scored/*.zst")) == ALL
 
 
 def wait_for(path):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not path.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert path.exists()
@@ -178,7 +178,7 @@ def test_systemd_understands_the_units(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_what_the_unit_starts_scores_with_the_model_of_the_package(home):
+def test_the_units_command_scores_with_the_default_model(home):
     [start] = [
         line.removeprefix("ExecStart=")
         for line in UNITS[0].read_text().splitlines()
@@ -188,7 +188,7 @@ def test_what_the_unit_starts_scores_with_the_model_of_the_package(home):
     done = subprocess.run(
         shlex.split(start.replace("%h", str(home))),
         capture_output=True,
-        timeout=120,
+        timeout=PATIENCE,
         env=environment | {"PYTHONPATH": str(ROOT)},
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
@@ -196,7 +196,7 @@ def test_what_the_unit_starts_scores_with_the_model_of_the_package(home):
     assert all(record["perplexity"] > 1 for record in read(home / "scored" / "a.jsonl.zst"))
 
 
-def test_a_slurm_array_scores_parts_and_a_job_behind_it_ranks_them(home, recipe):
+def test_a_slurm_array_scores_parts_and_a_dependent_job_ranks_them(home, recipe):
     for name, script in SLURM.items():
         install(home, name, script)
     assert (
@@ -219,7 +219,7 @@ def test_a_slurm_array_scores_parts_and_a_job_behind_it_ranks_them(home, recipe)
     assert {record["id"] for record in ranked} == set(ALL)
 
 
-def test_a_slurm_task_that_was_stopped_goes_into_the_queue_again(home, recipe):
+def test_a_stopped_slurm_task_is_requeued(home, recipe):
     install(home, "srun", "exit 75")
     install(home, "scontrol", 'echo "$@"')
     task = {"SLURM_ARRAY_JOB_ID": "17", "SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_TASK_COUNT": "3"}
@@ -248,7 +248,7 @@ def test_torchrun_trains_in_two_processes(home, recipe):
     assert json.loads((home / "run" / "train.json").read_text())["machine"]["processes"] == 2
 
 
-def test_every_gpu_gets_a_process(home, recipe):
+def test_each_gpu_gets_a_process(home, recipe):
     install(home, "nvidia-smi", "printf '%s\\n' 0 1")
     install(home, "prune-cli", 'echo "$CUDA_VISIBLE_DEVICES $@"')
     install(home, "torchrun", 'echo "$@"')
@@ -267,13 +267,13 @@ def test_every_gpu_gets_a_process(home, recipe):
 
 
 @pytest.mark.parametrize("name", ["score-on-every-gpu", "train-on-every-gpu"])
-def test_without_a_gpu_the_cpu_is_offered(name, home, recipe):
+def test_without_a_gpu_the_cpu_is_suggested(name, home, recipe):
     install(home, "nvidia-smi", "exit 9")
     assert f"{name}: no GPU found; PROCESSES=N " in recipe(name, "-o", "run", "corpus/a.jsonl.zst", status=78)
 
 
 @needs("parallel")
-def test_gnu_parallel_scores_files_and_a_bad_one_keeps_none_from_it(home, recipe):
+def test_gnu_parallel_scores_every_file_despite_a_bad_one(home, recipe):
     (home / "corpus" / "b b.jsonl").write_bytes(b"oops\n")
     said = recipe(
         "score-in-parallel",
@@ -300,7 +300,7 @@ def parquet(home):
     return ("*.parquet", *RANDOM, "--text-field", "content", "--resume", "-o", "scored.jsonl.zst")
 
 
-def test_parquet_is_scored_in_its_order(parquet, home, recipe):
+def test_parquet_is_scored_in_order(parquet, home, recipe):
     recipe("score-parquet", *parquet)
     scored = read(home / "scored.jsonl.zst")
     assert [(record["id"], record["n"]) for record in scored] == [
@@ -308,13 +308,13 @@ def test_parquet_is_scored_in_its_order(parquet, home, recipe):
     ]
 
 
-def test_parquet_that_is_read_in_part_is_an_error(parquet, home, recipe):
+def test_a_partly_read_parquet_file_is_an_error(parquet, home, recipe):
     install(home, "python3", f'"{sys.executable}" "$@" | head -n 20')
     assert "20 records" in recipe("score-parquet", *parquet, status=65)
     assert not (home / "scored.jsonl.zst").exists()
 
 
-def test_parquet_that_is_not_there_and_a_field_that_is_not_are_told_in_a_line(parquet, recipe):
+def test_a_missing_parquet_file_or_field_is_reported_in_one_line(parquet, recipe):
     [said] = recipe("score-parquet", *parquet, "--text-field", "x", status=65).splitlines()
     assert "no field `x`" in said
     assert 'No files found that match the pattern "no.parquet"' in recipe(

@@ -34,21 +34,21 @@ def head(stream: bytes) -> dict:
     return next(formats.read(BytesIO(stream))).json["score"]
 
 
-def test_it_is_whole_in_bfloat16_and_takes_8_mb_at_most():
+def test_the_model_is_complete_in_bfloat16_and_has_at_most_8_mb():
     safety.check_directory(reference.DIRECTORY)
     assert sum(path.stat().st_size for path in reference.DIRECTORY.iterdir() if path.is_file()) <= 8e6
     with safe_open(reference.DIRECTORY / "model.safetensors", framework="pt") as weights:
         assert {weights.get_slice(name).get_dtype() for name in weights.keys()} == {"BF16"}  # noqa: SIM118
 
 
-def test_it_scores_where_no_model_is_named(here):
+def test_the_model_is_the_default(here):
     without = here("score", stdin=lines([{"text": PROSE}])).stdout
     assert head(without)["names"] == ["reference"]
     assert head(without)["models"] == [safety.directory_hash(reference.DIRECTORY)]
     assert without == here("score", "--model", reference.DIRECTORY, stdin=lines([{"text": PROSE}])).stdout
 
 
-def test_an_option_or_the_environment_names_another(here, tmp_path, monkeypatch):
+def test_an_option_or_the_environment_chooses_another_model(here, tmp_path, monkeypatch):
     other = tmp_path / "another one"
     shutil.copytree(reference.DIRECTORY, other)
     assert head(here("score", "--model", other, stdin=lines([{"text": PROSE}])).stdout)["names"] == [
@@ -58,12 +58,12 @@ def test_an_option_or_the_environment_names_another(here, tmp_path, monkeypatch)
     assert head(here("score", stdin=lines([{"text": PROSE}])).stdout)["names"] == ["another one"]
 
 
-def test_per_model_counts_it_too(here):
+def test_per_model_includes_the_default_model(here):
     [record] = records(here("score", "--per-model", stdin=lines([{"text": PROSE}])).stdout)
     assert record["perplexity_1"] == record["perplexity"]
 
 
-def test_it_needs_no_network_and_no_home():
+def test_the_model_needs_no_network_and_no_home():
     out = prune(
         "score", stdin=lines([{"text": PROSE}]), env={"PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1"}
     ).stdout
@@ -79,7 +79,7 @@ def test_a_second_model_is_compared_with_it(here):
     assert record["excess_loss"] == 0
 
 
-def test_its_scores_agree_with_plain_transformers_in_float64(here):
+def test_scores_of_the_model_equal_plain_transformers_in_float64(here):
     [record] = records(here("score", "--dtype", "float32", stdin=lines([{"text": PROSE}])).stdout)
     model = transformers.AutoModelForCausalLM.from_pretrained(reference.DIRECTORY, dtype=torch.float64).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(reference.DIRECTORY)
@@ -122,7 +122,7 @@ def test_held_out_works_take_1_8_bits_per_byte_at_most(here):
 
 
 @shared
-def test_works_are_held_out_whole():
+def test_whole_works_are_held_out():
     from .bench.reference_data import streams
 
     training, heldout = streams(SHARED / "data" / "clean.jsonl.zst")
@@ -138,7 +138,7 @@ def test_works_are_held_out_whole():
 
 
 @pytest.mark.parametrize("kind", ["wheel", "sdist"])
-def test_packages_hold_it(kind, tmp_path):
+def test_packages_contain_the_model(kind, tmp_path):
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True)
     if tracked.returncode:
         pytest.skip("not a git checkout")

@@ -32,7 +32,7 @@ def test_resampling_is_a_bootstrap_over_rows():
     assert stats.chisquare(counts, [4000 * ways / 27 for ways in chances.values()]).pvalue > 0.01
 
 
-def test_flips_are_fair_and_independent():
+def test_sign_flips_are_fair_and_independent():
     sums = coin_flip_sums(np.diag(np.ones(9)), Sampling(seed=1, resamples=4000))
     assert set(np.unique(sums)) == {0, 1}
     assert np.abs(sums.mean(0) - 0.5).max() < 0.03
@@ -69,7 +69,7 @@ def test_p_counts_values_as_extreme_and_is_never_zero():
 
 
 @pytest.mark.parametrize("freedom", [1, 1.4, 2, 5.5, 30, 1e5])
-def test_student_is_that_of_scipy(freedom):
+def test_students_distribution_equals_scipy(freedom):
     for t in (0, 0.1, -1, 2, 5, 40):
         assert t_tail(t, freedom) == pytest.approx(2 * stats.t.sf(abs(t), freedom), abs=1e-9)
     assert t_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import SHARED, command, damaged, lines, records, shared, status_of, zstd
+from .conftest import PATIENCE, SHARED, command, damaged, lines, records, shared, status_of, zstd
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -121,7 +121,7 @@ def test_empty_and_short_texts_are_unscorable(gpt2, here):
     assert [score is None for score in scores] == [True, False, True]
 
 
-def test_ids_win_over_text_and_their_first_is_not_scored(gpt2, here):
+def test_token_ids_win_over_text_and_the_first_is_not_scored(gpt2, here):
     out = records(
         here(
             "score", "--model", gpt2, stdin=lines([{"text": "no", "input_ids": [5, 6, 7]}, {"input_ids": []}])
@@ -186,7 +186,7 @@ def test_unknown_metrics_list_the_choices(gpt2, here):
     assert b"did you mean perplexity?" in done.stderr
 
 
-def test_several_metrics_in_one_run_and_rank_asks_which(gpt2, here):
+def test_after_several_metrics_rank_needs_a_key(gpt2, here):
     data = here(
         "score",
         "-m",
@@ -238,6 +238,27 @@ def test_a_closed_pipe_is_noticed_within_a_batch(gpt2, tmp_path):
     (tmp_path / "long.jsonl").write_bytes(lines([{"text": "the quick brown fox " * 400_000}]))
     shell = '"$0" -m prune_cli score --batch-tokens 1 --model "$1" "$2" | true; echo ${PIPESTATUS[0]}'
     done = subprocess.run(
-        ["bash", "-c", shell, command()[0], gpt2, tmp_path / "long.jsonl"], capture_output=True, timeout=100
+        ["bash", "-c", shell, command()[0], gpt2, tmp_path / "long.jsonl"],
+        capture_output=True,
+        timeout=PATIENCE,
     )
     assert (done.stdout, done.stderr) == (b"141\n", b"")
+
+
+@shared
+def test_bfloat16_ranks_as_float32_does(here):
+    """On a model that was trained; `tests/bench/score.py` does it on more documents and larger models."""
+    from scipy.stats import spearmanr
+
+    corpus, path = (
+        lines({"text": record["text"][:1000]} for record in some("web.jsonl.zst", 300)),
+        SHARED / "data" / "stories260k",
+    )
+    exact, near = (
+        [
+            record["perplexity"]
+            for record in records(here("score", "--dtype", dtype, "--model", path, stdin=corpus).stdout)
+        ]
+        for dtype in ("float32", "bfloat16")
+    )
+    assert spearmanr(exact, near).statistic > 0.999

@@ -99,7 +99,7 @@ def test_random_is_the_blake2b_of_seed_id_and_text():
     assert 0 <= found < 1
 
 
-def test_a_metric_names_what_it_needs():
+def test_a_metric_names_the_statistics_it_needs():
     assert metrics.load("el2n").needs == {"error_norm"}
     assert not metrics.load("random").needs_model
     assert metrics.load("excess_loss").needs_second_model
@@ -126,7 +126,7 @@ def test_an_unknown_metric_lists_the_choices():
 # --- records ---
 
 
-def test_payloads_come_out_in_order_with_their_fields(model):
+def test_records_keep_their_order_and_fields(model):
     found = scored([(f"record {at}", text) for at, text in enumerate(TEXTS)], model)
     assert [payload for payload, _ in found] == [f"record {at}" for at in range(len(TEXTS))]
     for text, (_, fields) in zip(TEXTS, found, strict=True):
@@ -154,11 +154,11 @@ def test_records_with_few_tokens_can_be_unscored(model):
     assert long["perplexity"] > 1
 
 
-def test_no_records_no_windows(model):
+def test_no_records_give_no_windows(model):
     assert list(stage.score([], stage.Scoring(BOTH, [model]))) == []
 
 
-def test_a_window_ends_where_its_own_records_decide(model, monkeypatch):
+def test_the_end_of_a_window_depends_only_on_its_records(model, monkeypatch):
     """So a run that is resumed behind any window makes the same windows."""
     monkeypatch.setattr(stage, "BLOCK_RECORDS", 3)
     items = [(at, TEXTS[at % len(TEXTS)] or "x") for at in range(40)]

@@ -15,7 +15,7 @@ from prune_cli.errors import DataError
 from prune_cli.records.columns import ROW
 from prune_cli.records.spool import Spool
 
-from .conftest import command, lines, prune, records, scored
+from .conftest import PATIENCE, command, lines, prune, records, scored
 
 
 def fill(spool: Spool, keys: list[float], at_once: int = 7, text: bytes = b"x" * 500) -> None:
@@ -68,7 +68,7 @@ def test_more_runs_than_fit_in_memory_are_merged_in_several_passes(tmp_path):
         assert len(spool.runs) <= 8
 
 
-def test_every_directory_takes_its_turn_and_shows_no_file(tmp_path):
+def test_temporary_directories_are_used_in_turn_and_show_no_file(tmp_path):
     for name in "ab":
         (tmp_path / name).mkdir()
     with Spool(1, [str(tmp_path / "a"), str(tmp_path / "b")]) as spool:
@@ -88,7 +88,7 @@ def test_damage_to_a_run_is_an_error(tmp_path):
             order(spool)
 
 
-def test_a_temporary_directory_that_is_missing_or_full_is_told_of_before_anything_is_read(tmp_path):
+def test_a_missing_or_full_temporary_directory_is_reported_before_reading(tmp_path):
     assert b"-T" in prune("rank", "-T", tmp_path / "none", stdin=lines(scored(3)), status=73).stderr
     spool = Spool(1, [str(tmp_path)])
     with pytest.raises(Exception, match="are free where sorted runs will take"):
@@ -126,7 +126,7 @@ def test_a_killed_rank_leaves_no_run_behind(number, tmp_path):
             time.sleep(0.05)
         assert any(str(tmp_path) in path for path in held)
         process.send_signal(number)
-        process.wait(timeout=20)
+        process.wait(timeout=PATIENCE)
         assert os.listdir(tmp_path) == []
 
 

@@ -11,7 +11,7 @@ def stat(run, *arguments: object, **more) -> dict:
     return json.loads(run("stat", *arguments, **more).stdout)
 
 
-def test_the_trailer_says_what_reading_everything_says(here, ranked):
+def test_the_trailer_agrees_with_reading_everything(here, ranked):
     at_once, read = stat(here, ranked), stat(here, "--verify", ranked)
     assert (at_once["verified"], read["verified"]) == (False, True)
     for name in (
@@ -31,7 +31,7 @@ def test_the_trailer_says_what_reading_everything_says(here, ranked):
     }
 
 
-def test_a_threshold_is_the_lowest_score_that_the_range_from_there_keeps(here, ranked, corpus):
+def test_a_threshold_is_the_lowest_score_kept_from_that_quantile(here, ranked, corpus):
     for path in (ranked, corpus):
         found = stat(here, path)["scores"]["perplexity"]["quantiles"]
         for share in ("0", "0.25", "0.9"):
@@ -40,7 +40,7 @@ def test_a_threshold_is_the_lowest_score_that_the_range_from_there_keeps(here, r
 
 
 @pytest.mark.parametrize("order", [(), ("-r",)])
-def test_of_a_ranking_by_tokens_a_threshold_is_in_tokens(order, here, corpus, tmp_path):
+def test_thresholds_of_a_ranking_by_tokens_are_by_tokens(order, here, corpus, tmp_path):
     path = tmp_path / "by-tokens"
     here("rank", "--by", "tokens", *order, corpus, "-o", path)
     found = stat(here, path)["scores"]
@@ -50,7 +50,7 @@ def test_of_a_ranking_by_tokens_a_threshold_is_in_tokens(order, here, corpus, tm
         assert found["perplexity"]["quantiles"][share] == min(record["perplexity"] for record in kept)
 
 
-def test_a_ranking_whose_records_do_not_have_the_tokens_it_names_has_thresholds(here, corpus, tmp_path):
+def test_thresholds_exist_even_without_the_token_counts(here, corpus, tmp_path):
     here("rank", "--tokens-field", "absent", corpus, "-o", tmp_path / "ranked")
     assert stat(here, tmp_path / "ranked")["scores"] == stat(here, "--verify", tmp_path / "ranked")["scores"]
 
@@ -84,13 +84,13 @@ def test_exact_duplicates_of_the_text_are_counted(here):
     assert b"no field `text`" in here("stat", "--duplicates", stdin=b'{"id":1}\n', status=65).stderr
 
 
-def test_several_files_are_told_of_one_by_one(here, corpus, ranked):
+def test_several_files_are_reported_one_by_one(here, corpus, ranked):
     told = [json.loads(line) for line in here("stat", corpus, ranked).stdout.splitlines()]
     assert [one["file"] for one in told] == [str(corpus), str(ranked)]
     assert [one["records"] for one in told] == [200, 200]
 
 
-def test_tokens_that_nobody_counted_are_not_none_at_all(here, tmp_path):
+def test_tokens_that_were_not_counted_are_null_not_zero(here, tmp_path):
     path = tmp_path / "ranked.zst"
     here(
         "rank",
@@ -109,12 +109,12 @@ def test_tokens_that_nobody_counted_are_not_none_at_all(here, tmp_path):
     assert stat(here, stdin=lines([{"perplexity": None, "n_scored": 0}]))["tokens"] == 0
 
 
-def test_an_empty_stream_holds_nothing(here):
+def test_an_empty_stream_has_no_records(here):
     assert stat(here, "--allow-empty", stdin=b"")["records"] == 0
     assert stat(here, stdin=prune("rank", "-k", "a", "--allow-empty", stdin=b"").stdout)["records"] == 0
 
 
-def test_damage_is_seen_where_it_is_read(ranked, tmp_path):
+def test_damage_is_found_where_it_is_read(ranked, tmp_path):
     victim = tmp_path / "damaged"
     for what, broken in damaged(ranked.read_bytes(), 100):
         victim.write_bytes(broken)

@@ -177,7 +177,7 @@ def test_an_output_is_refused_where_it_exists_or_is_an_input(memory):
     assert len(content(memory, "memory://out")) == len(RECORDS)
 
 
-def test_what_it_cannot_do_is_refused_in_words(memory, capfd):
+def test_unsupported_operations_are_refused_with_a_message(memory, capfd):
     run("rank", "memory://none", status=66)
     assert "memory://none: no such object" in capfd.readouterr().err
     run("score", "-m", "random", "--resume", "memory://in.jsonl", "-o", "memory://out", status=2)

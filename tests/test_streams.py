@@ -21,7 +21,7 @@ from prune_cli.stream.container import START
 from prune_cli.stream.lookahead import Limits
 from prune_cli.stream.schema import FrameCountsBuilder, Head, Trailer
 
-from .conftest import command, damaged, lines, prune, records, scored, status_of, zstd
+from .conftest import PATIENCE, command, damaged, lines, prune, records, scored, status_of, zstd
 
 LOREM = b"".join(
     b'{"id": %d, "text": "%s"}\n' % (index, b"lorem ipsum " * (index % 50)) for index in range(3000)
@@ -65,7 +65,7 @@ def test_many_frames_skippable_frames_and_empty_frames_are_all_read(step):
 
 
 @given(st.lists(st.binary(max_size=300_000), max_size=4), st.sampled_from([1, 3, 19]), st.booleans())
-def test_what_zstandard_writes_is_read_back(texts, level, checksum):
+def test_streams_written_by_zstandard_are_read(texts, level, checksum):
     assert text(zstd(*texts, b"x", level=level, write_checksum=checksum)) == b"".join(texts) + b"x"
 
 
@@ -110,7 +110,7 @@ def test_a_frame_without_a_checksum_is_warned_of_once():
 
 @pytest.mark.parametrize("rubbish", [b"\0", b"\0" * 512, b"garbage", LOREM])
 @pytest.mark.parametrize("compress", [zstd, gzip.compress])
-def test_trailing_rubbish_is_an_error_unless_allowed(compress, rubbish):
+def test_trailing_garbage_is_an_error_unless_allowed(compress, rubbish):
     with pytest.raises(DataError, match="trailing"):
         text(compress(LOREM) + rubbish)
     assert text(compress(LOREM) + rubbish, Limits(ignore_trailing=True)) == LOREM
@@ -180,7 +180,7 @@ def ours(count: int = 60, level: int = 3) -> bytes:
 STREAM = ours()
 
 
-def test_our_stream_begins_and_ends_as_promised(ranked):
+def test_a_stream_begins_with_the_head_and_ends_with_the_seek_table(ranked):
     events = list(formats.read(Bytes(ranked.read_bytes())))
     assert isinstance(events[0], Head)
     assert isinstance(events[-1], Trailer)
@@ -191,7 +191,7 @@ def test_our_stream_begins_and_ends_as_promised(ranked):
     assert sum(count for count, _ in trailer.totals.groups.values()) == 200
 
 
-def test_the_oldest_of_readers_read_our_streams(ranked):
+def test_old_zstd_readers_read_the_streams(ranked):
     plain = prune("rank", "--plain", ranked.with_name("corpus.jsonl.zst")).stdout
     assert subprocess.run(["zstd", "-dc", str(ranked)], capture_output=True, check=True).stdout == plain
     subprocess.run(["zstd", "-tq", str(ranked)], check=True)
@@ -202,7 +202,7 @@ def test_the_oldest_of_readers_read_our_streams(ranked):
 
 
 @pytest.mark.filterwarnings("default")
-def test_duckdb_polars_datasets_and_the_seekable_format_read_our_streams(ranked, tmp_path):
+def test_duckdb_polars_datasets_and_the_seekable_format_read_the_streams(ranked, tmp_path):
     duckdb, polars, datasets, pyzstd = (
         pytest.importorskip(name) for name in ("duckdb", "polars", "datasets", "pyzstd")
     )
@@ -228,7 +228,7 @@ def test_single_frame_is_read_by_readers_that_stop_after_one(corpus):
     assert data == prune("rank", "--single-frame", "--threads", "1", corpus).stdout
 
 
-def test_every_cut_and_every_flipped_bit_is_seen_by_every_verb_that_reads_the_whole(tmp_path):
+def test_every_cut_or_flipped_bit_is_found_by_verbs_that_read_everything(tmp_path):
     data, victim = ours(), tmp_path / "damaged.jsonl.zst"
     for what, broken in damaged(data, 60):
         victim.write_bytes(broken)
@@ -245,7 +245,7 @@ def test_every_cut_and_every_flipped_bit_is_seen_by_every_verb_that_reads_the_wh
 
 @settings(max_examples=300, deadline=None)
 @given(st.data())
-def test_rubbish_made_of_a_stream_is_an_error_and_never_a_crash(data):
+def test_a_garbled_stream_is_an_error_and_never_a_crash(data):
     """Pieces of a stream cut out, doubled, swapped and overwritten."""
     whole = STREAM
     for _ in range(data.draw(st.integers(1, 5))):
@@ -259,7 +259,7 @@ def test_rubbish_made_of_a_stream_is_an_error_and_never_a_crash(data):
         text(whole, Limits(allow_empty=True))
 
 
-def test_heads_and_trailers_that_lie_are_errors():
+def test_false_heads_and_trailers_are_errors():
     def lying(head: object, trailer: object) -> bytes:
         parts = [container.skippable(kind, name, content, before) for kind, name, content, before in (
             (container.HEAD, "head", head, START), (container.TRAILER, "trailer", trailer, b""))]  # fmt: skip
@@ -295,7 +295,7 @@ def test_the_head_alone_the_trailer_alone_and_the_first_frame_alone_are_errors()
             text(part)
 
 
-def test_our_streams_concatenate_and_each_part_is_checked(tmp_path):
+def test_streams_concatenate_and_each_part_is_checked(tmp_path):
     one, two = ours(5), ours(9, level=9)
     assert len(text(one + two).splitlines()) == 14
     assert len(text(zstd(LOREM) + one + two).splitlines()) == 3014
@@ -305,7 +305,7 @@ def test_our_streams_concatenate_and_each_part_is_checked(tmp_path):
         text(one + two[:-1])
 
 
-def test_an_empty_stream_of_ours_is_no_records_and_no_error():
+def test_a_stream_without_records_is_not_an_error():
     empty = prune("rank", stdin=zstd(b"")).stdout
     assert records(empty) == []
     assert records(prune("rank", stdin=empty).stdout) == []
@@ -315,7 +315,7 @@ def test_the_bytes_do_not_depend_on_the_threads(corpus):
     assert len({prune("rank", "--threads", threads, corpus).stdout for threads in (1, 2, 8)}) == 1
 
 
-def test_frames_end_on_line_ends_and_hold_what_the_trailer_says(tmp_path):
+def test_frames_end_at_newlines_and_match_the_trailer(tmp_path):
     path = tmp_path / "big.jsonl"
     path.write_bytes(
         b"".join(
@@ -372,11 +372,11 @@ def test_killing_any_stage_of_a_pipe_fails_every_later_one(stage, tmp_path):
         feed.stdin.close()
         for later in stages[stage + 1 :]:
             said = later.stderr.read()
-            assert later.wait(timeout=60) == 65, said
+            assert later.wait(timeout=PATIENCE) == 65, said
     assert not (tmp_path / "out").exists()
 
 
-def test_the_reader_of_our_output_may_leave_early(tmp_path):
+def test_the_reader_of_the_output_may_leave_early(tmp_path):
     path = Path(tmp_path / "big.jsonl")
     path.write_bytes(lines(scored(5)) * 30_000)
     process = subprocess.Popen(
@@ -386,5 +386,5 @@ def test_the_reader_of_our_output_may_leave_early(tmp_path):
     assert process.stderr
     process.stdout.readline()
     process.stdout.close()
-    assert (process.wait(timeout=60), process.stderr.read()) == (-13, b"")
+    assert (process.wait(timeout=PATIENCE), process.stderr.read()) == (-13, b"")
     process.stderr.close()

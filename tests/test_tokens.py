@@ -51,13 +51,13 @@ def test_the_order_of_arrival_changes_nothing(tmp_path):
     assert all(np.array_equal(there.batch(step, 3), back.batch(step, 3)) for step in range(200))
 
 
-def test_the_order_is_the_same_for_ever(tmp_path):
+def test_the_order_never_changes_between_versions(tmp_path):
     """Golden: a run is resumed and repeated by other versions of everything."""
     packed = blocks(tmp_path, [f"{number:03}" for number in range(100)], seed=7)
     assert [text(block) for block in packed.batch(0, 2)] == GOLDEN
 
 
-def test_every_block_comes_once_a_pass_and_each_pass_in_another_order(tmp_path):
+def test_each_epoch_has_every_block_once_in_another_order(tmp_path):
     packed = blocks(tmp_path, documents())
     size = packed.count
     passes = [[block.tobytes() for block in packed.batch(turn, size)] for turn in range(3)]
@@ -65,7 +65,7 @@ def test_every_block_comes_once_a_pass_and_each_pass_in_another_order(tmp_path):
     assert passes[0] != passes[1] != passes[2] != passes[0]
 
 
-def test_a_batch_may_span_passes_and_be_larger_than_the_data(tmp_path):
+def test_a_batch_may_span_epochs_and_exceed_the_data(tmp_path):
     packed = blocks(tmp_path, documents(10))
     joined = np.concatenate([packed.batch(step, 1) for step in range(14)])
     assert np.array_equal(np.concatenate([packed.batch(step, 7) for step in range(2)]), joined)
@@ -77,20 +77,20 @@ def test_seeds_give_other_orders(tmp_path):
     assert not np.array_equal(first.batch(0, 8), second.batch(0, 8))
 
 
-def test_equal_documents_do_not_stay_together(tmp_path):
+def test_equal_documents_are_not_kept_together(tmp_path):
     packed = blocks(tmp_path, [*["same"] * 50, *(f"text {number}" for number in range(950))], context=7)
     stream = "".join(text(packed[index]) for index in range(packed.count))
     assert stream.count("same|") == 50
     assert stream.count("same|same|") < 8
 
 
-def test_lists_of_ids_are_taken_as_they_are(tmp_path):
+def test_lists_of_ids_are_used_unchanged(tmp_path):
     packed = blocks(tmp_path, [[1] * CONTEXT, [2] * CONTEXT], vocabulary=100_000)
     assert {tuple(packed[index]) for index in range(2)} == {(1,) * CONTEXT, (2,) * CONTEXT}
     assert packed.tokens.dtype == np.uint32
 
 
-def test_blocks_stay_whole_beside_documents_of_any_length(tmp_path):
+def test_packed_blocks_stay_whole_among_documents_of_any_length(tmp_path):
     whole = [[number] * CONTEXT * (1 + number % 2) for number in range(50)]
     packed = blocks(tmp_path, [*documents(20), *whole, [60] * 5])
     found = [packed[index] for index in range(packed.count)]
@@ -100,13 +100,13 @@ def test_blocks_stay_whole_beside_documents_of_any_length(tmp_path):
     )
 
 
-def test_a_batch_knows_its_documents_by_their_numbers_in_the_stream(tmp_path):
+def test_a_batch_names_its_documents_by_number(tmp_path):
     packed = blocks(tmp_path, [[number] * (number % 5) for number in range(1, 200)])
     for step in range(4):
         assert packed.documents(step, 3) == sorted(set(packed.batch(step, 3).flatten().tolist()))
 
 
-def test_what_was_put_in_order_once_is_not_put_in_order_again(tmp_path, monkeypatch):
+def test_orders_are_cached(tmp_path, monkeypatch):
     first = blocks(tmp_path, documents())
     batch = first.batch(5, 3)
     monkeypatch.setattr(token_file, "_document_order", lambda *_: pytest.fail("ordered again"))
@@ -117,7 +117,7 @@ def test_what_was_put_in_order_once_is_not_put_in_order_again(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("wrong", [-1, 257, 1 << 70])
-def test_an_id_outside_the_vocabulary_is_an_error(tmp_path, wrong):
+def test_a_token_id_outside_the_vocabulary_is_an_error(tmp_path, wrong):
     with pytest.raises(DataError, match=f"document 2 has token {wrong}, outside a vocabulary of 257"):
         blocks(tmp_path, ["text", [1, wrong]])
 
@@ -139,7 +139,7 @@ def test_empty_documents_are_left_out(tmp_path):
     assert token_file.content_hash("ab") in token_file.document_hashes(tmp_path)
 
 
-def test_a_torn_token_file_is_not_found(tmp_path):
+def test_an_unfinished_token_file_is_not_used(tmp_path):
     token_file.pack(["text"], encode, tmp_path, vocabulary=257, separator=END)
     with (tmp_path / "tokens.bin").open("ab") as file:
         file.write(b"x")
@@ -148,7 +148,7 @@ def test_a_torn_token_file_is_not_found(tmp_path):
     assert token_file.find(tmp_path) is None
 
 
-def test_what_is_spooled_is_read_again(tmp_path):
+def test_spooled_documents_are_read_again(tmp_path):
     corpus = ["one\ntwo", [3, 4], "\u2028 five"]
     assert (
         list(token_file.write_copy(corpus, tmp_path / "copy"))

@@ -33,7 +33,7 @@ def test_a_ranked_slice_trains_a_model_that_plain_transformers_loads(options, tm
     assert {entry.name for entry in tmp_path.iterdir()} == {"run", "small.toml"}
 
 
-def test_what_was_trained_scores_and_evaluates(options, tmp_path, here):
+def test_a_trained_model_scores_and_evaluates(options, tmp_path, here):
     here("train", *options, "-o", tmp_path / "a", stdin=CORPUS)
     here("train", *options, "--seed", 1, "-o", tmp_path / "b", stdin=CORPUS)
     assert (
@@ -126,7 +126,7 @@ def test_an_existing_run_is_refused_without_force(options, tmp_path, here):
         ),
     ],
 )
-def test_options_that_make_no_run_are_usage_errors(wrong, words, tmp_path, here):
+def test_impossible_options_are_usage_errors(wrong, words, tmp_path, here):
     assert words in here("train", *wrong, "-o", tmp_path / "run", stdin=CORPUS, status=2).stderr
 
 
@@ -142,7 +142,7 @@ def test_damaged_streams_are_refused(options, tmp_path, here):
         assert not (tmp_path / "run").exists()
 
 
-def test_a_single_process_has_nothing_to_divide_a_model_among(options, tmp_path, here):
+def test_fsdp_needs_several_processes(options, tmp_path, here):
     assert (
         b"--fsdp has no effect on a single process"
         in here("train", *options, "--fsdp", "-o", tmp_path / "run", stdin=CORPUS).stderr

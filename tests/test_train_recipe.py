@@ -42,7 +42,7 @@ def test_a_value_comes_from_the_user_the_paper_the_preset_or_the_default():
         ({**MODEL, "steps": 1, "save_at": "1,x"}, "--save-at x is not a number of steps"),
     ],
 )
-def test_options_that_make_no_run(options, message):
+def test_impossible_options(options, message):
     with pytest.raises(UsageError, match=message):
         choose(Training(**options))
 
@@ -56,7 +56,7 @@ def test_options_that_make_no_run(options, message):
         ("=", "is not TOML"),
     ],
 )
-def test_configuration_files_that_make_no_model(tmp_path, text, message):
+def test_impossible_configuration_files(tmp_path, text, message):
     (tmp_path / "c.toml").write_text(text)
     with pytest.raises(ConfigurationError, match=message):
         choose(Training(config=tmp_path / "c.toml", tokenizer=tmp_path, steps=1))

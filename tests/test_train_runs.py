@@ -96,7 +96,7 @@ def test_steps_are_those_of_torch_with_decay_on_matrices_alone(home):
         torch.testing.assert_close(parameter, expected, rtol=1e-5, atol=1e-7)
 
 
-def test_wsd_is_level_until_the_last_fifth():
+def test_wsd_is_constant_until_the_last_fifth():
     made = Plan(steps=100, batch=1, context=1, warmup=10, lr=1.0, schedule="wsd", saves=frozenset())
     rates = [learning_rate(made, step) for step in (0, 9, 50, 79, 84, 99)]
     assert rates == pytest.approx([0.1, 1, 1, 1, 0.1 + 0.9 * (1 - (5 / 20) ** 0.5), 0.1])
@@ -126,7 +126,7 @@ def test_a_run_begins_with_a_checkpoint(home, tmp_path):
     assert seen == {token_file.content_hash(document) for document in (*documents(), *documents(seed=2))}
 
 
-def test_a_run_from_a_checkpoint_is_resumed_and_held_to_it(home, tmp_path):
+def test_a_run_from_a_checkpoint_resumes_only_with_that_checkpoint(home, tmp_path):
     again = from_run(home, save_every=2)
     train(documents(), again, tmp_path / "whole")
     with pytest.raises(Killed):
@@ -200,7 +200,7 @@ def test_without_an_interval_there_is_a_held_out_loss_at_the_end(home, tmp_path)
     assert [line["step"] for line in metrics(tmp_path / "run") if "held_out_loss" in line] == [20]
 
 
-def test_held_out_documents_in_the_training_data_are_warned_of(home, tmp_path, caplog):
+def test_held_out_documents_in_the_training_data_give_a_warning(home, tmp_path, caplog):
     train(
         documents(),
         settings(home, steps=1),
@@ -236,7 +236,7 @@ def test_held_out_data_that_are_missing_too_small_or_changed_are_refused(home, t
 # Which checkpoints are kept
 
 
-def test_the_last_regular_checkpoints_are_kept_and_all_named_points(home, tmp_path):
+def test_the_last_regular_and_all_named_checkpoints_are_kept(home, tmp_path):
     there = []
     note = lambda step, values: there.append(steps(tmp_path / "run.partial"))  # noqa: E731
     train(documents(), settings(home, save_every=3, save_at="4,30%", keep=1), tmp_path / "run", report=note)

@@ -6,7 +6,6 @@ import gzip
 import random
 import struct
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,8 @@ import zstandard
 from prune_cli import reference
 from prune_cli.stream import container, zstd_blocks
 
-from ..conftest import ROOT, command, damaged, lines, prune, records, scored, zstd
+from ..conftest import damaged, lines, prune, records, scored, zstd
+from .machine import peak
 
 CORPUS = scored(300)
 TEXT = lines(CORPUS)
@@ -61,26 +61,6 @@ def refused(here, file):
 
 def skippable(payload: bytes) -> bytes:
     return struct.pack("<II", 0x184D2A53, len(payload)) + payload
-
-
-def peak(*arguments: object, stdin: bytes = b"") -> tuple[int, str, int]:
-    """Exit status, message and peak resident bytes of a run; a small process in between, since a child's peak
-    begins with its parent's.
-    """
-    measuring = (
-        "import resource, subprocess, sys; status = subprocess.run(sys.argv[1:], "
-        "stdout=subprocess.DEVNULL).returncode;"
-        "print(status, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", measuring, *command(*arguments)],
-        input=stdin,
-        capture_output=True,
-        cwd=ROOT,
-        check=True,
-    )
-    status, size = map(int, done.stdout.split())
-    return status, done.stderr.decode(), size
 
 
 @pytest.mark.parametrize("places", [7, SWEEP])
@@ -130,7 +110,7 @@ def test_04_a_frame_without_a_checksum_is_warned_of_once(file):
 
 
 @pytest.mark.parametrize("verb", WITHOUT_MODELS)
-def test_05_frames_empty_frames_and_skippable_frames_anywhere_are_one_text(verb, here):
+def test_05_frames_empty_and_skippable_frames_read_as_one_text(verb, here):
     parts = [TEXT[:5000], TEXT[5000:]]
     odd = (
         skippable(b"first"),
@@ -150,7 +130,7 @@ def test_05_frames_empty_frames_and_skippable_frames_anywhere_are_one_text(verb,
 
 
 @pytest.mark.parametrize("rubbish", [b"\0", bytes(512), b"garbage", TEXT[:100]])
-def test_06_what_follows_the_last_frame(rubbish, file, refused, here):
+def test_06_bytes_after_the_last_frame(rubbish, file, refused, here):
     for data in (zstd(TEXT), gzip.compress(TEXT), here("rank", stdin=TEXT).stdout):
         # Records that were not compressed are no rubbish: dropping them is not advised.
         remedy = "compress both parts or neither" if rubbish[:1] == b"{" else "--ignore-trailing drops"
@@ -183,9 +163,7 @@ def test_07_an_empty_stream_is_no_records_and_no_error(verb, here):
         ("d.zst", gzip.compress(TEXT), "gzip"),
     ],
 )
-def test_08_a_name_that_promises_another_format_is_noted_and_read_as_what_it_is(
-    name, data, content, tmp_path
-):
+def test_08_the_content_decides_when_the_name_says_another_format(name, data, content, tmp_path):
     (tmp_path / name).write_bytes(data)
     done = prune("rank", tmp_path / name)
     assert f"the content is {content}: read as {content}" in done.stderr.decode()
@@ -206,7 +184,7 @@ def test_08_other_formats_are_named(start, name, refused):
     refused(start + bytes(60), name)
 
 
-def test_09_a_window_of_two_gibibytes_is_asked_for_and_takes_no_memory_before(file):
+def test_09_a_window_of_two_gibibytes_needs_an_option_and_takes_no_memory_before(file):
     """A frame that names the largest window there is, and holds five bytes."""
     huge = bytearray(zstandard.ZstdCompressor(write_checksum=True, write_content_size=False).compress(TEXT))
     assert not huge[4] & 0x20, "a frame with a window descriptor"
@@ -229,7 +207,7 @@ def bomb(size: int) -> bytes:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_10_ten_gigabytes_of_one_line_from_less_than_a_megabyte(verb, file):
+def test_10_a_line_of_ten_gigabytes_compressed_to_a_megabyte_is_refused(verb, file):
     file.write_bytes(bomb(10 << 30))
     assert file.stat().st_size < 1 << 20
     status, said, size = peak(verb, *VERBS[verb], file)
@@ -247,7 +225,7 @@ def test_10_a_million_tiny_frames_are_read_in_bounded_memory(frames, file):
 
 
 @pytest.mark.parametrize("verb", BEFORE_TORCH)
-def test_10_a_seek_table_that_lies_about_sizes_costs_no_memory(verb, file):
+def test_10_false_sizes_in_a_seek_table_cost_no_memory(verb, file):
     """It claims a million frames, a trailer of 4 GiB, frames that hold terabytes; the frames themselves are
     read, and disagree.
     """

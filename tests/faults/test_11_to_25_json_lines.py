@@ -42,14 +42,14 @@ def refused(run, line: bytes, *words: str) -> None:
     assert all(word in said for word in words), said
 
 
-def test_11_a_last_line_without_its_end_is_a_record(here):
+def test_11_a_last_line_without_a_newline_is_a_record(here):
     for verb, options in READERS.items():
         out = here(*options, stdin=GOOD + GOOD[:-1]).stdout
         assert out.endswith(b"}\n"), verb
         assert len(out.splitlines()) == (1 if verb == "stat" else 2)
 
 
-def test_12_blank_lines_are_passed_over_and_counted(run):
+def test_12_blank_lines_are_skipped_and_counted(run):
     assert "3 blank lines were skipped" in run(b"\n  \n\t\r\n", "-v").stderr.decode()
 
 
@@ -62,12 +62,12 @@ def test_13_carriage_returns_stay_where_they_are(here):
     assert out == b'{"perplexity":1}\r\n'
 
 
-def test_14_a_byte_order_mark_is_refused_and_taken_out_on_request(run):
+def test_14_a_byte_order_mark_is_refused_and_removed_on_request(run):
     refused(run, b"\xef\xbb\xbf" + GOOD, "byte-order mark", "--strip-bom")
     assert b"\xef\xbb\xbf" not in run(b"\xef\xbb\xbf" + GOOD, "--strip-bom").stdout
 
 
-def test_15_invalid_utf8_passes_where_nobody_reads_it(here):
+def test_15_invalid_utf8_passes_in_a_field_that_is_not_read(here):
     odd = b'{"perplexity":1,"t":"\xff\xfe","u":"\\u00e9","\xff":2}'
     for beside in (b"", b"\n"):  # with a blank line in the block each record is looked at by itself
         assert (
@@ -84,7 +84,7 @@ def test_15_invalid_utf8_in_a_field_that_is_read(here):
     assert "(standard input):1: invalid UTF-8 at byte 25 of the line" in said
 
 
-def test_16_half_a_surrogate_pair_is_told_of_as_such(here):
+def test_16_half_a_surrogate_pair_is_named(here):
     data = GOOD + b'{"perplexity":1,"text":"\\ud800"}\n'
     said = here("stat", "--duplicates", stdin=data, status=65).stderr.decode()
     assert "(standard input):2: `text` has a lone surrogate" in said
@@ -93,12 +93,12 @@ def test_16_half_a_surrogate_pair_is_told_of_as_such(here):
 
 
 @pytest.mark.parametrize("byte", [b"\0", b"\x01", b"\x1f"])
-def test_17_a_raw_control_character_is_no_json(byte, run):
+def test_17_a_raw_control_character_is_not_json(byte, run):
     refused(run, b'{"perplexity":1,"t":"' + byte + b'"}\n', "not JSON")
     run(b'{"perplexity":1,"t":"\\u0000"}\n')
 
 
-def test_18_a_score_that_stands_twice(run):
+def test_18_a_score_that_occurs_twice_in_a_record(run):
     refused(run, b'{"perplexity":1,"perplexity":1}\n', "the field `perplexity` stands twice", "keep one")
     refused(run, b'{"perplexity":1,"p\\u0065rplexity":1}\n', "stands twice")
 
@@ -112,17 +112,17 @@ def test_18_a_score_that_stands_twice(run):
         (b'"a"', "not an object but a string"),
     ],
 )
-def test_19_what_is_no_object(line, words, run):
+def test_19_a_line_that_is_not_an_object(line, words, run):
     refused(run, line + b"\n", words)
 
 
-def test_19_a_missing_field_names_those_that_are_there(here):
+def test_19_a_missing_field_names_the_existing_ones(here):
     for verb in ("rank", "slice"):
         said = here(*READERS[verb], stdin=GOOD + b'{"id":1,"ppl":3}\n', status=65).stderr.decode()
         assert "(standard input):2: no field `perplexity`; the record has id, ppl" in said
 
 
-def test_20_records_without_a_score_come_last_and_are_never_kept_unless_asked_for(here):
+def test_20_records_without_a_score_come_last_and_are_kept_only_on_request(here):
     data = lines([{"perplexity": None, "id": 0}, {"perplexity": 2, "id": 1}, {"perplexity": 1, "id": 2}])
     assert [record["id"] for record in records(here("rank", stdin=data).stdout)] == [2, 1, 0]
     assert [record["id"] for record in records(here(*READERS["slice"], stdin=data).stdout)] == [1, 2]
@@ -134,11 +134,11 @@ def test_20_records_without_a_score_come_last_and_are_never_kept_unless_asked_fo
 @pytest.mark.parametrize(
     "value", [b"NaN", b"Infinity", b"-Infinity", b"1e999", b'"1"', b"true", b"[]", b"{}"]
 )
-def test_21_scores_that_are_no_numbers_name_their_record(value, run):
+def test_21_scores_that_are_not_numbers_name_their_record(value, run):
     refused(run, b'{"perplexity":' + value + b"}\n", "")
 
 
-def test_22_a_field_that_is_there_already(here):
+def test_22_a_field_that_exists_already(here):
     said = here("rank", stdin=b'{"perplexity":1,"rank":0}\n', status=65).stderr.decode()
     assert (
         "the field `rank` is already there; --overwrite replaces it, --prefix STR names the new one otherwise"
@@ -180,11 +180,11 @@ def test_23_two_thousand_levels_pass(tmp_path):
         )
 
 
-def test_23_what_is_nested_too_deep_is_told_of(run):
+def test_23_deeper_nesting_is_refused_with_a_message(run):
     refused(run, b'{"perplexity":1,"a":' + b"[" * 50_000 + b"]" * 50_000 + b"}\n", "nested too deep")
 
 
-def test_25_records_with_one_id_are_records_of_their_own(here):
+def test_25_records_that_share_an_id_are_separate_records(here):
     """The place in the stream is what a record is known by."""
     twins = scored(50) * 2
     ranked = records(here("rank", stdin=lines(twins)).stdout)

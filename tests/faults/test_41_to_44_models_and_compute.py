@@ -1,8 +1,8 @@
-"""Faults 41 to 44 and 30: models that cannot be used, and scoring and training that is killed, stopped or out
-of room, and gone on with.
+"""Faults 41 to 44 and 30: models that cannot be used; scoring and training that is killed, stopped or out of
+room, and then resumed.
 
-What is refused of a model directory is in tests/test_model.py, halved batches too; checkpoints are in
-tests/test_train_stage.py.
+Refused model directories are in tests/test_model_checks.py, halved batches in tests/test_model.py, and
+checkpoints in tests/test_train_stage.py.
 """
 
 import gc
@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from ..conftest import ROOT, command, lines, scored
+from ..conftest import PATIENCE, ROOT, command, lines, scored
 from .injection import every_fault, traced, with_fault
-from .test_26_to_39_files_and_os import remains, small_disk
+from .machine import remains, small_disk
 
 torch = pytest.importorskip("torch")
 
@@ -80,7 +80,7 @@ def test_41_a_model_that_cannot_be_used_is_refused_before_anything_is_read(damag
         )
     never, kept_open = os.pipe()
     done = subprocess.run(
-        command("score", "--model", model), stdin=never, capture_output=True, timeout=60, cwd=ROOT
+        command("score", "--model", model), stdin=never, capture_output=True, timeout=PATIENCE, cwd=ROOT
     )
     os.close(never)
     os.close(kept_open)
@@ -101,7 +101,7 @@ def publishing(target: Path) -> list[str]:
 
 @traced
 @pytest.mark.parametrize("call", ["rename,renameat2", "fsync", "unlink,unlinkat,rmdir"])
-def test_29_a_folder_that_is_replaced_is_there_at_every_moment_old_or_new(call, tmp_path):
+def test_29_a_replaced_folder_exists_at_every_moment_old_or_new(call, tmp_path):
     target = tmp_path / "run"
     target.mkdir()
     for fault in ("signal=KILL", "error=EIO"):
@@ -125,7 +125,7 @@ def scoring(corpus: Path, target: Path) -> tuple[object, ...]:
 @pytest.mark.parametrize(
     "call", ["write", "link", *(pytest.param(call, marks=pytest.mark.sweep) for call in CALLS)]
 )
-def test_29_30_killed_at_any_call_on_its_output_a_scoring_is_gone_on_with(call, corpus, tmp_path, here):
+def test_29_30_a_scoring_killed_at_any_call_on_its_output_is_resumed(call, corpus, tmp_path, here):
     whole, target = here("score", "-m", "random", corpus).stdout, tmp_path / "out" / "out.zst"
     target.parent.mkdir()
     watched = [target.parent, target, target.parent / "out.zst.partial", target.parent / ".out.zst.prune-cli"]
@@ -142,7 +142,7 @@ def test_29_30_killed_at_any_call_on_its_output_a_scoring_is_gone_on_with(call, 
 @pytest.mark.sweep
 @pytest.mark.parametrize("fault", ["error=ENOSPC", "error=EIO"])
 @pytest.mark.parametrize("call", ["write", "fsync", "link,linkat", "ftruncate"])
-def test_26_27_whichever_write_of_a_scoring_fails_it_is_gone_on_with(call, fault, corpus, tmp_path, here):
+def test_26_27_a_scoring_resumes_after_any_failed_write(call, fault, corpus, tmp_path, here):
     whole, target = here("score", "-m", "random", corpus).stdout, tmp_path / "out" / "out.zst"
     target.parent.mkdir()
     for number, ended in every_fault(
@@ -174,7 +174,7 @@ def stopped(number: int, sign: Path, pause: float, *arguments: object) -> tuple[
     "of",
     [pytest.param("random", marks=pytest.mark.sweep), pytest.param("perplexity", marks=pytest.mark.sweep)],
 )
-def test_30_killed_at_any_moment_a_scoring_becomes_what_it_would_have_been(of, model, corpus, tmp_path, here):
+def test_30_a_scoring_killed_at_any_moment_resumes_to_the_same_bytes(of, model, corpus, tmp_path, here):
     dice, target, moments = random.Random(0), tmp_path / "out.zst", 200 if of == "random" else 20
     arguments = ("score", "-m", of, *(["--model", model] if of == "perplexity" else []), corpus)
     whole = here(*arguments).stdout
@@ -197,7 +197,7 @@ def test_30_killed_at_any_moment_a_scoring_becomes_what_it_would_have_been(of, m
 
 @pytest.mark.sweep
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_30_44_stopped_at_any_moment_a_training_ends_with_the_same_weights(number, training, tmp_path, here):
+def test_30_44_a_training_stopped_at_any_moment_ends_with_the_same_weights(number, training, tmp_path, here):
     dice, whole = random.Random(int(number)), tmp_path / "whole"
     *_, took = stopped(0, tmp_path / "whole.partial", 0, *training, whole)
     for turn in range(10):
@@ -217,9 +217,7 @@ def test_30_44_stopped_at_any_moment_a_training_ends_with_the_same_weights(numbe
     [[16, 76, 100, 160], pytest.param(range(4, 260, 6), marks=pytest.mark.sweep)],
     ids=["some", "all"],
 )
-def test_26_44_a_disk_that_fills_up_anywhere_in_a_training_costs_what_did_not_fit(
-    sizes, training, tmp_path, here
-):
+def test_26_44_a_full_disk_during_training_costs_only_the_last_write(sizes, training, tmp_path, here):
     here(*training, tmp_path / "whole")
     for kilobytes in sizes:
         with small_disk(tmp_path / "disk", f"{kilobytes}k") as disk:
@@ -234,7 +232,7 @@ def test_26_44_a_disk_that_fills_up_anywhere_in_a_training_costs_what_did_not_fi
             gc.collect()  # what the failed run has mapped would keep the disk mounted
 
 
-def test_44_a_disk_that_is_full_when_a_checkpoint_is_written_costs_that_checkpoint(training, tmp_path, here):
+def test_44_a_disk_full_at_a_checkpoint_costs_that_checkpoint(training, tmp_path, here):
     here(*training, tmp_path / "whole")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     size = len(weights(tmp_path / "whole"))
@@ -276,6 +274,6 @@ def test_44_score_in_a_cron_jobs_surroundings_says_nothing(model, tmp_path, here
 
 
 @traced
-def test_41_weights_that_cannot_be_read_once_they_are_wanted(model, tmp_path):
+def test_41_weights_that_become_unreadable_after_the_checks(model, tmp_path):
     ended = with_fault("openat", "error=EIO", 1, [model / "model.safetensors"], "score", "--model", model)
     assert (ended.status, ended.stderr.count("\n")) == (78, 1)

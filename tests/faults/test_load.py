@@ -9,7 +9,7 @@ import pytest
 
 from ..conftest import PATIENCE, ROOT, command, lines, records, scored
 from ..small_models import tiny_gpt2
-from .test_01_to_10_compressed_stream import peak
+from .machine import peak
 
 SLICE = ("slice", "--keep", "middle", "--frac", "0.5")
 

@@ -86,7 +86,7 @@ def test_rank_is_a_permutation_in_order_and_every_byte_of_a_record_stays(tmp_pat
 
 @EXAMPLES
 @given(RECORDS, st.sampled_from([[], ["--level", "19"], ["--threads", "5"], ["--single-frame"]]))
-def test_what_zstd_makes_of_our_stream_is_our_plain_output(tmp_path, lines, options):
+def test_zstd_decompresses_a_stream_to_the_plain_output(tmp_path, lines, options):
     inputs = written(tmp_path, lines)
     packed = run(tmp_path, "rank", inputs, *options)
     assert subprocess.run(["zstd", "-dc"], input=packed, capture_output=True, check=True).stdout == run(
@@ -96,7 +96,7 @@ def test_what_zstd_makes_of_our_stream_is_our_plain_output(tmp_path, lines, opti
 
 @EXAMPLES
 @given(RECORDS, st.sampled_from(["bottom", "middle", "top", "random"]), st.integers(0, 100), st.booleans())
-def test_slice_and_its_rejects_are_the_input_each_in_its_order(tmp_path, lines, keep, percent, ranked):
+def test_slice_and_its_rejects_together_are_the_input_in_order(tmp_path, lines, keep, percent, ranked):
     inputs = written(tmp_path, lines)
     options = ["--plain", "--keep", keep, "--frac", percent / 100, "--rejects", tmp_path / "rejects.jsonl"]
     if ranked:
