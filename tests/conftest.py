@@ -1,6 +1,7 @@
 """What every test may use: the command itself, small corpora, and streams of ours to damage."""
 
 import json
+import logging
 import os
 import pty
 import random
@@ -86,6 +87,17 @@ def here(capfdbinary):
         return subprocess.CompletedProcess([], found, out, said)
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def unconfigured_log() -> None:
+    """Forget the handler of the last command that ran in this process: it writes to that test's standard error,
+    and it would keep messages from `caplog`.
+    """
+    log = logging.getLogger("prune_cli")
+    log.handlers = []
+    log.propagate = True
+    log.setLevel(logging.NOTSET)
 
 
 def on_a_terminal(stream: str, *arguments: object, **variables: str) -> str:
