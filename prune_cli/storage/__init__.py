@@ -5,6 +5,7 @@ function is called when the first path with that scheme is used, so that nobody 
 """
 
 import logging
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -115,6 +116,14 @@ def check_target(path: str, inputs: Sequence[Input] = (), *, force: bool = False
 def is_stream(path: str) -> bool:
     """Whether an output at `path` is a pipe or a device: it is written to as it stands, and never renamed."""
     return storage_of(path).is_stream(path)
+
+
+def check_distinct(*outputs: str | None) -> None:
+    """Raise UsageError if two outputs of a command lead to one place; None is standard output."""
+    # /dev/null takes any number of outputs.
+    places = [location(path or "-") for path in outputs if path != os.devnull]
+    if len(set(places)) < len(places):
+        raise UsageError("two outputs have one name", remedy="give each output a file of its own")
 
 
 def make_directory(path: str) -> None:

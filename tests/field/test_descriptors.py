@@ -63,6 +63,17 @@ def test_a_summary_in_standard_error_leaves_the_log(here, tmp_path, data, verb):
     assert (tmp_path / "log").read_bytes().startswith(b"earlier\n{")
 
 
+@pytest.mark.parametrize("verb", ["slice", "score"])
+@pytest.mark.parametrize("output", [["-o", "out"], ["-o", "/dev/stdout"], []], ids=["file", "device", "none"])
+def test_a_summary_never_goes_where_the_records_go(here, monkeypatch, tmp_path, data, verb, output):
+    monkeypatch.chdir(tmp_path)
+    options = {"slice": ["-k", "perplexity", "--keep", "bottom", "--frac", "1"], "score": ["-m", "random"]}
+    summary = "./out" if output[1:] == ["out"] else "/dev/fd/1"
+    said = here(verb, *options[verb], *output, "--summary", summary, "-f", data, status=2).stderr
+    assert b"two outputs have one name" in said
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_link_to_a_descriptor_is_that_descriptor(here, tmp_path, data):
     with appending(tmp_path / "log") as log:
         (tmp_path / "link").symlink_to(f"/dev/fd/{log}")

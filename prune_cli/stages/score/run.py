@@ -111,6 +111,8 @@ class ScoreWork:
         # All inputs and outputs are checked before the first job begins: the last may be hours away.
         inputs = storage.operands(self.inputs)
         storage.warn_of_repeats(inputs)
+        if results.summary and not self.settings.trial.dry_run and not results.output_directory:
+            storage.check_distinct(self.settings.streams.output, results.summary)
         if results.summary and not storage.is_stream(results.summary):
             storage.check_target(results.summary, inputs, force=self.settings.streams.force)
         if results.output_directory is None or self.settings.trial.dry_run:

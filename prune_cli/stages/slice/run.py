@@ -58,10 +58,7 @@ class SliceJob:
         files = [path for path in (self.slicing.rejects, self.slicing.summary) if path]
         if "-" in files:
             raise UsageError("--rejects and --summary need a file", remedy="/dev/stderr is one")
-        outputs = [*files, *([self.streams.output] if self.streams.output else [])]
-        if len({storage.location(path) for path in outputs}) < len(outputs):
-            remedy = "give --output, --rejects and --summary a file each"
-            raise UsageError("two outputs have one name", remedy=remedy)
+        storage.check_distinct(self.streams.output, *files)
 
     def _create(self, path: str | None, source: Source) -> AbstractContextManager[Output | None]:
         """An output that an option names, if it does."""

@@ -9,6 +9,7 @@ from ...errors import CannotCreateError
 from ..base import Input, Output, Progress, ResumableOutput, Storage, ignore_progress
 from ..os_errors import display, failure
 from . import resumable, writing
+from .descriptors import descriptor_of
 from .reading import LocalInput
 
 
@@ -34,7 +35,9 @@ class Local(Storage):
 
     def location(self, path: str) -> str:
         # Links are resolved: two outputs whose paths lead to one file would overwrite each other.
-        return path if path == "-" else os.path.realpath(path)
+        if path == "-" or descriptor_of(path) == writing.STANDARD_OUTPUT:
+            return "-"  # /dev/stdout is standard output, whatever file is behind it
+        return os.path.realpath(path)
 
     def make_directory(self, path: str) -> None:
         try:
