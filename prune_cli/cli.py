@@ -88,7 +88,9 @@ def _tune_interpreter() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command and return its exit status. A signal or broken pipe ends the process by that signal."""
+    """Run one command and return its exit status. If a signal or a broken pipe stopped it, the process ends
+    by that signal.
+    """
     first = next((argument for argument in arguments if not argument.startswith("-")), "")
     name = first if first in {verb.__name__ for verb in VERBS} else ""
     terminal.configure(name)

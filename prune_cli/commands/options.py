@@ -46,7 +46,7 @@ def _refuse_empty(parameters: Sequence[Parameter], given: Mapping[str, Any]) -> 
             # The long name stands in the manual, whichever the user wrote.
             is_option = isinstance(parameter, TyperOption)
             name = max(parameter.opts, key=len) if is_option else "an operand"
-            raise UsageError(f"{name} is empty", remedy="is a variable of the shell unset?")
+            raise UsageError(f"{name} is empty", remedy="is a shell variable unset?")
 
 
 def command(function: Callable[..., int | None]) -> Callable[..., int | None]:

@@ -21,7 +21,7 @@ EXAMPLES = (
 
 @command
 def pack(files: Files = None, packing: Packing = Packing(), streams: Streams = Streams()) -> int:
-    """Pack documents into blocks of one length: the paper's unit.
+    """Pack documents into token blocks of one length, the unit that the paper ranks.
 
     Documents are tokenized, followed by an EOS token each, concatenated and cut into blocks without padding.
     A block has `id`, `input_ids`, `n_tokens` and `spans`, one for each stretch of a document: the number of

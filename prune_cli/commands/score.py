@@ -30,7 +30,7 @@ EXAMPLES = (
         "prune-cli score --model ./gpt2 --dry-run corpus/*.jsonl.zst",
     ),
     (
-        "Run the second of four machines:",
+        "Score on the second of four machines:",
         "prune-cli score --model ./gpt2 --shard 2/4 -O scored/ corpus/*.jsonl.zst",
     ),
     (

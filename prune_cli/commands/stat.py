@@ -6,8 +6,8 @@ from ..settings.streams import Reading
 from .options import Files, command
 
 COST = (
-    "Answers at once for a whole file of prune-cli, from its trailer. Any other input, -k, --verify and "
-    "--duplicates read every record: 16 bytes of memory a record and score, 24 more a record for duplicates."
+    "Reads only the trailer of a complete file written by prune-cli. Any other input, -k, --verify and "
+    "--duplicates read every record: 16 bytes of memory per record and score, and 24 more per record for duplicates."
 )
 EXAMPLES = (
     ("Show the thresholds of a ranking:", "prune-cli stat ranked.jsonl.zst | jq .scores"),

@@ -7,7 +7,7 @@ from .options import Files, command
 
 COST = (
     "Before the first step everything is read and tokenized once, into a file in DIR.partial "
-    "(2 or 4 bytes a token); --resume reuses it. Memory is 16 bytes a parameter, plus the activations of "
+    "(2 or 4 bytes per token); --resume reuses it. Memory is 16 bytes per parameter, plus the activations of "
     "a micro-batch."
 )
 EXAMPLES = (

@@ -41,7 +41,7 @@ class Addable(Report, Protocol):
 # An engine passes jobs on without looking into them; what it does with reports is to add them up.
 SomeJob = TypeVar("SomeJob")
 SomeReport = TypeVar("SomeReport", bound=Addable)
-# A worker only takes jobs and only gives reports, which mypy asks to be told.
+# mypy requires explicit variance here.
 DoneJob = TypeVar("DoneJob", contravariant=True)
 DoneReport = TypeVar("DoneReport", bound=Addable, covariant=True)
 

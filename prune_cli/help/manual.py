@@ -16,7 +16,7 @@ from .spec import OptionSpec, Verb, verbs
 ROOT = Path(__file__).resolve().parent.parent.parent
 DATE = "2026-11-28"  # of the last change of the pages; mandoc warns about a page without a date
 TABLE = re.compile(r"(?<=<!-- verbs -->\n).*?(?=<!-- /verbs -->)", re.DOTALL)
-ENDS = {"low": "Low scores are easy.", "high": "High scores are easy.", None: "Neither end is easy."}
+ENDS = {"low": "Easy records score low.", "high": "Easy records score high.", None: "Has no easy end."}
 ESCAPES = str.maketrans(
     {
         "\\": "\\(rs",
@@ -66,10 +66,9 @@ def main(arguments: list[str]) -> int:
 def table(all_verbs: Iterable[Verb]) -> str:
     """The verbs as a table in Markdown."""
     rows = "".join(
-        f"| [`{verb.name}`](man/prune-cli-{verb.name}.1) | {verb.summary} | {verb.cost} |\n"
-        for verb in all_verbs
+        f"| [`{verb.name}`](man/prune-cli-{verb.name}.1) | {verb.summary} |\n" for verb in all_verbs
     )
-    return f"| verb | does | costs |\n|---|---|---|\n{rows}"
+    return f"| verb | does |\n|---|---|\n{rows}"
 
 
 # --- pages, in the order of man-pages(7) ------------------------------------------------------------

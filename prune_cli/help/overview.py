@@ -13,7 +13,7 @@ DESCRIPTION = (
 STREAMS = (
     "Input is any number of FILE operands; `-`, or no operand, is standard input. zstd (any number of "
     "frames), gzip and plain text are recognised by their first bytes, never by their names. zstd frames and "
-    "gzip members may follow each other in one file. A terminal is not read.",
+    "gzip members may follow each other in one file. prune-cli does not read records from a terminal.",
     "Output is standard output or `-o FILE`. It is zstd, which `zstd -dc`, jq, DuckDB, polars, datasets and "
     "fsspec read like any other. It is JSON Lines with `--plain`, with `-o` and a name that ends in .jsonl, "
     "or on a terminal. A few readers stop after the first frame; `--single-frame` writes a single one for "
@@ -24,7 +24,7 @@ STREAMS = (
     "provenance), frames with checksums, a trailer with the counts and CRC-32 of each frame, and a seek "
     "table in the official format. If a part is missing, the next verb fails, so a pipe needs no pipefail. "
     "Such files concatenate with `cat`. A stream that went through `zstdcat | jq | zstd` has lost its head "
-    "and trailer and still works; an option supplies what they said.",
+    "and trailer and still works; pass the lost information as options, such as --by.",
     "The same input and options give the same decompressed bytes, whatever `--threads`, `-S` or the load of "
     "the machine; with one version of the zstd library, also the same compressed bytes. Scores are the same "
     "on the same machine with the same options and input. In float32 they are within 1e-4 for any batch; in "

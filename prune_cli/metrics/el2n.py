@@ -1,4 +1,4 @@
-"""Mean length of the error vector: the distance of the model's predictions from the tokens that came.
+"""Mean length of the error vector: the distance of the model's predictions from the actual tokens.
 
 Marion et al. 2023, equation 6, after Paul et al. 2021. The root is taken per token, before the mean.
 """

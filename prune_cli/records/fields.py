@@ -28,7 +28,7 @@ Anything = Any
 LARGEST = 1 << 1023  # whole numbers beyond it are looked at one by one
 MISSING = UNSET  # the value of an optional field that a record does not have
 
-TOO_DEEP = "nested too deep"
+TOO_DEEP = "nested too deeply"
 INVALID = "invalid UTF-8"
 # What compressed data starts with, where a plain file and a compressed one were joined.
 ZSTD, GZIP = b"\x28\xb5\x2f\xfd", b"\x1f\x8b"

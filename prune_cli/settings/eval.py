@@ -24,7 +24,7 @@ class Evaluation:
         option(
             "--cluster",
             metavar="FIELD",
-            help="Resample whole books or sites: the documents with the same FIELD.",
+            help="Resample documents in groups with the same FIELD, for example a book or a site.",
         ),
     ] = None
     seed: Annotated[int, option("--seed", metavar="N", min=0, help="Seed of the resampling.")] = 0
@@ -59,7 +59,7 @@ class Comparison:
             "--fail-if-worse",
             metavar="P",
             min=0,
-            help="Exit with status 1 if a model is over P % worse. The better end of its interval decides.",
+            help="Exit with status 1 if a model is over P % worse. Even the favourable end of its interval must be.",
         ),
     ] = None
 

@@ -76,7 +76,7 @@ class ModelSettings:
             "--stride",
             metavar="N",
             min=1,
-            help="Tokens that each window after the first scores. By default windows do not overlap.",
+            help="Tokens scored per window after the first; the rest is context. By default windows do not overlap.",
         ),
     ] = None
     bos: Annotated[

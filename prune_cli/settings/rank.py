@@ -18,7 +18,10 @@ class Ranking:
     key: Annotated[
         str | None,
         option(
-            "--key", "-k", metavar="FIELD", help="Score to rank by. The default is the only one there is."
+            "--key",
+            "-k",
+            metavar="FIELD",
+            help="Field to rank by. Optional if the stream has exactly one score.",
         ),
     ] = None
     reverse: Annotated[
@@ -30,7 +33,7 @@ class Ranking:
         option(
             "--by",
             metavar="UNIT",
-            help="Count quantiles in records or in tokens. The default is records; --merge takes it from the "
+            help="Unit of quantiles: records or tokens. The default is records; --merge takes it from the "
             "rankings.",
         ),
     ] = None

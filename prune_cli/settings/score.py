@@ -116,7 +116,7 @@ class ScoreResults:
         option(
             "--shard",
             metavar="I/N",
-            help="Score shard I of N. Shards are runs of 4,096 records, dealt in turn.",
+            help="Score shard I of N. Records are dealt to the shards in turn, 4,096 at a time.",
         ),
     ] = None
     only: Annotated[

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 from .. import terminal
 from .option import option
 
-# Groups in which help lists options. The first three are the same in every verb.
+# Groups in which help lists options. The first three are shared by the verbs that have them.
 COMMON = (INPUT, OUTPUT, MESSAGES) = ("Input", "Output", "Messages")
 FIELDS, RESULT, COMPUTING = "Fields", "Result", "Computing"
 
@@ -103,7 +103,7 @@ class Reading(Messages):
         bool, option("--allow-empty", help="Accept an input of zero bytes as zero records.")
     ] = False
     skip_bad: Annotated[
-        bool, option("--skip-bad", help="Skip bad records, count them, exit with status 3.")
+        bool, option("--skip-bad", help="Skip and count bad records; exit with status 3 if there were any.")
     ] = False
     expect_records: Annotated[
         int | None, option("--expect-records", metavar="N", min=0, help="Fail unless N records arrive.")

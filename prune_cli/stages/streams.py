@@ -134,7 +134,7 @@ def open_sink(
     """The sink that writes records to the output."""
     plain = is_plain(streams, output)
     if os.path.splitext(streams.output or "")[1] in FOREIGN_SUFFIXES and not plain:
-        log.warning("%s will be zstd, despite its name", streams.output)
+        log.warning("writing zstd to %s despite its name", streams.output)
     writing = writer.Writing(plain, streams.single_frame, streams.level, streams.threads or processors())
     return writer.open_sink(output, head, writing, trailer)
 

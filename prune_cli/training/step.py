@@ -161,7 +161,7 @@ def fitting_tokens(
     """
     layers = config.num_hidden_layers
     width = config.hidden_size
-    # Four times the paper's bytes in bfloat16: autocast keeps float32 copies, and the head comes on top. Too
+    # Four times the figure of Korthikanti et al. in bfloat16: autocast keeps float32 copies, and the head comes on top. Too
     # small a micro-batch costs little time, one that does not fit ends a run of several processes.
     layer_bytes = ACTIVATIONS * 2 * dtype.itemsize
     token_bytes = width * (4 * layers + layer_bytes if checkpointed else layer_bytes * layers)
