@@ -1,10 +1,10 @@
 """Which metrics there are: one a file of this folder, and those that installed packages add.
 
 A metric is a module with a function of the same name. The function's parameters say what it needs of a
-record, and it returns a number, or None for a record that has no score. Nothing that no chosen metric needs
-is computed. The parameters are, by name:
+record, and it returns a number, or None for a record that has no score. Only what a chosen metric needs is
+computed. A new number for each token is computed in models/head.py. The parameters are, by name:
 
-    nll, error_norm, entropy, rank   of each scored token, float32 (T,), T ≥ 1: formulas in models/head.py
+    nll, error_norm, entropy, rank   of each scored token (`rank` in the vocabulary), float32 (T,), T ≥ 1: formulas in models/head.py
     n_bytes                          UTF-8 bytes of the scored tokens; None if the tokenizer cannot tell
     against_nll, against_n_bytes     the same of the second model (`--against`), over its own scored tokens
     tokens, n_prefix                 the record's ids, int, behind `n_prefix` (0 or 1) that were put in front
@@ -98,7 +98,8 @@ class Metric:
 
 def names() -> list[str]:
     """The names of the metrics in this folder."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    # A name with an underscore is a helper of other metrics.
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name[0] != "_")
 
 
 def installed() -> dict[str, str]:
