@@ -15,6 +15,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from enum import StrEnum
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
@@ -252,6 +253,8 @@ def _bounded(setting: Setting, kinds: Sequence[Any], value: Any) -> Any:
     number = float in kinds and isinstance(value, int) and not isinstance(value, bool)
     if not number and not isinstance(value, tuple(kinds)):
         raise UsageError(f"`{setting.name}` is {value!r}, a {type(value).__name__}")
+    if isinstance(value, float) and not isfinite(value):
+        raise UsageError(f"`{setting.name}` is {value!r}, not a finite number")
     low, high = setting.option.min, setting.option.max
     if (low is not None and value < low) or (high is not None and value > high):
         raise UsageError(f"`{setting.name}` is {value!r}, which is out of range")
@@ -272,12 +275,12 @@ def _opened(records: Iterable[Record], checks: _Checks, *, replay: bool = False)
         raise UsageError(fault, remedy="prune_cli.read(path) is one")
     from .records.reader import ReadingLimits
     from .stages.memory import RecordSource
+    from .stages.streams import report_skipped
 
     reading = ReadingLimits(skip_bad=checks.skip_bad, expect_records=checks.expect_records)
     with _warnings(), closing(RecordSource(records, reading, replay=replay)) as source:
         yield source
-        if source.skipped:
-            log.warning("%d bad records were skipped", source.skipped)
+        report_skipped(source)
 
 
 class _AsWarning(logging.Handler):

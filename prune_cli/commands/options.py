@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import wraps
+from math import isfinite
 from typing import Annotated, Any
 
 import typer
@@ -34,7 +35,9 @@ class CheckedCommand(TyperCommand):
         # Before values are converted: as a path, an empty value would become the current directory.
         given, _, _ = self.make_parser(ctx).parse_args(args=list(args))
         _refuse_empty(self.params, given)
-        return super().parse_args(ctx, args)
+        rest = super().parse_args(ctx, args)
+        _refuse_infinite(self.params, ctx.params)
+        return rest
 
 
 def _refuse_empty(parameters: Sequence[Parameter], given: Mapping[str, Any]) -> None:
@@ -47,6 +50,15 @@ def _refuse_empty(parameters: Sequence[Parameter], given: Mapping[str, Any]) -> 
             is_option = isinstance(parameter, TyperOption)
             name = max(parameter.opts, key=len) if is_option else "an operand"
             raise UsageError(f"{name} is empty", remedy="is a shell variable unset?")
+
+
+def _refuse_infinite(parameters: Sequence[Parameter], values: Mapping[str, Any]) -> None:
+    """Raise UsageError for the first number that is not finite: 1e400 is infinity as a double."""
+    for parameter in parameters:
+        value = values.get(parameter.name or "")
+        if isinstance(value, float) and not isfinite(value):
+            name = max(parameter.opts, key=len)
+            raise UsageError(f"{name} {value} is not a finite number", remedy="leave it out for no bound")
 
 
 def command(function: Callable[..., int | None]) -> Callable[..., int | None]:

@@ -19,7 +19,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from ..errors import DataError, UsageError
 from ..stream.batch import Text
-from .fields import COUNTED, error_of, listed_names, member_names, not_unicode
+from .fields import COUNTED, error_of, listed_names, member_names, nested_remedy, not_unicode
 from .lines import CLOSE, OPEN, Block, line_ends, line_starts, too_long
 from .splice import lone_surrogate, values, without, without_lone_surrogates
 
@@ -239,7 +239,8 @@ class Decoder:
     def _check(self, line: bytes, values: dict[str, Any]) -> None:
         for name in self.required:
             if values[name] is UNSET:
-                raise DataError(f"no field `{name}`; the record has {listed_names(line)}")
+                fault = f"no field `{name}`; the record has {listed_names(line)}"
+                raise DataError(fault, remedy=nested_remedy(name))
         for name, literal in self.literals.items():
             # A name can be written with escapes, too, so their absence is the cheap test.
             if (line.count(literal) > 1 or b"\\u" in line) and member_names(line).count(name) > 1:

@@ -13,7 +13,7 @@ from ..errors import ConfigurationError, DataError
 from ..stream.batch import Record
 from ..stream.schema import Head
 from .decoder import Batch, Wanted
-from .fields import MISSING, Anything, Content
+from .fields import MISSING, Anything, Content, TokenIds, nested_remedy
 from .reader import Source
 from .splice import members, splice
 
@@ -56,7 +56,7 @@ def content_fields(text_field: str, nullable: bool = False) -> dict[str, Any]:
     """
     if nullable:
         return {text_field: str | None, IDS: Content | None}
-    return {text_field: str, IDS: list[int]}
+    return {text_field: str, IDS: TokenIds}
 
 
 def contents(batch: Batch, text_field: str) -> list[Any]:
@@ -73,7 +73,11 @@ def no_content(batch: Batch, index: int, text_field: str) -> DataError:
     """The error for a record that has neither a text nor ids."""
     names = batch.listed_names(index)
     fault = f"no field `{text_field}` (nor `{IDS}`); the record has {names}"
-    return DataError(fault, place=batch.place(index), remedy="--text-field FIELD names the text")
+    return DataError(
+        fault,
+        place=batch.place(index),
+        remedy=nested_remedy(text_field) or "--text-field FIELD names the text",
+    )
 
 
 def check_tokenizer(heads: Iterable[Head | None], tokenizer: str, place: str) -> None:

@@ -22,7 +22,10 @@ _WholeFloat = Annotated[float, msgspec.Meta(ge=0, lt=float(MOST), multiple_of=1.
 Count = Annotated[int, msgspec.Meta(ge=0, lt=MOST)] | _WholeFloat | None
 # The same, but never summed: the reader holds the sums of counts to the 64 bits that they are computed in.
 Rank = Annotated[int, msgspec.Meta(ge=0, lt=MOST, title="rank")] | _WholeFloat | None
-Content = str | list[int]
+# Token ids fit into 64 bits; whether they are in a vocabulary is for models to say.
+TokenId = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+TokenIds = list[TokenId]
+Content = str | TokenIds
 Label = str | int
 Anything = Any
 LARGEST = 1 << 1023  # whole numbers beyond it are looked at one by one
@@ -39,7 +42,7 @@ WORDS = {
     Rank: "a whole number below 2^53",
     str: "a string",
     str | None: "a string",
-    list[int]: "a list of token ids",
+    TokenIds: "a list of token ids",
     Content: "a string or a list of token ids",
     Content | None: "a string or a list of token ids",
     Label: "a string or a whole number",
@@ -195,6 +198,14 @@ def _utf8_fault(line: bytes) -> str:
     except UnicodeDecodeError as error:
         return f"{INVALID} at byte {error.start} of the line"
     return INVALID
+
+
+def nested_remedy(name: str) -> str:
+    """The way out for a name like `meta.source`; empty for any other."""
+    if "." not in name:
+        return ""
+    last = name.rpartition(".")[2]
+    return f"nested fields are not supported: jq -c '.{last} = .{name}' copies it to a field `{last}`"
 
 
 def _field_fault(line: bytes, name: str, value: object, kind: Any) -> str:

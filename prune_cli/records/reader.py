@@ -13,6 +13,7 @@ from ..storage.base import Input
 from ..stream.lookahead import Limits
 from ..stream.schema import Event, Head, Trailer
 from .decoder import Batch, Decoder, Wanted
+from .field_checks import FieldChecks
 from .fields import MISSING, Anything, Content, Count, Label, Number, Rank, field_names
 from .lines import Block, blocks, line_ends
 from .splice import BLANK
@@ -67,6 +68,7 @@ class Source:
         self._stream = self._read()
         self._blocks: Iterator[Block] = self._stream
         self._derived: list[Source] = []
+        self.checks = FieldChecks(set())
 
     @property
     def name(self) -> str:
@@ -106,6 +108,16 @@ class Source:
             self._decode_slowly(first, self._decoder(Wanted({})))
         return self.heads[0], names
 
+    def watch(self, name: str) -> None:
+        """An option names this field: `missing_fields` has it if no record does."""
+        self.checks.watched.add(name)
+
+    @property
+    def missing_fields(self) -> list[str]:
+        """The watched fields that were looked for and that no record has."""
+        sources = (self, *self._derived)
+        return sorted(set().union(*(source.checks.missing for source in sources)))
+
     def deal(self, number: int, of: int, first: int = 0) -> None:
         """Keep one shard of the records, `number` from 1. They are dealt in runs of RUN, the first to shard
         `first` + 1.
@@ -129,6 +141,7 @@ class Source:
 
     def _derive(self, inputs: list[Input]) -> "Source":
         source = Source(inputs, self.reading, self.warn)
+        source.checks = FieldChecks(self.checks.watched)
         self._derived.append(source)
         return source
 
@@ -155,6 +168,7 @@ class Source:
             batch = decoder.fast(block) or self._decode_slowly(block, decoder)
             if len(batch):
                 self.records += len(batch)
+                self.checks.take(batch, wanted)
                 yield batch
 
     def _decoder(self, wanted: Wanted) -> Decoder:

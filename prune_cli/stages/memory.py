@@ -13,6 +13,7 @@ import orjson
 
 from ..errors import DataError
 from ..records.documents import Document, Verbatim
+from ..records.field_checks import FieldChecks
 from ..records.fields import MISSING, WORDS, Number, convert_all, is_wrong
 from ..records.reader import Batch, ReadingLimits, Source, Wanted
 from ..storage.base import Input
@@ -107,7 +108,10 @@ class RecordSource(Source):
         """The same records from the start. Raises ValueError without `replay`."""
         if self._copy is None:
             raise ValueError("the records of an iterator can be read only once without replay")
-        return RecordSource(_replayed(self._copy), self.reading)
+        source = RecordSource(_replayed(self._copy), self.reading)
+        source.checks = FieldChecks(self.checks.watched)
+        self._derived.append(source)
+        return source
 
     def only(self, file: Input) -> "Source":
         """Not possible: there are no files."""
@@ -120,6 +124,7 @@ class RecordSource(Source):
             self._taken += len(chunk)
             batch = self._batch(first, chunk, wanted)
             self.records += len(batch)
+            self.checks.take(batch, wanted)
             if self._copy:
                 pickle.dump(batch.records, self._copy, pickle.HIGHEST_PROTOCOL)
             if len(batch):

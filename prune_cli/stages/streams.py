@@ -10,6 +10,7 @@ from typing import Any
 from .. import metrics, sizes, storage, terminal
 from ..errors import UsageError
 from ..records import reader
+from ..records.fields import nested_remedy
 from ..records.reader import Source
 from ..settings.streams import Messages, Reading, Streams, processors
 from ..storage.base import Input, Output
@@ -88,6 +89,15 @@ def source_of(
 def report_skipped(*sources: Source) -> None:
     """Log how many blank lines and bad records were skipped."""
     log_skipped(sum(source.blank for source in sources), sum(source.skipped for source in sources))
+    for source in sources:
+        warn_of_missing(source)
+
+
+def warn_of_missing(source: Source) -> None:
+    """Log fields that options name and that no record has: --group-by and --tokens-field do not need them."""
+    for name in source.missing_fields:
+        remedy = nested_remedy(name)
+        log.warning("%s: no record has a field `%s`%s", source.name, name, f"; {remedy}" if remedy else "")
 
 
 def log_skipped(blank: int, skipped: int) -> None:
@@ -156,6 +166,8 @@ def the_score(source: Source) -> str:
 
 def group_field_of(source: Source, wanted: str | None) -> str:
     """The field by which records are counted: `wanted`, else that of the stream's head, else source."""
+    if wanted:
+        source.watch(wanted)
     head, _ = source.peek()
     return wanted or (head.group if head else None) or "source"
 
@@ -166,9 +178,10 @@ def tokens_field_of(source: Source, wanted: str | None) -> str:
     A ranking names it. Blocks that have not been scored have `n_tokens`; scores with a prefix have it before
     `n_scored`, too.
     """
-    head, present = source.peek()
     if wanted:
+        source.watch(wanted)
         return wanted
+    head, present = source.peek()
     if head and head.rank and head.rank.tokens_field:
         return head.rank.tokens_field
     if "n_scored" in present:

@@ -13,6 +13,7 @@ import numpy as np
 from ...errors import CheckFailed, DataError
 from ...records import spool
 from ...records.columns import Labels, Part, counts, numbers, spliced, table
+from ...records.field_checks import LARGEST_SUM
 from ...records.reader import MISSING, Anything, Batch, Count, Label, Number, Rank, Source, Wanted
 from ...settings.streams import Unit
 from ...statistics.correlation import LengthCorrelation
@@ -103,7 +104,11 @@ def merge(sources: Sequence[Source], totals: Sequence[Totals], order: Order) -> 
     # The trailers say how many records will come, so that nothing has to be read twice.
     nulls = sum(each.nulls for each in totals)
     quantiles.n[0] = sum(each.records for each in totals) - nulls
-    quantiles.tokens[0] = sum(each.tokens - (each.unscored_tokens or 0) for each in totals)
+    tokens = sum(each.tokens - (each.unscored_tokens or 0) for each in totals)
+    if tokens >= LARGEST_SUM:
+        fault = f"the sum of `{order.tokens_field}` is beyond 2^62"
+        raise DataError(fault, place=sources[0].inputs[0].name, remedy="are these counts of tokens?")
+    quantiles.tokens[0] = tokens
     inputs = [_RankedInput(source, order, reader) for source in sources]
     return _ranked(_merged(inputs, order), order, reader, quantiles, nulls=nulls)
 

@@ -1,5 +1,6 @@
 """Run `rank`: from inputs and settings to a ranked stream."""
 
+import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from .. import streams
 from . import ranking as stage
 from .order import Order, settled, to_check
 
+log = logging.getLogger(__name__)
 MERGE_MEMORY = 16 << 20  # bytes per input of --merge: a few blocks of text, and their rows
 
 
@@ -86,6 +88,8 @@ def _spool(ranking: Ranking, threads: int, order: Order) -> Spool:
 
 
 def _report(order: Order, ranked: stage.Ranked, skipped: int) -> RankReport:
+    if ranked.head.nulls and not ranked.head.n:
+        log.warning("none of %d records has a score in `%s`", ranked.head.nulls, order.key)
     return RankReport(
         key=order.key,
         unit=order.by.value,

@@ -238,6 +238,7 @@ class ScoreWorker:
                 trailer = partial(self._trailer, digests)
                 with streams.open_sink(job.streams, output, head, trailer) as sink:
                     report = self._write(source, output, sink, progress)
+        streams.warn_of_missing(source)
         return report + ScoreReport(blank=source.blank, skipped=source.skipped, provenance=provenance)
 
     def _write(self, source: Source, output: Output, sink: Sink, progress: terminal.Progress) -> ScoreReport:

@@ -62,6 +62,11 @@ class SliceReport:
             log.warning(
                 "none of %d scored records are kept; a fraction of a slice is one of the whole ranking", cut
             )
+        unscored = self.total["unscored"].records
+        if unscored and not cut and not kept.records:
+            log.warning(
+                "nothing is kept: none of %d records has a score; --keep-unscored keeps them", unscored
+            )
 
     def closing(self) -> list[str]:
         """The closing line, and the histogram of the scores with its kept part in black."""

@@ -40,7 +40,12 @@ def _split(
     rank = _rank_field(request)
     group = group_field(request)
     start = 0
-    for batch in source.batches(Wanted({group: Anything, rank: Anything}, (group, rank))):
+    wanted = Wanted({group: Anything, rank: Anything}, (group, rank))
+    if source.reading.skip_bad:
+        # The records that the first pass skipped have to be skipped again.
+        first = _wanted(request)
+        wanted = Wanted({**wanted.fields, **first.fields}, (group, *first.optional), first.single)
+    for batch in source.batches(wanted):
         end = start + len(batch)
         if end > len(decision.inside):
             break
@@ -86,6 +91,10 @@ def _check_ids(batch: Batch, ids: list[Any], start: int) -> None:
     """
     remedy = "use the scores of this corpus, in its order"
     for index, (ours, theirs) in enumerate(zip(batch["id"], ids, strict=False)):
+        if theirs is MISSING and ours is not MISSING:
+            fault = f"record {start + index + 1} of the scores has no id to compare"
+            remedy = "write them with `score --only id,FIELD`, such as --only id,random"
+            raise DataError(fault, place=batch.place(index), remedy=remedy)
         if ours != theirs:
             fault = f"its id is not that of record {start + index + 1} of the scores"
             raise DataError(fault, place=batch.place(index), remedy=remedy)

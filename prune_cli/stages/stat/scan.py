@@ -10,6 +10,7 @@ import numpy as np
 from ...errors import DataError
 from ...records.columns import Labels, counts
 from ...records.documents import content_fields, contents, no_content
+from ...records.fields import nested_remedy
 from ...records.reader import MISSING, Anything, Batch, Count, Label, Number, Rank, Source, Wanted
 from ...settings.streams import Unit
 from ...statistics.correlation import LengthCorrelation
@@ -106,7 +107,9 @@ def _read(source: Source, columns: Columns) -> _Table:
         size += len(batch.text)
     if size and absent not in ([], [columns.tokens]):
         fault = f"no record has a field `{absent[0]}`"
-        raise DataError(fault, place=source.name, remedy="name another score with -k")
+        raise DataError(
+            fault, place=source.name, remedy=nested_remedy(absent[0]) or "name another score with -k"
+        )
     scores, tokens, groups = (np.concatenate(column, axis=-1) for column in zip(*parts, strict=True))
     return _Table(scores, tokens, groups, labels.names, digests, size=size, has_tokens=not absent)
 
