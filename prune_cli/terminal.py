@@ -11,6 +11,8 @@ from typing import Protocol
 
 from .errors import PruneError, UsageError
 
+# Seconds that the speed is taken over: scoring may advance once a minute, and rich's 30 would see no speed.
+SPEED_PERIOD = 600
 DELAY = 0.5  # seconds before a progress bar appears: shorter runs show none
 
 
@@ -87,9 +89,9 @@ class _Silent:
 
 
 class _Bar:
-    """A bar with rate and time left, drawn after DELAY or at once."""
+    """A bar with time left, and for bytes with their rate if `rate`; drawn after DELAY or at once."""
 
-    def __init__(self, verb: str, total: float | None, unit: str, at_once: bool) -> None:
+    def __init__(self, verb: str, total: float | None, unit: str, *, at_once: bool, rate: bool) -> None:
         # rich takes 50 ms to import, so it is imported only for a bar that may be drawn.
         from rich.console import Console
         from rich.progress import (
@@ -105,7 +107,7 @@ class _Bar:
 
         counted: list[ProgressColumn] = [MofNCompleteColumn(), TextColumn(unit)]
         if unit == "bytes":
-            counted = [DownloadColumn(), TransferSpeedColumn()]
+            counted = [DownloadColumn(), *([TransferSpeedColumn()] if rate else [])]
         columns = [
             TextColumn(verb),
             BarColumn(),
@@ -113,7 +115,12 @@ class _Bar:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
         ]
-        self.bar = Bar(*columns, console=Console(stderr=True), transient=True)
+        self.bar = Bar(
+            *columns,
+            console=Console(stderr=True),
+            transient=True,
+            speed_estimate_period=SPEED_PERIOD,
+        )
         self.task = self.bar.add_task(verb, total=total, note="")
         self.due = time.monotonic() + (0 if at_once else DELAY)
 
@@ -143,13 +150,22 @@ class _Bar:
 
 @contextmanager
 def progress(
-    verb: str, total: float | None, unit: str = "bytes", *, wanted: bool = True, at_once: bool = False
+    verb: str,
+    total: float | None,
+    unit: str = "bytes",
+    *,
+    wanted: bool = True,
+    at_once: bool = False,
+    rate: bool = True,
 ) -> Iterator[Progress]:
-    """A progress bar; without `at_once` it appears after DELAY, without `wanted` never."""
+    """A progress bar; without `at_once` it appears after DELAY, without `wanted` never.
+
+    Bytes per second are left out without `rate`: for work whose speed is in the description, in tokens.
+    """
     if not wanted:
         yield _Silent()
         return
-    with _Bar(verb, total, unit, at_once) as bar:
+    with _Bar(verb, total, unit, at_once=at_once, rate=rate) as bar:
         yield bar
 
 

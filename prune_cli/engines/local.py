@@ -25,6 +25,8 @@ def run_jobs(work: Work[SomeJob, SomeReport], messages: Messages) -> int:
         work.size() or None,
         wanted=messages.shows_progress(),
         at_once=bool(messages.progress),
+        # Work that is divided is the work of models: its speed is counted in tokens, not in bytes.
+        rate=False,
     ) as progress:
         worker = work.open()
         report = reduce(add, (worker.do(job, progress) for job in jobs))

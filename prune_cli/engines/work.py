@@ -50,7 +50,7 @@ class Worker(Protocol[DoneJob, DoneReport]):
     """Does jobs one after another. It stays in one process, and keeps there whatever is expensive to load."""
 
     def do(self, job: DoneJob, progress: Progress) -> DoneReport:
-        """Do one job; `progress` advances by the bytes that were read. Raises PruneError."""
+        """Do one job; `progress` advances by the bytes of input that are done. Raises PruneError."""
         ...
 
 

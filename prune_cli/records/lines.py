@@ -46,25 +46,39 @@ def line_starts(ends: np.ndarray) -> np.ndarray:
 
 
 def blocks(
-    file: Input, limits: Limits, max_line: int, warn: Warn, on_event: Callable[[Event], None]
+    file: Input,
+    limits: Limits,
+    max_line: int,
+    warn: Warn,
+    on_event: Callable[[Event], None],
+    on_text: Callable[[int], None] = lambda size: None,
 ) -> Iterator[Block]:
     """The lines of one input.
 
-    `on_event` is called with each head and trailer, and with an empty text where text without a head begins.
-    The end of a prune-cli stream and the end of the file end a line, too. Raises DataError, with file and
-    line, for what the format's reader finds and for a line longer than `max_line`.
+    `on_text` is called with the size of each piece of text as it is decompressed, ahead of the reader and in
+    the thread that calls the input's progress. `on_event` is called with each head and trailer, and with an
+    empty text where text without a head begins. The end of a prune-cli stream and the end of the file end a
+    line, too. Raises DataError, with file and line, for what the format's reader finds and for a line longer
+    than `max_line`.
     """
 
     def warn_of_file(message: str) -> None:
         warn(f"{file.name}: {message}")
 
     with file.open() as raw:
-        events = formats.read(raw, limits, warn_of_file, file.path)
+        events = _counted(formats.read(raw, limits, warn_of_file, file.path), on_text)
         for item in prefetch(_Cutter(file.name, max_line).cut(prefetch(events))):
             if isinstance(item, Block):
                 yield item
             else:
                 on_event(item)
+
+
+def _counted(events: Iterator[Event], on_text: Callable[[int], None]) -> Iterator[Event]:
+    for event in events:
+        if isinstance(event, bytes):
+            on_text(len(event))
+        yield event
 
 
 class _Cutter:

@@ -65,6 +65,8 @@ class Source:
         self.blank = 0
         self.skipped = 0
         self.elsewhere = 0
+        # Takes the size of each piece of text that is decompressed, in the thread that reads ahead.
+        self.on_text: Callable[[int], None] = lambda size: None
         self._stream = self._read()
         self._blocks: Iterator[Block] = self._stream
         self._derived: list[Source] = []
@@ -84,7 +86,9 @@ class Source:
 
     def _read(self) -> Generator[Block, None, None]:
         for file in self.inputs:
-            yield from blocks(file, self.reading.limits, self.reading.max_line, self.warn, self._take_event)
+            limits = self.reading.limits
+            longest = self.reading.max_line
+            yield from blocks(file, limits, longest, self.warn, self._take_event, self.on_text)
 
     def _take_event(self, event: Event) -> None:
         if isinstance(event, Trailer):

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from .. import metrics, sizes, storage, terminal
 from ..errors import UsageError
 from ..records import reader
+from ..records.documents import Document
 from ..records.fields import nested_remedy
 from ..records.reader import Source
 from ..settings.streams import Messages, Reading, Streams, processors
@@ -43,13 +44,20 @@ class VerbProgress:
 
 @contextmanager
 def open_source(
-    verb: str, paths: Sequence[str], reading: Reading, *, replay: bool = False, bar: bool = True
+    verb: str,
+    paths: Sequence[str],
+    reading: Reading,
+    *,
+    replay: bool = False,
+    bar: bool = True,
+    passes: int = 1,
 ) -> Iterator[Source]:
-    """The records of the operands, with a progress bar over their bytes.
+    """The records of the operands, with a progress bar over their bytes in so many passes.
 
-    With `replay` a pipe is copied to a temporary file as it is read, so that it can be read again.
+    With `replay` a pipe is copied to a temporary file as it is read, so that it can be read again: that is a
+    pass more.
     """
-    with open_inputs(verb, paths, reading, bar=bar, passes=1 + replay) as (inputs, shown):
+    with open_inputs(verb, paths, reading, bar=bar, passes=passes + replay) as (inputs, shown):
         source = source_of(inputs, reading, shown, replay=replay)
         try:
             yield source
@@ -86,6 +94,80 @@ def source_of(
     return Source(inputs, accepted, log.warning)
 
 
+class RecordProgress:
+    """Advances the bar of a source by the records that are done, instead of by the bytes that are read.
+
+    Input is read ahead, and a small one whole before its first record is scored. The bar is over bytes of
+    input, compressed as they may be, so what is shown is the part of the bytes read so far that the done
+    records take of the text so far. Make it before anything is read.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.advance: Callable[[int], object] = source.inputs[0].progress
+        self.bytes = 0  # read
+        self.text = 0  # bytes of text that they hold
+        self.finished = 0  # bytes of text of the records that are done
+        self.shown = 0  # bytes that the bar has been advanced by
+        for file in source.inputs:
+            file.progress = self._take_bytes
+        source.on_text = self._take_text
+
+    def done(self, text: int) -> None:
+        """Records with so many bytes of text, their line ends included, are done."""
+        self.finished += text
+        kept = self.source.records
+        # Records that were skipped, or belong to another shard, pass with those around them.
+        passed = kept + self.source.skipped + self.source.elsewhere
+        if kept and self.text:
+            self._show(int(self.bytes * min(1.0, self.finished / self.text * passed / kept)))
+
+    def through(self, documents: Iterable[Document]) -> Iterator[Document]:
+        """The same documents, each counted as done when the next one is asked for."""
+        for document in documents:
+            yield document
+            # A byte more for the line end.
+            self.done(len(document.line) + 1)
+        self.finish()
+
+    def finish(self) -> None:
+        """Everything that was read is done."""
+        self._show(self.bytes)
+
+    # The next two run in the thread that reads ahead: they only add up.
+    def _take_bytes(self, size: int) -> None:
+        self.bytes += size
+
+    def _take_text(self, size: int) -> None:
+        self.text += size
+
+    def _show(self, position: int) -> None:
+        # The estimate may fall when text turns out to be compressed better; a bar does not go back.
+        if position > self.shown:
+            self.advance(position - self.shown)
+            self.shown = position
+
+
+class OutputProgress:
+    """Advances the bar of a source by records that are written: all of them are as much as its inputs."""
+
+    def __init__(self, source: Source, records: int) -> None:
+        self.advance: Callable[[int], object] = source.inputs[0].progress
+        self.size = storage.total_size(source.inputs) or 0
+        self.records = records
+        self.written = 0
+
+    def wrote(self, records: int) -> None:
+        """Some more records are written."""
+        before = self._position()
+        self.written += records
+        self.advance(self._position() - before)
+
+    def _position(self) -> int:
+        # From the sum, so that the parts of a byte do not add up to an error.
+        return self.size * self.written // max(self.records, 1)
+
+
 def report_skipped(*sources: Source) -> None:
     """Log how many blank lines and bad records were skipped."""
     log_skipped(sum(source.blank for source in sources), sum(source.skipped for source in sources))
@@ -110,13 +192,16 @@ def log_skipped(blank: int, skipped: int) -> None:
 
 @contextmanager
 def open_streams(
-    verb: str, paths: Sequence[str], streams: Streams, *, replay: bool = False
+    verb: str, paths: Sequence[str], streams: Streams, *, replay: bool = False, passes: int = 1
 ) -> Iterator[tuple[Source, Output]]:
-    """Source and output, both checked first. The output takes its name when the block ends well."""
+    """Source and output, both checked first. The output takes its name when the block ends well.
+
+    `passes` as in `open_source`: a verb that writes after it has read everything makes a pass of that.
+    """
     to_terminal = streams.output in (None, "-") and terminal.shows_output()
     bar = bool(streams.progress) or not to_terminal  # a bar would stand among the records
     with (
-        open_source(verb, paths, streams, replay=replay, bar=bar) as source,
+        open_source(verb, paths, streams, replay=replay, bar=bar, passes=passes) as source,
         storage.create(streams.output, source.inputs, force=streams.force) as output,
         failing_visibly(output, streams),
     ):

@@ -20,8 +20,8 @@ def in_directory(
     """The path of each input's output; the directory is made.
 
     `web.jsonl.gz` becomes `web.jsonl.zst`, of which the `part` 1-of-2 is `web.1-of-2.jsonl.zst`; with `plain`
-    the name has no .zst. Raises UsageError for inputs without a name and for two outputs of one name, and what
-    `check_target` raises.
+    the name has no .zst. Raises UsageError for inputs without a name and for two outputs of one name, and
+    what `check_target` raises.
     """
     paths = [os.path.join(directory, _name(file, plain, part)) for file in inputs]
     _check_distinct(paths, inputs)

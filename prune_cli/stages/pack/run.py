@@ -51,6 +51,7 @@ class PackJob:
         carry = self.packing.carried_fields()
         eos = self.packing.eos_token()
         with streams.open_streams("pack", self.inputs, self.streams) as (source, output):
+            shown = streams.RecordProgress(source)
             # An unreadable input fails here, before the import of torch, which takes seconds.
             source.peek()
             from .tokenization import load
@@ -62,7 +63,7 @@ class PackJob:
             counts = PackCounts()
             read = documents(source, self.packing.text_field, IDENTITY, *carry, kind=Verbatim)
             with streams.open_sink(self.streams, output, head) as sink:
-                sink.write(pack(read, tokenizer.encode, layout, counts))
+                sink.write(pack(shown.through(read), tokenizer.encode, layout, counts))
         return PackReport(
             context=layout.context,
             documents=counts.documents,

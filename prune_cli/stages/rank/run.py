@@ -54,14 +54,17 @@ class RankJob:
             raise UsageError("--check and --merge exclude each other")
         if self.ranking.check:
             return self._check()
-        with streams.open_streams("rank", self.inputs, self.streams) as (source, output):
+        # The second pass of the bar is writing: when all is read, half is still to be done.
+        with streams.open_streams("rank", self.inputs, self.streams, passes=2) as (source, output):
             order = settled(source, self.ranking)
             with _spool(self.ranking, self.streams.threads or processors(), order) as spool:
                 ranked = (_merged if order.is_merge else _sorted)(source, order, spool)
                 head = streams.head_after(source, "rank", order.group_by, rank=ranked.head)
+                shown = streams.OutputProgress(source, ranked.head.n + (ranked.head.nulls or 0))
                 with streams.open_sink(self.streams, output, head) as sink:
                     for lines in stage.lines(ranked, order):
                         sink.write_lines(lines)
+                        shown.wrote(len(lines.sizes))
                     sink.facts |= ranked.facts
         return _report(order, ranked, source.skipped)
 

@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from ... import terminal
+from ...records.documents import Document
 from ...stream.batch import Record
+from ..streams import RecordProgress
 
 # Fields of a report that are not sums.
 NOT_SUMMED = ("self_check", "provenance")
@@ -90,6 +93,23 @@ class ScoreReport:
             "skipped": self.skipped,
             "score": self.provenance,
         }
+
+
+@dataclass(frozen=True)
+class JobProgress:
+    """What a job shows of itself: a bar that counts written records, and a note beside it."""
+
+    bar: RecordProgress
+    note: terminal.Progress
+
+    def advance(self, documents: Sequence[Document]) -> None:
+        """The documents are written."""
+        # A byte more for each line end, which a line here does not have.
+        self.bar.done(sum(len(document.line) + 1 for document in documents))
+
+    def describe(self, total: ScoreReport) -> None:
+        """Show the counts and the speed of all jobs so far."""
+        self.note.describe(total.progress())
 
 
 def counts_of(records: Sequence[Record], fields: Sequence[dict[str, Any]]) -> ScoreReport:

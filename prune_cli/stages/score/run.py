@@ -27,6 +27,7 @@ from ...settings.streams import Reading, Streams
 from ...storage import content, output_paths
 from ...storage.base import Input, Output
 from ...stream import resume
+from ...stream.batch import Record
 from ...stream.schema import Totals
 from ...stream.writer import Sink
 from .. import streams
@@ -34,7 +35,7 @@ from . import finished, windows
 from . import scoring as scoring_of
 from .estimate import estimate
 from .layout import Layout, count_fields, score_fields
-from .progress import ScoreReport, counts_of
+from .progress import JobProgress, ScoreReport, counts_of
 from .sample import take_sample
 from .scoring import Scoring
 from .self_check import largest_difference
@@ -182,7 +183,7 @@ class ScoreWorker:
     def do(self, job: ScoreJob, progress: terminal.Progress) -> ScoreReport:
         """Score the inputs of a job into its output, or print the estimate of a dry run. Raises PruneError.
 
-        `progress` advances by the bytes that were read.
+        `progress` advances by the bytes of input whose records are written.
         """
         start = time.perf_counter()
         inputs = storage.operands(job.inputs)
@@ -230,6 +231,7 @@ class ScoreWorker:
             provenance = self._provenance_of(self.scoring.provenance())
             digests = self._digests(inputs)
             source = streams.source_of(inputs, job.streams, progress)
+            bar = streams.RecordProgress(source)
             job.deal(source)
             with closing(source):
                 group = streams.group_field_of(source, self.settings.scores.group_by)
@@ -237,15 +239,21 @@ class ScoreWorker:
                 head = streams.head_after(source, VERB, group, keeps=(), score=provenance)
                 trailer = partial(self._trailer, digests)
                 with streams.open_sink(job.streams, output, head, trailer) as sink:
-                    report = self._write(source, output, sink, progress)
+                    report = self._write(source, output, sink, JobProgress(bar, progress))
+            bar.finish()
         streams.warn_of_missing(source)
         return report + ScoreReport(blank=source.blank, skipped=source.skipped, provenance=provenance)
 
-    def _write(self, source: Source, output: Output, sink: Sink, progress: terminal.Progress) -> ScoreReport:
+    def _write(self, source: Source, output: Output, sink: Sink, shown: JobProgress) -> ScoreReport:
         """Score the records of a source and write them, behind what an earlier run wrote."""
         # One iterator: records of an earlier run are taken from it first, then those of the self-check.
         pending = self.documents(source)
-        resumed = resume.take_up(output, sink, pending, self.layout.read_back)
+
+        def read_back(document: Document, line: bytes) -> Record | None:
+            shown.advance([document])
+            return self.layout.read_back(document, line)
+
+        resumed = resume.take_up(output, sink, pending, read_back)
         report = ScoreReport(resumed=resumed)
         # Once for each worker, not for each job: the models are the same.
         if self.settings.trial.self_check and not self.total.records:
@@ -261,7 +269,8 @@ class ScoreWorker:
             start = end
             report += counts
             self.total += counts
-            progress.describe(self.total.progress())
+            shown.advance([document for document, _ in window])
+            shown.describe(self.total)
         return report
 
     def _windows(
