@@ -282,18 +282,19 @@ def test_outputs_that_cannot_be_resumed_are_refused(options, words, model, corpu
 LONG = [{"id": at, "text": "a text ", "pad": "x" * 1_300_000} for at in range(30)]  # three to a frame
 
 
-def started(model: Path, corpus: Path, *options: object) -> subprocess.Popen:
+# A process of its own imports torch for seconds; without a model it starts at once and is resumed alike.
+RANDOM = ("score", "-m", "random")
+
+
+def started(scoring: tuple[object, ...], *options: object) -> subprocess.Popen:
     """A run that reads the first records of a pipe and waits for more."""
     return subprocess.Popen(
-        command("score", "--model", model, corpus, "-o", *options),
-        stdin=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd=ROOT,
+        command(*scoring, "-", "-o", *options), stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
     )
 
 
 def wait_for(path: Path, size: int) -> None:
-    for _ in range(1200):
+    for _ in range(20 * PATIENCE):
         if path.exists() and path.stat().st_size > size:
             return
         time.sleep(0.05)
@@ -302,20 +303,18 @@ def wait_for(path: Path, size: int) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_run_that_a_signal_stopped_is_resumed(number, model, tmp_path, here):
-    whole = here("score", "--model", model, stdin=lines(LONG)).stdout
+    scoring = ("score", "--model", model) if number == signal.SIGTERM else RANDOM
+    whole = here(*scoring, stdin=lines(LONG)).stdout
     partial = tmp_path / "out.zst.partial"
-    with started(model, Path("-"), tmp_path / "out.zst", "--resume") as process:
+    with started(scoring, tmp_path / "out.zst", "--resume") as process:
         process.stdin.write(lines(LONG[:20]))
         process.stdin.flush()
         wait_for(partial, borders(whole)[3])
         assert (
             b"another run is writing it"
-            in here("score", "--model", model, "-o", tmp_path / "out.zst", "--resume", status=75).stderr
+            in here(*scoring, "-o", tmp_path / "out.zst", "--resume", status=75).stderr
         )
-        assert (
-            b"another run is writing it"
-            in here("score", "--model", model, "-o", tmp_path / "out.zst", status=75).stderr
-        )
+        assert b"another run is writing it" in here(*scoring, "-o", tmp_path / "out.zst", status=75).stderr
         process.send_signal(number)
         said = process.stderr.read()
         assert process.wait(timeout=PATIENCE) == (75 if number == signal.SIGTERM else -number)
@@ -325,19 +324,19 @@ def test_a_run_that_a_signal_stopped_is_resumed(number, model, tmp_path, here):
     )
     assert left(tmp_path) == {"out.zst.partial"}
     assert partial.read_bytes() == whole[: partial.stat().st_size]
-    here("score", "--resume", "--model", model, "-o", tmp_path / "out.zst", stdin=lines(LONG))
+    here(*scoring, "--resume", "-o", tmp_path / "out.zst", stdin=lines(LONG))
     assert (tmp_path / "out.zst").read_bytes() == whole
     assert left(tmp_path) == {"out.zst"}
 
 
-def test_without_resume_a_signal_leaves_nothing(model, tmp_path, here):
-    with started(model, Path("-"), tmp_path / "out.zst") as process:
+def test_without_resume_a_signal_leaves_nothing(tmp_path, here):
+    with started(RANDOM, tmp_path / "out.zst") as process:
         process.stdin.write(lines(LONG[:20]))
         process.stdin.flush()
         wait_for(tmp_path / ".out.zst.prune-cli", 1000)
         assert (
             b"another run is writing it"
-            in here("score", "--model", model, "-o", tmp_path / "out.zst", "--resume", status=75).stderr
+            in here(*RANDOM, "-o", tmp_path / "out.zst", "--resume", status=75).stderr
         )
         process.terminate()
         assert process.wait(timeout=PATIENCE) == -signal.SIGTERM

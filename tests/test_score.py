@@ -251,7 +251,7 @@ def test_bfloat16_ranks_as_float32_does(here):
     from scipy.stats import spearmanr
 
     corpus, path = (
-        lines({"text": record["text"][:1000]} for record in some("web.jsonl.zst", 300)),
+        lines({"text": record["text"][:1000]} for record in some("web.jsonl.zst", 100)),
         SHARED / "data" / "stories260k",
     )
     exact, near = (
