@@ -76,7 +76,8 @@ class ModelSettings:
             "--stride",
             metavar="N",
             min=1,
-            help="Tokens scored per window after the first; the rest is context. By default windows do not overlap.",
+            help="Tokens scored per window after the first. The rest of a window is context. "
+            "By default windows do not overlap.",
         ),
     ] = None
     bos: Annotated[
