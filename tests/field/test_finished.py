@@ -109,6 +109,14 @@ def test_an_output_of_an_earlier_version_is_compared_record_by_record(here, scor
     assert "its record 1 is not made from" in score(status=78)
 
 
+def test_the_group_field_of_the_input_is_not_another_setting(here, score, output, corpus):
+    ranking = here("rank", "-k", "id", "--group-by", "text", corpus).stdout
+    corpus.write_bytes(ranking)
+    score()
+    assert "1 outputs were already finished" in score("-v")
+    assert "was made with group 'text', not 'id'" in score("--group-by", "id", status=78)
+
+
 def test_any_other_file_is_refused(here, score, output, corpus):
     output.parent.mkdir()
     ranking = here("rank", "-k", "id", corpus).stdout

@@ -204,17 +204,18 @@ class ScoreWorker:
         """Raise ConfigurationError unless the job's output is what the job would write."""
         output = storage.input_at(job.output or "")
         headless = job.streams.plain or job.streams.single_frame
-        expected = finished.Expected(
-            self._provenance_without_weights, self.settings.scores.group_by, headless
-        )
-        if finished.is_proven(output, inputs, expected):
-            return
         with (
             terminal.progress(VERB, None, wanted=False) as silent,
             closing(streams.source_of(inputs, job.streams, silent)) as source,
             closing(streams.source_of([output], Reading(), silent)) as written,
         ):
             job.deal(source)
+            # Without --group-by the head of the input names the field, as it did when the output was made.
+            group = streams.group_field_of(source, self.settings.scores.group_by)
+            self.layout = replace(self.layout, group=group)
+            expected = finished.Expected(self._provenance_without_weights, group, headless)
+            if finished.is_proven(output, inputs, expected):
+                return
             pending = self._documents(source, tokenizer=None)
             finished.compare_records(written, pending, self.layout.read_back)
 
