@@ -321,6 +321,6 @@ def test_the_trailer_has_the_rank_correlation_of_score_and_length(here, tmp_path
 def test_a_repeated_score_field_is_an_error_however_it_is_escaped(first, here):
     for name in (b"perplexity", b"perplexit\\u0079"):
         twice = b'{"perplexity":2}\n{"' + name + b'":' + first + b',"perplexity":2}\n'
-        assert b":2: the field `perplexity` stands twice" in here("rank", stdin=twice, status=65).stderr
+        assert b":2: the field `perplexity` occurs twice" in here("rank", stdin=twice, status=65).stderr
     inside = b'{"perplexity":2,"text":"the \\"perplexity\\"","list":["perplexity"],"deep":{"perplexity":1}}\n'
     assert plain(here, stdin=inside).endswith(b',"rank":0,"quantile":0.5}\n')

@@ -43,8 +43,8 @@ def error(here, bad: bytes, *options: str, verb: str = "rank") -> str:
         (b'{"a": "\x1f", "perplexity": 1}\n', "not JSON"),
         (b'{"source": "\\ud800", "perplexity": 1}\n', "`source` has a lone surrogate"),
         (b'\xef\xbb\xbf{"perplexity": 1}\n', "byte-order mark"),
-        (b'{"perplexity": 1, "perplexity": 2}\n', "`perplexity` stands twice"),
-        (b'{"perplexity": 1, "rank": 2}\n', "`rank` is already there; --overwrite"),
+        (b'{"perplexity": 1, "perplexity": 2}\n', "`perplexity` occurs twice"),
+        (b'{"perplexity": 1, "rank": 2}\n', "`rank` already exists; --overwrite"),
         (b'{"perplexity": 1, "a": ' + b"[" * 50_000 + b"]" * 50_000 + b"}\n", "nested too deep"),
     ],
 )

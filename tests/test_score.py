@@ -139,7 +139,7 @@ def test_token_ids_win_over_text_and_the_first_is_not_scored(gpt2, here):
         ({"input_ids": [1, 99999]}, b"input_ids has 99999"),
         ({"input_ids": [-1]}, b"input_ids has -1"),
         ({"input_ids": "x"}, b'`input_ids` is a string ("x"), not a list of token ids'),
-        ({"text": "x", "perplexity": 1}, b"`perplexity` is already there; --overwrite"),
+        ({"text": "x", "perplexity": 1}, b"`perplexity` already exists; --overwrite"),
     ],
 )
 def test_records_that_cannot_be_scored_are_named(record, words, gpt2, here):
@@ -155,7 +155,7 @@ def test_a_text_that_is_not_unicode_is_named(gpt2, here):
     )
     assert b"surrogate" in here("score", "--model", gpt2, stdin=b'{"text":"\\ud800 x"}\n', status=65).stderr
     assert (
-        b"stands twice"
+        b"occurs twice"
         in here("score", "--model", gpt2, stdin=b'{"text":"a","text":"b"}\n', status=65).stderr
     )
     here("score", "--model", gpt2, stdin=b'{"text":"a\\u0000b"}\n')

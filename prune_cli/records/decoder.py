@@ -1,8 +1,7 @@
-"""How are fields read from lines of JSON? A block at a time by msgspec, which skips the fields that nobody
-asked for.
+"""How are fields read from lines of JSON? A block of lines at a time, by msgspec, which skips all other fields.
 
-Only in a block where something is odd (an error, a blank line, a byte-order mark, a field that stands twice)
-are the lines read one by one, slowly and with a clear message.
+Lines are read one by one, slowly and with a clear message, only in a block that is irregular: an error, a blank
+line, a byte-order mark, a repeated field.
 """
 
 import re
@@ -24,16 +23,17 @@ from .lines import CLOSE, OPEN, Block, line_ends, line_starts, too_long
 from .splice import lone_surrogate, values, without, without_lone_surrogates
 
 BOM = b"\xef\xbb\xbf"
-# In these a name is not spelt in JSON as it is in UTF-8, and the fast path compares bytes.
+# Characters that JSON may or must escape. The fast path searches for the bytes of a name, so it needs names with
+# one spelling.
 UNSUITABLE = re.compile(r'["\\\0-\x1f\ud800-\udfff]')
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """The fields that a verb reads of each record.
+    """The fields that a verb reads from each record.
 
-    `fields` maps names to types. Those in `single` must not stand twice in a record. `fresh` are the fields
-    that the verb will add: they must not be there yet, or are taken out with `overwrite`.
+    `fields` maps names to types. Fields in `single` must not occur twice in a record. `fresh` are the fields
+    that the verb will add: a record must not have them, or loses them with `overwrite`.
     """
 
     fields: dict[str, Any]
@@ -45,8 +45,9 @@ class Wanted:
 
 @dataclass
 class Batch:
-    """Consecutive records of one file: their text, the offset of each line end, and a list of values for each
-    wanted field.
+    """Consecutive records of one file, with a list of values for each wanted field.
+
+    `numbers` are the line numbers in the file, and `ends` the offsets of the line ends in `text`.
     """
 
     file: str
@@ -71,7 +72,7 @@ class Batch:
         return bytes(self.text).split(b"\n")[:-1]
 
     def listed_names(self, index: int) -> str:
-        """The names of the fields of a record, for a message."""
+        """The field names of a record, for a message."""
         return listed_names(self.lines[index])
 
     def place(self, index: int) -> str:
@@ -82,7 +83,7 @@ class Batch:
 class Decoder:
     """Reads the wanted fields of a line, or of a block of lines at once.
 
-    Raises UsageError for a name it cannot look for.
+    Raises UsageError for a field name that it cannot search for.
     """
 
     def __init__(self, wanted: Wanted, *, max_line: int, strip_bom: bool = False) -> None:
@@ -92,13 +93,13 @@ class Decoder:
         self.names = list(dict.fromkeys((*wanted.fields, *wanted.fresh)))
         _check_names(self.names)
         self.required = [name for name in wanted.fields if name not in wanted.optional]
-        # Searching the text for a name that stands twice takes as long as decoding it. Numbers are spared
-        # that: a hook counts how often one is decoded, and a second one in a record shows in the sum.
+        # msgspec takes the last of repeated fields without a word. Searching the text for a second one takes
+        # as long as decoding it; for numbers, a hook counts how many are decoded, which costs much less.
         self.counted = [name for name in wanted.single if wanted.fields[name] in COUNTED]
         self.literals = {name: orjson.dumps(name) for name in wanted.single}
         self.searched = [literal for name, literal in self.literals.items() if name not in self.counted]
         self.last_fields = _last_fields(wanted.fresh)
-        # Names of fields need not be names of attributes.
+        # A field name need not be a valid attribute name.
         self.attributes = [f"field_{index}" for index in range(len(self.names))]
         self.decoder = msgspec.json.Decoder(self._struct(()))
         self.counter = msgspec.json.Decoder(self._struct(self.counted), dec_hook=self._count)
@@ -121,15 +122,28 @@ class Decoder:
     # --- A block at once ---
 
     def fast(self, block: Block) -> Batch | None:
-        """The whole block at once; None where its lines have to be read one by one.
-
-        msgspec decodes values, not lines. If every line begins with { and ends with } and there are as many
-        values as lines, then each line is one value: within a value, only a comma or a closing bracket can
-        follow a line that ends with }.
-        """
-        count = len(block.ends)
+        """Decode the whole block at once; None if its lines have to be read one by one."""
+        # msgspec decodes values, not lines. If every line begins with { and ends with }, and there are as
+        # many values as lines, then each line is one value: within a value, only a comma or a closing bracket
+        # can follow a line that ends with }.
         if not self._looks_regular(block):
             return None
+        columns = self._decode(block)
+        if columns is None:
+            return None
+        text = block.text
+        ends = block.ends
+        count = len(ends)
+        if any(columns[name].count(UNSET) < count for name in self.wanted.fresh):
+            text = self._without_last_fields(block)
+            if not text:
+                return None
+            ends = line_ends(text)
+        return Batch(block.file, range(block.number, block.number + count), text, ends, columns)
+
+    def _decode(self, block: Block) -> dict[str, list[Any]] | None:
+        """The values of each field; None if a record is not as it should be."""
+        count = len(block.ends)
         self.decoded_numbers = 0
         try:
             rows = self.counter.decode_lines(block.text)
@@ -138,18 +152,12 @@ class Decoder:
         columns = self.columns(rows)
         if len(rows) != count or any(UNSET in columns[name] for name in self.required):
             return None
-        if self.decoded_numbers != sum(count - columns[name].count(UNSET) for name in self.counted):
-            return None
-        text = block.text
-        ends = block.ends
-        if any(columns[name].count(UNSET) < count for name in self.wanted.fresh):
-            text = self._without_last_fields(block)
-            if not text:
-                return None
-            ends = line_ends(text)
-        return Batch(block.file, range(block.number, block.number + count), text, ends, columns)
+        # A repeated field was decoded more often than there are records with that field.
+        present = sum(count - columns[name].count(UNSET) for name in self.counted)
+        return columns if self.decoded_numbers == present else None
 
     def _looks_regular(self, block: Block) -> bool:
+        """Whether each line is in braces and short enough, and no text field seems to occur twice."""
         starts = line_starts(block.ends)
         characters = np.frombuffer(block.text, np.uint8)
         if (characters[starts] != OPEN).any() or (characters[block.ends - 1] != CLOSE).any():
@@ -158,13 +166,12 @@ class Decoder:
             return False
         if not self.searched:
             return True
+        # A name within a text counts, too: such a block is read slowly, and rightly, for nothing.
         searchable = bytes(block.text)  # a memoryview has no count()
         return all(searchable.count(literal) <= len(block.ends) for literal in self.searched)
 
     def _without_last_fields(self, block: Block) -> bytes:
-        """The text without the fresh fields, if they are the last fields of each record, as we write them;
-        else nothing.
-        """
+        """The text without the fresh fields; empty unless they come last in every record, as we write them."""
         text = bytes(block.text)
         count = len(block.ends)
         if not self.wanted.overwrite:
@@ -184,9 +191,9 @@ class Decoder:
     # --- A line ---
 
     def slow(self, line: bytes) -> tuple[bytes, Any]:
-        """A line, without what is to be taken out of it, and its row.
+        """Decode a line. Returns it without byte-order mark and fresh fields, and its row.
 
-        Raises DataError with the fault, but without a place.
+        Raises DataError, whose place is for the caller to add.
         """
         line = self._without_bom(line)
         if len(line) > self.max_line:
@@ -237,6 +244,7 @@ class Decoder:
         return line.removeprefix(BOM)
 
     def _check(self, line: bytes, values: dict[str, Any]) -> None:
+        """Raise DataError for a missing field, and for a repeated one."""
         for name in self.required:
             if values[name] is UNSET:
                 fault = f"no field `{name}`; the record has {listed_names(line)}"
@@ -244,16 +252,15 @@ class Decoder:
         for name, literal in self.literals.items():
             # A name can be written with escapes, too, so their absence is the cheap test.
             if (line.count(literal) > 1 or b"\\u" in line) and member_names(line).count(name) > 1:
-                fault = f"the field `{name}` stands twice"
-                raise DataError(fault, remedy="which one counts cannot be known: keep one")
+                raise DataError(f"the field `{name}` occurs twice", remedy="keep one of them")
 
     def _without_fresh(self, line: bytes, values: dict[str, Any]) -> bytes:
         present = [name for name in self.wanted.fresh if values[name] is not UNSET]
         if not present:
             return line
         if not self.wanted.overwrite:
-            remedy = "--overwrite replaces it, --prefix STR names the new one otherwise"
-            raise DataError(f"the field `{present[0]}` is already there", remedy=remedy)
+            remedy = "--overwrite replaces it, --prefix STR gives the new field a different name"
+            raise DataError(f"the field `{present[0]}` already exists", remedy=remedy)
         return without(line, present)
 
 
@@ -267,8 +274,7 @@ def _check_names(names: Iterable[str]) -> None:
 
 
 def _last_fields(names: tuple[str, ...]) -> re.Pattern[bytes]:
-    """Matches these fields in this order at the end of a record, if their values are numbers, true, false or
-    null.
-    """
+    """Matches these fields, in this order, at the end of a record; their values have no quotes or brackets."""
+    # Strings are left to the slow way: a brace or comma inside one would end the match too early.
     fields = b"".join(b"," + re.escape(orjson.dumps(name)) + rb':[^,"{}\[\]]*+' for name in names)
     return re.compile(fields + rb"\}\n")

@@ -1,7 +1,4 @@
-"""What does a model read of a record?
-
-Its content: the token ids if it has any, else the text. Decided here alone.
-"""
+"""Which part of a record does a model read? Its token ids if it has any, else its text. Only decided here."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -18,7 +15,7 @@ from .reader import Source
 from .splice import members, splice
 
 IDS = "input_ids"
-Verbatim = Raw  # a value as the very bytes that stand there
+Verbatim = Raw  # the type of a field whose value is kept as bytes, not parsed
 
 
 def documents(
@@ -30,14 +27,18 @@ def documents(
     overwrite: bool = False,
     tokenizer: str | None = None,
 ) -> Iterator["Document"]:
-    """Each record with its content. `also` are optional fields to read, all of one `kind`; `fresh` as in
-    `Wanted`.
+    """Each record with its content.
 
-    Raises DataError for a record that has neither a text nor ids, and ConfigurationError as soon as a head
-    says that its blocks were packed with another tokenizer than that with the hash `tokenizer`.
+    `also` names more optional fields to read, all of one `kind`; `fresh` and `overwrite` are those of
+    `Wanted`. `tokenizer` is the hash of the model's tokenizer, if it has one.
+
+    Raises DataError for a record with neither a text nor ids, and ConfigurationError for blocks that were
+    packed with a different tokenizer.
     """
+    # The content comes last: a user may name the text among the other fields, and its type must stand.
     fields: dict[str, Any] = {**dict.fromkeys(also, kind), **content_fields(text_field)}
     wanted = Wanted(fields, tuple(fields), (text_field, IDS), fresh, overwrite)
+    # Each file has a head of its own, which is known once the file is read.
     checked = 0  # heads
     for batch in source.batches(wanted):
         if tokenizer is not None:
@@ -52,7 +53,7 @@ def documents(
 def content_fields(text_field: str, nullable: bool = False) -> dict[str, Any]:
     """The fields that `contents` reads, with their types.
 
-    `nullable` accepts null, and strings for ids, in both.
+    With `nullable`, both may be null, and ids may be a string: for verbs to which the content is incidental.
     """
     if nullable:
         return {text_field: str | None, IDS: Content | None}
@@ -60,11 +61,8 @@ def content_fields(text_field: str, nullable: bool = False) -> dict[str, Any]:
 
 
 def contents(batch: Batch, text_field: str) -> list[Any]:
-    """The content of each record: its token ids, or its text where it has no ids; MISSING where it has
-    neither.
-
-    Ids win because a packed stream may carry the text field of its documents along.
-    """
+    """The content of each record: its token ids, else its text, else MISSING."""
+    # Ids come first because a packed stream may carry the texts of its documents along.
     pairs = zip(batch[text_field], batch[IDS], strict=True)
     return [text if ids is MISSING else ids for text, ids in pairs]
 
@@ -81,9 +79,9 @@ def no_content(batch: Batch, index: int, text_field: str) -> DataError:
 
 
 def check_tokenizer(heads: Iterable[Head | None], tokenizer: str, place: str) -> None:
-    """Raise ConfigurationError if a head says that another tokenizer packed the blocks.
+    """Raise ConfigurationError if a head says that the blocks were packed with a different tokenizer.
 
-    The hash of a tokenizer that is yet to be trained is "": it can have packed none.
+    `tokenizer` is a hash, or "" if the tokenizer is not trained yet: then no blocks can be its own.
     """
     for head in heads:
         packed_with = head.pack.tokenizer if head and head.pack else None
@@ -92,17 +90,20 @@ def check_tokenizer(heads: Iterable[Head | None], tokenizer: str, place: str) ->
             raise ConfigurationError(
                 f"its blocks were packed with tokenizer {packed_with[:12]}, not with {expected}",
                 place=place,
-                remedy="use the tokenizer that packed them, or pack the documents anew",
+                remedy="use the tokenizer that packed them, or pack the documents again",
             )
 
 
 class Document:
-    """A record and its content. str() of it is its place: file and line."""
+    """A record and its content. Its str() is its place: file and line."""
 
+    # Slots, because there is one of these for each record of a corpus.
     __slots__ = ("batch", "content", "index")
 
     def __init__(self, batch: Batch, index: int, content: Content) -> None:
-        self.batch, self.index, self.content = batch, index, content
+        self.batch = batch
+        self.index = index
+        self.content = content
 
     def __str__(self) -> str:
         return self.batch.place(self.index)
@@ -112,34 +113,35 @@ class Document:
         return self.batch.lines[self.index]
 
     def extended(self, fields: dict[str, Any], tokens: int, null: bool, group: Any) -> Record:
-        """The record with new fields, to be written."""
+        """The record with new fields, ready to write."""
         line = splice(self.line, members(fields))
+        # A trailer counts groups by name, so only a string makes one.
         return Record(line, tokens, null, rank=None, group=group if isinstance(group, str) else None)
 
     def __getitem__(self, name: str) -> Any:
-        """The value of a field in `also`; None if the record does not have it."""
+        """The value of a field in `also`; None if the record lacks it."""
         value = self.batch[name][self.index]
         return None if value is MISSING else value
 
 
-# --- New records, of values that are passed on as they came ---
+# --- New records, with values copied byte for byte ---
 
 
 def written(fields: dict[str, Any]) -> bytes:
-    """A record of these fields."""
+    """A record with these fields."""
     return b"{" + members(fields) + b"}"
 
 
 def verbatim(value: Raw | bytes) -> orjson.Fragment:
-    """A value that was read as `Verbatim`, to be written as it came."""
+    """A value that was read as `Verbatim`, in the form in which orjson writes it unchanged."""
     return orjson.Fragment(bytes(value))
 
 
 def string(value: bytes) -> str | None:
-    """The string that these bytes spell; None if they spell anything else."""
+    """The string that these bytes of JSON stand for; None if they stand for anything else."""
     try:
-        spelt = orjson.loads(value)
+        parsed = orjson.loads(value)
     except orjson.JSONDecodeError:
-        # Invalid UTF-8, for example. The bytes are passed on: only what a model reads has to be text.
+        # Invalid UTF-8, for example. The bytes are still copied: only text for a model has to be valid.
         return None
-    return spelt if isinstance(spelt, str) else None
+    return parsed if isinstance(parsed, str) else None

@@ -1,7 +1,4 @@
-"""How does text become blocks of whole lines?
-
-Read and decompressed in one thread, cut in another, ahead of the reader.
-"""
+"""How does text become blocks of whole lines? One thread reads and decompresses, another cuts, both run ahead."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,14 +13,14 @@ from ..stream.lookahead import Limits, Warn
 from ..stream.schema import Event, Head
 from .prefetch import prefetch
 
-OPEN, CLOSE, NEWLINE = b"{}\n"  # as numbers: numpy compares whole blocks with them
+OPEN, CLOSE, NEWLINE = b"{}\n"  # as integers, which numpy compares with whole blocks
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
     """Whole lines of one file.
 
-    `ends` are the offsets of their line ends in `text`, `number` is that of the first line.
+    `number` is the line number of the first, and `ends` are the offsets of the line ends in `text`.
     """
 
     file: str
@@ -33,10 +30,8 @@ class Block:
 
 
 def line_ends(text: Text) -> np.ndarray:
-    """The offset of each line end.
-
-    It takes a tenth of the time of a split, and other threads run meanwhile.
-    """
+    """The offset of each line end."""
+    # A tenth of the time of bytes.split, and numpy releases the interpreter lock meanwhile.
     return np.flatnonzero(np.frombuffer(text, np.uint8) == NEWLINE)
 
 
@@ -53,13 +48,12 @@ def blocks(
     on_event: Callable[[Event], None],
     on_text: Callable[[int], None] = lambda size: None,
 ) -> Iterator[Block]:
-    """The lines of one input.
+    """The lines of one input. A last line without a line end gets one, in each part of a concatenation.
 
     `on_text` is called with the size of each piece of text as it is decompressed, ahead of the reader and in
     the thread that calls the input's progress. `on_event` is called with each head and trailer, and with an
-    empty text where text without a head begins. The end of a prune-cli stream and the end of the file end a
-    line, too. Raises DataError, with file and line, for what the format's reader finds and for a line longer
-    than `max_line`.
+    empty text where text without a head begins. Raises DataError, with file and line, for damage and for a
+    line longer than `max_line` bytes.
     """
 
     def warn_of_file(message: str) -> None:
@@ -67,7 +61,8 @@ def blocks(
 
     with file.open() as raw:
         events = _counted(formats.read(raw, limits, warn_of_file, file.path), on_text)
-        for item in prefetch(_Cutter(file.name, max_line).cut(prefetch(events))):
+        # Two threads: one decompresses while the other searches for line ends.
+        for item in prefetch(_LineCutter(file.name, max_line).cut(prefetch(events))):
             if isinstance(item, Block):
                 yield item
             else:
@@ -81,22 +76,22 @@ def _counted(events: Iterator[Event], on_text: Callable[[int], None]) -> Iterato
         yield event
 
 
-class _Cutter:
+class _LineCutter:
     """Cuts pieces of text at line ends.
 
-    The line that reaches over two pieces is joined to a block of its own; the lines between two such lines
-    are a block that is a view of the piece, and not copied.
+    The whole lines of a piece become a block that is a view of it, not a copy. Only a line that spans pieces
+    is copied, into a block of its own.
     """
 
     def __init__(self, name: str, max_line: int) -> None:
         self.name = name
         self.max_line = max_line
         self.number = 1  # of the next line
-        self.parts: list[bytes] = []  # of the line that is not ended yet
-        self.size = 0  # of those parts
+        self.parts: list[bytes] = []  # of the line whose end has not come yet
+        self.size = 0  # bytes in those parts
 
     def cut(self, events: Iterator[Event]) -> Iterator[Block | Event]:
-        """Blocks in place of pieces of text; all other events as they come."""
+        """The events with blocks in place of pieces of text."""
         is_headless = True
         try:
             for event in events:
@@ -110,14 +105,16 @@ class _Cutter:
                 yield event
                 is_headless = not isinstance(event, Head)
         except DataError as error:
+            # The format's reader knows the byte, but not the line.
             if error.place:
                 raise
             raise DataError(error.fault, place=f"{self.name}:{self.number}", remedy=error.remedy) from None
         yield from self._last_line()
 
     def _lines(self, piece: bytes) -> Iterator[Block]:
+        """The lines that end in this piece. The rest waits in `parts`."""
         first = 0
-        last = piece.rfind(b"\n") + 1
+        last = piece.rfind(b"\n") + 1  # 0 if no line ends here
         if self.parts and last:
             first = piece.find(b"\n") + 1
             yield self._block(b"".join([*self.parts, piece[:first]]))
@@ -127,12 +124,12 @@ class _Cutter:
         if last < len(piece):
             self.parts.append(piece[last:])
             self.size += len(piece) - last
-        # Checked here, too: a line without an end must not fill the memory before it is found to be too long.
+        # Checked here, too, because a line without an end would fill the memory first.
         if self.size > self.max_line:
             raise too_long(self.max_line)
 
     def _last_line(self) -> Iterator[Block]:
-        """The line that is not ended, with a line end."""
+        """The line without a line end, if there is one, with its end added."""
         if self.parts:
             yield self._block(b"".join([*self.parts, b"\n"]))
             self._clear()
@@ -148,6 +145,6 @@ class _Cutter:
 
 
 def too_long(max_line: int) -> DataError:
-    """The error for a line over the limit."""
+    """The error for a line over the limit of `max_line` bytes."""
     fault = f"a line longer than --max-line ({max_line >> 20} MiB)"
-    return DataError(fault, remedy="--max-line SIZE allows longer ones")
+    return DataError(fault, remedy="--max-line SIZE allows longer lines")

@@ -1,7 +1,4 @@
-"""Where do a verb's records come from?
-
-From its inputs in turn, with the heads and trailers that are met on the way.
-"""
+"""Where do a verb's records come from? From its inputs in turn, and with them come heads and trailers."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
@@ -18,8 +15,8 @@ from .fields import MISSING, Anything, Content, Count, Label, Number, Rank, fiel
 from .lines import Block, blocks, line_ends
 from .splice import BLANK
 
-RUN = 4096  # consecutive records of one shard: long enough for blocks to stay blocks
-WARNINGS = 5  # bad records that are named; the others are only counted
+RUN = 4096  # consecutive records of a shard: so many that a block is cut into few pieces
+WARNINGS = 5  # bad records that get a warning; the rest are only counted
 __all__ = [
     "MISSING",
     "Anything",
@@ -37,7 +34,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ReadingLimits:
-    """How much an input is trusted, as the user says it."""
+    """The limits that a user sets for inputs: `max_line` in bytes, and the records that are expected."""
 
     strip_bom: bool = False
     skip_bad: bool = False
@@ -48,10 +45,10 @@ class ReadingLimits:
 
 @dataclass
 class Source:
-    """The records of all inputs in turn. It is read once; `heads`, `trailers` and the counts grow meanwhile.
+    """The records of all inputs in turn. It is read once, and fills in `heads`, `trailers` and the counts.
 
-    `heads` has None for a file, or a part of one, that is no prune-cli stream. `elsewhere` counts records of
-    other shards.
+    `heads` has None for a file, or part of a file, that is not a prune-cli stream. `elsewhere` counts the
+    records of the other shards.
     """
 
     inputs: list[Input]
@@ -67,6 +64,7 @@ class Source:
         self.elsewhere = 0
         # Takes the size of each piece of text that is decompressed, in the thread that reads ahead.
         self.on_text: Callable[[int], None] = lambda size: None
+        # The generator itself is kept because `peek` and `deal` wrap it, and only it can be closed.
         self._stream = self._read()
         self._blocks: Iterator[Block] = self._stream
         self._derived: list[Source] = []
@@ -78,9 +76,9 @@ class Source:
         return self.inputs[0].name
 
     def close(self) -> None:
-        """Stop reading ahead, in the sources that were derived from this one, too."""
+        """Stop reading ahead, here and in the sources derived from this one."""
         for source in (self, *self._derived):
-            # A ValueError says that a thread is in the generator: it is about to stop.
+            # ValueError: a prefetch thread runs the generator right now, and is about to stop.
             with suppress(ValueError):
                 source._stream.close()
 
@@ -91,16 +89,16 @@ class Source:
             yield from blocks(file, limits, longest, self.warn, self._take_event, self.on_text)
 
     def _take_event(self, event: Event) -> None:
+        """Note a head, a trailer, or the beginning of text without a head."""
         if isinstance(event, Trailer):
             self.trailers.append(event)
         else:
             self.heads.append(event if isinstance(event, Head) else None)
 
     def peek(self) -> tuple[Head | None, list[str]]:
-        """The head of the first stream, None if it has none, and the names of the first record's fields.
+        """The head of the first stream (None without one), and the field names of the first record.
 
-        No record is lost by it. Raises DataError if the first record is bad, so that this is reported before
-        anything else.
+        The record is still read later. Raises DataError if it is bad, before anything else is reported.
         """
         first = next(self._blocks, None)
         if first is None:
@@ -109,6 +107,7 @@ class Source:
         lines = bytes(first.text).split(b"\n")
         names = next((field_names(line) for line in lines if line.strip(BLANK)), [])
         if not names:
+            # For its error, which says precisely what is wrong with the record.
             self._decode_slowly(first, self._decoder(Wanted({})))
         return self.heads[0], names
 
@@ -123,20 +122,16 @@ class Source:
         return sorted(set().union(*(source.checks.missing for source in sources)))
 
     def deal(self, number: int, of: int, first: int = 0) -> None:
-        """Keep one shard of the records, `number` from 1. They are dealt in runs of RUN, the first to shard
-        `first` + 1.
+        """Keep only shard `number` (from 1) of `of`. Runs of RUN records go to the shards in turn.
 
-        A line belongs to one shard, and only that shard finds fault with it; the others count it in
-        `elsewhere`.
+        `first` + 1 is the shard of the first run. A line belongs to one shard, which alone reports what is
+        wrong with it; the others count it in `elsewhere`.
         """
         shard = number - 1
         self._blocks = _dealt(self, self._blocks, lambda index: (index // RUN + first) % of == shard)
 
     def again(self) -> "Source":
-        """The same records from the start.
-
-        The inputs have to `keep` what they read if one of them is a pipe.
-        """
+        """The same records from the start. An input that is a pipe must `keep` what it reads."""
         return self._derive(self.inputs)
 
     def only(self, file: Input) -> "Source":
@@ -150,23 +145,24 @@ class Source:
         return source
 
     def batches(self, wanted: Wanted) -> Iterator[Batch]:
-        """Read everything, once.
+        """Read all records, once.
 
-        Raises DataError, with file and line, at the first record that is not as `wanted`.
+        Raises DataError, with file and line, at the first record that lacks what is `wanted`.
         """
         yield from self.decoded(self._blocks, wanted)
         self.check_count()
 
     def check_count(self) -> None:
-        """Raise DataError if another number of records came than --expect-records says."""
+        """Raise DataError if the number of records is not that of --expect-records."""
         expected = self.reading.expect_records
-        came = self.records + self.skipped + self.elsewhere
-        if expected is not None and came != expected:
-            fault = f"{came} records came, {expected} were expected"
+        # Every shard checks the whole: it has seen the records of the others, too.
+        total = self.records + self.skipped + self.elsewhere
+        if expected is not None and total != expected:
+            fault = f"{total} records came, {expected} were expected"
             raise DataError(fault, remedy="a whole file may be missing")
 
     def decoded(self, blocks: Iterable[Block], wanted: Wanted) -> Iterator[Batch]:
-        """The records of blocks that are at hand, counted as if they had been read."""
+        """The records of these blocks, counted like records of the inputs."""
         decoder = self._decoder(wanted)
         for block in blocks:
             batch = decoder.fast(block) or self._decode_slowly(block, decoder)
@@ -179,11 +175,11 @@ class Source:
         return Decoder(wanted, max_line=self.reading.max_line, strip_bom=self.reading.strip_bom)
 
     def _decode_slowly(self, block: Block, decoder: Decoder) -> Batch:
-        """Line by line, for a block in which something is not as it should be."""
+        """Decode line by line a block that `Decoder.fast` refuses."""
         numbers, lines, rows = [], [], []
         for number, line in enumerate(bytes(block.text).split(b"\n"), block.number):
             if not line.strip(BLANK):
-                # The split leaves an empty string behind the last line end, which is no blank line.
+                # The empty string that the split leaves behind the last line end is not a blank line.
                 self.blank += bool(line) or number < block.number + len(block.ends)
                 continue
             try:
@@ -198,7 +194,7 @@ class Source:
         return Batch(block.file, numbers, text, line_ends(text), decoder.columns(rows))
 
     def _skip(self, place: str, error: PruneError) -> None:
-        """Count a bad record. Raises DataError if bad records are not to be skipped."""
+        """Count a bad record. Raises DataError without --skip-bad."""
         if not self.reading.skip_bad:
             raise DataError(error.fault, place=place, remedy=error.remedy) from None
         self.skipped += 1
@@ -206,26 +202,27 @@ class Source:
             self.warn(f"{place}: {error.fault}; record skipped")
 
 
-def _dealt(source: Source, whole: Iterator[Block], is_ours: Callable[[int], bool]) -> Iterator[Block]:
-    """The lines of one shard.
+def _dealt(source: Source, whole: Iterator[Block], is_in_shard: Callable[[int], bool]) -> Iterator[Block]:
+    """The lines of one shard. `is_in_shard` takes the index of a record among all records.
 
-    `is_ours` decides by the number of records before; a blank line goes with the record after it.
+    A blank line goes with the record after it.
     """
     records = 0
 
     def belongs(line: bytes) -> bool:
         nonlocal records
-        ours = is_ours(records)
+        is_kept = is_in_shard(records)
         is_record = bool(line.strip(BLANK))
         records += is_record
-        source.elsewhere += is_record and not ours
-        return ours
+        source.elsewhere += is_record and not is_kept
+        return is_kept
 
     for block in whole:
         number = block.number
-        for ours, run in groupby(bytes(block.text).split(b"\n")[:-1], belongs):
+        # groupby calls `belongs` once for each line, in order: it counts the records.
+        for is_kept, run in groupby(bytes(block.text).split(b"\n")[:-1], belongs):
             lines = list(run)
-            if ours:
+            if is_kept:
                 text = b"\n".join([*lines, b""])
                 yield Block(block.file, number, text, line_ends(text))
             number += len(lines)

@@ -185,7 +185,7 @@ def _fault(record: Any, wanted: Wanted) -> str | None:
         return f"a record is a dict, not a {type(record).__name__}"
     for name in wanted.fresh:
         if name in record and not wanted.overwrite:
-            return f"the field `{name}` is already there"
+            return f"the field `{name}` already exists"
     for name, kind in wanted.fields.items():
         value = record.get(name, MISSING)
         if value is MISSING:

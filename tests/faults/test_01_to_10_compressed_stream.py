@@ -212,7 +212,7 @@ def test_10_a_line_of_ten_gigabytes_compressed_to_a_megabyte_is_refused(verb, fi
     assert file.stat().st_size < 1 << 20
     status, said, size = peak(verb, *VERBS[verb], file)
     assert status == 65
-    assert "a line longer than --max-line (64 MiB); --max-line SIZE allows longer ones" in said
+    assert "a line longer than --max-line (64 MiB); --max-line SIZE allows longer lines" in said
     assert size < CAP
 
 

@@ -99,8 +99,8 @@ def test_17_a_raw_control_character_is_not_json(byte, run):
 
 
 def test_18_a_score_that_occurs_twice_in_a_record(run):
-    refused(run, b'{"perplexity":1,"perplexity":1}\n', "the field `perplexity` stands twice", "keep one")
-    refused(run, b'{"perplexity":1,"p\\u0065rplexity":1}\n', "stands twice")
+    refused(run, b'{"perplexity":1,"perplexity":1}\n', "the field `perplexity` occurs twice", "keep one")
+    refused(run, b'{"perplexity":1,"p\\u0065rplexity":1}\n', "occurs twice")
 
 
 @pytest.mark.parametrize(
@@ -141,8 +141,8 @@ def test_21_scores_that_are_not_numbers_name_their_record(value, run):
 def test_22_a_field_that_exists_already(here):
     said = here("rank", stdin=b'{"perplexity":1,"rank":0}\n', status=65).stderr.decode()
     assert (
-        "the field `rank` is already there; --overwrite replaces it, --prefix STR names the new one otherwise"
-        in said
+        "the field `rank` already exists; "
+        "--overwrite replaces it, --prefix STR gives the new field a different name" in said
     )
     here("rank", "--overwrite", stdin=b'{"perplexity":1,"rank":0}\n')
     assert (
