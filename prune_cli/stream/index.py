@@ -1,6 +1,4 @@
-"""Our own files by their tables: what the head and trailer say, and single frames, without reading what lies
-between.
-"""
+"""How are single frames of a prune-cli stream read? Through its seek table, with its head and its trailer."""
 
 import struct
 from collections.abc import Sequence
@@ -18,15 +16,17 @@ from . import container
 from .container import HEAD, START, TABLE, TABLE_END, TRAILER
 from .schema import FrameCounts, Head, Totals, Trailer
 
-MOST_FRAMES = (
-    1 << 22
-)  # of a table that is looked at: 16 TiB of text; a file that claims more is read as if it had none
+# Frames of the largest table that is read: 16 TiB of text. A file that claims more is read from start to end.
+MOST_FRAMES = 1 << 22
+TABLE_FRAME_BYTES = 17  # of a seek table without its entries: 8 in front, 9 behind
+FEWEST_FRAMES = 3  # START, head, trailer
 
 
 @dataclass(frozen=True)
 class Table:
-    """A file that is one whole stream of ours; `frames` and `totals` are its trailer's, `offsets` say where
-    data frames begin.
+    """A file that is one whole prune-cli stream, and what is in it.
+
+    `frames` and `totals` are from the trailer; `offsets` are the byte offsets of the data frames.
     """
 
     file: Input
@@ -37,85 +37,92 @@ class Table:
     inputs: Sequence[str] = ()  # digests of the files it was made from, as its trailer has them
 
     def frame(self, index: int, buffer: bytearray) -> memoryview:
-        """A data frame as it stands, read into a buffer that is used again.
+        """A compressed data frame, read into `buffer`, which grows as needed and can be used again.
 
-        Raises DataError where its CRC-32 is not the trailer's.
+        Raises DataError if its CRC-32 is not that of the trailer.
         """
-        size, offset = self.frames.size[index], self.offsets[index]
+        size = self.frames.size[index]
+        offset = self.offsets[index]
         if len(buffer) < size:
             buffer.extend(bytes(size - len(buffer)))
         frame = memoryview(buffer)[:size]
         if self.file.read_into(frame, offset) != size or crc32(frame) != self.frames.crc[index]:
-            raise DataError(
-                f"damaged zstd frame at byte {offset}", place=self.file.name, remedy="fetch or make it again"
-            )
+            fault = f"damaged zstd frame at byte {offset}"
+            raise DataError(fault, place=self.file.name, remedy="fetch or make it again")
         self.file.progress(size)
         return frame
 
     def text(self, index: int) -> bytes:
-        """What a data frame holds, decompressed. Raises DataError where it is damaged."""
+        """The text of a data frame. Raises DataError if the frame is damaged."""
         frame = self.frame(index, bytearray())
+        offset = self.offsets[index]
         try:
+            # The size first: a frame that claims more than the trailer says could fill the memory.
             if zstandard.frame_content_size(frame) == self.frames.text[index]:
                 return zstandard.ZstdDecompressor().decompress(frame)
         except zstandard.ZstdError as error:
             check_memory(error)
-            raise DataError(
-                f"damaged zstd frame at byte {self.offsets[index]} ({error})", place=self.file.name
-            ) from None
-        raise DataError(
-            f"the trailer and the frame at byte {self.offsets[index]} disagree", place=self.file.name
-        )
+            fault = f"damaged zstd frame at byte {offset} ({error})"
+            raise DataError(fault, place=self.file.name) from None
+        fault = f"the trailer and the frame at byte {offset} disagree"
+        raise DataError(fault, place=self.file.name)
 
     def line(self, index: int) -> int:
-        """The number of a frame's first line."""
+        """The line number, from 1, of a frame's first record."""
         return 1 + int(np.sum(self.frames.records[:index]))
 
 
-def of(file: Input) -> Table | None:
-    """The table of a file, or None if it is not one whole stream of ours whose head and tail are undamaged.
+def read_table(file: Input) -> Table | None:
+    """The table of a file; None unless it is one whole prune-cli stream with undamaged head and tail.
 
-    The table has an input of its own, so that frames can be read while another reader has `file` open. A
-    reader of the whole file is the one to say what is wrong with it. Raises what `Input.open` raises.
+    Raises what `Input.open` raises, but reports no damage: that is for the reader of the whole file.
     """
-    if file.identity is None:  # a pipe or standard input: nothing in it can be read ahead of its turn
+    if file.identity is None:  # a pipe or standard input, which is only read in order
         return None
+    # An input of its own, so that frames can be read while another reader has `file` open.
     with file.duplicate().open() as opened:
         try:
-            return _find(opened, opened.size or 0)
+            return _read_table(opened, opened.size or 0)
         except DataError:
             return None
 
 
-def _find(file: Input, size: int) -> Table | None:
-    end = file.read_at(max(0, size - 9), 9)
-    count = int.from_bytes(end[:4], "little")
-    length = 8 * count + 17
-    if end[4:] != TABLE_END or not 3 <= count <= MOST_FRAMES or length > size:
-        return None
-    table = file.read_at(size - length, length)
-    entries = np.frombuffer(table, "<u4", 2 * count, 8).reshape(count, 2)
-    if (
-        not table.startswith(struct.pack("<II", TABLE, length - 8))
-        or int(entries[:, 0].sum(dtype=np.int64)) + length != size
-    ):
+def _read_table(file: Input, size: int) -> Table | None:
+    entries = _seek_table(file, size)
+    if entries is None:
         return None
     sizes, texts = entries.T.tolist()
-    if (
-        sizes[0] != len(START)
-        or any(texts[:2] + texts[-1:])
-        or sizes[1] > container.HEAD_LIMIT
-        or sizes[-1] > container.trailer_limit(count)
-    ):
+    # Head and trailer are skippable, and START is empty: none of them has text.
+    if sizes[0] != len(START) or any(texts[:2] + texts[-1:]):
+        return None
+    if sizes[1] > container.HEAD_LIMIT or sizes[-1] > container.trailer_limit(len(sizes)):
         return None
     offsets = list(accumulate(sizes, initial=0))
-    start, head_frame, trailer_frame = (
-        file.read_at(offsets[index], sizes[index]) for index in (0, 1, count - 1)
-    )
+    last = len(sizes) - 1
+    start, head_frame, trailer_frame = (file.read_at(offsets[index], sizes[index]) for index in (0, 1, last))
     head = Head.parse(container.unpacked(head_frame, HEAD, "head", start))
-    trailer = Trailer.parse(container.unpacked(trailer_frame, TRAILER, "trailer"), count - 3)
+    content = container.unpacked(trailer_frame, TRAILER, "trailer")
+    trailer = Trailer.parse(content, len(sizes) - FEWEST_FRAMES)
+    # The trailer has to belong to this head, and to agree with the seek table about every frame.
     if start != START or trailer.head != crc32(start + head_frame):
         return None
     if (trailer.frames.size, trailer.frames.text) != (sizes[2:-1], texts[2:-1]):
         return None
-    return Table(file, head, trailer.frames, trailer.totals, offsets[2:-2], trailer.inputs)
+    return Table(file, head, trailer.frames, trailer.totals, offsets[2:-2])
+
+
+def _seek_table(file: Input, size: int) -> np.ndarray | None:
+    """Compressed and decompressed sizes of all frames, (frames, 2); None if the file has no such table."""
+    # The last bytes are the number of frames, a flag for checksums (zero with us) and a magic number.
+    end = file.read_at(max(0, size - 9), 9)
+    count = int.from_bytes(end[:4], "little")
+    length = 8 * count + TABLE_FRAME_BYTES
+    if end[4:] != TABLE_END or not FEWEST_FRAMES <= count <= MOST_FRAMES or length > size:
+        return None
+    table = file.read_at(size - length, length)
+    if not table.startswith(struct.pack("<II", TABLE, length - 8)):
+        return None
+    entries = np.frombuffer(table, "<u4", 2 * count, 8).reshape(count, 2)
+    # In a concatenation, the table of the last stream does not account for the whole file.
+    is_whole_file = int(entries[:, 0].sum(dtype=np.int64)) + length == size
+    return entries if is_whole_file else None

@@ -1,7 +1,4 @@
-"""How are the next bytes of a file looked at before they are taken?
-
-Every reader of a format stands on this.
-"""
+"""How do readers look at the next bytes of a file before they take them? Every format is read through this."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,24 +7,24 @@ from typing import Protocol
 from ..errors import DataError
 
 REMEDY = "fetch the file again, or make it again"
-CHUNK = 1 << 20  # bytes of a read: large enough that a system call costs nothing beside decompressing them
+CHUNK = 1 << 20  # bytes of a read: a system call then costs nothing compared to decompressing them
 
 Warn = Callable[[str], None]
 
 
 class Raw(Protocol):
-    """A file that is read once, from its start to its end."""
+    """A file that is read once, from start to end."""
 
     def read(self, size: int, /) -> bytes:
-        """The next bytes: between 1 and `size`, or none at the end."""
+        """The next bytes: between 1 and `size`, or none at the end of the file."""
         ...
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How far an input is trusted.
+    """The limits that a user sets for the bytes of an input.
 
-    `window_log` bounds the memory of the zstd decoder at 2^window_log bytes (`--long` of zstd).
+    `window_log` bounds the memory of the zstd decoder at 2^window_log bytes, like `--long` of zstd.
     """
 
     window_log: int = 27
@@ -36,19 +33,21 @@ class Limits:
 
 
 class LookAhead:
-    """The bytes of a file, with a buffer of those that were read and not taken yet.
+    """The bytes of a file, with a buffer of those that were read but not taken yet.
 
-    `position` is the offset in the file of the next byte: error messages name it.
+    `position` is the offset of the next byte in the file, for error messages.
     """
 
     def __init__(self, raw: Raw) -> None:
         self.raw = raw
         self.buffer = b""
-        self.start = 0  # of what is left in the buffer: cutting the front off each time would copy a megabyte
+        # Where the rest of the buffer begins. Cutting its front off each time would copy a megabyte.
+        self.start = 0
         self.position = 0
 
     def peek(self, size: int) -> bytes:
-        """The next `size` bytes, which are not taken; fewer only at the end of the file."""
+        """The next `size` bytes, without taking them; fewer only at the end of the file."""
+        # A read from a pipe may return less than it was asked for.
         while len(self.buffer) - self.start < size:
             more = self.raw.read(max(CHUNK, size))
             if not more:
@@ -58,10 +57,7 @@ class LookAhead:
         return self.buffer[self.start : self.start + size]
 
     def take(self, size: int, what: str = "zstd frame") -> bytes:
-        """The next `size` bytes.
-
-        Raises DataError if the file ends before, which names `what` is truncated.
-        """
+        """Take the next `size` bytes. Raises DataError, which calls them `what`, if the file ends first."""
         taken = self.peek(size)
         if len(taken) < size:
             raise DataError(
@@ -73,12 +69,13 @@ class LookAhead:
         return taken
 
     def skip(self, size: int) -> None:
-        """Take `size` bytes of a skippable frame, a megabyte in memory at a time."""
+        """Take and drop `size` bytes of a skippable frame."""
+        # A megabyte at a time: the size is what a damaged or hostile file says, up to 4 GiB.
         while size > 0:
             size -= len(self.take(min(size, CHUNK), "skippable frame"))
 
     def chunk(self) -> bytes:
-        """Whatever comes next, about a megabyte; nothing at the end."""
+        """Take whatever comes next, about a megabyte; nothing at the end."""
         chunk = self.buffer[self.start :] or self.raw.read(CHUNK)
         self.buffer = b""
         self.start = 0
@@ -86,12 +83,12 @@ class LookAhead:
         return chunk
 
     def give_back(self, rest: bytes) -> None:
-        """Return the end of the last chunk, which belongs to whatever follows."""
+        """Return the unused end of the last chunk, which belongs to what follows."""
         self.buffer = rest
         self.start = 0
         self.position -= len(rest)
 
     @property
     def has_more_at_hand(self) -> bool:
-        """Whether bytes are left in the buffer: the next ones cost no read, which may wait for a pipe."""
+        """Whether the next bytes are in the buffer, so that taking them cannot wait for a pipe."""
         return self.start < len(self.buffer)

@@ -1,8 +1,8 @@
-"""How a stopped run is resumed: FILE.partial keeps the whole frames that it wrote, and the next run appends.
+"""How is a stopped run resumed? FILE.partial keeps the whole frames that it wrote, and the next run appends.
 
-The next run reads the same input again, checks that the frames hold its first records, and continues behind
-them. The finished file is, byte for byte, what one run would have written. A finished output is checked in
-the same way: then nothing is written, and what would be has to be there already.
+The next run reads the same input again, checks that the frames hold its first records, and continues after
+them. The finished file is byte for byte what a single run would have written. The output of a finished run is
+checked in the same way: nothing is written, but everything that would be has to be there.
 """
 
 import logging
@@ -24,16 +24,16 @@ from .writer import Frames, Sink
 log = logging.getLogger(__name__)
 
 SAME_AGAIN = "resume with the same input and options, or start over with -f and without --resume"
-NAMED = 3  # settings that a message names: another metric alone changes twenty
-Source = TypeVar("Source")  # what a record is made from, such as a document; str() of it says where it stands
+NAMED = 3  # settings that a message names: a different metric alone changes twenty
+Source = TypeVar("Source")  # a record's origin, such as a document; its str() is its place, for messages
 Frame = tuple[bytes, int, int]  # the text of a frame, its size in bytes and the CRC-32 of those bytes
 
 
 @contextmanager
 def afresh(path: str | None, inputs: Sequence[Input] = (), *, force: bool = False) -> Iterator[Output]:
-    """An output as `storage.create` makes it, for a run without --resume.
+    """An output for a run without --resume, as `storage.create` makes it.
 
-    What a stopped run with --resume left of it is removed with `force`. Raises CannotCreateError without.
+    With `force`, the unfinished output of a run with --resume is removed; without, it is a CannotCreateError.
     """
     with storage.create(path, inputs, force=force) as output:
         if path not in (None, "-"):
@@ -43,11 +43,10 @@ def afresh(path: str | None, inputs: Sequence[Input] = (), *, force: bool = Fals
 
 @contextmanager
 def resume(path: str, inputs: Sequence[Input] = (), *, force: bool = False) -> Iterator["Partial"]:
-    """The output at `path`, resumed: kept as `path`.partial if the block fails, named when it ends well.
+    """The output at `path`, to be continued. It stays `path`.partial if the block fails.
 
-    A finished output is compared with what the block writes, and CannotCreateError is raised where they
-    differ. Raises TryAgainError if a signal stops the block, or if another run holds the output; else what
-    `storage.create` raises.
+    A finished output is compared with what the block writes: CannotCreateError if they differ. Raises
+    TryAgainError if a signal stops the block or another run holds the output, and what `storage.create` does.
     """
     with storage.resume(path, inputs, force=force) as held:
         if not held.finished:
@@ -61,19 +60,21 @@ def resume(path: str, inputs: Sequence[Input] = (), *, force: bool = False) -> I
 def take_up(
     output: Output, sink: Sink, sources: Iterator[Source], read_back: Callable[[Source, bytes], Record | None]
 ) -> int:
-    """Skip the sources whose records the output holds, have the sink count those, and return their number.
+    """Skip the sources whose records the output already holds, and return their number.
 
-    `read_back` makes of a source and a line of the output the record that was written, or None if the line
-    was not made from it. Raises what `Partial.refused` returns if the output holds anything else.
+    The sink counts these records. `read_back` returns the record that was written for a source, given its line
+    in the output, or None if the line was not made from it. Raises what `Partial.refused` returns if the
+    output holds anything else.
     """
     if not isinstance(output, Partial):
         return 0
     assert isinstance(sink, Frames)  # nothing else is written to a resumed output
     for text, size, crc in output.whole_frames():
         lines = text.split(b"\n")[:-1]
+        # zip_longest, so that more lines than sources are an error and not silently dropped.
         pairs = zip_longest(lines, islice(sources, len(lines)))
         numbered = enumerate(pairs, sink.records + 1)
-        # A list, so that a record that does not match is an error before the sink counts any of the frame.
+        # A list: a record that does not match has to fail before the sink counts any of the frame.
         sink.adopt([_held_record(output, number, *pair, read_back) for number, pair in numbered], size, crc)
     return sink.records
 
@@ -94,15 +95,15 @@ def _held_record(
 
 
 def _remove_partial(path: str, force: bool) -> None:
-    """Remove what a run with --resume left beside an output. Raises CannotCreateError without `force`."""
+    """Remove the unfinished output of a run with --resume. Raises CannotCreateError without `force`."""
     with storage.unfinished(path) as held:
         if held is None:
             return
         start = held.read_at(0, len(container.START))
-        # A file that does not begin like a stream of ours belongs to someone else, and is not in the way.
+        # A file that does not begin like a prune-cli stream belongs to someone else, and is left alone.
         if not container.START.startswith(start):
             return
-        # One that is shorter was stopped before its first record: nothing is lost with it.
+        # A shorter one was stopped before its first record: nothing is lost with it.
         if start == container.START and not force:
             raise CannotCreateError(
                 "holds an unfinished run",
@@ -113,9 +114,9 @@ def _remove_partial(path: str, force: bool) -> None:
 
 
 class Partial(Output):
-    """The whole frames that an earlier run left of an output, if any, and those that this run appends.
+    """An output with the whole frames of an earlier run, if any, to which this run appends.
 
-    First `begin`, then `whole_frames`, then `write`: `position` is where the next of them reads.
+    Call `begin`, then `whole_frames`, then `write`. `position` is the offset of the next read.
     """
 
     resumable = True
@@ -128,12 +129,13 @@ class Partial(Output):
     def begin(self, start: bytes) -> None:
         """Write the first bytes of a stream, or check that they are there.
 
-        Raises ConfigurationError if a run with other options wrote them, DataError if they are not a stream.
+        Raises ConfigurationError if a run with different options wrote them, and DataError if they are not the
+        beginning of a stream.
         """
-        # `start` is the magic number and the head, and the head has every option that the records depend on.
+        # `start` is the magic number and the head, which has every option that the records depend on.
         first = self.held.read_at(0, len(start))
         if first != start:
-            # An earlier run that was killed within these bytes has nothing else to lose.
+            # An earlier run that was killed while it wrote these bytes left nothing else to lose.
             if not start.startswith(first):
                 raise self._another_run(start)
             self._cut(0)
@@ -145,14 +147,14 @@ class Partial(Output):
         self.written += len(data)
 
     def read(self, size: int, /) -> bytes:
-        """The next bytes of what is held, as `container` reads them."""
+        """The next bytes of the output, for the reader of `container`."""
         data = self.held.read_at(self.position, size)
         self.position += len(data)
         return data
 
     def whole_frames(self) -> Iterator[Frame]:
-        """The whole frames behind the beginning. At the end, what follows the last of them is cut off."""
-        # The reader below takes more than a frame at a time, so `position` is not where a frame ends.
+        """The whole frames after the head. At the end, anything after the last whole frame is cut off."""
+        # The reader below reads ahead, so `position` is not where a frame ends.
         end = self.position
         for text, size, crc in container.whole_frames(self, self._broken):
             yield text, size, crc
@@ -161,7 +163,7 @@ class Partial(Output):
         self.position = end
 
     def refused(self, fault: str) -> PruneError:
-        """The error to raise if what is held does not come from this run's input and options."""
+        """The error to raise if the output does not come from this run's input and options."""
         return DataError(fault, place=display(self.path), remedy=SAME_AGAIN)
 
     def _cut(self, size: int) -> None:
@@ -171,6 +173,7 @@ class Partial(Output):
         log.warning("%s: %s; resuming from there", display(self.path), fault)
 
     def _another_run(self, start: bytes) -> PruneError:
+        """The error for an output that begins differently: with the options that changed, if it has a head."""
         place = display(self.path)
         self.position = 0
         try:
@@ -204,7 +207,7 @@ class Finished(Partial):
         self.written += len(data)
 
     def end(self) -> None:
-        """Raise CannotCreateError if there is more than was compared."""
+        """Raise CannotCreateError if the file goes on after everything that was compared."""
         if self.read(1):
             raise self.refused("holds more than this run would write")
 

@@ -1,6 +1,6 @@
 """How are records written? Compressed, in frames that a trailer counts, or as plain lines.
 
-What is not finished cannot be taken for whole.
+A reader can tell an unfinished stream from a whole one, whatever stopped the writer.
 """
 
 from abc import ABC, abstractmethod
@@ -27,11 +27,13 @@ from .schema import FrameCountsBuilder, Head, Totals
 
 # Bytes of text in a data frame: 16 MiB would save 0.4 % of the bytes, for four times the memory and latency.
 FRAME = 4 << 20
-# A field with more values than these, or with longer ones, is no group field: an id, for example.
+PLAIN_WRITE = 1 << 18  # bytes of text in a write without compression
+# A field with more values than these, or with longer ones, is not a group field but, for example, an id.
 GROUPS = 256
 GROUP_LENGTH = 64
-# The end of a failed run: half a line that no JSON reader accepts, half a frame that no zstd decoder does.
-HALF_LINE, HALF_FRAME = b'{"unfinished":', START[:6]
+# The end of a failed run: half a line that no JSON reader accepts, half a frame that no zstd decoder accepts.
+HALF_LINE = b'{"unfinished":'
+HALF_FRAME = START[:6]
 
 
 Closing = Callable[[Totals], dict[str, Any]]
@@ -39,7 +41,7 @@ Closing = Callable[[Totals], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Writing:
-    """How records are written. `threads` compress; the bytes do not depend on it."""
+    """How records are written. The bytes do not depend on the number of `threads` that compress."""
 
     plain: bool = False
     single_frame: bool = False
@@ -51,13 +53,11 @@ class Writing:
 def open_sink(
     output: Output, head: Head, writing: Writing, trailer: Closing = lambda totals: {}
 ) -> Iterator["Sink"]:
-    """A sink that finishes the stream when the block ends well, and otherwise leaves it unfinished for every
-    reader to see.
+    """A sink that finishes the stream when the block ends, or leaves it visibly unfinished if the block fails.
 
-    `trailer` makes of the totals of a stream what else its trailer says.
+    `trailer` computes more keys of the trailer from the totals of the stream.
     """
-    kind = Plain if writing.plain else SingleFrame if writing.single_frame else Frames
-    sink = kind(output, head, writing)
+    sink = _kind(writing)(output, head, writing)
     sink.trailer = trailer
     try:
         yield sink
@@ -67,56 +67,64 @@ def open_sink(
         raise
 
 
+def _kind(writing: Writing) -> type["Sink"]:
+    if writing.plain:
+        return Plain
+    return SingleFrame if writing.single_frame else Frames
+
+
 def leave_unfinished(output: Output, plain: bool) -> None:
-    """Have a run that failed before its first byte fail its readers, too: to most of them nothing at all is a
-    whole stream.
-    """
+    """Make the readers of a run that failed before its first byte fail, too."""
+    # Most readers take no bytes at all for a whole stream without records.
     if not output.written:
         _break_off(output, HALF_LINE if plain else HALF_FRAME)
 
 
 def _break_off(output: Output, half: bytes) -> None:
-    if not output.is_terminal() and not output.resumable:
-        with suppress(PruneError, BrokenPipeError):  # what failed first is what is told
-            output.write(half)
+    # A resumable output keeps its whole frames, and the next run appends to them.
+    if output.is_terminal() or output.resumable:
+        return
+    with suppress(PruneError, BrokenPipeError):  # the first failure is the one to report
+        output.write(half)
 
 
 class Sink(ABC):
-    """Counts what passes; subclasses say how it is written."""
+    """Takes records and counts them; each subclass writes them in one form."""
 
     def __init__(self, output: Output, head: Head, writing: Writing) -> None:
-        self.output, self.writing = output, writing
-        self.facts: dict[str, Any] = {"unscored_tokens": 0}  # what else the trailer says of the whole
+        self.output = output
+        self.writing = writing
+        self.facts: dict[str, Any] = {"unscored_tokens": 0}  # more totals for the trailer
         self.records = 0
         self.trailer: Closing = lambda totals: {}
 
     @abstractmethod
     def write(self, records: Iterable[Record], *, whole: bool = False) -> None:
-        """Take records; they may wait for more of their kind. `whole`: no frame ends between them."""
+        """Write records, later if they do not fill a frame. `whole`: keep them in one frame."""
 
     @abstractmethod
     def write_lines(self, lines: Lines) -> None:
-        """The same for many records at once: the same bytes come out, in a tenth of the time."""
+        """Write many records at once: the same bytes as `write`, in a tenth of the time."""
 
     @abstractmethod
     def copy_frame(self, table: Table, index: int) -> None:
-        """The records of a whole frame of another stream of ours, which have all a score or all none."""
+        """Write a frame of another prune-cli stream. Either all of its records have a score, or none has."""
 
     @abstractmethod
     def end_frame(self) -> None:
-        """What was written so far becomes visible to readers."""
+        """Make everything written so far visible to readers."""
 
     @abstractmethod
     def finish(self) -> None:
-        """The stream is whole."""
+        """Complete the stream."""
 
     @abstractmethod
     def abandon(self) -> None:
-        """The stream will never be whole."""
+        """Give the stream up. Its readers must not take it for whole."""
 
 
 class Plain(Sink):
-    """JSON Lines as they are."""
+    """JSON Lines without compression. Nothing marks their end, so only half a line shows a failure."""
 
     def __init__(self, output: Output, head: Head, writing: Writing) -> None:
         super().__init__(output, head, writing)
@@ -128,14 +136,15 @@ class Plain(Sink):
             self.lines.append(record.line)
             self.size += len(record.line)
             self.records += 1
-            if self.size >= 1 << 18:
+            if self.size >= PLAIN_WRITE:
                 self.end_frame()
 
     def end_frame(self) -> None:
         if self.lines:
-            self.lines.append(b"")
+            self.lines.append(b"")  # so that the join ends with a line end
             text = b"\n".join(self.lines)
-            self.lines, self.size = [], 0
+            self.lines = []
+            self.size = 0
             self.out(text)
 
     def write_lines(self, lines: Lines) -> None:
@@ -159,13 +168,11 @@ class Plain(Sink):
 
 
 class SingleFrame(Plain):
-    """One ordinary zstd frame, for readers that stop after the first.
-
-    Always one worker: then the bytes do not depend on the threads.
-    """
+    """One ordinary zstd frame, for readers that stop after the first."""
 
     def __init__(self, output: Output, head: Head, writing: Writing) -> None:
         super().__init__(output, head, writing)
+        # Always one worker, so that the bytes do not depend on the number of threads.
         compressor = zstandard.ZstdCompressor(level=writing.level, threads=1, write_checksum=True)
         self.stream = compressor.compressobj()
 
@@ -178,13 +185,14 @@ class SingleFrame(Plain):
         self.output.write(self.stream.flush())
 
     def abandon(self) -> None:
-        leave_unfinished(self.output, plain=False)  # else its one frame has begun and does not end
+        # Once its frame has begun, its missing end is enough.
+        leave_unfinished(self.output, plain=False)
 
 
 class Frames(Sink):
-    """A stream of ours:
+    """A prune-cli stream: START, head, data frames, trailer, seek table.
 
-    START, head, data frames compressed one to a thread and written in order, trailer, seek table.
+    Each thread compresses a data frame of its own. They are written in order.
     """
 
     def __init__(self, output: Output, head: Head, writing: Writing) -> None:
@@ -196,20 +204,21 @@ class Frames(Sink):
         self.pool = ThreadPoolExecutor(writing.threads, "compress")
         self.workers = local()
         self.waiting: deque[Future[tuple[Text, int]]] = deque()
-        self.most_waiting = (
-            0 if output.resumable else writing.threads + 2
-        )  # what is written is what a killed run keeps
-        self.buffers: list[
-            bytearray
-        ] = []  # for frames that are copied: fresh memory for each would cost more than the copy
-        self._empty_frame()
+        # A killed run keeps what was written: a resumable one does not let frames wait.
+        self.most_waiting = 0 if output.resumable else writing.threads + 2
+        # Reused for frames that are copied: new memory for each would cost more than the copy.
+        self.buffers: list[bytearray] = []
+        self._begin_frame()
 
-    def _empty_frame(self) -> None:
+    def _begin_frame(self) -> None:
         self.pieces: list[Text] = []
-        self.held = self.size = self.nulls = self.tokens = 0
-        self.first: int | None = None
+        self.held = 0  # records
+        self.size = 0  # bytes of text
+        self.nulls = 0
+        self.tokens = 0
+        self.first: int | None = None  # rank
         self.last: int | None = None
-        self.groups: dict[str, list[int]] = {}
+        self.groups: dict[str, list[int]] = {}  # records and tokens by value of the group field
 
     def write(self, records: Iterable[Record], *, whole: bool = False) -> None:
         for record in records:
@@ -226,6 +235,7 @@ class Frames(Sink):
                 self.last = record.rank
                 if self.first is None:
                     self.first = record.rank
+            # More values than GROUPS are dropped in the end, so counting them any further is a waste.
             if record.group is not None and len(self.values) <= GROUPS:
                 group = self.groups.get(record.group)
                 if group is None:
@@ -234,31 +244,42 @@ class Frames(Sink):
                 group[1] += record.tokens
 
     def write_lines(self, lines: Lines) -> None:
-        ends, text = np.cumsum(lines.sizes), memoryview(lines.text)
-        at = start = 0
-        while at < len(ends):
+        ends = np.cumsum(lines.sizes)
+        text = memoryview(lines.text)
+        row = 0
+        start = 0  # offset of that row in the text
+        while row < len(ends):
+            # All lines that fit into the open frame go into it as one piece.
             stop = int(np.searchsorted(ends, start + FRAME - self.size, side="right"))
-            if stop > at or not self.held:
-                stop = max(stop, at + 1)  # a line that is longer than a frame has one for itself
+            if stop > row or not self.held:
+                stop = max(stop, row + 1)  # a line longer than a frame has a frame of its own
                 end = int(ends[stop - 1])
                 self.pieces.append(text[start:end])
                 self.size += end - start
-                self._count(lines, slice(at, stop))
-                at, start = stop, end
-            if at < len(ends):
+                self._count(lines, slice(row, stop))
+                row = stop
+                start = end
+            # Left open after the last line, for the lines of the next call.
+            if row < len(ends):
                 self.end_frame()
 
     def _count(self, lines: Lines, rows: slice) -> None:
-        ranks, groups, tokens = lines.ranks[rows], lines.groups[rows], lines.tokens[rows]
+        """Count these rows as records of the open frame."""
+        ranks = lines.ranks[rows]
+        tokens = lines.tokens[rows]
+        nulls = lines.nulls[rows]
         self.held += len(ranks)
         self.tokens += int(tokens.sum())
-        self.nulls += int(lines.nulls[rows].sum())
-        self.facts["unscored_tokens"] += int(tokens[lines.nulls[rows]].sum())
+        self.nulls += int(nulls.sum())
+        self.facts["unscored_tokens"] += int(tokens[nulls].sum())
         if len(ranked := ranks[ranks >= 0]):
             self.first = int(ranked[0]) if self.first is None else self.first
             self.last = int(ranked[-1])
         if len(lines.names) > GROUPS:
             self.values.update(lines.names)
+        self._count_groups(lines, lines.groups[rows], tokens)
+
+    def _count_groups(self, lines: Lines, groups: np.ndarray, tokens: np.ndarray) -> None:
         for code in np.unique(groups[groups >= 0]).tolist():
             group = self.groups.setdefault(lines.names[code], [0, 0])
             group[0] += int((groups == code).sum())
@@ -271,6 +292,7 @@ class Frames(Sink):
     def copy_frame(self, table: Table, index: int) -> None:
         self.end_frame()
         frames = table.frames
+        # Size and CRC-32 follow when the frame is written.
         for name in ("text", "records", "nulls", "tokens", "first", "last", "groups"):
             getattr(self.counts, name).append(getattr(frames, name)[index])
         self.records += frames.records[index]
@@ -281,15 +303,16 @@ class Frames(Sink):
         self._wait_for(self.pool.submit(lambda: (table.frame(index, buffer), frames.crc[index])))
 
     def adopt(self, records: Iterable[Record], size: int, crc: int) -> None:
-        """Count a frame that the output holds already: its records, its bytes and their CRC-32."""
+        """Count a frame that the output already holds: its records, size in bytes and CRC-32."""
         self.write(records, whole=True)
         self._close_frame()
         self.counts.size.append(size)
         self.counts.crc.append(crc)
 
     def _close_frame(self) -> list[Text]:
-        """Count the open frame and begin another; the text of the one that was open."""
-        pieces, counts = self.pieces, self.counts
+        """Count the open frame, begin the next, and return the text of the closed one in pieces."""
+        pieces = self.pieces
+        counts = self.counts
         self.records += self.held
         counts.text.append(self.size)
         counts.records.append(self.held)
@@ -299,16 +322,18 @@ class Frames(Sink):
         counts.last.append(self.last)
         counts.groups.append(dict(sorted(self.groups.items())))
         self.values.update(self.groups)
-        self._empty_frame()
+        self._begin_frame()
         return pieces
 
     def _wait_for(self, frame: "Future[tuple[Text, int]]") -> None:
-        """Write the frames that are ready, in order; a few may be on their way."""
+        """Queue a frame, and write the ones that are ready, in order."""
         self.waiting.append(frame)
         while len(self.waiting) > self.most_waiting or (self.waiting and self.waiting[0].done()):
             self._write_frame(*self.waiting.popleft().result())
 
     def _compress(self, pieces: list[Text]) -> tuple[Text, int]:
+        """A data frame and its CRC-32."""
+        # A compressor must not be shared between threads.
         if not hasattr(self.workers, "compressor"):
             self.workers.compressor = zstandard.ZstdCompressor(
                 level=self.writing.level, write_checksum=True, write_content_size=True
@@ -325,6 +350,7 @@ class Frames(Sink):
         self.counts.size.append(len(frame))
         self.counts.crc.append(crc)
         self.output.write(frame)
+        # The buffer of a copied frame is free again.
         if isinstance(frame, memoryview) and isinstance(frame.obj, bytearray):
             self.buffers.append(frame.obj)
             frame.release()
@@ -336,17 +362,20 @@ class Frames(Sink):
         self.pool.shutdown()
         if len(self.values) > GROUPS or any(len(value) > GROUP_LENGTH for value in self.values):
             self.counts.groups = [{}] * len(self.counts.size)
+        trailer = self._trailer()
+        self.output.write(trailer + seek_table(frame_sizes(len(self.head), self.counts, len(trailer))))
+
+    def _trailer(self) -> bytes:
         totals = self.counts.totals()
         content = {
             "frames": self.counts.columns(),
-            # The order of `facts` is that in which the verb measured them: it is part of the bytes that are
-            # written.
+            # The order of `facts` is that in which the verb measured them, and part of the written bytes.
             "totals": msgspec.to_builtins(totals) | self.facts,
             **self.trailer(totals),
+            # Ties the trailer to its head: parts of different streams do not make one.
             "head": crc32(START + self.head),
         }
-        trailer = skippable(TRAILER, "trailer", content)
-        self.output.write(trailer + seek_table(frame_sizes(len(self.head), self.counts, len(trailer))))
+        return skippable(TRAILER, "trailer", content)
 
     def abandon(self) -> None:
         self.pool.shutdown(wait=False, cancel_futures=True)

@@ -20,8 +20,7 @@ from prune_cli.records.decoder import Decoder
 from prune_cli.records.lines import Block, line_ends
 from prune_cli.records.reader import Number, ReadingLimits, Source, Wanted
 from prune_cli.storage.local.reading import LocalInput
-from prune_cli.stream import container, zstd_blocks
-from prune_cli.stream import index as table
+from prune_cli.stream import container, index, zstd_blocks
 from prune_cli.stream.container import HEAD, START, TRAILER
 from prune_cli.stream.lookahead import Limits
 
@@ -96,9 +95,9 @@ def tables(data: bytes) -> None:
     path = f"{FOLDER.name}/table"
     with open(path, "wb") as file:
         file.write(data)
-    if found := table.of(LocalInput(path)):
-        with found.file.open(), suppress(DataError):
-            text = b"".join(found.text(index) for index in range(len(found.offsets)))
+    if table := index.read_table(LocalInput(path)):
+        with table.file.open(), suppress(DataError):
+            text = b"".join(table.text(number) for number in range(len(table.offsets)))
             assert text == b"".join(
                 event for event in formats.read(BytesIO(data), LIMITS) if isinstance(event, bytes)
             )

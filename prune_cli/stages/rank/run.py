@@ -110,7 +110,7 @@ def _sorted(source: Source, order: Order, spool: Spool) -> stage.Ranked:
 
 def _merged(source: Source, order: Order, spool: Spool) -> stage.Ranked:
     """Merge rankings: without sorting if each is a whole file in the right order."""
-    indexes = [index.of(file) for file in source.inputs]
+    indexes = [index.read_table(file) for file in source.inputs]
     mergeable = [each for each in indexes if each and stage.is_mergeable(each.head, each.totals, order)]
     # Options that count or skip records need a pass over all records in order of the operands.
     is_plain = source.reading == replace(source.reading, expect_records=None, skip_bad=False)

@@ -39,7 +39,7 @@ def is_proven(output: Input, inputs: list[Input], expected: Expected) -> bool:
 
     Raises ConfigurationError if it was made with other settings, or is not a finished stream of `score`.
     """
-    table = index.of(output)
+    table = index.read_table(output)
     if table is None and expected.headless:
         log.warning(
             "%s exists, and does not say how it was made: only its records were compared with the input",

@@ -93,7 +93,7 @@ def _copyable_table(source: Source, request: Request, options: Streams) -> Table
     needs_records = options.skip_bad or request.selection.is_random or request.cut.tokens is not None
     if len(source.inputs) > 1 or needs_records or options.level != Streams.level:
         return None
-    table = index.of(source.inputs[0])
+    table = index.read_table(source.inputs[0])
     if table is None or not is_copyable(table, request):
         return None
     if options.expect_records not in (None, table.totals.records):

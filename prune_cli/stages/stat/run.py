@@ -58,7 +58,7 @@ class StatJob:
 
     def _describe(self, file: Input, source: Source) -> dict[str, Any]:
         """The statistics of a file, from its trailer if that is enough, else from its records."""
-        table = None if self.inspection.reads_everything else index.of(file)
+        table = None if self.inspection.reads_everything else index.read_table(file)
         # A trailer counts groups by one field, which its head names.
         if table and self.inspection.group_by in (None, table.head.group):
             with table.file.open():
