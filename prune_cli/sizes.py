@@ -1,4 +1,4 @@
-"""Sizes as sort(1) spells them: "512M", "2GiB", "25%" → bytes."""
+"""How are sizes written? As for sort(1): "512M", "2GiB", "25%" of memory."""
 
 import os
 import re
@@ -10,28 +10,30 @@ SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT]?)(?:iB)?|(%))", re.IGNORECASE)
 
 
 def parse(text: str) -> int:
-    """The bytes that a text spells. K M G T (or KiB ...) are powers of 1024, % is of this machine's memory.
+    """A size in bytes. K M G T (or KiB ...) are powers of 1024, % is a fraction of this machine's memory.
 
-    Raises UsageError for anything else; `MB` is refused because it means a power of 1000 to some and of 1024
-    to others.
+    Raises UsageError for anything else, such as `MB`: a power of 1000 to some, of 1024 to others.
     """
     match = SIZE.fullmatch(text.strip())
+    # A fraction needs a unit: there is no half byte.
     if not match or (match[2] == "" and "." in match[1]):
-        hint = (
-            "MB could mean 1000² or 1024² bytes: write M or MiB"
-            if text.strip().upper().endswith("B")
-            else "write 512M, 2G or 25%"
-        )
-        raise UsageError(f"'{text}' is not a size", remedy=hint)
+        raise UsageError(f"'{text}' is not a size", remedy=_remedy(text))
     number, unit, percent = match.groups()
-    return (
-        int(float(number) / 100 * memory()) if percent else int(float(number) * 1024 ** POWERS[unit.upper()])
-    )
+    if percent:
+        return int(float(number) / 100 * memory())
+    return int(float(number) * 1024 ** POWERS[unit.upper()])
+
+
+def _remedy(text: str) -> str:
+    if text.strip().upper().endswith("B"):
+        return "MB could mean 1000² or 1024² bytes: write M or MiB"
+    return "write 512M, 2G or 25%"
 
 
 def memory() -> int:
-    """Bytes of memory this process may use: the machine's, or the control group's where that is less."""
+    """Bytes of memory that this process may use: those of the machine, or of its control group if fewer."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    # Containers and Slurm jobs have a control group (version 2, then 1). Its limit may be "max", and macOS has none.
     for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
             with open(limit) as file:

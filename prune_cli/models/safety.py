@@ -1,7 +1,7 @@
-"""Whether a model directory may be loaded: complete, with weights in safetensors, without code of its own.
+"""May a model directory be loaded? It must be complete, have safetensors weights, and bring no code.
 
-The checks read no weights and need no torch, so that a mistake is reported within milliseconds and before
-anything else is read.
+The checks read no weights and need no torch: a mistake is reported within milliseconds, before any input is
+read.
 """
 
 import json
@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from ..errors import ConfigurationError
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")  # gpt2, or EleutherAI/pythia-70m
-# Any of these is a tokenizer. Whether it can be loaded shows later.
+# Any of these files is a tokenizer. Whether transformers can load it shows later.
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",
@@ -25,12 +25,12 @@ TOKENIZER_FILES = (
     "spiece.model",
     "sentencepiece.bpe.model",
 )
-# Unpickling runs whatever code the file asks for, so these are never opened, only named in the error.
+# Unpickling can run any code, so these files are never opened. They only give a more precise error.
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "consolidated.00.pth")
 
 
 def check(name: str) -> None:
-    """Refuse a local model that cannot be used. A model of the hub is checked after it was downloaded.
+    """Check a local model. A model of the hub is checked after its download.
 
     Raises ConfigurationError.
     """
@@ -39,14 +39,13 @@ def check(name: str) -> None:
 
 
 def is_local(name: str) -> bool:
-    """Whether a model's name is a path, which is never tried on the hub: it exists, or is not spelled like a
-    hub's name.
-    """
+    """Whether a model's name is a path: it exists, or cannot be a name of the hub."""
+    # A path is never looked up on the hub, where somebody else may own that name.
     return os.path.exists(name) or not HUB_NAME.fullmatch(name)
 
 
 def check_directory(path: Path) -> None:
-    """Refuse a model directory that is incomplete or unsafe. Raises ConfigurationError."""
+    """Check a model directory. Raises ConfigurationError if it is incomplete or unsafe."""
     if not path.is_dir():
         fault = "is not a directory" if path.exists() else "there is no such model directory"
         raise _error(path, fault, "name a directory in the Hugging Face layout")
@@ -59,10 +58,8 @@ def check_directory(path: Path) -> None:
 
 
 def directory_hash(path: Path) -> str:
-    """SHA-256, in hexadecimal, of a model's configuration and weights. A gigabyte takes about a second.
-
-    It is the hash of the files' hashes, so that a large model need not be one file.
-    """
+    """SHA-256, in hexadecimal, of a model's configuration and weights. A gigabyte takes about a second."""
+    # The hash of the files' hashes, because large models have their weights in several files.
     digest = sha256()
     for file in (path / "config.json", *_weight_files(path)):
         with file.open("rb") as content:
@@ -75,13 +72,12 @@ def _error(path: Path, fault: str, remedy: str) -> ConfigurationError:
 
 
 def _check_code(path: Path) -> None:
-    """Refuse a model that comes with Python code, although it would not be run: without it the model is
-    another one.
-    """
+    """Refuse a model that comes with Python code."""
+    # The code would never be run, but without it the weights would be loaded into a different model.
     for name in ("config.json", "tokenizer_config.json"):
         if (path / name).exists() and "auto_map" in _read_json(path / name):
-            fault = f"{name} asks for Python code of the model's own (auto_map)"
-            raise _error(path, fault, "such code is never run; use a model that transformers knows")
+            fault = f"{name} asks for Python code that comes with the model (auto_map)"
+            raise _error(path, fault, "such code is never run; use an architecture of transformers")
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -103,9 +99,8 @@ def _weight_files(path: Path) -> list[Path]:
         return [path / "model.safetensors"]
     index = path / "model.safetensors.index.json"
     if index.exists():
-        names = set(
-            _read_json(index).get("weight_map", {}).values()
-        )  # a file is listed for each of its tensors
+        # The index maps tensors to files, so each file occurs many times.
+        names = set(_read_json(index).get("weight_map", {}).values())
         return [path / name for name in sorted(names)]
     if any((path / name).exists() for name in PICKLES):
         fault = "the weights are a pickle, which can run code when it is loaded"
@@ -114,9 +109,8 @@ def _weight_files(path: Path) -> list[Path]:
 
 
 def _check_weights(path: Path) -> None:
-    """Refuse a file that is missing, truncated or damaged. Opening it reads the header, and compares its
-    sizes with the file's.
-    """
+    """Refuse a file of weights that is missing, truncated or damaged."""
+    # Opening it reads only the header, and compares the sizes there with that of the file.
     try:
         with safe_open(path, framework="numpy"):
             return

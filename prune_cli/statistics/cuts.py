@@ -1,4 +1,4 @@
-"""Which records a cut keeps: fractions, thresholds and token budgets, exact to the record."""
+"""Which records does a cut keep? Fractions, thresholds and token budgets, exact to the record."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,11 +11,10 @@ HALF = Decimal("0.5")
 
 @dataclass(frozen=True)
 class Cut:
-    """The part of a distribution that is kept; `keep` is how the user chose it: bottom, middle, top, range or
-    scores.
+    """The part of a distribution that is kept.
 
-    It lies between two fractions of the distribution, low ≤ quantile < high. With `tokens` it is a budget,
-    and with keep = scores it lies between two scores, least ≤ score ≤ most.
+    `keep` is how the user chose it: bottom, middle, top, range or scores. The cut lies between two quantiles,
+    low ≤ quantile < high; with keep = scores between two scores, least ≤ score ≤ most. `tokens` is a budget.
     """
 
     keep: str
@@ -31,11 +30,9 @@ class Cut:
         return self.keep != "scores" and self.tokens is None
 
     def ranks(self, n: int) -> tuple[int, int]:
-        """The first rank of n that is kept and the one after the last: k = ⌊f·n + ½⌋ records, in exact
-        decimal arithmetic.
-
-        Binary floats would lose a record: 0.29 · 50 + ½ is 15, and 14.999999999999998 with them.
-        """
+        """The first rank that is kept, and the rank after the last, of k = ⌊f·n + ½⌋ records out of n."""
+        # In decimal arithmetic. Binary floats would lose a record: 0.29 · 50 + ½ is 15, not
+        # 14.999999999999998.
         if self.keep == "range":
             return _nearest(self.low * n), _nearest(self.high * n)
         k = _nearest((self.high - self.low) * n)
@@ -45,20 +42,21 @@ class Cut:
     def places(
         self, scores: np.ndarray, ranks: np.ndarray, quantiles: np.ndarray, n: np.ndarray | None
     ) -> np.ndarray:
-        """Where ranked records lie: -1 below the cut, 0 inside, 1 above; int8 (records).
+        """The position of ranked records: -1 below the cut, 0 inside, 1 above; int8 (records).
 
-        `n` says how many records each rank counts among, which differs between groups; None for a ranking by
-        tokens, where the quantile decides.
+        `n` is the number of records that each rank is among, which differs between groups. It is None for a
+        ranking by tokens, where the quantile decides.
         """
         if self.keep == "scores":
-            # `_places` leaves its upper end out, so it gets the next float.
+            # `_places` excludes its upper bound, and this cut includes it: hence the next float.
             return _places(scores, self.least, np.nextafter(self.most, np.inf))
         if n is None:
             return _places(quantiles, float(self.low), self._upper())
         bounds = {size: self.ranks(size) for size in np.unique(n).tolist()}
-        if len(bounds) > 1:  # slower, so only where groups of several sizes meet
-            each = np.array([bounds[size] for size in n.tolist()])
-            return _places(ranks, each[:, 0], each[:, 1])
+        # Bounds for each record are slow: only for groups of several sizes.
+        if len(bounds) > 1:
+            bounds_of = np.array([bounds[size] for size in n.tolist()])
+            return _places(ranks, bounds_of[:, 0], bounds_of[:, 1])
         low, high = next(iter(bounds.values()), (0, 0))
         return _places(ranks, low, high)
 
@@ -96,16 +94,15 @@ def choose(
     by: str,
     within: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A mask of the records inside the cut, and the indices of the `eligible` records by value, equal ones by
-    input order.
+    """Choose records by value.
 
-    With `within`, a group number for each record, the cut is made in each group for itself. `by` is records
-    or tokens.
+    Returns a mask of the records inside the cut, bool (records), and the indices of the `eligible` records in
+    the order of their values. `by` is records or tokens. With `within`, a group number for each record, the
+    cut is made in each group.
     """
     order = np.flatnonzero(eligible)
-    order = order[
-        np.argsort(values[order], kind="stable")
-    ]  # stable: equal values keep the order of the input
+    # Stable: equal values keep the order of the input.
+    order = order[np.argsort(values[order], kind="stable")]
     mask = np.zeros(len(values), dtype=bool)
     for group in [order] if within is None else _groups(order, within):
         mask[group[_inside(values[group], tokens[group], cut, by)]] = True
@@ -113,17 +110,18 @@ def choose(
 
 
 def _groups(order: np.ndarray, within: np.ndarray) -> Iterator[np.ndarray]:
-    """The part of the order that belongs to each group."""
+    """The indices of each group, in the given order."""
     by_group = order[np.argsort(within[order], kind="stable")]
     yield from np.split(by_group, np.flatnonzero(np.diff(within[by_group])) + 1)
 
 
 def _inside(values: np.ndarray, tokens: np.ndarray, cut: Cut, by: str) -> np.ndarray | slice:
-    """An index of the records, which are in the order of their values, that are kept."""
+    """The index of the kept ones among records that are in the order of their values."""
     if cut.keep == "scores":
         return (values >= cut.least) & (values <= cut.most)
     if cut.tokens is not None:
         order = _budget_order(cut.keep, len(values))
+        # The record that would exceed the budget ends the cut, even if a shorter one would still fit.
         spent = np.cumsum(tokens[order])
         taken: np.ndarray = order[: int(np.searchsorted(spent, cut.tokens, side="right"))]
         return taken
@@ -135,16 +133,13 @@ def _inside(values: np.ndarray, tokens: np.ndarray, cut: Cut, by: str) -> np.nda
 
 
 def _budget_order(keep: str, n: int) -> np.ndarray:
-    """The order in which a budget takes records: from the bottom up, from the top down, or alternately down
-    and up from the median.
-
-    In the middle, the k-th record taken is the one that the middle k records have and the middle k − 1 have
-    not, so that a budget keeps the same records as a fraction.
-    """
+    """The order in which a budget takes records: from the bottom, from the top, or from the median outwards."""
     if keep == "top":
         return np.arange(n)[::-1]
     if keep != "middle":
         return np.arange(n)
+    # The k-th record is the one that the middle k records have and the middle k − 1 lack, so that a budget
+    # keeps the same records as a fraction.
     k = np.arange(1, n + 1)
     first = (n - k) // 2
     first_before = (n - k + 1) // 2
@@ -152,11 +147,12 @@ def _budget_order(keep: str, n: int) -> np.ndarray:
 
 
 def gumbel(bits: np.ndarray) -> np.ndarray:
-    """Standard Gumbel noise from 64 random bits each, float64 (n).
+    """Standard Gumbel noise, float64 (n), from 64 random bits for each record, uint64 (n).
 
-    The k records with the highest log weight + noise are a sample without replacement in proportion to the
+    The k records with the largest log weight + noise are a sample without replacement in proportion to the
     weights (Kool et al. 2019).
     """
-    uniform = ((bits >> np.uint64(12)).astype(float) + 0.5) / 2.0**52  # in (0, 1), both ends excluded
+    # 52 bits and a half: a double holds these exactly, and neither 0 nor 1 occurs, whose logarithms fail.
+    uniform = ((bits >> np.uint64(12)).astype(float) + 0.5) / 2.0**52
     noise: np.ndarray = -np.log(-np.log(uniform))
     return noise
