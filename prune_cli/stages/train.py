@@ -1,4 +1,4 @@
-"""Run `train`: from inputs and settings to a run directory."""
+"""How does `train` run, from inputs and settings to a run directory?"""
 
 import json
 import logging
@@ -29,18 +29,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainReport:
-    """Where a run is, and its counts and last losses. `summary` is None on all ranks but 0."""
+    """The directory of a run, and its counts and last losses. `summary` is None except on rank 0."""
 
     output: Path
     summary: Summary | None = None
     skipped: int = 0
 
     def closing(self) -> list[str]:
-        """One line about the run, and on a terminal the curve of its loss."""
+        """A line about the run, and on a terminal a chart of its loss."""
         if self.summary is None:
             return []
         lines = [f"{_sentence(self.summary)}: {self.output}"]
-        # The curve takes another look at the line of every step, so only if somebody sees it.
+        # The chart reads the metrics of every step again, so it is drawn only if somebody sees it.
         return [*lines, *_curve(self.output)] if terminal.is_interactive() else lines
 
 
@@ -53,7 +53,7 @@ class TrainJob:
     reading: Reading
 
     def run(self) -> TrainReport:
-        """Write the run to `settings.directory`, under torchrun together with the other processes."""
+        """Write the run to `settings.directory`; under torchrun, together with the other processes."""
         settings = self.settings
         if settings.eval_data == "-":
             raise UsageError("--eval-data cannot be standard input", remedy="name a file")
@@ -85,26 +85,26 @@ class TrainJob:
                 report=ProgressLine(bar),
                 processes=processes,
             )
-        # Either source makes the exit status 3.
+        # A bad record of either source makes the exit status 3.
         skipped = source.skipped + (held_out.skipped if held_out else 0)
         return TrainReport(self.settings.directory, summary, skipped)
 
     def _follow(self, processes: Processes) -> None:
-        """Train as another rank, which computes, but neither reads documents nor writes messages."""
+        """Train as a rank other than 0, which computes but neither reads documents nor writes messages."""
         terminal.configure("train", quiet=True, verbose=self.reading.verbose)
-        # The token files come from rank 0; this only says whether there is held-out data.
-        nothing = Corpus(())
+        # Rank 0 makes the token files. Here the corpus is only a sign that there is held-out data.
+        empty = Corpus(())
         loop.train(
-            nothing,
+            empty,
             self.settings,
-            held_out=nothing if self.settings.eval_data else None,
+            held_out=empty if self.settings.eval_data else None,
             processes=processes,
         )
 
     def _held_out(self) -> AbstractContextManager[Source | None]:
         if not self.settings.eval_data:
             return nullcontext()
-        # --expect-records counts the training data.
+        # --expect-records is about the training data alone.
         reading = replace(self.reading, expect_records=None)
         return streams.open_source("train", [self.settings.eval_data], reading, bar=False)
 
@@ -114,16 +114,16 @@ class TrainJob:
     def _documents(self, source: Source) -> Iterator[Content]:
         """The texts or blocks of a source. Raises ConfigurationError for blocks of another tokenizer."""
         location = self.settings.tokenizer or self.settings.init_from
-        # A tokenizer that is yet to be trained has no hash: then all blocks are refused.
+        # A tokenizer that is not trained yet has no hash: then any packed block is refused.
         expected = tokenizer_hash(load_tokenizer(location)) if location else ""
         for document in documents(source, self.settings.text_field, tokenizer=expected):
             yield document.content
 
 
 def fingerprint(inputs: list[Input], text_field: str) -> str | None:
-    """Fingerprint of the inputs (paths and identities) and of the field that is read; None if one is a pipe.
+    """Fingerprint of the inputs (paths and identities) and of the text field; None if an input is a pipe.
 
-    A resumed run whose inputs have the same fingerprint does not read them again.
+    A resumed run with the same fingerprint does not read its inputs again.
     """
     if not inputs:  # records of an iterator
         return None
@@ -137,9 +137,7 @@ def fingerprint(inputs: list[Input], text_field: str) -> str | None:
 
 @dataclass
 class ProgressLine:
-    """The progress of a run on a terminal: documents while they are tokenized, then loss and speed of every
-    step.
-    """
+    """The progress of a run on a terminal: documents during tokenization, then loss and speed of each step."""
 
     bar: terminal.Progress
     peak_per_rate: float = 0.0  # fraction of the device's peak FLOP/s for each token per second; 0 if unknown
@@ -147,7 +145,7 @@ class ProgressLine:
     held_out: str = ""
 
     def __call__(self, step: int, values: Mapping[str, float]) -> None:
-        """Take a report of `loop.train`."""
+        """Show a report of `loop.train`. Step 0 is everything before the first step."""
         if step:
             self._show_step(step, values)
         elif "steps" in values:  # the summary, before the first step
@@ -158,7 +156,7 @@ class ProgressLine:
             self.bar.describe(f"{values['documents']:,} documents, {values['tokens']:,} tokens")
 
     def _show_step(self, step: int, values: Mapping[str, float]) -> None:
-        # A resumed run begins in the middle of the bar, so the first advance may be many steps.
+        # A resumed run starts in the middle of the bar: its first advance may be many steps.
         self.bar.advance(step - self.step)
         self.step = step
         if "held_out_loss" in values:

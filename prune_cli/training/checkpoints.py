@@ -1,7 +1,7 @@
-"""Checkpoints of a run: what is in DIR/step-N, which of them are kept, and how a run resumes from one.
+"""How are checkpoints (DIR/step-N) written, kept and resumed from?
 
-Each is a Hugging Face directory that any tool loads. As long as a run may resume from it, it also has the
-optimizer's moments and a seal (`storage.directories`): hashes of its files, by which damage is noticed.
+Each is a Hugging Face directory that any tool can load. While a run may resume from it, it also has the
+optimizer's moments and a seal (`storage.directories`): hashes of its files, which reveal damage.
 """
 
 import logging
@@ -29,10 +29,11 @@ Tensors = dict[str, Tensor]
 
 
 def save(state: TrainState, tokenizer: PreTrainedTokenizerFast, documents: Hashes, work: Path) -> None:
-    """Write the checkpoint `work`/step-N, whole or not at all, and drop what older ones keep for resuming.
+    """Write the checkpoint `work`/step-N, whole or not at all, and drop the moments of older checkpoints.
 
-    All ranks have to call this; the files do not depend on their number.
+    All ranks have to call this. The files do not depend on the number of ranks.
     """
+    # Gathering is collective, so it stands outside of `write`, which runs on rank 0 alone.
     weights = _gather_weights(state)
     moments = state.processes.gather(_moments(state))
 
@@ -50,7 +51,7 @@ def save(state: TrainState, tokenizer: PreTrainedTokenizerFast, documents: Hashe
 def save_final(
     state: TrainState, tokenizer: PreTrainedTokenizerFast, documents: Hashes, folder: Path
 ) -> None:
-    """Write the trained model into `folder`, without anything to resume from. All ranks have to call this."""
+    """Write the trained model into `folder`, with nothing to resume from. All ranks have to call this."""
     weights = _gather_weights(state)
     state.processes.on_rank_zero(lambda: _write_model(state, weights, tokenizer, documents, folder))
 
@@ -62,28 +63,29 @@ def _write_model(
     documents: Hashes,
     folder: Path,
 ) -> None:
-    """Write a Hugging Face directory, and the hashes of the documents that the model was trained on."""
+    """Write a Hugging Face directory, and the hashes of the model's training documents."""
+    # `eval` compares the hashes with held-out documents, and so does a run that continues from this model.
     save_model(state.model, tokenizer, folder, weights)
     np.save(folder / DOCUMENT_HASHES, documents)
 
 
 def with_parent(documents: Hashes, parent: Path) -> Hashes:
-    """The hashes of `documents`, and of the documents that the model in `parent` was trained on, if known."""
+    """These hashes and those of the training documents of the model in `parent`, if it has any."""
     path = parent / DOCUMENT_HASHES
     return np.union1d(documents, np.load(path)) if path.exists() else documents
 
 
 def delete_old(work: Path, lasting: frozenset[int], keep: int | None) -> None:
-    """Delete all but the last `keep` checkpoints whose step is not `lasting`. None keeps all."""
+    """Delete all but the last `keep` checkpoints. None keeps all, and the steps in `lasting` always stay."""
     if keep is None:
         return
-    passing = [folder for folder in work.glob("step-*") if _step(folder) not in lasting]
-    for folder in sorted(passing, key=_step, reverse=True)[keep:]:
+    deletable = [folder for folder in work.glob("step-*") if _step(folder) not in lasting]
+    for folder in sorted(deletable, key=_step, reverse=True)[keep:]:
         directories.remove(folder)
 
 
 def _gather_weights(state: TrainState) -> Tensors:
-    # keep_vars: `gather` recognizes tied weights by identity, which detached tensors do not share.
+    # keep_vars: `gather` recognizes tied weights by identity, and detached tensors would all differ.
     return state.processes.gather(state.model.state_dict(keep_vars=True))
 
 
@@ -97,17 +99,18 @@ def _moments(state: TrainState) -> Tensors:
 
 
 def resumable(work: Path) -> list[Path]:
-    """The checkpoints of a run that have what resuming needs, the newest first."""
+    """The checkpoints of a run that can be resumed from, the newest first."""
     sealed = (seal.parent for seal in work.glob(f"step-*/{directories.SEAL}"))
     return sorted(sealed, key=_step, reverse=True)
 
 
 def _step(folder: Path) -> int:
+    # As a number: step-1000 comes before step-900 in the order of names.
     return int(folder.name.removeprefix("step-"))
 
 
 def newest(work: Path) -> Path | None:
-    """The newest undamaged checkpoint to resume from; None if there is none."""
+    """The newest undamaged checkpoint to resume from, or None."""
     for folder in resumable(work):
         if directories.sealed(folder):
             return folder
@@ -120,14 +123,14 @@ def restore(state: TrainState, folder: Path, device: torch.device) -> None:
     state.step = _step(folder)
     with opened_tensors(folder / OPTIMIZER, device) as read:
         for name, parameter in state.model.named_parameters():
-            # torch counts the steps of each parameter, in a tensor; AdamW's bias correction depends on it.
+            # torch keeps a step count for each parameter, as a tensor. AdamW's bias correction depends on it.
             step = torch.tensor(float(state.step), device=device)
             moments = {moment: shard_like(read(f"{name}.{moment}"), parameter) for moment in MOMENTS}
             state.optimizer.state[parameter] = {"step": step, **moments}
 
 
 def drop_resume_state(folder: Path) -> None:
-    """Make a checkpoint a mere model: delete the seal and the moments."""
-    # The seal goes first: a checkpoint that loses only its moments would count as damaged.
+    """Delete the seal and the moments of a checkpoint. The model stays."""
+    # The seal first: a checkpoint that has lost only its moments would count as damaged.
     for name in (directories.SEAL, OPTIMIZER):
         (folder / name).unlink()

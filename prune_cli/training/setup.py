@@ -1,4 +1,4 @@
-"""The setup of a run, before the first step: tokenizer, configuration of the model, token files, plan."""
+"""What is settled before the first step of a run? Tokenizer, configuration of the model, token files, plan."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -37,8 +37,9 @@ Callback = Callable[[int, Mapping[str, float]], object]  # step and values; see 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents, and the caller's fingerprint of them. Where that is unchanged, a resumed run does not read
-    them.
+    """Documents, and a fingerprint of their source.
+
+    A resumed run does not read them again if the fingerprint is unchanged. None, as for a pipe, never is.
     """
 
     documents: Documents
@@ -55,7 +56,7 @@ class Corpora:
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """All that is settled before the first step. Nothing in it changes while the run goes on."""
+    """Everything that is settled before the first step. Nothing in it changes during the run."""
 
     work: Path  # DIR.partial
     recipe: Recipe
@@ -63,10 +64,10 @@ class TrainingRun:
     blocks: Blocks
     held_out: Blocks | None
     config: PretrainedConfig
-    config_hash: str  # taken before a model is made of `config`, which writes into it
+    config_hash: str  # taken first, because making a model writes into `config`
     tokenizer: PreTrainedTokenizerFast
-    parent: Path | None  # the checkpoint that training continues from, ...
-    parent_hash: str | None  # ... and the hash of its files
+    parent: Path | None  # the checkpoint of --init-from
+    parent_hash: str | None  # of its files
     device: torch.device
     dtype: torch.dtype
     processes: Processes
@@ -82,14 +83,14 @@ def prepare(
     processes: Processes,
     report: Callback,
 ) -> TrainingRun:
-    """Read and tokenize the documents on rank 0, and settle everything else on all ranks.
+    """Tokenize the documents on rank 0, and settle everything else on all ranks.
 
-    Raises UsageError if the batch has less than one block for each process, and what the steps below raise.
+    Raises UsageError if a batch has fewer blocks than there are processes, and what the steps below raise.
     """
     manifest, held_out_manifest = processes.on_rank_zero(
         lambda: _token_files(corpora, settings, recipe, work, report)
     )
-    # By now rank 0 has trained the tokenizer if one had to be, so every rank loads it.
+    # Rank 0 has trained the tokenizer by now, if the run trains one. Every rank loads it from the folder.
     tokenizer, _ = prepare_tokenizer(settings, (), work, reuse=True)
     config = model_config(settings, recipe, tokenizer)
     context: int = config.max_position_embeddings
@@ -115,12 +116,13 @@ def prepare(
 def _parent_hash(parent: Path | None, processes: Processes) -> str | None:
     if parent is None:
         return None
-    # Files of gigabytes: rank 0 hashes them for all.
+    # The files have gigabytes, so one rank hashes them for all.
     return processes.on_rank_zero(lambda: safety.directory_hash(parent))
 
 
 def _plan(recipe: Recipe, blocks: Blocks, processes: Processes) -> Plan:
     planned = plan(recipe, blocks.context, blocks.count)
+    # A rank without a block would wait for gradients that nobody computes.
     if planned.batch < processes.world:
         fault = f"a batch of {planned.batch} blocks is less than one for each of {processes.world} processes"
         raise UsageError(fault, remedy="raise --batch-tokens")
@@ -130,10 +132,8 @@ def _plan(recipe: Recipe, blocks: Blocks, processes: Processes) -> Plan:
 def _token_files(
     corpora: Corpora, settings: Training, recipe: Recipe, work: Path, report: Callback
 ) -> tuple[Manifest, Manifest | None]:
-    """Make the token files of the training and the held-out documents. Raises DataError if they are too
-    short.
-    """
-    # Without train.json nothing says which documents a tokenizer in this folder was trained on.
+    """Make the token files of training and held-out documents. Raises DataError if either is too short."""
+    # Without train.json, nothing says which documents a tokenizer in this folder was trained on.
     reuse = (work / DESCRIPTION).exists()
     tokenizer, documents = prepare_tokenizer(settings, corpora.training.documents, work, reuse=reuse)
     context: int = model_config(settings, recipe, tokenizer).max_position_embeddings
@@ -152,10 +152,9 @@ def _token_files(
 def prepare_tokenizer(
     settings: Training, documents: Documents, work: Path, *, reuse: bool
 ) -> tuple[PreTrainedTokenizerFast, Documents]:
-    """Load or train the tokenizer. Returns it and the documents, which training it reads and copies to a
-    file.
+    """Load or train the tokenizer. Returns it, and the documents to tokenize.
 
-    With `reuse` a tokenizer that this run trained before it was interrupted is loaded instead.
+    With `reuse`, a tokenizer that this run trained before an interruption is loaded.
     """
     if settings.init_from:
         return _checkpoint_tokenizer(settings.init_from, settings.tokenizer), documents
@@ -163,6 +162,7 @@ def prepare_tokenizer(
         return load_tokenizer(settings.tokenizer), documents
     if reuse and (work / TOKENIZER).exists():
         return load_tokenizer(work / TOKENIZER), documents
+    # Training the tokenizer reads all documents, which may come from a pipe: a copy serves the second pass.
     entries = settings.train_tokenizer or 0
     tokenizer = train_tokenizer(_texts(token_file.write_copy(documents, work / COPY)), entries)
     if (size := vocabulary_size(tokenizer)) < entries:
@@ -173,14 +173,15 @@ def prepare_tokenizer(
 
 
 def _checkpoint_tokenizer(checkpoint: Path, given: Path | None) -> PreTrainedTokenizerFast:
-    """The tokenizer of a checkpoint that training continues from.
+    """The tokenizer of the checkpoint of --init-from.
 
     Raises ConfigurationError if the tokenizer in the directory `given` is a different one.
     """
+    # Its weights only mean something together with its own tokenizer.
     safety.check_directory(checkpoint)
     tokenizer: PreTrainedTokenizerFast = load_tokenizer(checkpoint)
     if given and tokenizer_hash(load_tokenizer(given)) != tokenizer_hash(tokenizer):
-        fault = f"was trained with another tokenizer than {given}"
+        fault = f"was trained with a different tokenizer than {given}"
         raise ConfigurationError(fault, place=str(checkpoint), remedy="leave out --tokenizer")
     return tokenizer
 
@@ -190,7 +191,7 @@ def model_config(settings: Training, recipe: Recipe, tokenizer: PreTrainedTokeni
     if "layers" in recipe:
         shape = {name: recipe[name].value for name in SHAPE}
         padded = recipe["vocabulary"].value if "vocabulary" in recipe else 0
-        # A tokenizer of one's own has the size that was asked for, whatever the preset's vocabulary.
+        # A tokenizer that the run trains has the requested size, whatever the vocabulary of the preset.
         return gpt2_config(tokenizer, entries=settings.train_tokenizer or padded, **shape)
     return read_config(settings.config or (settings.init_from or Path()) / "config.json", tokenizer)
 
@@ -198,10 +199,10 @@ def model_config(settings: Training, recipe: Recipe, tokenizer: PreTrainedTokeni
 def prepare_token_file(
     corpus: Corpus, tokenizer: PreTrainedTokenizerFast, folder: Path, report: Callback
 ) -> Manifest:
-    """The token file in `folder`, if it has the same source and tokenizer; else a new one."""
+    """The token file in `folder` if its source and tokenizer are the same, else a new one."""
     source = f"{tokenizer_hash(tokenizer)} {corpus.source}" if corpus.source else None
     manifest = token_file.find(folder)
-    # A pipe has no fingerprint: its documents are read again, and compared by their hashes later.
+    # A pipe has no fingerprint: its documents are read again, and later compared by their hashes.
     if manifest and source and manifest.source == source:
         return manifest
     return token_file.pack(
@@ -216,12 +217,12 @@ def prepare_token_file(
 
 
 def _warning_of_odd_blocks(documents: Documents, context: int) -> Iterator[Document]:
-    """The documents, with a warning at the end if blocks of ids do not fit the context of the model."""
+    """The documents. Warns at the end if blocks of ids do not fit into the context of the model."""
     odd = 0
     for document in documents:
         odd += isinstance(document, list) and len(document) % context != 0
         yield document
-    # The last block of a packed stream may be short.
+    # One odd block is normal: the last of a packed stream may be short.
     if odd > 1:
         log.warning(
             "the lengths of %d blocks are not multiples of the model's context of %d tokens: "
@@ -232,7 +233,7 @@ def _warning_of_odd_blocks(documents: Documents, context: int) -> Iterator[Docum
 
 
 def _held_out_file(corpus: Corpus, context: int, tokenizer: PreTrainedTokenizerFast, work: Path) -> Manifest:
-    """The token file of the held-out documents, with a warning if some of them are training data."""
+    """The token file of the held-out documents. Warns if some of them are training data."""
     folder = work / HELD_OUT
     folder.mkdir(exist_ok=True)
     manifest = prepare_token_file(corpus, tokenizer, folder, lambda step, values: None)
@@ -260,6 +261,6 @@ def _texts(documents: Documents) -> Iterator[str]:
 
 
 def _read_once(copy: Path) -> Iterator[Document]:
-    """The documents of the copy, which is deleted at the end: it is as large as the corpus."""
+    """The documents of the copy, which is as large as the corpus and therefore deleted at the end."""
     yield from token_file.read_copy(copy)
     copy.unlink()

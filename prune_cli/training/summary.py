@@ -1,4 +1,4 @@
-"""What a run says about itself: train.json, and the counts of its summary."""
+"""What does a run record about itself? train.json: every setting with its origin, and the counts of the run."""
 
 import json
 import logging
@@ -16,8 +16,10 @@ from .recipe import DESCRIPTION, HARMLESS
 from .setup import TrainingRun
 from .step import BETAS, EPSILON, MAX_NORM, WEIGHT_DECAY
 
-MANY_EPOCHS = 4  # Muennighoff et al. 2023: up to here a repeated token is nearly as good as a new one
-NOT_IN_DESCRIPTION = ("peak_flops", "loss", "held_out_loss")  # of a summary: unknown before the first step
+MANY_EPOCHS = 4  # Muennighoff et al. 2023: up to here, repeated tokens are nearly as good as new ones
+# Fields of the summary that are not in train.json: losses are unknown before the first step, and are written to
+# metrics.jsonl; the speed of the device is a measurement, not a setting.
+NOT_IN_DESCRIPTION = ("peak_flops", "loss", "held_out_loss")
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +44,8 @@ class Summary:
 
 
 def summarize(run: TrainingRun, parameters: int, peak_flops: float) -> Summary:
-    """The summary before the first step, with a warning if tokens are repeated often."""
-    # Unique in position, not in text: duplicate documents count as often as they occur.
+    """The summary before the first step. Warns if tokens are repeated often."""
+    # Unique by position, not by text: a duplicate document counts as often as it occurs.
     unique = run.blocks.count * run.plan.context
     tokens = run.plan.steps * run.plan.batch * run.plan.context
     epochs = tokens / unique
@@ -68,9 +70,8 @@ def summarize(run: TrainingRun, parameters: int, peak_flops: float) -> Summary:
 def write_description(run: TrainingRun, summary: Summary) -> None:
     """Write train.json: every setting of the run with its origin, and the counts of its summary.
 
-    Its keys are read by `eval` (stages/eval/comparability.py) and by resumed runs, also of later versions.
+    `eval` (stages/eval/comparability.py) and resumed runs of later versions read its keys.
     """
-    # The losses come with metrics.jsonl; the speed of the device is a measurement, not a setting.
     counts = {name: value for name, value in asdict(summary).items() if name not in NOT_IN_DESCRIPTION}
     origins = {name: {"value": choice.value, "from": choice.origin} for name, choice in run.recipe.items()}
     description = {
@@ -91,12 +92,12 @@ def write_description(run: TrainingRun, summary: Summary) -> None:
 
 
 def check_same_run(run: TrainingRun) -> None:
-    """Compare a resumed run with the train.json that it wrote when it was started.
+    """Compare a resumed run with the train.json that it wrote at its start.
 
-    Raises ConfigurationError if anything differs that the losses depend on. On a different machine the run
-    resumes with a warning, because the last digits of its losses may differ.
+    Raises ConfigurationError if anything differs on which the losses depend. A different machine is only a
+    warning: the last digits of the losses may differ.
     """
-    # It is written before the first step, so without it there is no checkpoint either.
+    # train.json is written before the first step: without it there is no checkpoint to resume from.
     if not (run.work / DESCRIPTION).exists():
         return
     before = json.loads((run.work / DESCRIPTION).read_text())
@@ -113,9 +114,9 @@ def check_same_run(run: TrainingRun) -> None:
 
 
 def _identity(run: TrainingRun) -> dict[str, Any]:
-    """Everything that the losses of a run depend on, except the machine."""
+    """Everything on which the losses depend, except the machine."""
     plan = {name: value for name, value in asdict(run.plan).items() if name not in HARMLESS}
-    # None for a value that was not given: a train.json without the key reads the same.
+    # None for an absent setting: a train.json of an earlier version, without the key, compares as equal.
     chosen = {
         name: run.recipe[name].value if name in run.recipe else None
         for name in ("seed", "data_seed", "train_tokenizer")
@@ -133,7 +134,7 @@ def _identity(run: TrainingRun) -> dict[str, Any]:
 
 
 def _machine(run: TrainingRun) -> dict[str, Any]:
-    """What the last digits of the losses depend on: the order in which floating-point numbers are added."""
+    """Everything that decides in which order floats are added, and thus the last digits of the losses."""
     return {
         "device": str(run.device),
         "processes": run.processes.world,

@@ -1,4 +1,4 @@
-"""What does `prune-cli eval --glue` do, from directories to results?"""
+"""How does `prune-cli eval --glue` run, from directories of tasks to results?"""
 
 import logging
 import os
@@ -24,7 +24,7 @@ from .tasks import Data
 
 log = logging.getLogger(__name__)
 
-REPORTED = 5  # bad lines that are reported one by one; a file of another kind has thousands
+REPORTED = 5  # bad lines that get a warning; a file in a different format has thousands
 
 Result = result_cache.Result
 
@@ -43,7 +43,7 @@ class GlueReport:
 
 @dataclass(frozen=True)
 class GlueJob:
-    """Fine-tune models on tasks of GLUE."""
+    """Fine-tune models on GLUE tasks. `resume` keeps finished results beside the output."""
 
     models: tuple[str, ...]
     tuning: FineTuning
@@ -53,7 +53,8 @@ class GlueJob:
     reading: Reading = Reading()
 
     def run(self) -> GlueReport:
-        """Write a result for each model, task and seed, each task, and all tasks. Raises PruneError."""
+        """Write the results of each seed, then of each task, then of all tasks. Raises PruneError."""
+        # Cheap checks first: a wrong name must not be noticed after an hour of fine-tuning.
         folders = _folders(self.tuning)
         for model in self.models:
             safety.check(model)
@@ -88,11 +89,12 @@ class GlueJob:
         from .fine_tuning import Protocol
 
         settings = self.model_settings
-        # A model that is named twice is fine-tuned once.
+        # dict.fromkeys: a model that is named twice is fine-tuned once.
         models = [
             (model, partial(load, model, settings, trainable=True)) for model in dict.fromkeys(self.models)
         ]
         protocol = Protocol(epochs=self.tuning.epochs, lr=self.tuning.lr, batch=self.tuning.batch)
+        # The bar counts optimizer steps: they take nearly all of the time, and are known beforehand.
         examples = [len(data.train.texts) for data in tasks.values()]
         steps = len(models) * self.tuning.seeds * sum(map(protocol.steps, examples))
         with streams.VerbProgress("eval", self.reading).bar(steps, "steps") as bar:
@@ -112,9 +114,9 @@ def _advance(bar: terminal.Progress, steps: int, text: str) -> None:
 
 
 def _folders(tuning: FineTuning) -> dict[str, str]:
-    """The folder of each task that is asked for.
+    """The folder of each selected task: by default, of every task that is there.
 
-    Raises NoInputError for a folder that is missing, UsageError for a task that GLUE does not have.
+    Raises NoInputError for a missing folder and UsageError for a task that is not in GLUE.
     """
     directory = tuning.glue or ""
     present = glue.folders(directory)
@@ -154,5 +156,5 @@ def _read(folders: Mapping[str, str], *, skip: bool) -> tuple[dict[str, Data], i
         if skipped <= REPORTED:
             log.warning("%s: %s; line skipped", error.place, error.fault)
 
-    # The tasks' files have no heads or trailers: a line that does not fit is all that shows damage.
+    # Files of GLUE have neither checksums nor counts: only a malformed line shows damage.
     return {name: glue.read(folder, name, handle) for name, folder in folders.items()}, skipped
