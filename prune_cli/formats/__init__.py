@@ -1,4 +1,4 @@
-"""Which format does a file have? FORMATS is the one list of them; the first bytes decide, never the name.
+"""Which format does a file have? Its first bytes decide, never its name. FORMATS lists all formats.
 
 To add a format: write a file of this folder that defines `FORMAT` (see `base.Format`), and put it into
 FORMATS before `jsonl`, which matches everything. If its magic number is in `jsonl.FOREIGN`, take it out there.
@@ -20,22 +20,16 @@ FORMATS = (zstd.FORMAT, gzip.FORMAT, jsonl.FORMAT)
 def read(
     raw: Raw, limits: Limits = Limits(), warn: Warn = lambda message: None, name: str = ""
 ) -> Iterator[Event]:
-    """The text of a file in pieces, and the heads and trailers of prune-cli streams in their places.
+    """The text of a file in pieces, and heads and trailers of prune-cli streams where they occur.
 
     `name` is only compared with the content. Raises DataError as `base.Format.read` does, and for a file
-    without any bytes, because a command that failed before a pipe leaves that.
+    without any bytes.
     """
     source = LookAhead(raw)
     start = source.peek(START)
+    _check_start(start, limits)
     if not start:
-        if limits.allow_empty:
-            return
-        raise DataError(
-            "no bytes at all",
-            remedy="the command before it may have failed; --allow-empty accepts this as no records",
-        )
-    if len(start) < 4 and (zstd.MAGIC.startswith(start) or gzip.MAGIC.startswith(start[:2])):
-        raise DataError(f"truncated at byte {len(start)}, inside the first magic number", remedy=REMEDY)
+        return
     detected = detect(start)
     named = _named(name)
     if named is not None and named is not detected:
@@ -50,10 +44,25 @@ def read(
         yield from detected.read(source, limits, warn)
 
 
+def _check_start(start: bytes, limits: Limits) -> None:
+    """Raise DataError for an empty file, and for one that ends within its magic number."""
+    # A command that failed leaves an empty pipe, which must not pass for a corpus without records.
+    if not start and not limits.allow_empty:
+        raise DataError(
+            "no bytes at all",
+            remedy="the command before it may have failed; --allow-empty accepts this as no records",
+        )
+    # gzip's magic number has two bytes and zstd's has four. Text may be as short, but begins differently.
+    is_cut = zstd.MAGIC.startswith(start) or gzip.MAGIC.startswith(start[:2])
+    if 0 < len(start) < 4 and is_cut:
+        raise DataError(f"truncated at byte {len(start)}, inside the first magic number", remedy=REMEDY)
+
+
 def detect(start: bytes) -> Format:
     """The format of a file that begins with these bytes."""
     return next(each for each in FORMATS if each.matches(start))
 
 
 def _named(name: str) -> Format | None:
+    """The format that a file name announces, if any."""
     return next((each for each in FORMATS if name.endswith(each.suffixes)), None)

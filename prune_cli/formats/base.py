@@ -1,4 +1,4 @@
-"""What is an input format? How it is recognised, and how its bytes become lines of JSON."""
+"""How does an input format say how it is recognized, and how its bytes become lines of JSON?"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,15 +11,18 @@ START = 8  # bytes of a file that `matches` sees; every magic number is shorter
 
 @dataclass(frozen=True)
 class Format:
-    """An input format. `suffixes` are those of its file names: a name that says otherwise is worth a warning.
+    """An input format.
 
-    `matches` gets the first bytes of a file (START of them, fewer only if the file is shorter). `read` yields
-    the text in pieces of a few megabytes, cut anywhere, and the heads and trailers of prune-cli streams in
-    their places. It raises DataError, with the byte, where the file is truncated or damaged: what it yielded
-    before is what `zstd -dc` or `gzip -dc` would have printed before their own error.
+    `suffixes` are the ends of its file names: a file with a name of one format and the content of another
+    gets a warning.
 
-    A format that `is_framed` reads its own frames and leaves the bytes after them: the next frame may be of
-    another framed format, and `formats.read` hands it to that one.
+    `matches` takes the first bytes of a file: START of them, fewer only if the file is shorter. `read` yields
+    the text in pieces of a few megabytes, cut anywhere, and heads and trailers of prune-cli streams where
+    they occur. It raises DataError, with the byte, if the file is truncated or damaged, after the same text
+    that `zstd -dc` or `gzip -dc` would print before their own error.
+
+    A format that `is_framed` reads its own frames and leaves the bytes after them: the next frame may belong
+    to a different framed format, and `formats.read` passes it on.
     """
 
     name: str

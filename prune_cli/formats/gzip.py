@@ -8,8 +8,8 @@ from ..stream.lookahead import REMEDY, Limits, LookAhead, Warn
 from .base import Format
 
 MAGIC = b"\x1f\x8b"
-PIECE = 2 << 20  # bytes of text at a time: what bounds the memory that a hostile member can take
-GZIP_HEADER = 16 + zlib.MAX_WBITS  # asks zlib to check the header, length and CRC-32 of a gzip member
+PIECE = 2 << 20  # bytes of text at a time: bounds the memory, however far a hostile member expands
+GZIP_HEADER = 16 + zlib.MAX_WBITS  # makes zlib check the header, length and CRC-32 of a gzip member
 
 
 def _matches(start: bytes) -> bool:
@@ -37,7 +37,7 @@ def _member(source: LookAhead) -> Iterator[bytes]:
             raise DataError(fault, remedy=REMEDY) from None
         if text:
             yield text
-    # The last chunk reaches into the next member.
+    # The last chunk usually contains the beginning of the next member.
     source.give_back(stream.unused_data)
 
 

@@ -1,4 +1,4 @@
-"""How is plain text read? As it is. What cannot be JSON Lines is named, with the command that converts it."""
+"""How is plain text read? Unchanged. Data of other formats is an error that says how to convert it."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ from ..errors import DataError
 from ..stream.lookahead import Limits, LookAhead, Warn
 from .base import START, Format
 
-# Magic numbers of formats that are not read, their names, and remedies.
+# Formats that are not read, by magic number: name and remedy. A user who named the wrong file sees what it is.
 FOREIGN = {
     b"PAR1": ("Parquet", "convert it: duckdb -c \"copy (from 'FILE') to '/dev/stdout' (format json)\""),
     b"BZh": ("bzip2", "decompress it first: bzip2 -dc FILE | prune-cli ..."),
@@ -19,8 +19,7 @@ FOREIGN = {
 
 
 def _matches(start: bytes) -> bool:
-    # Text has no magic number. Whatever no other format recognises ends here, to be read or refused with its
-    # name.
+    # Text has no magic number: everything that no other format recognizes is read, or refused, here.
     return True
 
 
@@ -38,7 +37,7 @@ def _check(start: bytes) -> None:
     for magic, (name, remedy) in FOREIGN.items():
         if start.startswith(magic):
             raise DataError(f"{name} data (it starts with {magic.hex(' ')}), not JSON Lines", remedy=remedy)
-    # JSON has no other control characters outside strings than these, and a string cannot come first.
+    # These are the only control characters that JSON allows outside of strings, where a record begins.
     if start[0] < 32 and start[:1] not in b"\t\n\r":
         raise DataError(
             f"not JSON Lines, zstd or gzip: it starts with {start.hex(' ')}",

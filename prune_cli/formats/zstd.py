@@ -1,7 +1,4 @@
-"""How is a file of zstd frames read?
-
-Frames of other writers as they come, prune-cli streams checked as a whole.
-"""
+"""How is a file of zstd frames read? Frame by frame; prune-cli streams are also checked as a whole."""
 
 import struct
 from collections.abc import Iterator
@@ -14,7 +11,7 @@ from ..stream.zstd_blocks import ZSTD, Frame, is_zstd, new_decompressor
 from .base import Format
 
 MAGIC = ZSTD
-TINY = 64 << 10  # bytes of text that wait for the text of the next frame
+TINY = 64 << 10  # bytes of text: shorter texts of frames are joined
 
 
 def _read(source: LookAhead, limits: Limits, warn: Warn) -> Iterator[Event]:
@@ -25,11 +22,13 @@ def _frames(source: LookAhead, limits: Limits, warn: Warn) -> Iterator[Event]:
     decompressor = new_decompressor(limits)
     is_warned = False
     while is_zstd(source.peek(4)):
+        # START is a zstd frame, too, so it has to be looked for first.
         if source.peek(len(START)) == START:
             yield from read_stream(source, limits)
         elif source.peek(4) == MAGIC:
             frame = Frame(source, decompressor, limits)
             yield from frame
+            # Once for a file: its frames are usually all alike.
             if not frame.checksum and not is_warned:
                 is_warned = True
                 warn("no checksum in a zstd frame: damage to its contents cannot be seen")
@@ -40,11 +39,9 @@ def _frames(source: LookAhead, limits: Limits, warn: Warn) -> Iterator[Event]:
 
 
 def _gathered(events: Iterator[Event], source: LookAhead) -> Iterator[Event]:
-    """The texts of tiny frames joined, as long as more bytes are at hand.
-
-    Each piece of text costs a hand-over between threads: a million of them cost more than a million frames
-    do.
-    """
+    """The events, with the texts of tiny frames joined while the next bytes need no read."""
+    # Passing a text on to the next thread costs more than decompressing a tiny frame. A text never waits for
+    # a pipe, whose reader may want to see it now.
     waiting = bytearray()
     try:
         for event in events:
@@ -56,7 +53,7 @@ def _gathered(events: Iterator[Event], source: LookAhead) -> Iterator[Event]:
                 waiting = bytearray()
             yield event
     except DataError:
-        # The text before the damage was read in good order, and comes before the error.
+        # The text before the damage is sound, and comes before the error.
         if waiting:
             yield bytes(waiting)
         raise

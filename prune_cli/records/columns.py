@@ -1,4 +1,4 @@
-"""How are many records handled at once? Their text in a few blocks, and a table of numbers, a row for each."""
+"""How are many records handled at once? As a few blocks of text, and a table of numbers, a row for each."""
 
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from .decoder import Batch
 from .fields import MISSING
 from .lines import CLOSE, line_starts
 
-# A line starts at offset `start` of the text with the number `block`, has its closing brace at `close` and its
+# A line starts at offset `start` of the text with the number `block`. Its closing brace is at `close` and its
 # line end at `end`. `tokens`, `group` and `within` are for whoever ranks or cuts.
 ROW = np.dtype(
     [(name, "<f8" if name == "key" else "<i8") for name in ("key", "tokens", "start", "close", "end")]

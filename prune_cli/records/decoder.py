@@ -1,7 +1,7 @@
-"""How are fields read from lines of JSON? A block of lines at a time, by msgspec, which skips all other fields.
+"""How are fields read from lines of JSON? A block of lines at a time, by msgspec, which skips other fields.
 
-Lines are read one by one, slowly and with a clear message, only in a block that is irregular: an error, a blank
-line, a byte-order mark, a repeated field.
+Lines are read one by one, slowly and with a clear message, only in a block that is irregular: an error, a
+blank line, a byte-order mark, a repeated field.
 """
 
 import re
@@ -23,8 +23,8 @@ from .lines import CLOSE, OPEN, Block, line_ends, line_starts, too_long
 from .splice import lone_surrogate, values, without, without_lone_surrogates
 
 BOM = b"\xef\xbb\xbf"
-# Characters that JSON may or must escape. The fast path searches for the bytes of a name, so it needs names with
-# one spelling.
+# Characters that JSON may or must escape. The fast path searches for the bytes of a name, so it needs names
+# with one spelling.
 UNSUITABLE = re.compile(r'["\\\0-\x1f\ud800-\udfff]')
 
 
@@ -171,7 +171,7 @@ class Decoder:
         return all(searchable.count(literal) <= len(block.ends) for literal in self.searched)
 
     def _without_last_fields(self, block: Block) -> bytes:
-        """The text without the fresh fields; empty unless they come last in every record, as we write them."""
+        """The text without the fresh fields; empty unless they come last in every record, as rank writes."""
         text = bytes(block.text)
         count = len(block.ends)
         if not self.wanted.overwrite:
@@ -274,7 +274,7 @@ def _check_names(names: Iterable[str]) -> None:
 
 
 def _last_fields(names: tuple[str, ...]) -> re.Pattern[bytes]:
-    """Matches these fields, in this order, at the end of a record; their values have no quotes or brackets."""
+    """Matches these fields, in this order, at the end of a record; the values have no quotes or brackets."""
     # Strings are left to the slow way: a brace or comma inside one would end the match too early.
     fields = b"".join(b"," + re.escape(orjson.dumps(name)) + rb':[^,"{}\[\]]*+' for name in names)
     return re.compile(fields + rb"\}\n")

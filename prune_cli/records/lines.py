@@ -1,4 +1,4 @@
-"""How does text become blocks of whole lines? One thread reads and decompresses, another cuts, both run ahead."""
+"""How does text become blocks of whole lines? One thread decompresses, another cuts, and both run ahead."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -12,7 +12,7 @@ Item = TypeVar("Item")
 
 
 def prefetch(items: Iterator[Item], depth: int = DEPTH) -> Iterator[Item]:
-    """The same items, made in a thread that is at most `depth` items ahead (0: one is made while one is used).
+    """The same items, made in a thread at most `depth` items ahead. With 0, one is made while one is used.
 
     An exception of the iterator is raised here in its turn, after the items before it.
     """

@@ -1,8 +1,8 @@
 """How are more rows sorted than fit into memory? In sorted runs on disk, which are merged block by block.
 
-A run is a sequence of frames, each compressed and checksummed by zstd: a table of rows and about `block` bytes
-of their text. All runs of a temporary directory share one file. It has no name, so that nothing is left of it
-whatever ends the process, and the number of runs is not limited by the number of open files.
+A run is a sequence of frames, each compressed and checksummed by zstd: a table of rows and about `block`
+bytes of their text. All runs of a temporary directory share one file. It has no name, so that nothing is left
+of it whatever ends the process, and the number of runs is not limited by the number of open files.
 """
 
 import resource

@@ -137,7 +137,7 @@ def fingerprint(inputs: list[Input], text_field: str) -> str | None:
 
 @dataclass
 class ProgressLine:
-    """The progress of a run on a terminal: documents during tokenization, then loss and speed of each step."""
+    """Progress of a run on a terminal: documents during tokenization, then loss and speed of each step."""
 
     bar: terminal.Progress
     peak_per_rate: float = 0.0  # fraction of the device's peak FLOP/s for each token per second; 0 if unknown

@@ -133,7 +133,7 @@ def _inside(values: np.ndarray, tokens: np.ndarray, cut: Cut, by: str) -> np.nda
 
 
 def _budget_order(keep: str, n: int) -> np.ndarray:
-    """The order in which a budget takes records: from the bottom, from the top, or from the median outwards."""
+    """The order in which a budget takes records: from the bottom, the top, or the median outwards."""
     if keep == "top":
         return np.arange(n)[::-1]
     if keep != "middle":

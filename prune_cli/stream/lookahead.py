@@ -1,4 +1,4 @@
-"""How do readers look at the next bytes of a file before they take them? Every format is read through this."""
+"""How does a reader look at bytes of a file before it takes them? Every format is read through this."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -62,9 +62,9 @@ def take_up(
 ) -> int:
     """Skip the sources whose records the output already holds, and return their number.
 
-    The sink counts these records. `read_back` returns the record that was written for a source, given its line
-    in the output, or None if the line was not made from it. Raises what `Partial.refused` returns if the
-    output holds anything else.
+    The sink counts these records. `read_back` returns the record that was written for a source, given its
+    line in the output, or None if the line was not made from it. Raises what `Partial.refused` returns if
+    the output holds anything else.
     """
     if not isinstance(output, Partial):
         return 0
@@ -129,8 +129,8 @@ class Partial(Output):
     def begin(self, start: bytes) -> None:
         """Write the first bytes of a stream, or check that they are there.
 
-        Raises ConfigurationError if a run with different options wrote them, and DataError if they are not the
-        beginning of a stream.
+        Raises ConfigurationError if a run with different options wrote them, and DataError if they are not
+        the beginning of a stream.
         """
         # `start` is the magic number and the head, which has every option that the records depend on.
         first = self.held.read_at(0, len(start))
@@ -173,7 +173,7 @@ class Partial(Output):
         log.warning("%s: %s; resuming from there", display(self.path), fault)
 
     def _another_run(self, start: bytes) -> PruneError:
-        """The error for an output that begins differently: with the options that changed, if it has a head."""
+        """The error for an output that begins differently. It names the options that changed."""
         place = display(self.path)
         self.position = 0
         try:

@@ -53,7 +53,7 @@ class Writing:
 def open_sink(
     output: Output, head: Head, writing: Writing, trailer: Closing = lambda totals: {}
 ) -> Iterator["Sink"]:
-    """A sink that finishes the stream when the block ends, or leaves it visibly unfinished if the block fails.
+    """A sink that finishes the stream when the block ends, or leaves it unfinished if the block fails.
 
     `trailer` computes more keys of the trailer from the totals of the stream.
     """

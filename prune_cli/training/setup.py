@@ -1,4 +1,4 @@
-"""What is settled before the first step of a run? Tokenizer, configuration of the model, token files, plan."""
+"""What is settled before the first step of a run? Tokenizer, model configuration, token files, plan."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""What does a run record about itself? train.json: every setting with its origin, and the counts of the run."""
+"""What does a run record about itself? train.json: every setting with its origin, and the run's counts."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ from .setup import TrainingRun
 from .step import BETAS, EPSILON, MAX_NORM, WEIGHT_DECAY
 
 MANY_EPOCHS = 4  # Muennighoff et al. 2023: up to here, repeated tokens are nearly as good as new ones
-# Fields of the summary that are not in train.json: losses are unknown before the first step, and are written to
+# Fields of the summary that are not in train.json: losses are unknown before the first step, and go into
 # metrics.jsonl; the speed of the device is a measurement, not a setting.
 NOT_IN_DESCRIPTION = ("peak_flops", "loss", "held_out_loss")
 
