@@ -6,7 +6,7 @@ from ..errors import DataError
 from ..stream.lookahead import Limits, LookAhead, Warn
 from .base import START, Format
 
-# Formats that are not read, by magic number: name and remedy. A user who named the wrong file sees what it is.
+# Formats that are not read, by magic number: their names, for whoever named the wrong file, and remedies.
 FOREIGN = {
     b"PAR1": ("Parquet", "convert it: duckdb -c \"copy (from 'FILE') to '/dev/stdout' (format json)\""),
     b"BZh": ("bzip2", "decompress it first: bzip2 -dc FILE | prune-cli ..."),

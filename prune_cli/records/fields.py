@@ -1,7 +1,4 @@
-"""What may a field of a record be, and what is wrong with a line that cannot be read?
-
-In words for whoever mends it.
-"""
+"""Which types may a field have, and how is the fault of an unreadable line described to its owner?"""
 
 import json
 import re
@@ -28,7 +25,7 @@ TokenIds = list[TokenId]
 Content = str | TokenIds
 Label = str | int
 Anything = Any
-LARGEST = 1 << 1023  # whole numbers beyond it are looked at one by one
+LARGEST = 1 << 1023  # integers below it fit into a double; larger ones are read one by one
 MISSING = UNSET  # the value of an optional field that a record does not have
 
 TOO_DEEP = "nested too deeply"
@@ -50,13 +47,14 @@ WORDS = {
 
 
 def convert_all(values: list[Any], kind: Any) -> list[Any]:
-    """The values as one of the kinds above, as if they had been read from JSON. Raises ValueError."""
+    """The values converted to one of the types above, as a JSON decoder would. Raises ValueError."""
     converted: list[Any] = msgspec.convert(values, list[kind])
     return converted
 
 
 def is_wrong(value: object, kind: Any) -> bool:
-    """Whether a value is not of a kind above. Every value is right as raw bytes (`msgspec.Raw`)."""
+    """Whether a value is not of this type, one of those above."""
+    # Raw is any value, kept as bytes; msgspec cannot convert to it.
     if kind is msgspec.Raw:
         return False
     try:
@@ -67,7 +65,7 @@ def is_wrong(value: object, kind: Any) -> bool:
 
 
 def kind_of(value: object) -> str:
-    """What a JSON value is, in words."""
+    """The type of a JSON value, in words."""
     names = {
         str: "a string",
         bool: "true or false",
@@ -81,8 +79,10 @@ def kind_of(value: object) -> str:
 
 
 class _Everything(type):
-    """What msgspec hands to a hook of ours must come back as an instance of the type that was asked for:
-    everything is one.
+    """The metaclass of types of which everything is an instance.
+
+    msgspec checks that a hook returns an instance of the type that it was called for. Ours return plain
+    numbers.
     """
 
     def __instancecheck__(cls, value: object) -> bool:
@@ -90,7 +90,7 @@ class _Everything(type):
 
 
 class _CountedNumber(metaclass=_Everything):
-    """A Number of which a decoder counts how often it comes."""
+    """A Number that calls the hook of the decoder, which counts it."""
 
     @staticmethod
     def checked(value: Any) -> float | None:
@@ -102,7 +102,7 @@ class _CountedNumber(metaclass=_Everything):
 
 
 class _CountedCount(metaclass=_Everything):
-    """The same for a Count."""
+    """A Count that calls the hook of the decoder, which counts it."""
 
     @staticmethod
     def checked(value: Any) -> int | float | None:
@@ -116,7 +116,7 @@ class _CountedCount(metaclass=_Everything):
 COUNTED: dict[Any, Any] = {Number: _CountedNumber, Count: _CountedCount, Rank: _CountedCount}
 
 
-# --- What is wrong with a line: looked for only in lines that could not be read ---
+# --- Faults of lines. Slow, but only for lines that could not be read ---
 
 
 def error_of(line: bytes, error: Exception, fields: dict[str, Any]) -> DataError:
@@ -147,9 +147,7 @@ def _remedy_of(line: bytes) -> str:
 
 
 def _fault_of(line: bytes, error: Exception, fields: dict[str, Any]) -> str:
-    """The fault of a line that did not decode to these fields (names and types): in its syntax first, then in
-    a field.
-    """
+    """The fault of a line that did not decode to these fields (types by name): of syntax, or of a field."""
     try:
         record = orjson.loads(line)
     except orjson.JSONDecodeError as syntax:
@@ -166,7 +164,7 @@ def _fault_of(line: bytes, error: Exception, fields: dict[str, Any]) -> str:
 
 def _syntax_fault(line: bytes, error: Exception, syntax: orjson.JSONDecodeError) -> str:
     message = str(syntax)
-    # Python writes these three, and no JSON reader need accept them.
+    # Python's json module writes NaN, Infinity and -Infinity, but they are not JSON.
     if match := re.search(rb'"((?:[^"\\]|\\.)*)"\s*:\s*(NaN|-?Infinity)\b', line):
         return f"`{match[1].decode(errors='replace')}` is {match[2].decode()}, which is no JSON number"
     if isinstance(error, UnicodeDecodeError) or "valid UTF-8" in message:
@@ -216,21 +214,19 @@ def _field_fault(line: bytes, name: str, value: object, kind: Any) -> str:
 
 
 def member_names(line: bytes) -> list[str]:
-    """The names of a valid record's members, a name as often as it stands there.
-
-    Other members may be invalid UTF-8.
-    """
+    """The field names of a valid record, repeated ones as often as they occur."""
+    # The wanted fields are valid UTF-8, but others need not be: surrogates let them pass.
     text = line.decode("utf-8", "surrogateescape")
     try:
-        # Numbers stay text: Python's int() refuses 4,300 digits.
+        # Numbers stay text, because Python's int() refuses more than 4,300 digits.
         return [name for name, _ in json.loads(text, object_pairs_hook=list, parse_int=str)]
     except RecursionError:
-        # Python's limit is a few levels below that of the decoder.
+        # Python's limit of nesting is a few levels lower than that of the decoder.
         raise DataError(TOO_DEEP) from None
 
 
 def field_names(line: bytes) -> list[str]:
-    """The names of a record's fields; none if it is no record."""
+    """The field names of a record; empty if the line is not a record."""
     try:
         record = orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -250,7 +246,7 @@ def _names_beside(line: bytes) -> list[str]:
 
 
 def listed_names(line: bytes) -> str:
-    """The names of a record's fields for a message, twenty at most."""
+    """The field names of a record for a message, at most twenty."""
     names = field_names(line)
     if not names:
         return "no fields at all"
