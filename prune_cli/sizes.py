@@ -33,7 +33,7 @@ def _remedy(text: str) -> str:
 def memory() -> int:
     """Bytes of memory that this process may use: those of the machine, or of its control group if fewer."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    # Containers and Slurm jobs have a control group, of version 2 or 1. Its limit may be "max"; macOS has none.
+    # Containers and Slurm jobs have a control group (version 2 or 1). Its limit may be "max"; macOS has none.
     for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
             with open(limit) as file:

@@ -2,13 +2,15 @@
 
 PROMISES = {
     "An output gets its name only when it is whole and on disk; until then the old file stays in place.": (
-        "tests/faults/test_26_to_33_writing.py::test_26_27_when_any_call_on_the_output_fails_the_target_is_old_or_new"
+        "tests/faults/test_26_to_33_writing.py::"
+        "test_26_27_when_any_call_on_the_output_fails_the_target_is_old_or_new"
     ),
     (
         "A run killed at any moment, between any two system calls, leaves the old output or the whole new "
         "one, and nothing that blocks the next run."
     ): (
-        "tests/faults/test_26_to_33_writing.py::test_29_killed_at_any_call_of_the_commit_the_target_is_old_or_new_and_the_next_run_succeeds"
+        "tests/faults/test_26_to_33_writing.py::"
+        "test_29_killed_at_any_call_of_the_commit_the_target_is_old_or_new_and_the_next_run_succeeds"
     ),
     "With --resume, a run that was stopped in any way ends with the bytes of an uninterrupted run.": (
         "tests/test_resume.py::test_a_file_cut_anywhere_is_resumed_to_the_same_bytes"
@@ -39,6 +41,7 @@ PROMISES = {
         "No line, window, frame or table in a hostile input takes more memory than the limit that an "
         "option sets."
     ): (
-        "tests/faults/test_01_to_10_compressed_stream.py::test_10_a_line_of_ten_gigabytes_compressed_to_a_megabyte_is_refused"
+        "tests/faults/test_01_to_10_compressed_stream.py::"
+        "test_10_a_line_of_ten_gigabytes_compressed_to_a_megabyte_is_refused"
     ),
 }

@@ -47,6 +47,7 @@ def summarize(run: TrainingRun, parameters: int, peak_flops: float) -> Summary:
     """The summary before the first step. Warns if tokens are repeated often."""
     # Unique by position, not by text: a duplicate document counts as often as it occurs.
     unique = run.blocks.count * run.plan.context
+    # Every step takes a full batch: an epoch that ends within it is followed by the next.
     tokens = run.plan.steps * run.plan.batch * run.plan.context
     epochs = tokens / unique
     if epochs > MANY_EPOCHS:
