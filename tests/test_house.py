@@ -11,11 +11,11 @@ COMMANDS = [file for file in PACKAGE_FILES if file.path.parent == PACKAGE / "com
 
 # Offenders that are still to be mended, by rule. A number here may only become smaller; the last one is 0.
 UNFINISHED = {
-    "long lines in the package": 240,
+    "long lines in the package": 0,
     "nested conditionals": 1,
-    "full folders": 1,
+    "full folders": 0,
     "lines of commands": 0,
-    "late imports of commands": 7,
+    "late imports of commands": 0,
     "old names": 0,
     "classes of one name": 0,
     "comments missing a hundred lines": 0,
