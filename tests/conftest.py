@@ -91,8 +91,8 @@ def here(capfdbinary):
 
 @pytest.fixture(autouse=True)
 def unconfigured_log() -> None:
-    """Forget the handler of the last command that ran in this process: it writes to that test's standard error,
-    and it would keep messages from `caplog`.
+    """Forget the handler of the last command that ran in this process: it writes to that test's standard
+    error, and it would keep messages from `caplog`.
     """
     log = logging.getLogger("prune_cli")
     log.handlers = []

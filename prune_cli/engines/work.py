@@ -38,16 +38,16 @@ class Addable(Report, Protocol):
     def __add__(self, other: Self) -> Self: ...
 
 
-# An engine passes jobs on without looking into them; what it does with reports is to add them up.
+# An engine passes jobs on unopened. All it does with their reports is to add them up.
 SomeJob = TypeVar("SomeJob")
 SomeReport = TypeVar("SomeReport", bound=Addable)
-# mypy requires explicit variance here.
+# mypy requires the variance to be declared: a worker only takes jobs, and only returns reports.
 DoneJob = TypeVar("DoneJob", contravariant=True)
 DoneReport = TypeVar("DoneReport", bound=Addable, covariant=True)
 
 
 class Worker(Protocol[DoneJob, DoneReport]):
-    """Does jobs one after another. It stays in one process, and keeps there whatever is expensive to load."""
+    """Does jobs one after another in one process, and keeps what is expensive to load, such as a model."""
 
     def do(self, job: DoneJob, progress: Progress) -> DoneReport:
         """Do one job; `progress` advances by the bytes of input that are done. Raises PruneError."""
@@ -63,7 +63,7 @@ class Work(Protocol[SomeJob, SomeReport]):
         ...
 
     def jobs(self) -> Sequence[SomeJob]:
-        """The jobs, at least one. Raises PruneError for all that can be checked before the first begins."""
+        """The jobs, at least one. Raises PruneError for every fault that is visible before they run."""
         ...
 
     def size(self) -> int | None:
@@ -71,9 +71,9 @@ class Work(Protocol[SomeJob, SomeReport]):
         ...
 
     def open(self) -> Worker[SomeJob, SomeReport]:
-        """A worker; an engine asks for one in each of its processes."""
+        """A new worker. An engine opens one in each of its processes."""
         ...
 
     def finish(self, report: SomeReport) -> None:
-        """Take note of the sum of all reports, once, where the engine itself runs."""
+        """Handle the sum of all reports. Called once, in the process of the engine."""
         ...
