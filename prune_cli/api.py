@@ -2,8 +2,8 @@
 
 A record is a dict. Options are those of the command line: `--keep-unscored` is `keep_unscored=True`, and a
 repeated option is a list. A failure raises a PruneError, whose `status` is the exit status of the command; a
-warning of a command is a PruneWarning here. All functions but `stat`, `train` and `write` are generators: nothing
-runs, and no error is raised, before the first record is requested.
+warning of a command is a PruneWarning here. All functions but `stat`, `train` and `write` are generators:
+nothing runs, and no error is raised, before the first record is requested.
 """
 
 import json

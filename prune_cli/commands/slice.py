@@ -8,7 +8,8 @@ from .options import Files, command
 COST = (
     "Reads a ranked stream once, in constant memory. Copies whole frames of a ranked file as they are, and "
     "does not read those outside the cut. -k, --within, --tokens, --sample and --keep random read twice (a "
-    "pipe is copied to a temporary file) and take about 40 bytes of memory per record, 70 if tokens are counted."
+    "pipe is copied to a temporary file) and take about 40 bytes of memory per record, 70 if tokens are "
+    "counted."
 )
 EXAMPLES = (
     (

@@ -7,7 +7,8 @@ from .options import Files, command
 
 COST = (
     "Reads only the trailer of a complete file written by prune-cli. Any other input, -k, --verify and "
-    "--duplicates read every record: 16 bytes of memory per record and score, and 24 more per record for duplicates."
+    "--duplicates read every record: 16 bytes of memory per record and score, and 24 more per record for "
+    "duplicates."
 )
 EXAMPLES = (
     ("Show the thresholds of a ranking:", "prune-cli stat ranked.jsonl.zst | jq .scores"),

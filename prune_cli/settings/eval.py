@@ -59,7 +59,8 @@ class Comparison:
             "--fail-if-worse",
             metavar="P",
             min=0,
-            help="Exit with status 1 if a model is over P % worse. Even the favourable end of its interval must be.",
+            help="Exit with status 1 if a model is over P % worse. "
+            "Even the favourable end of its interval must be.",
         ),
     ] = None
 

@@ -161,8 +161,9 @@ def fitting_tokens(
     """
     layers = config.num_hidden_layers
     width = config.hidden_size
-    # Four times the figure of Korthikanti et al. in bfloat16: autocast keeps float32 copies, and the head comes on top. Too
-    # small a micro-batch costs little time, one that does not fit ends a run of several processes.
+    # Four times the figure of Korthikanti et al. in bfloat16: autocast keeps float32 copies, and the head
+    # comes on top. Too small a micro-batch costs little time, one that does not fit ends a run of several
+    # processes.
     layer_bytes = ACTIVATIONS * 2 * dtype.itemsize
     token_bytes = width * (4 * layers + layer_bytes if checkpointed else layer_bytes * layers)
     # 16 bytes a parameter for weight, gradient and two moments in float32, sharded; 2 for the copy in
