@@ -1,9 +1,9 @@
 """Which format does a file have? Its first bytes decide, never its name. FORMATS lists all formats.
 
 To add a format: write a file of this folder that defines `FORMAT` (see `base.Format`), and put it into
-FORMATS before `jsonl`, which matches everything. If its magic number is in `jsonl.FOREIGN`, take it out there.
-A format that may stand behind another one in a file, as gzip behind zstd, is also listed in `trailing.py`; a
-compressed one has its suffix in `storage/output_paths.py`, which names the outputs of `-O`.
+FORMATS before `jsonl`, which matches everything. If its magic number is in `jsonl.FOREIGN`, take it out
+there. A format that may stand behind another one in a file, as gzip behind zstd, is also listed in
+`trailing.py`; a compressed one has its suffix in `storage/output_paths.py`, which names the outputs of `-O`.
 """
 
 from collections.abc import Iterator

@@ -44,8 +44,8 @@ RECORDS = (
     "but `--prefix`, and for operands.",
     "Text that is no Unicode (invalid UTF-8, or a lone surrogate such as `\\ud83d`) is refused by the verbs "
     "that use its field, and `--skip-bad` skips such records. In a field that a verb does not use, it is "
-    "passed on as it is: `rank` and `slice` keep a record that `score`, `pack`, `train` and `eval` refuse for "
-    "its text. `source`, by which records are counted, is used.",
+    "passed on as it is: `rank` and `slice` keep a record that `score`, `pack`, `train` and `eval` refuse "
+    "for its text. `source`, by which records are counted, is used.",
     "An option that names a field names one of the record itself: `meta.source` is not looked up inside "
     "`meta`; `jq -c '.source = .meta.source'` copies it out. Counts are whole numbers from 0 to below 2^53 "
     "(7.0 is one, too), and their sums stay below 2^62.",

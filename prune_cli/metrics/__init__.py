@@ -4,7 +4,8 @@ A metric is a module with a function of the same name. The function's parameters
 record, and it returns a number, or None for a record that has no score. Only what a chosen metric needs is
 computed. A new number for each token is computed in models/head.py. The parameters are, by name:
 
-    nll, error_norm, entropy, rank   of each scored token (`rank` in the vocabulary), float32 (T,), T ≥ 1: formulas in models/head.py
+    nll, error_norm, entropy, rank   of each scored token (`rank` in the vocabulary), float32 (T,), T ≥ 1;
+                                     formulas in models/head.py
     n_bytes                          UTF-8 bytes of the scored tokens; None if the tokenizer cannot tell
     against_nll, against_n_bytes     the same of the second model (`--against`), over its own scored tokens
     tokens, n_prefix                 the record's ids, int, behind `n_prefix` (0 or 1) that were put in front
