@@ -19,6 +19,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
+from . import sizes
 from .errors import PruneError as PruneError
 from .errors import PruneWarning as PruneWarning
 from .errors import UsageError
@@ -249,6 +250,8 @@ def _choice(setting: Setting, kind: type[StrEnum], value: Any) -> StrEnum:
 
 def _bounded(setting: Setting, kinds: Sequence[Any], value: Any) -> Any:
     """A number or a switch, within the bounds of the option."""
+    if setting.option.is_count and isinstance(value, str):
+        value = sizes.parse_count(value)
     # bool is an int in Python, and 1 is a float to whoever writes lr=1.
     number = float in kinds and isinstance(value, int) and not isinstance(value, bool)
     if not number and not isinstance(value, tuple(kinds)):

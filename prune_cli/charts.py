@@ -18,6 +18,9 @@ def histogram(name: str, shape: Sequence[float], unit: str, kept: Share | None =
 
     `shape` has the scores at equally spaced quantiles. The first and the last are the extremes, and are not
     drawn. There is no chart if all scores are equal.
+
+    The chart ends at Tukey's outer fences, three interquartile ranges beyond the quartiles: the row there holds
+    everything below (<) or above (≥), so that a few outliers do not take the rows of all others.
     """
     low = shape[1]
     high = shape[-2]
@@ -25,16 +28,33 @@ def histogram(name: str, shape: Sequence[float], unit: str, kept: Share | None =
     if not low < high:
         return []
     is_log = low > 0 and high / low > LOG_RATIO
-    edges = [_between(low, high, row / ROWS, is_log) for row in range(ROWS + 1)]
+    least, most = _fences(shape, low, high, is_log)
+    edges = [_between(least, most, row / ROWS, is_log) for row in range(ROWS + 1)]
     # The outer ranges hold everything beyond them, so that the bars add up to all records.
     quantiles_at = [0.0, *(_quantile(shape, edge) for edge in edges[1:-1]), 1.0]
-    most = max(upper - lower for lower, upper in itertools.pairwise(quantiles_at))
+    labels = [f"{edge:.4g}" for edge in edges[:-1]]
+    if least > low:
+        labels[0] = f"< {edges[1]:.4g}"
+    if most < high:
+        labels[-1] = f"≥ {labels[-1]}"
+    largest = max(upper - lower for lower, upper in itertools.pairwise(quantiles_at))
     lines = [f"{name:>10}  {f'{unit}: {KEPT} kept  {CUT} cut' if kept else unit}"]
-    for edge, lower, upper in zip(edges, quantiles_at, quantiles_at[1:], strict=False):
-        bar = round(WIDTH * (upper - lower) / most)
+    for label, lower, upper in zip(labels, quantiles_at, quantiles_at[1:], strict=False):
+        bar = round(WIDTH * (upper - lower) / largest)
         black = bar if kept is None else round(bar * kept(lower, upper))
-        lines.append(f"{edge:10.4g} │{KEPT * black}{CUT * (bar - black)}".rstrip())
+        lines.append(f"{label:>10} │{KEPT * black}{CUT * (bar - black)}".rstrip())
     return lines
+
+
+def _fences(shape: Sequence[float], low: float, high: float, is_log: bool) -> tuple[float, float]:
+    """The part of low … high that is drawn: without scores that lie far from the quartiles."""
+    quarter = (len(shape) - 1) // 4
+    first = shape[quarter]
+    third = shape[3 * quarter]
+    # Half of all records have one score: there is no width to measure by.
+    if not first < third:
+        return low, high
+    return max(low, _between(first, third, -3, is_log)), min(high, _between(first, third, 4, is_log))
 
 
 def between(low: float, high: float, *, invert: bool = False) -> Share:

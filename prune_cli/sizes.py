@@ -1,7 +1,8 @@
-"""How are sizes written? As for sort(1): "512M", "2GiB", "25%" of memory."""
+"""How are sizes and counts written? Sizes as for sort(1): "512M", "2GiB", "25%" of memory. Counts: "1.5M"."""
 
 import os
 import re
+from decimal import Decimal
 
 from .errors import UsageError
 
@@ -28,6 +29,28 @@ def _remedy(text: str) -> str:
     if text.strip().upper().endswith("B"):
         return "MB could mean 1000² or 1024² bytes: write M or MiB"
     return "write 512M, 2G or 25%"
+
+
+THOUSANDS = {"": 0, "K": 1, "M": 2, "G": 3}
+COUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?)([KMG]?)", re.IGNORECASE)
+LARGEST_COUNT = 1 << 62  # sums of counts are computed in 64 bits
+
+
+def parse_count(text: str) -> int:
+    """A number of tokens or records: K, M and G are powers of 1000, as in "1M" and "1.5G".
+
+    Raises UsageError for anything else. Bytes are counted by `parse`, in powers of 1024.
+    """
+    match = COUNT.fullmatch(text.strip())
+    # Decimal, because 1.1 × 1000 is 1100 and not 1100.0000000000002.
+    number = Decimal(match[1]) * 1000 ** THOUSANDS[match[2].upper()] if match else Decimal("0.5")
+    if number != int(number):
+        raise UsageError(
+            f"'{text}' is not a whole number", remedy="write 1000000 or 1M (K, M, G: powers of 1000)"
+        )
+    if number >= LARGEST_COUNT:
+        raise UsageError(f"'{text}' is beyond 2^62")
+    return int(number)
 
 
 def memory() -> int:

@@ -11,7 +11,7 @@ import typer
 from typer._click.core import Context, Parameter
 from typer.core import TyperCommand, TyperOption
 
-from .. import terminal
+from .. import sizes, terminal
 from ..errors import UsageError
 from ..settings.option import Option, settings_of
 from ..settings.streams import Messages
@@ -106,6 +106,18 @@ def _parameters(kind: Any) -> list[inspect.Parameter]:
     ]
 
 
+def _count(declared: Option) -> Callable[[str], int]:
+    """The parser of a count, with the bounds of the option."""
+
+    def parse(text: str) -> int:
+        number = sizes.parse_count(str(text))
+        if declared.min is not None and number < declared.min:
+            raise UsageError(f"{declared.names[0]} {text} is below {declared.min:g}")
+        return number
+
+    return parse
+
+
 def _typer_option(declared: Option, group: str) -> Any:
     return typer.Option(
         *declared.names,
@@ -114,6 +126,7 @@ def _typer_option(declared: Option, group: str) -> Any:
         rich_help_panel=group,
         min=declared.min,
         max=declared.max,
+        parser=_count(declared) if declared.is_count else None,
         envvar=declared.variable,
         show_default=declared.shown_default,
         hidden=declared.hidden,

@@ -92,7 +92,12 @@ class ModelSettings:
     batch_tokens: Annotated[
         int | None,
         option(
-            "--batch-tokens", metavar="N", min=1, help="Tokens per batch. A smaller batch takes less memory."
+            "--batch-tokens",
+            metavar="N",
+            min=1,
+            is_count=True,
+            help="Tokens per batch. A smaller batch takes less memory. N may end in K, M or G (powers of "
+            "1000).",
         ),
     ] = None
 

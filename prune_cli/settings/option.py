@@ -27,6 +27,7 @@ class Option:
     variable: str | None = None  # of the environment
     shown_default: str | bool = True  # a text, or whether help shows the default
     hidden: bool = False
+    is_count: bool = False  # of tokens or records: takes K, M and G, powers of 1000
 
 
 def option(*names: str, help: str, **more: Any) -> Option:

@@ -38,7 +38,8 @@ class Selection:
         option(
             "--frac",
             metavar="F",
-            help="Fraction to keep, from 0 to 1. It counts in the unit that the stream was ranked by.",
+            help="Fraction to keep, from 0 to 1, or per cent, as in 50%. It counts in the unit that the "
+            "stream was ranked by.",
         ),
     ] = None
     tokens: Annotated[
@@ -47,13 +48,19 @@ class Selection:
             "--tokens",
             metavar="N",
             min=0,
+            is_count=True,
             help="Keep at most N tokens. Fills from the bottom or the top, or from the median outwards, "
-            "and stops before the first record that would exceed N.",
+            "and stops before the first record that would exceed N. N may end in K, M or G (powers of 1000).",
         ),
     ] = None
     range_: Annotated[
         str | None,
-        option("--range", metavar="LO:HI", help="Keep records whose quantile is in [LO, HI)."),
+        option(
+            "--range",
+            metavar="LO:HI",
+            help="Keep records whose quantile is in [LO, HI). HI = 1 belongs to the range; both may be per "
+            "cent, as in 25%:75%.",
+        ),
     ] = None
     least: Annotated[
         float | None, option("--min", metavar="SCORE", help="Keep scores of at least SCORE.")

@@ -106,7 +106,14 @@ class Reading(Messages):
         bool, option("--skip-bad", help="Skip and count bad records; exit with status 3 if there were any.")
     ] = False
     expect_records: Annotated[
-        int | None, option("--expect-records", metavar="N", min=0, help="Fail unless N records arrive.")
+        int | None,
+        option(
+            "--expect-records",
+            metavar="N",
+            min=0,
+            is_count=True,
+            help="Fail unless N records arrive. N may end in K, M or G (powers of 1000).",
+        ),
     ] = None
     strip_bom: Annotated[bool, option("--strip-bom", help="Remove byte-order marks.")] = False
     ignore_trailing: Annotated[

@@ -50,7 +50,12 @@ class Training:
     steps: Annotated[int | None, option("--steps", metavar="N", help="Train for N optimizer steps.")] = None
     tokens: Annotated[
         int | None,
-        option("--tokens", metavar="N", help="Train on N tokens, rounded up to whole steps."),
+        option(
+            "--tokens",
+            metavar="N",
+            is_count=True,
+            help="Train on N tokens, rounded up to whole steps. N may end in K, M or G (powers of 1000).",
+        ),
     ] = None
     epochs: Annotated[
         float | None,
@@ -61,8 +66,9 @@ class Training:
         option(
             "--batch-tokens",
             metavar="N",
+            is_count=True,
             help="Tokens per optimizer step. Gradient accumulation splits them into micro-batches that fit "
-            "in memory.",
+            "in memory. N may end in K, M or G (powers of 1000).",
         ),
     ] = None
     lr: Annotated[float | None, option("--lr", metavar="X", help="Peak learning rate.")] = None

@@ -121,7 +121,7 @@ complete -c prune-cli -n '__prune_cli_verb rank' -s h -l help -d 'Show the optio
 
 complete -c prune-cli -n '__prune_cli_verb slice' -F
 complete -c prune-cli -n '__prune_cli_verb slice' -l keep -x -a 'bottom middle top random easy hard' -d 'Part to keep: bottom, middle, top, random, easy or hard'
-complete -c prune-cli -n '__prune_cli_verb slice' -l frac -x -d 'Fraction to keep, from 0 to 1'
+complete -c prune-cli -n '__prune_cli_verb slice' -l frac -x -d 'Fraction to keep, from 0 to 1, or per cent, as in 50%'
 complete -c prune-cli -n '__prune_cli_verb slice' -l tokens -x -d 'Keep at most N tokens'
 complete -c prune-cli -n '__prune_cli_verb slice' -l range -x -d 'Keep records whose quantile is in [LO, HI)'
 complete -c prune-cli -n '__prune_cli_verb slice' -l min -x -d 'Keep scores of at least SCORE'

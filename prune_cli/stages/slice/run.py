@@ -17,7 +17,7 @@ from .. import streams
 from .copied import WholeFrame
 from .plan import SlicePlan, plan, reads_twice
 from .report import SliceReport, histogram
-from .selection import group_field, request
+from .selection import group_field, request, without_percent
 from .split import SliceStatistics
 
 
@@ -107,12 +107,12 @@ class SliceJob:
         selection = self.selection
         options = {
             "keep": selection.keep,
-            "frac": selection.frac,
+            "frac": without_percent(selection.frac),
             "tokens": selection.tokens,
             "sample": selection.sample,
             "invert": selection.invert,
             "keep_unscored": selection.keep_unscored,
-            "range": selection.range_,
+            "range": without_percent(selection.range_),
             "min": selection.least,
             "max": selection.most,
             "key": self.slicing.key,

@@ -146,27 +146,39 @@ def _range(text: str) -> tuple[Decimal, Decimal]:
     bounds = _decimal(low), _decimal(high)
     if not 0 <= bounds[0] <= bounds[1] <= 1:
         fault = f"invalid --range '{text}': expected LO:HI between 0 and 1, such as 0.25:0.75"
-        raise UsageError(fault)
+        # 25:75 can only mean per cent.
+        is_percent = 1 < bounds[1] <= 100 and bounds[0] >= 0
+        raise UsageError(fault, remedy=f"or per cent, {low}%:{high}%" if is_percent else "")
     return bounds
 
 
 def _fraction(text: str) -> Decimal:
     number = _decimal(text)
     if not 0 <= number <= 1:
-        raise UsageError(f"invalid --frac '{text}': expected a number between 0 and 1, such as 0.5")
+        fault = f"invalid --frac '{text}': expected a number between 0 and 1, such as 0.5"
+        raise UsageError(fault, remedy=f"or per cent, {text}%" if 1 < number <= 100 else "")
     return number
 
 
 def _decimal(text: str) -> Decimal:
-    """The number that a text spells; -1, which is out of every range, for anything else.
+    """The number that a text spells, per cent as hundredths; -1, out of every range, for anything else.
 
     Decimal, because 0.07 · 100 is to be 7 and not 7.000000000000001: counts are exact.
     """
     try:
-        number = Decimal(text)
+        number = Decimal(text.removesuffix("%"))
     except InvalidOperation:
         return Decimal(-1)
-    return number if number.is_finite() else Decimal(-1)
+    if not number.is_finite():
+        return Decimal(-1)
+    return number / 100 if text.endswith("%") else number
+
+
+def without_percent(text: str | None) -> str | None:
+    """A fraction or range as numbers between 0 and 1, for the head: what reads it need not know per cent."""
+    if text is None or "%" not in text:
+        return text
+    return ":".join(f"{_decimal(part):f}" for part in text.split(":"))
 
 
 def _easy_end(field: str) -> str:
