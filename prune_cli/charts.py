@@ -19,8 +19,8 @@ def histogram(name: str, shape: Sequence[float], unit: str, kept: Share | None =
     `shape` has the scores at equally spaced quantiles. The first and the last are the extremes, and are not
     drawn. There is no chart if all scores are equal.
 
-    The chart ends at Tukey's outer fences, three interquartile ranges beyond the quartiles: the row there holds
-    everything below (<) or above (≥), so that a few outliers do not take the rows of all others.
+    The chart ends at Tukey's outer fences, three interquartile ranges beyond the quartiles. The row there
+    holds everything below (<) or above (≥), so that a few outliers do not take the rows of all others.
     """
     low = shape[1]
     high = shape[-2]
