@@ -50,7 +50,8 @@ RECORDS = (
     "`meta`; `jq -c '.source = .meta.source'` copies it out. Counts are whole numbers from 0 to below 2^53 "
     "(7.0 is one, too), and their sums stay below 2^62.",
     "A SIZE is a number of bytes, or a number followed by K, M, G or T (powers of 1024) or by % (of memory). "
-    "A count of tokens or records may end in K, M or G, too: there they are powers of 1000, as in --tokens 1.5M.",
+    "A count of tokens or records may end in K, M or G, too: there they are powers of 1000, as in "
+    "--tokens 1.5M.",
 )
 STATUSES = {
     0: "Done.",
