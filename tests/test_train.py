@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from .conftest import damaged, lines, prune, scored, status_of
+from .conftest import damaged, lines, scored, status_of
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -130,8 +130,8 @@ def test_impossible_options_are_usage_errors(wrong, words, tmp_path, here):
     assert words in here("train", *wrong, "-o", tmp_path / "run", stdin=CORPUS, status=2).stderr
 
 
-def test_no_output_is_a_usage_error(options):
-    assert b"-o DIR" in prune("train", *options, status=2).stderr
+def test_no_output_is_a_usage_error(options, here):
+    assert b"-o DIR" in here("train", *options, status=2).stderr
 
 
 def test_damaged_streams_are_refused(options, tmp_path, here):
