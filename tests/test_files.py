@@ -108,10 +108,7 @@ def test_an_input_name_with_the_wrong_suffix_gives_a_warning(tmp_path):
 
 
 def test_an_output_name_with_the_wrong_suffix_gives_a_warning(tmp_path, here):
-    assert (
-        b"out.gz will be zstd, despite its name"
-        in here("rank", "-o", tmp_path / "out.gz", stdin=RECORDS).stderr
-    )
+    assert b"out.gz despite its name" in here("rank", "-o", tmp_path / "out.gz", stdin=RECORDS).stderr
     assert here("rank", "-o", tmp_path / "out.zst", stdin=RECORDS).stderr == b""
 
 
