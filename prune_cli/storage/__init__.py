@@ -14,7 +14,6 @@ from contextlib import AbstractContextManager
 from ..errors import UsageError
 from .base import Input, Output, Progress, ResumableOutput, Storage, ignore_progress
 from .local import Local
-from .os_errors import display
 
 log = logging.getLogger(__name__)
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://")
@@ -64,11 +63,13 @@ def operands(paths: Sequence[str], progress: Progress = ignore_progress) -> list
 
 def warn_of_repeats(inputs: Sequence[Input]) -> None:
     """Warn once of a file that is named twice: as with sort(1), its records are read twice."""
-    places = [location(file.path) for file in inputs if file.identity is not None]
-    repeats = [place for place, count in Counter(places).items() if count > 1]
+    # By identity, not by name: links count, and a status that cannot be read is an error as everywhere.
+    counts = Counter(file.identity for file in inputs)
+    repeats = [file for file in inputs if file.identity is not None and counts[file.identity] > 1]
     if repeats:
-        more = f", and {len(repeats) - 1} more files are" if len(repeats) > 1 else ""
-        log.warning("%s is named twice%s: its records are read twice", display(repeats[0]), more)
+        files = len({file.identity for file in repeats})
+        more = f", and {files - 1} more files are" if files > 1 else ""
+        log.warning("%s is named twice%s: its records are read twice", repeats[0].name, more)
 
 
 def total_size(inputs: Sequence[Input]) -> int | None:
