@@ -12,7 +12,7 @@ COMMANDS = [file for file in PACKAGE_FILES if file.path.parent == PACKAGE / "com
 # Offenders that are still to be mended, by rule. A number here may only become smaller; the last one is 0.
 UNFINISHED = {
     "long lines in the package": 0,
-    "nested conditionals": 1,
+    "nested conditionals": 0,
     "full folders": 0,
     "lines of commands": 0,
     "late imports of commands": 0,

@@ -122,7 +122,7 @@ def test_skip_bad_skips_counts_and_says_so_with_status_3(here):
 def test_expect_records_notices_a_missing_file(here):
     here("rank", "--expect-records", 2, stdin=GOOD * 2)
     assert (
-        b"1 records came, 2 were expected"
+        b"1 records arrived, 2 were expected"
         in here("rank", "--expect-records", 2, stdin=GOOD, status=65).stderr
     )
 

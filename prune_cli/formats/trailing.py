@@ -15,7 +15,7 @@ def drop(source: LookAhead, limits: Limits, warn: Warn) -> None:
     place = source.position
     start = source.peek(LOOK)
     content, remedy = _described(start)
-    fault = f"trailing bytes that are no frame at byte {place} ({content or start[:4].hex(' ')})"
+    fault = f"unrecognized data after the last frame, at byte {place} ({content or start[:4].hex(' ')})"
     if not limits.ignore_trailing:
         raise DataError(fault, remedy=remedy)
     size = sum(map(len, iter(source.chunk, b"")))

@@ -158,7 +158,7 @@ class Source:
         # Every shard checks the whole: it has seen the records of the others, too.
         total = self.records + self.skipped + self.elsewhere
         if expected is not None and total != expected:
-            fault = f"{total} records came, {expected} were expected"
+            fault = f"{total} records arrived, {expected} were expected"
             raise DataError(fault, remedy="a whole file may be missing")
 
     def decoded(self, blocks: Iterable[Block], wanted: Wanted) -> Iterator[Batch]:

@@ -124,7 +124,7 @@ def check_distinct(*outputs: str | None) -> None:
     # /dev/null takes any number of outputs.
     places = [location(path or "-") for path in outputs if path != os.devnull]
     if len(set(places)) < len(places):
-        raise UsageError("two outputs have one name", remedy="give each output a file of its own")
+        raise UsageError("two outputs are the same file", remedy="give each output a file of its own")
 
 
 def make_directory(path: str) -> None:

@@ -103,7 +103,7 @@ def whole_frames(raw: Raw, warn: Warn) -> Iterator[WholeFrame]:
 def check_alone(magic: int, source: LookAhead) -> None:
     """Raise DataError if a skippable frame of this magic number is a head or trailer without its stream."""
     if magic in (HEAD, TRAILER) and source.peek(10) == b"prune-cli ":
-        raise broken("the head or trailer of a prune-cli stream stands alone", source)
+        raise broken("a head or trailer outside a prune-cli stream", source)
 
 
 def broken(fault: str, source: LookAhead) -> DataError:

@@ -48,7 +48,7 @@ class Table:
         frame = memoryview(buffer)[:size]
         if self.file.read_into(frame, offset) != size or crc32(frame) != self.frames.crc[index]:
             fault = f"damaged zstd frame at byte {offset}"
-            raise DataError(fault, place=self.file.name, remedy="fetch or make it again")
+            raise DataError(fault, place=self.file.name, remedy="download or regenerate the file")
         self.file.progress(size)
         return frame
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from ..errors import DataError
 
-REMEDY = "fetch the file again, or make it again"
+REMEDY = "download or regenerate the file"
 CHUNK = 1 << 20  # bytes of a read: a system call then costs nothing compared to decompressing them
 
 Warn = Callable[[str], None]

@@ -162,10 +162,14 @@ class Trailer(msgspec.Struct, frozen=True):
         counts = trailer.frames
         totals = trailer.totals
         if any(len(getattr(counts, name)) != frames for name in FrameCounts.__struct_fields__):
-            raise DataError("the trailer and the frames before it disagree", remedy="fetch or make it again")
+            raise DataError(
+                "the trailer and the frames before it disagree", remedy="download or regenerate the file"
+            )
         summed = ("text", "records", "nulls", "tokens")
         if any(sum(getattr(counts, name)) != getattr(totals, name) for name in summed):
-            raise DataError("the trailer's sums are not those of its frames", remedy="fetch or make it again")
+            raise DataError(
+                "the trailer's sums are not those of its frames", remedy="download or regenerate the file"
+            )
         return trailer
 
 
@@ -181,7 +185,7 @@ def _convert(content: dict[str, Any], form: type[Form], kind: str) -> Form:
         return msgspec.convert(content, form)
     except msgspec.ValidationError as error:
         raise DataError(
-            f"its {kind} is none that prune-cli writes ({error})", remedy="fetch or make it again"
+            f"its {kind} is none that prune-cli writes ({error})", remedy="download or regenerate the file"
         ) from None
 
 

@@ -238,7 +238,7 @@ def _held_out_file(corpus: Corpus, context: int, tokenizer: PreTrainedTokenizerF
     folder.mkdir(exist_ok=True)
     manifest = prepare_token_file(corpus, tokenizer, folder, lambda step, values: None)
     if manifest.tokens < context:
-        fault = f"the held-out data have {manifest.tokens} tokens, less than one block of {context}"
+        fault = f"the held-out data has {manifest.tokens} tokens, less than one block of {context}"
         raise DataError(fault, remedy="hold out more")
     hashes = token_file.document_hashes(folder)
     if common := int(token_file.is_known(hashes, token_file.document_hashes(work)).sum()):

@@ -70,7 +70,7 @@ def test_a_summary_never_goes_where_the_records_go(here, monkeypatch, tmp_path, 
     options = {"slice": ["-k", "perplexity", "--keep", "bottom", "--frac", "1"], "score": ["-m", "random"]}
     summary = "./out" if output[1:] == ["out"] else "/dev/fd/1"
     said = here(verb, *options[verb], *output, "--summary", summary, "-f", data, status=2).stderr
-    assert b"two outputs have one name" in said
+    assert b"two outputs are the same file" in said
     assert not (tmp_path / "out").exists()
 
 

@@ -11,7 +11,7 @@ from ...stream.schema import Head, RankSection
 from .. import streams
 
 ADDED = ("rank", "quantile")
-ANEW = "to rank anew, use `rank --overwrite` without --merge"
+ANEW = "to rank from scratch, use `rank --overwrite` without --merge"
 # What two rankings must have in common to be parts of one.
 SHARED = ("key", "unit", "tokens_field", "within", "prefix", "reverse")
 # Keys of the score section that change no score: names of things, and where and how fast scores were
@@ -137,5 +137,7 @@ def _check_parts(first: RankSection, other: RankSection, place: str) -> None:
 def _check_scores(first: dict[str, object], other: dict[str, object], place: str) -> None:
     for name in sorted(first.keys() | other.keys()):
         if name not in NEUTRAL_KEYS and first.get(name) != other.get(name):
-            fault = f"unlike scores: {name} is {other.get(name)} here, {first.get(name)} before"
-            raise DataError(fault, place=place, remedy="score all of it alike; --mixed ranks it as it is")
+            fault = f"scores were made with different settings: {name} is {other.get(name)} here, {first.get(name)} before"
+            raise DataError(
+                fault, place=place, remedy="rescore with one setting, or rank them together with --mixed"
+            )

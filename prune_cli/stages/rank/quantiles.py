@@ -77,7 +77,7 @@ class Quantiles:
         return ranks, quantiles
 
     def check_complete(self) -> None:
-        """Raise DataError unless as many records came as were expected, which a trailer may say wrongly."""
+        """Raise DataError unless as many records arrived as the trailers promise."""
         expected = self.n.sum()
         came = self.n_before.sum()
         if came != expected:

@@ -97,7 +97,7 @@ def _copyable_table(source: Source, request: Request, options: Streams) -> Table
     if table is None or not is_copyable(table, request):
         return None
     if options.expect_records not in (None, table.totals.records):
-        fault = f"{table.totals.records} records came, {options.expect_records} were expected"
+        fault = f"{table.totals.records} records arrived, {options.expect_records} were expected"
         raise DataError(fault, place=table.file.name)
     return table
 

@@ -210,4 +210,4 @@ def _check(records: int, source: Source) -> None:
     expected = sum(trailer.totals.records for trailer in source.trailers)
     if expected != records:
         fault = f"the trailer counts {expected} records, but {records} were read"
-        raise DataError(fault, remedy="fetch the file again, or make it again")
+        raise DataError(fault, remedy="download or regenerate the file")
