@@ -23,6 +23,9 @@ Groups = dict[str, tuple[Whole, Whole]]  # records and tokens of each value of t
 Form = TypeVar("Form")
 
 
+REMEDY = "download or regenerate the file"
+
+
 class ScoreSection(msgspec.Struct, frozen=True):
     """How scores were made.
 

@@ -135,7 +135,7 @@ def test_06_bytes_after_the_last_frame(rubbish, file, refused, here):
     for data in (zstd(TEXT), gzip.compress(TEXT), here("rank", stdin=TEXT).stdout):
         # Records that were not compressed are no rubbish: dropping them is not advised.
         remedy = "compress both parts or neither" if rubbish[:1] == b"{" else "--ignore-trailing drops"
-        refused(data + rubbish, "trailing bytes that are no frame", remedy)
+        refused(data + rubbish, "unrecognized data after the last frame", remedy)
         assert (
             here("rank", "--overwrite", "--ignore-trailing", file).stdout
             == here("rank", "--overwrite", stdin=data).stdout
@@ -225,9 +225,10 @@ def test_10_a_million_tiny_frames_are_read_in_bounded_memory(frames, file):
     assert size < CAP
 
 
-@cache  # a table of a million frames takes a second to make
+# A table of a million frames takes a second to make.
+@cache
 def false_tables() -> list[bytes]:
-    """A ranking whose seek table claims a million frames, a trailer of 4 GiB, or frames that hold terabytes."""
+    """A ranking whose seek table claims a million frames, a trailer of 4 GiB, or frames of terabytes."""
     whole = prune("rank", stdin=TEXT).stdout
     start = whole.rindex(b"\x5e\x2a\x4d\x18")
     [count] = struct.unpack("<I", whole[-9:-5])

@@ -137,7 +137,9 @@ def _check_parts(first: RankSection, other: RankSection, place: str) -> None:
 def _check_scores(first: dict[str, object], other: dict[str, object], place: str) -> None:
     for name in sorted(first.keys() | other.keys()):
         if name not in NEUTRAL_KEYS and first.get(name) != other.get(name):
-            fault = f"scores were made with different settings: {name} is {other.get(name)} here, {first.get(name)} before"
+            difference = f"{name} is {other.get(name)} here, {first.get(name)} before"
             raise DataError(
-                fault, place=place, remedy="rescore with one setting, or rank them together with --mixed"
+                f"scores were made with different settings: {difference}",
+                place=place,
+                remedy="rescore with one setting, or rank them together with --mixed",
             )
