@@ -134,7 +134,8 @@ def rank(records: Iterable[Record], **options: Any) -> Iterator[Record]:
 def slice(records: Iterable[Record], **options: Any) -> Iterator[Record]:
     """A part of ranked records, as in `by="tokens", keep="middle", frac=0.5`; with `key`, of scored records.
 
-    An iterator of records has no head: `by` names the unit of the ranking.
+    An iterator of records has no head: `by` names the unit of the ranking. `range`, `min` and `max` are
+    accepted under these names.
     """
     options = {_RENAMED.get(name, name): value for name, value in options.items()}
     selection, slicing, checks = _settings("slice", options, Selection, Slicing, _Checks)
@@ -197,7 +198,7 @@ def eval(models: Sequence[PathLike], records: Iterable[Record], **options: Any) 
 # --- Options -----------------------------------------------------------------------------------------
 
 
-_RENAMED = {"range": "range_", "min": "least", "max": "most"}  # options whose names are Python's own
+_RENAMED = {"range": "range_", "min": "least", "max": "most"}  # options whose names are Python built-ins
 
 
 def _settings(verb: str, options: Mapping[str, Any], *kinds: Any) -> list[Any]:

@@ -55,7 +55,8 @@ def eval(
 
     Writes perplexity and bits per byte, one JSON record per model, test set and group, or a table on a
     terminal. With --against each MODEL is compared with each baseline on the very same documents, with a
-    paired interval. A negative effect is better than the baseline.
+    paired interval. A negative effect means that the model is better than the
+    baseline.
 
     A record's `result` is `likelihood` (`documents`, `tokens`, `bytes`, `perplexity`, `bits_per_byte`,
     `word_perplexity`, and their intervals in fields that end in `_interval`) or `comparison`: `delta` in

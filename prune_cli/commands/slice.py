@@ -46,10 +46,10 @@ def slice(
 ) -> int:
     """Keep a part of the distribution of a score.
 
-    Counts are exact, input order breaks ties, and records pass through byte for byte. A slice keeps the
-    quantiles of its ranking, so that slicing it again refers to the whole: --range 0.9:1 of a slice is the
-    part of the slice above the 0.9 quantile of the ranking. Larger fractions of a ranking contain smaller
-    ones, and so do token budgets. Records whose score is null are kept only with --keep-unscored.
+    Counts are exact, input order breaks ties, and records pass through byte for byte. Records keep the
+    quantiles of the original ranking, so slicing a slice still refers to the whole corpus: --range 0.9:1 of a
+    slice is the part of the slice above the 0.9 quantile of the ranking. A smaller fraction or token budget
+    is always a subset of a larger one. Records whose score is null are kept only with --keep-unscored.
 
     --summary writes a JSON object: the options of the cut, `by` (the unit of fractions), `in`, `kept`, `cut`
     and `unscored` (records and tokens), the same by `groups`, `ties` that the cut divides, and

@@ -23,12 +23,12 @@ EXAMPLES = (
 def stat(files: Files = None, inspection: Inspection = Inspection(), reading: Reading = Reading()) -> int:
     """Print the records, tokens and score thresholds of streams, by source.
 
-    Writes one JSON object a file: `records`, `nulls` (records without a score), `tokens` (null if no record
+    Writes one JSON object per file: `records`, `nulls` (records without a score), `tokens` (null if no record
     counts them), `bytes` of text, `groups` (records and tokens by --group-by), and for each of `scores` its
-    `quantiles`: the one at 0.25 is the lowest score that `slice --range 0.25:1` keeps, in the unit of the
-    ranking. `length_correlation` is Spearman's correlation of score and length. The trailer of a ranked file
-    has the thresholds of the whole file; thresholds of a file that was only scored, and thresholds by group,
-    need -k or --verify.
+    `quantiles`. The quantile at 0.25, for example, is the lowest score that `slice --range 0.25:1`
+    keeps, counted in the unit of the ranking. `length_correlation` is Spearman's correlation of score and
+    length. The trailer of a ranked file has the thresholds of the whole file; thresholds of a file that was
+    only scored, and thresholds by group, need -k or --verify.
     """
     from ..stages.stat.run import StatJob
 

@@ -18,8 +18,8 @@ STREAMS = (
     "fsspec read like any other. It is JSON Lines with `--plain`, with `-o` and a name that ends in .jsonl, "
     "or on a terminal. A few readers stop after the first frame; `--single-frame` writes a single one for "
     "them. FILE is written to a temporary name, synced and renamed. An existing FILE is refused without "
-    "`-f`, which keeps its permissions. `/dev/stdout`, `/dev/stderr` and `/dev/fd/N` are open descriptors: "
-    "they are written to where they stand. An output is never one of the inputs.",
+    "`-f`, which keeps its permissions. `/dev/stdout`, `/dev/stderr` and `/dev/fd/N` are descriptors "
+    "that are already open: output goes to their current position. An output is never one of the inputs.",
     "A stream written by prune-cli says what it is and where it ends. It has a head (verb, version, "
     "provenance), frames with checksums, a trailer with the counts and CRC-32 of each frame, and a seek "
     "table in the official format. If a part is missing, the next verb fails, so a pipe needs no pipefail. "
@@ -45,7 +45,7 @@ RECORDS = (
     "Text that is no Unicode (invalid UTF-8, or a lone surrogate such as `\\ud83d`) is refused by the verbs "
     "that use its field, and `--skip-bad` skips such records. In a field that a verb does not use, it is "
     "passed on as it is: `rank` and `slice` keep a record that `score`, `pack`, `train` and `eval` refuse "
-    "for its text. `source`, by which records are counted, is used.",
+    "for its text. `source` counts as a used field, because records are counted by it.",
     "An option that names a field names one of the record itself: `meta.source` is not looked up inside "
     "`meta`; `jq -c '.source = .meta.source'` copies it out. Counts are whole numbers from 0 to below 2^53 "
     "(7.0 is one, too), and their sums stay below 2^62.",

@@ -166,7 +166,7 @@ class Decoder:
             return False
         if not self.searched:
             return True
-        # A name within a text counts, too: such a block is read slowly, and rightly, for nothing.
+        # A field name inside a text counts, too. Such a block is then read slowly without need.
         searchable = bytes(block.text)  # a memoryview has no count()
         return all(searchable.count(literal) <= len(block.ends) for literal in self.searched)
 
@@ -250,7 +250,7 @@ class Decoder:
                 fault = f"no field `{name}`; the record has {listed_names(line)}"
                 raise DataError(fault, remedy=nested_remedy(name))
         for name, literal in self.literals.items():
-            # A name can be written with escapes, too, so their absence is the cheap test.
+            # A name may be written with escapes, so a line with a \\u escape needs the full check.
             if (line.count(literal) > 1 or b"\\u" in line) and member_names(line).count(name) > 1:
                 raise DataError(f"the field `{name}` occurs twice", remedy="keep one of them")
 

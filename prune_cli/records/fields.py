@@ -17,7 +17,7 @@ Number = float | None
 MOST = 1 << 53
 _WholeFloat = Annotated[float, msgspec.Meta(ge=0, lt=float(MOST), multiple_of=1.0)]
 Count = Annotated[int, msgspec.Meta(ge=0, lt=MOST)] | _WholeFloat | None
-# The same, but never summed: the reader holds the sums of counts to the 64 bits that they are computed in.
+# Like Count, but never summed. (For counts, the reader checks that their sum fits into 64 bits.)
 Rank = Annotated[int, msgspec.Meta(ge=0, lt=MOST, title="rank")] | _WholeFloat | None
 # Token ids fit into 64 bits; whether they are in a vocabulary is for models to say.
 TokenId = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]

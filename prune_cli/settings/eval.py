@@ -59,8 +59,8 @@ class Comparison:
             "--fail-if-worse",
             metavar="P",
             min=0,
-            help="Exit with status 1 if a model is over P % worse. "
-            "Even the favourable end of its interval must be.",
+            help="Exit with status 1 if a model is more than P % worse, even at the favourable end of its "
+            "interval.",
         ),
     ] = None
 
@@ -83,8 +83,8 @@ class PerDocument:
         bool,
         option(
             "--resume",
-            help="Resume a run that was stopped. Its results are in FILE.partial, where FILE is that of "
-            "--per-document, or with --glue that of -o.",
+            help="Resume a run that was stopped. Its results are in FILE.partial, where FILE is the argument "
+            "of --per-document, or of -o with --glue.",
         ),
     ] = False
 

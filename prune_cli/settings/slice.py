@@ -9,7 +9,7 @@ from .streams import FIELDS, RESULT, GroupBy, TextField, TokensField, Unit
 
 
 class Keep(StrEnum):
-    """The part of a distribution that is kept. `easy` and `hard` are an end that the metric declares."""
+    """The part of a distribution that is kept. The metric declares which end is `easy`, which `hard`."""
 
     bottom = "bottom"
     middle = "middle"

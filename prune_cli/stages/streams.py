@@ -97,9 +97,9 @@ def source_of(
 class RecordProgress:
     """Advances the bar of a source by the records that are done, instead of by the bytes that are read.
 
-    Input is read ahead, and a small one whole before its first record is scored. The bar is over bytes of
-    input, compressed as they may be, so what is shown is the part of the bytes read so far that the done
-    records take of the text so far. Make it before anything is read.
+    Input is read ahead, and a small one whole before its first record is scored. The bar counts bytes of
+    input, which may be compressed. It therefore shows the bytes read so far, multiplied by the share of the
+    text read so far that belongs to finished records. Make it before anything is read.
     """
 
     def __init__(self, source: Source) -> None:
@@ -196,7 +196,7 @@ def open_streams(
 ) -> Iterator[tuple[Source, Output]]:
     """Source and output, both checked first. The output takes its name when the block ends well.
 
-    `passes` as in `open_source`: a verb that writes after it has read everything makes a pass of that.
+    `passes` is as in `open_source`. A verb that reads everything before it writes counts writing as a pass.
     """
     to_terminal = streams.output in (None, "-") and terminal.shows_output()
     bar = bool(streams.progress) or not to_terminal  # a bar would stand among the records
@@ -260,8 +260,7 @@ def group_field_of(source: Source, wanted: str | None) -> str:
 def tokens_field_of(source: Source, wanted: str | None) -> str:
     """The field that holds the token count: `wanted`, else what the head of the stream implies.
 
-    A ranking names it. Blocks that have not been scored have `n_tokens`; scores with a prefix have it before
-    `n_scored`, too.
+    A ranking names it. Unscored blocks use `n_tokens`. If the scores have a prefix, so does `n_scored`.
     """
     if wanted:
         source.watch(wanted)
@@ -277,7 +276,7 @@ def tokens_field_of(source: Source, wanted: str | None) -> str:
 def _implied_tokens_field(head: Head | None, present: list[str]) -> str | None:
     if head and head.verb == "pack":
         return "n_tokens"
-    # A score is named PREFIX and metric: of several metrics that end alike the longest gives the prefix.
+    # The field of a score is a prefix and a metric's name. If several names match its end, take the longest.
     for field in head.score.fields if head and head.score else ():
         metric = max((name for name in metrics.names() if field.endswith(name)), key=len, default="")
         name = field.removesuffix(metric) + "n_scored"

@@ -31,8 +31,7 @@ TABLE = 0x184D2A5E
 # No checksums in the seek table, since the trailer has them; then the magic number of the seekable format.
 TABLE_END = b"\x00\xb1\xea\x92\x8f"
 
-# The sizes of a head and a trailer are believed up to these bytes: the checksum is known only when all of it
-# is read.
+# Upper limits on the size that a head or trailer may claim: its checksum comes only after the whole of it.
 HEAD_LIMIT = 16 << 20
 TRAILER_LIMIT_PER_FRAME = 32 << 10
 
@@ -73,7 +72,7 @@ def _data_frames(source: LookAhead, limits: Limits, counts: FrameCountsBuilder) 
 
 
 def read_head(raw: Raw) -> Head:
-    """The head of a stream, of which nothing else need exist. Raises DataError if there is none."""
+    """The head of a stream. The rest of the stream may be missing. Raises DataError if there is none."""
     source = LookAhead(raw)
     if source.peek(len(START)) != START:
         raise DataError("not a prune-cli stream", remedy=REMEDY)

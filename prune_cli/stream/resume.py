@@ -2,7 +2,8 @@
 
 The next run reads the same input again, checks that the frames hold its first records, and continues after
 them. The finished file is byte for byte what a single run would have written. The output of a finished run is
-checked in the same way: nothing is written, but everything that would be has to be there.
+checked in the same way: nothing is written, but the file must already hold everything that this
+run would write.
 """
 
 import logging

@@ -28,7 +28,7 @@ from .schema import FrameCountsBuilder, Head, Totals
 # Bytes of text in a data frame: 16 MiB would save 0.4 % of the bytes, for four times the memory and latency.
 FRAME = 4 << 20
 PLAIN_WRITE = 1 << 18  # bytes of text in a write without compression
-# A field with more values than these, or with longer ones, is not a group field but, for example, an id.
+# A field with more values than this, or longer ones, is taken for something like an id, not for a group.
 GROUPS = 256
 GROUP_LENGTH = 64
 # The end of a failed run: half a line that no JSON reader accepts, half a frame that no zstd decoder accepts.
@@ -75,7 +75,7 @@ def _kind(writing: Writing) -> type["Sink"]:
 
 def leave_unfinished(output: Output, plain: bool) -> None:
     """Make the readers of a run that failed before its first byte fail, too."""
-    # Most readers take no bytes at all for a whole stream without records.
+    # Most readers accept empty input as a complete stream with no records.
     if not output.written:
         _break_off(output, HALF_LINE if plain else HALF_FRAME)
 
@@ -204,7 +204,7 @@ class Frames(Sink):
         self.pool = ThreadPoolExecutor(writing.threads, "compress")
         self.workers = local()
         self.waiting: deque[Future[tuple[Text, int]]] = deque()
-        # A killed run keeps what was written: a resumable one does not let frames wait.
+        # If a run is killed, only written frames survive, so a resumable output writes each frame at once.
         self.most_waiting = 0 if output.resumable else writing.threads + 2
         # Reused for frames that are copied: new memory for each would cost more than the copy.
         self.buffers: list[bytearray] = []

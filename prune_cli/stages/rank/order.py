@@ -41,7 +41,7 @@ class Order:
 
 
 def settled(source: Source, ranking: Ranking) -> Order:
-    """The order that the options describe, where they are silent that of the ranking in the input's head.
+    """The order that the options describe; where they say nothing, that of the ranking in the input's head.
 
     Raises UsageError if the options contradict the head, or if rank would replace the key itself.
     """
@@ -73,7 +73,8 @@ def _is_renewed(ranking: Ranking, before: RankSection) -> bool:
 def _completed(source: Source, ranking: Ranking, before: RankSection | None) -> Order:
     within = ranking.within or None
     reverse = ranking.reverse
-    # An order that is made anew can drop `within` and turn round only by leaving out the option.
+    # Leaving out an option is the only way to drop `within` or to go back to ascending order when a ranking
+    # is ranked again, so only --merge and --check inherit these two.
     if before and (ranking.merge or ranking.check):
         within = within or before.within
         reverse = before.reverse if reverse is None else reverse

@@ -75,8 +75,8 @@ def rank(source: Source, order: Order, sorter: spool.Spool) -> Ranked:
     given. `reverse` turns the order of the file, not the ranks. Scores are compared as doubles, as JSON
     readers do: integers beyond 2^53 can tie.
 
-    Raises DataError for a record whose score or token count is none, and for scores that were made
-    differently.
+    Raises DataError for a record with an invalid score or token count, and for scores made with different
+    settings.
     """
     reader = _RowReader(order)
     quantiles = Quantiles(order)
@@ -239,7 +239,7 @@ class _RowReader:
 
     def __init__(self, order: Order) -> None:
         self.order = order
-        # One label more than a trailer counts shows that there are too many.
+        # One label more than the trailer allows, so that an overflow can be detected.
         self.groups = Labels(str, most=GROUPS + 1)
         self.values = Labels(str, int)
 

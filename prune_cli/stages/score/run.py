@@ -85,8 +85,8 @@ class ScoreJob:
         results = self.settings.results
         if results.shard_of is None:
             return
-        # The name of a file decides which shard gets its first run: else shard 1 would get all of every
-        # short file.
+        # A file's name decides which shard gets its first run of records. If it were always shard 1, that
+        # shard would get all of every short file.
         name = os.path.basename(self.inputs[0]) if self.inputs else ""
         first = crc32(os.fsencode(name)) if results.output_directory else 0
         source.deal(*results.shard_of, first)
@@ -210,7 +210,7 @@ class ScoreWorker:
             closing(streams.source_of([output], Reading(), silent)) as written,
         ):
             job.deal(source)
-            # Without --group-by the head of the input names the field, as it did when the output was made.
+            # Without --group-by the field comes from the input's head, as it did when the output was written.
             group = streams.group_field_of(source, self.settings.scores.group_by)
             self.layout = replace(self.layout, group=group)
             expected = finished.Expected(self._provenance_without_weights, group, headless)
