@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 ROWS = 10  # lines of a chart
 WIDTH = 48  # columns of its longest bar: with labels, a chart fits into 80
+LARGEST_EXPONENT = 709.0  # exp() of more is too large for a float; fences may lie beyond every score
 LOG_RATIO = 20  # scores that span a larger factor get a logarithmic scale
 KEPT = "█"
 CUT = "░"
@@ -82,7 +83,11 @@ def quantiles(shape: Sequence[float], least: float, most: float) -> tuple[float,
 
 
 def _between(low: float, high: float, share: float, is_log: bool) -> float:
-    return low * (high / low) ** share if is_log else low + (high - low) * share
+    if not is_log:
+        # Not low + (high - low) * share: that difference of two numbers may be too large for a float.
+        return low * (1 - share) + high * share
+    exponent = math.log(low) + (math.log(high) - math.log(low)) * share
+    return math.exp(min(exponent, LARGEST_EXPONENT))
 
 
 def _quantile(shape: Sequence[float], score: float) -> float:
@@ -90,7 +95,9 @@ def _quantile(shape: Sequence[float], score: float) -> float:
     after = min(max(bisect_left(shape, score), 1), len(shape) - 1)
     lower = shape[after - 1]
     upper = shape[after]
-    part = (score - lower) / (upper - lower) if upper > lower else 0.0
+    # Halved first, because the difference of two numbers may be too large for a float.
+    width = upper / 2 - lower / 2
+    part = (score / 2 - lower / 2) / width if width > 0 else 0.0
     return (after - 1 + min(max(part, 0.0), 1.0)) / (len(shape) - 1)
 
 

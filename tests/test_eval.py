@@ -334,7 +334,7 @@ def test_a_different_run_does_not_resume_the_file(home, test_set, here, tmp_path
     assert b"was begun with models" in here("eval", home / "a1", *options, "--resume", status=78).stderr
     said = here("eval", home / "a0", *options, "--resume", "--context", 16, status=78).stderr
     assert (
-        b"f.zst.partial: was begun with context 32, not 16, stride 32, not 16; resume with the same input"
+        b"f.zst.partial: was begun with context 32, not 16; stride 32, not 16; resume with the same input"
         in said
     )
     assert b"--resume continues it" in here("eval", home / "a0", *options, status=73).stderr

@@ -80,3 +80,15 @@ def test_the_chart_of_the_hard_end_fills_the_bars_of_the_hard_end(ranked, tmp_pa
     bars = [line.partition("│")[2] for line in drawn.splitlines() if "│" in line]
     assert "█" not in bars[0]
     assert "░" not in bars[-1]
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [(1.0, 1.157925e77), (-1.7e308, 1.7e308), (5e-324, 1.7e308), (1e-300, 2e-300), (0.0, 5e-324)],
+)
+def test_any_two_scores_have_a_histogram(scores):
+    low, high = scores
+    shape = [low] * 33 + [high] * 32
+    lines = histogram("score", shape, "records")
+    assert len(lines) == 11
+    assert "nan" not in "".join(lines)

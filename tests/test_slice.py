@@ -203,7 +203,7 @@ def test_rejects_hold_all_other_records_also_unscored_ones(here, ranked, tmp_pat
     ]
     assert b"exists" in here("slice", *CUTS[0], "--rejects", tmp_path / "rejects", ranked, status=73).stderr
     assert (
-        b"one name"
+        b"the same file"
         in here("slice", *CUTS[0], "--rejects", tmp_path / "a", "-o", tmp_path / "a", ranked, status=2).stderr
     )
 

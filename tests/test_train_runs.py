@@ -166,7 +166,7 @@ def test_a_checkpoint_that_cannot_be_trained_further_is_refused(home, tmp_path, 
 
 def test_a_tokenizer_that_does_not_fit_the_checkpoint_is_refused(home, tmp_path):
     save_tokenizer(train_tokenizer(documents(seed=3), 280), tmp_path / "tokenizer")
-    with pytest.raises(ConfigurationError, match="was trained with another tokenizer"):
+    with pytest.raises(ConfigurationError, match="was trained with a different tokenizer"):
         train(documents(), from_run(home, tokenizer=tmp_path / "tokenizer"), tmp_path / "run")
     train(documents(), from_run(home, tokenizer=home / "tokenizer"), tmp_path / "run")
     with pytest.raises(UsageError, match="--init-from comes with a tokenizer"):

@@ -37,6 +37,8 @@ def run_jobs(work: Work[SomeJob, SomeReport], messages: Messages) -> int:
 
 def _close(report: Report, messages: Messages) -> int:
     """Show the closing lines; the status is 0, or 3 if bad records were skipped."""
-    for line in report.closing():
-        terminal.closing(line, quiet=messages.quiet)
+    # The chart among them takes a moment to make, so only if somebody sees it.
+    if terminal.is_interactive() and not messages.quiet:
+        for line in report.closing():
+            terminal.closing(line)
     return 3 if report.skipped else 0

@@ -27,7 +27,7 @@ def test_the_options_of_all_verbs_are_found():
 @pytest.mark.parametrize(("verb", "option"), OPTIONS)
 def test_an_empty_value_is_refused(verb, option, capfd):
     assert status_of(verb, option, "", "no such file") == 2
-    assert f"{option} is empty; is a variable of the shell unset?" in capfd.readouterr().err
+    assert f"{option} is empty; is a shell variable unset?" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("verb", VERBS)
