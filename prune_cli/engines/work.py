@@ -17,11 +17,9 @@ class Report(Protocol):
     @property
     def skipped(self) -> int:
         """Bad records that were skipped, as --skip-bad asks."""
-        ...
 
     def closing(self) -> list[str]:
         """The lines that end a run on a terminal."""
-        ...
 
 
 class Job(Protocol):
@@ -29,7 +27,6 @@ class Job(Protocol):
 
     def run(self) -> Report:
         """Do the work. Raises PruneError."""
-        ...
 
 
 class Addable(Report, Protocol):
@@ -51,7 +48,6 @@ class Worker(Protocol[DoneJob, DoneReport]):
 
     def do(self, job: DoneJob, progress: Progress) -> DoneReport:
         """Do one job; `progress` advances by the bytes of input that are done. Raises PruneError."""
-        ...
 
 
 class Work(Protocol[SomeJob, SomeReport]):
@@ -60,20 +56,15 @@ class Work(Protocol[SomeJob, SomeReport]):
     @property
     def verb(self) -> str:
         """The name that progress is shown under."""
-        ...
 
     def jobs(self) -> Sequence[SomeJob]:
         """The jobs, at least one. Raises PruneError for every fault that is visible before they run."""
-        ...
 
     def size(self) -> int | None:
         """Bytes that all jobs read together; None if that is unknown."""
-        ...
 
     def open(self) -> Worker[SomeJob, SomeReport]:
         """A new worker. An engine opens one in each of its processes."""
-        ...
 
     def finish(self, report: SomeReport) -> None:
         """Handle the sum of all reports. Called once, in the process of the engine."""
-        ...
