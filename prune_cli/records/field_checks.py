@@ -36,9 +36,15 @@ class FieldChecks:
 
     def _add(self, batch: Batch, name: str) -> None:
         before = self._sums.get(name, 0)
-        # None and MISSING are false, and count nothing.
-        values: list[Any] = [value or 0 for value in batch[name]]
-        self._sums[name] = before + int(sum(values))
+        values: list[Any] = batch[name]
+        try:
+            # Every batch passes here: nothing is done for a single record as long as all have a count.
+            total = sum(values)
+        except TypeError:
+            # None and MISSING are false, and count nothing.
+            values = [value or 0 for value in values]
+            total = sum(values)
+        self._sums[name] = before + int(total)
         if self._sums[name] < LARGEST_SUM:
             return
         sums = accumulate(map(int, values), initial=before)
