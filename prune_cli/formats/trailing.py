@@ -35,4 +35,4 @@ def _described(start: bytes) -> tuple[str, str]:
     if start.lstrip()[:1] in (b"{", b"["):
         remedy = "compress both parts or neither before they are joined, or name them as two files"
         return "uncompressed text", remedy
-    return "", "look at them; --ignore-trailing drops them"
+    return "", "inspect them, or drop them with --ignore-trailing"

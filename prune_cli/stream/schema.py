@@ -145,9 +145,8 @@ class Totals(msgspec.Struct, frozen=True, omit_defaults=True):
 class Trailer(msgspec.Struct, frozen=True):
     """The end of a stream: what its frames hold, and the CRC-32 of its start and head.
 
-    `inputs` are digests of the files that `score -O` made the stream from (see `storage/content.py`). They
-    are here and not in the head, by whose bytes a stopped run is recognised: its input may be compressed
-    anew, or come from a pipe.
+    `inputs` are digests of the files that `score -O` made the stream from. They are here and not in the head,
+    because a resumed run must have the same head, and its input may be compressed again or be a pipe.
     """
 
     frames: FrameCounts

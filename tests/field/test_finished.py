@@ -146,11 +146,13 @@ def test_an_input_without_a_name_of_its_own_is_refused(name, here, tmp_path):
     assert b"has no name to give to its output" in said
 
 
-def test_a_change_between_the_ends_of_a_large_file_is_seen(score, corpus):
-    """Up to 512 KiB all bytes are hashed."""
-    many = [{"id": number, "text": "word " * 20} for number in range(3000)]
+@pytest.mark.parametrize("count", [3000, 30000])
+def test_a_change_between_the_ends_of_a_large_file_is_seen(score, corpus, count):
+    """Plain text is read whole, whatever its size: 0.4 and 4 MB here."""
+    many = [{"id": number, "text": "word " * 20} for number in range(count)]
     corpus.write_bytes(lines(many))
     score()
-    many[1500]["text"] = "wird " + "word " * 19
+    changed = count // 2 + 77
+    many[changed]["text"] = "wird " + "word " * 19
     corpus.write_bytes(lines(many))
-    assert "its record 1501 is not made from" in score(status=78)
+    assert f"its record {changed + 1} is not made from" in score(status=78)

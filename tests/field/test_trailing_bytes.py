@@ -47,7 +47,7 @@ def test_a_cut_member_behind_a_frame_is_an_error(here):
         (bytes(512), b"padding of zero bytes", b"; --ignore-trailing drops it"),
         (B, b"uncompressed text", b"; compress both parts or neither"),
         (b"\xfd7zXZ\0" + bytes(9), b"xz data", b"; decompress or convert it"),
-        (b"#!?", b"23 21 3f", b"; look at them; --ignore-trailing drops them"),
+        (b"#!?", b"23 21 3f", b"; inspect them, or drop them with --ignore-trailing"),
     ],
 )
 @pytest.mark.parametrize("frame", [ZA, GA], ids=["zstd", "gzip"])

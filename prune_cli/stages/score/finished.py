@@ -12,11 +12,11 @@ from typing import Any
 from ...errors import ConfigurationError
 from ...records.documents import Document
 from ...records.reader import Source, Wanted
-from ...storage import content
 from ...storage.base import Input
 from ...stream import index
 from ...stream.batch import Record
 from ...stream.index import Table
+from .input_digests import digests
 
 REMEDY = "-f scores it again, another -O DIR keeps it"
 NAMED = 3  # settings that are listed if more of them differ
@@ -50,7 +50,7 @@ def is_proven(output: Input, inputs: list[Input], expected: Expected) -> bool:
         raise _refused(output, "exists, and is not a finished stream of score")
     _check_settings(output, table, expected)
     # A pipe has no digest, and neither have streams that were written without -O or by version 0.1.0.
-    return bool(table.inputs) and content.digests(inputs) == list(table.inputs)
+    return bool(table.inputs) and digests(inputs) == list(table.inputs)
 
 
 def compare_records(output: Source, documents: Iterator[Document], read_back: ReadBack) -> None:

@@ -24,14 +24,14 @@ from ...records.reader import Content, Source
 from ...settings.model import ModelSettings
 from ...settings.score import Scores, ScoreSettings
 from ...settings.streams import Reading, Streams
-from ...storage import content, output_paths
+from ...storage import output_paths
 from ...storage.base import Input, Output
 from ...stream import resume
 from ...stream.batch import Record
 from ...stream.schema import Totals
 from ...stream.writer import Sink
 from .. import streams
-from . import finished, windows
+from . import finished, input_digests, windows
 from . import scoring as scoring_of
 from .estimate import estimate
 from .layout import Layout, count_fields, score_fields
@@ -319,7 +319,7 @@ class ScoreWorker:
         """Digests of the inputs, for an output that a later run may skip; none if one is a pipe."""
         if self.settings.results.output_directory is None:
             return []
-        return content.digests(inputs) or []
+        return input_digests.digests(inputs) or []
 
     def _provenance_of(self, models: dict[str, Any]) -> dict[str, Any]:
         """Everything that the scores depend on, for the head of the stream; `models` is the models' part."""
