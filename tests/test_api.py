@@ -132,6 +132,25 @@ def test_bad_records_are_skipped_with_a_warning():
     assert len(ranked) == len(CORPUS)
 
 
+def test_an_error_behind_a_skipped_record_names_its_own_number(tmp_path):
+    texts = [{"text": 7}, {"text": "good"}, {"text": "good", "input_ids": [1]}]
+    with pytest.raises(DataError, match=r"\(records\):3: it has `input_ids`"):
+        list(prune_cli.pack(texts, tokenizer=ROOT / "prune_cli/reference", context=64, skip_bad=True))
+
+
+@pytest.mark.parametrize("record", [1, "text", None, [1, 2]])
+def test_a_record_that_is_no_dict_is_an_error_that_names_it(record):
+    with pytest.raises(DataError, match=r"\(records\):1: a record is a dict, not a"):
+        list(prune_cli.rank([record], key="perplexity"))
+
+
+def test_a_carried_field_that_json_cannot_hold_is_an_error_that_names_the_record():
+    with pytest.raises(DataError, match=r"\(records\):1: `kind` is \{3\}, not a value of JSON"):
+        list(
+            prune_cli.pack([{"text": "a", "kind": {3}}], tokenizer=ROOT / "prune_cli/reference", carry="kind")
+        )
+
+
 @pytest.mark.parametrize("score", [float("nan"), True, "7", [1]])
 def test_a_score_that_is_not_a_number_names_the_record(score):
     with pytest.raises(DataError, match=r"\(records\):301: `perplexity` is .*, not a finite number or null"):

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from math import isfinite
-from tempfile import TemporaryFile
-from typing import IO, Any
+from tempfile import gettempdir
+from typing import Any
 
 import numpy as np
 import orjson
@@ -17,6 +17,7 @@ from ..records.field_checks import FieldChecks
 from ..records.fields import MISSING, WORDS, Number, convert_all, is_wrong
 from ..records.reader import Batch, ReadingLimits, Source, Wanted
 from ..storage.base import Input
+from ..storage.temporary import TemporaryFile
 from ..stream.schema import Head
 
 RECORDS = 256  # in a batch: few enough that the first result of an endless iterator comes soon
@@ -32,9 +33,9 @@ class RecordBatch(Batch):
     """
 
     # The properties take the place of the fields of Batch: only rank and slice need lines at all.
-    def __init__(self, first: int, records: list[Fields], columns: dict[str, list[Any]]) -> None:
+    def __init__(self, numbers: Sequence[int], records: list[Fields], columns: dict[str, list[Any]]) -> None:
         self.file = NAME
-        self.numbers = range(first, first + len(records))
+        self.numbers = numbers
         self.records = records
         self.columns = columns
 
@@ -78,7 +79,8 @@ class RecordSource(Source):
         self.heads = [None]
         self._records = iter(records)
         self._taken = 0
-        self._copy: IO[bytes] | None = TemporaryFile(prefix="prune-cli-") if replay else None
+        self._copy = TemporaryFile(gettempdir()) if replay else None
+        self._places: list[tuple[int, int]] = []  # offset and size of each batch in the copy
 
     @property
     def name(self) -> str:
@@ -97,21 +99,27 @@ class RecordSource(Source):
 
     def peek(self) -> tuple[Head | None, list[str]]:
         """No head, and the names of the fields of the first record."""
-        first = next(self._records, None)
-        if first is None:
+        first = next(self._records, MISSING)  # None would be a record, though a wrong one
+        if first is MISSING:
             return None, []
         rest = self._records
         self._records = (record for part in ([first], rest) for record in part)
-        return None, [*first]
+        # Anything else than a dict is a fault that `batches` reports.
+        return None, list(map(str, first)) if isinstance(first, Mapping) else []
 
     def again(self) -> "RecordSource":
         """The same records from the start. Raises ValueError without `replay`."""
         if self._copy is None:
             raise ValueError("the records of an iterator can be read only once without replay")
-        source = RecordSource(_replayed(self._copy), self.reading)
+        source = RecordSource(self._replayed(self._copy), self.reading)
         source.checks = FieldChecks(self.checks.watched)
         self._derived.append(source)
         return source
+
+    def _replayed(self, copy: TemporaryFile) -> Iterator[Fields]:
+        # Asked for when the first pass is over, so all places are known.
+        for offset, size in self._places:
+            yield from pickle.loads(copy.read_at(offset, size))
 
     def only(self, file: Input) -> "Source":
         """Not possible: there are no files."""
@@ -126,20 +134,22 @@ class RecordSource(Source):
             self.records += len(batch)
             self.checks.take(batch, wanted)
             if self._copy:
-                pickle.dump(batch.records, self._copy, pickle.HIGHEST_PROTOCOL)
+                pickled = pickle.dumps(batch.records, pickle.HIGHEST_PROTOCOL)
+                self._places.append((self._copy.append(pickled), len(pickled)))
             if len(batch):
                 yield batch
         self.check_count()
 
     def _batch(self, first: int, chunk: Sequence[Mapping[str, Any]], wanted: Wanted) -> RecordBatch:
+        numbered = dict(enumerate(chunk, first))
         try:
-            return RecordBatch(first, *_columns(chunk, wanted))
+            return RecordBatch(list(numbered), *_columns(chunk, wanted))
         except (TypeError, ValueError):
             # One of them is not as wanted: look for it, one by one.
-            good = [
-                record for number, record in enumerate(chunk, first) if self._is_good(number, record, wanted)
-            ]
-        return RecordBatch(first, *_columns(good, wanted))
+            good = {
+                number: record for number, record in numbered.items() if self._is_good(number, record, wanted)
+            }
+        return RecordBatch(list(good), *_columns(list(good.values()), wanted))
 
     def _is_good(self, number: int, record: Mapping[str, Any], wanted: Wanted) -> bool:
         """Whether the record is as wanted. Raises DataError if it is not and --skip-bad was not asked for."""
@@ -172,7 +182,7 @@ def _column(records: Sequence[Mapping[str, Any]], name: str, kind: Any, wanted: 
         raise ValueError(name)
     if kind is Verbatim:
         return [value if value is MISSING else orjson.dumps(value) for value in values]
-    # The whole column at once: a hundred times as fast as one value after the other.
+    # The whole column in one call, since there is a value for each record.
     converted = iter(convert_all(present, kind))
     if kind is Number and not all(value is None or isfinite(value) for value in present):
         raise ValueError(name)
@@ -185,7 +195,7 @@ def _fault(record: Any, wanted: Wanted) -> str | None:
         return f"a record is a dict, not a {type(record).__name__}"
     for name in wanted.fresh:
         if name in record and not wanted.overwrite:
-            return f"the field `{name}` already exists"
+            return f"the field `{name}` already exists; overwrite=True replaces it, prefix= renames the new"
     for name, kind in wanted.fields.items():
         value = record.get(name, MISSING)
         if value is MISSING:
@@ -193,19 +203,21 @@ def _fault(record: Any, wanted: Wanted) -> str | None:
                 return (
                     f"no field `{name}`; the record has {', '.join(map(str, record)) or 'no fields at all'}"
                 )
-        elif is_wrong(value, kind) or (kind is Number and value is not None and not isfinite(value)):
-            return f"`{name}` is {value!r:.40}, not {WORDS.get(kind, kind)}"
+        elif not _is_right(value, kind):
+            return f"`{name}` is {value!r:.40}, not {WORDS.get(kind, 'a value of JSON')}"
     return None
 
 
-def _replayed(copy: IO[bytes]) -> Iterator[Fields]:
-    """The records that were kept. What is written meanwhile is not expected: the first pass is over."""
-    copy.seek(0)
-    while True:
+def _is_right(value: Any, kind: Any) -> bool:
+    if kind is Verbatim:
         try:
-            yield from pickle.load(copy)  # written by this process, to a file without a name
-        except EOFError:
-            return
+            orjson.dumps(value)
+        except TypeError:
+            return False
+        return True
+    if kind is Number and value is not None:
+        return not is_wrong(value, kind) and isfinite(value)
+    return not is_wrong(value, kind)
 
 
 def decoded(text: bytes | memoryview, sizes: np.ndarray) -> Iterator[Fields]:

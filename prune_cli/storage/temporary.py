@@ -38,13 +38,17 @@ class TemporaryFile:
         except OSError as error:
             raise failure(error, self.directory, "reading a temporary file") from None
 
+    def close(self) -> None:
+        """Delete the file."""
+        self.file.close()
+
     def __enter__(self) -> "TemporaryFile":
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.file.close()
+        self.close()
 
 
 def check_directories(directories: Sequence[str]) -> None:
