@@ -164,6 +164,7 @@ def stat(records: Iterable[Record], **options: Any) -> Record:
 def train(records: Iterable[Record], output: PathLike, **options: Any) -> Record:
     """Train a model on the records into the directory `output`, and return its train.json."""
     settings, checks = _settings("train", {**options, "output": output}, Training, _Checks)
+    settings.check()
     from .stages.train import TrainJob
     from .training.distributed import join
 

@@ -1,10 +1,12 @@
 """train: a slice in, a Hugging Face directory out, whole or absent."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
-from .conftest import damaged, lines, scored, status_of
+from .conftest import ROOT, damaged, lines, scored, status_of
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -147,3 +149,14 @@ def test_fsdp_needs_several_processes(options, tmp_path, here):
         b"--fsdp has no effect on a single process"
         in here("train", *options, "--fsdp", "-o", tmp_path / "run", stdin=CORPUS).stderr
     )
+
+
+def test_a_usage_error_comes_before_torch_is_imported():
+    """Importing it takes seconds."""
+    script = (
+        "import sys; from prune_cli import cli; status = cli.run(['train', '--steps', '5', 'corpus.jsonl']);"
+        "print(status, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "2 False\n"
+    assert "no output directory; name one with -o DIR" in done.stderr

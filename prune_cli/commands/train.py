@@ -46,6 +46,7 @@ def train(files: Files = None, training: Training = Training(), reading: Reading
 
     Under torchrun several processes train one model; the losses are those of one process.
     """
+    training.check()  # before the import of torch, which takes seconds
     from ..stages.train import TrainJob
 
     return local.run(TrainJob(tuple(files or ()), training, reading), reading)

@@ -177,3 +177,9 @@ class Training:
         if self.output is None:
             raise UsageError("no output directory", remedy="name one with -o DIR")
         return self.output
+
+    def check(self) -> None:
+        """Raise UsageError for what is wrong without a look at any file."""
+        _ = self.directory
+        if self.eval_data == "-":
+            raise UsageError("--eval-data cannot be standard input", remedy="name a file")

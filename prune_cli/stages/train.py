@@ -9,7 +9,6 @@ from math import isnan
 from pathlib import Path
 
 from .. import charts, terminal
-from ..errors import UsageError
 from ..models.tokenizer import load_tokenizer, tokenizer_hash
 from ..records.documents import documents
 from ..records.reader import Content, Source
@@ -55,8 +54,6 @@ class TrainJob:
     def run(self) -> TrainReport:
         """Write the run to `settings.directory`; under torchrun, together with the other processes."""
         settings = self.settings
-        if settings.eval_data == "-":
-            raise UsageError("--eval-data cannot be standard input", remedy="name a file")
         directory = settings.directory
         with join(settings.device, sharded=settings.fsdp) as processes:
             if not processes.is_rank_zero:
