@@ -6,41 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from prune_cli.stages.eval.compare import evaluate
-from prune_cli.stages.eval.held_out import Item
-from prune_cli.stages.eval.results import Measured
-from prune_cli.statistics.bootstrap import Sampling
-
-LETTERS = "abcdefghij"
-
-
-def found(
-    nll,
-    tokens,
-    n_bytes=None,
-    words=None,
-    *,
-    tokenizer="same",
-    name="model",
-    data="held out",
-    items=None,
-    **made,
-):
-    """What a result file says of a model: a number for each document."""
-    count = len(nll)
-    columns = [nll, tokens, n_bytes or [2 * each for each in tokens], words or [2] * count]
-    rows = np.array(columns, dtype=np.float64).T.reshape(count, 4)
-    made = {"model": name, "data": data, "tokenizer": tokenizer, **made}
-    return Measured(name, data, made, items or [Item(at + 1) for at in range(count)], rows)
-
-
-def grouped(*labels, field="group"):
-    return [Item(at, **{field: label}) for at, label in enumerate(labels, 1)]
-
-
-def run(*runs, resamples=500, seed=0, **more):
-    return list(evaluate(runs, more.pop("against", ()), Sampling(seed, resamples), **more))
-
+from .measurements import grouped, made_up, run
 
 # --- Two models ---
 
@@ -66,7 +32,7 @@ def group_of_seeds(name, per_token, noise=0.0, documents=400, seed=0):
         own = np.random.default_rng([seed, at, *name.encode()]).normal(0, noise, documents) if noise else 0
         values = 4 + level + hardness + own
         runs.append(
-            found(
+            made_up(
                 10 * (values - values.mean() + 4 + level),
                 [10] * documents,
                 name=f"{name}{at}",
@@ -123,7 +89,7 @@ def test_paired_seeds_leave_only_the_differences_of_pairs():
 
 
 def test_a_pair_of_runs_warns_about_training_noise(caplog):
-    result = compared(found([1.0] * 60, [1] * 60), found([2.0] * 60, [1] * 60, name="base"))
+    result = compared(made_up([1.0] * 60, [1] * 60), made_up([2.0] * 60, [1] * 60, name="base"))
     assert result["includes_training_noise"] is False
     assert [one.message for one in caplog.records] == [
         "each side is one training run: the intervals do not cover training noise"
@@ -147,7 +113,7 @@ def test_intervals_hold_the_truth_95_times_in_100(clusters, size):
     dice, held = np.random.default_rng(clusters), []
     for seed in range(500):
         tokens, nll, items = corpus(dice, clusters, size)
-        low, high = run(found(nll, tokens, items=items), seed=seed, resamples=400)[0]["perplexity_interval"]
+        low, high = run(made_up(nll, tokens, items=items), seed=seed, resamples=400)[0]["perplexity_interval"]
         held.append(low <= math.exp(3) <= high)
     assert 0.93 <= np.mean(held) <= 0.97
 
@@ -157,7 +123,7 @@ def test_a_true_null_is_rejected_5_times_in_100_at_the_5_percent_level():
     for seed in range(500):
         tokens, nll, items = corpus(dice, 100, 2)
         sides = [
-            found(nll + tokens * dice.normal(0, 0.1, len(tokens)), tokens, items=items, name=name)
+            made_up(nll + tokens * dice.normal(0, 0.1, len(tokens)), tokens, items=items, name=name)
             for name in "ab"
         ]
         result = compared(*sides, seed=seed, resamples=400)
@@ -177,7 +143,7 @@ def test_intervals_of_groups_hold_the_truth_95_times_in_100(paired):
         shared = dice.normal(0, 0.02, 3) if paired else np.zeros(3)
         sides = [
             [
-                found(
+                made_up(
                     10 * (4 + level + hardness + recipe + noise + dice.normal(0, 0.01)),
                     [10] * documents,
                     name=f"{level}{at}",

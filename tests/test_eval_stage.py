@@ -16,45 +16,16 @@ from prune_cli.stages.eval import measure as stage
 from prune_cli.stages.eval.compare import evaluate
 from prune_cli.stages.eval.held_out import Item
 from prune_cli.stages.eval.journal import Journal
-from prune_cli.stages.eval.results import Measured, Measurement
+from prune_cli.stages.eval.results import Measurement
 from prune_cli.stages.score import windows
 from prune_cli.statistics.bootstrap import Sampling
 
+from .measurements import LETTERS, grouped, made_up, run
 from .small_models import IDS, PROSE, TEXTS, load, tiny_gpt2
-
-LETTERS = "abcdefghij"
 
 
 def likelihoods(items, model, **more):
     return windows.score(items, windows.Scoring((), [model]), **more)
-
-
-def found(
-    nll,
-    tokens,
-    n_bytes=None,
-    words=None,
-    *,
-    tokenizer="same",
-    name="model",
-    data="held out",
-    items=None,
-    **made,
-):
-    """What a result file says of a model: a number for each document."""
-    count = len(nll)
-    columns = [nll, tokens, n_bytes or [2 * each for each in tokens], words or [2] * count]
-    rows = np.array(columns, dtype=np.float64).T.reshape(count, 4)
-    made = {"model": name, "data": data, "tokenizer": tokenizer, **made}
-    return Measured(name, data, made, items or [Item(at + 1) for at in range(count)], rows)
-
-
-def grouped(*labels, field="group"):
-    return [Item(at, **{field: label}) for at, label in enumerate(labels, 1)]
-
-
-def run(*runs, resamples=500, seed=0, **more):
-    return list(evaluate(runs, more.pop("against", ()), Sampling(seed, resamples), **more))
 
 
 # --- One model ---
@@ -62,7 +33,7 @@ def run(*runs, resamples=500, seed=0, **more):
 
 def test_pooled_over_tokens_and_not_over_documents():
     """(4 + 6) nats over (1 + 4) tokens, 20 bytes and 4 words: e²; the documents' own are e⁴ and e¹·⁵."""
-    [result] = run(found([4, 6], [1, 4], [5, 15], [1, 3]))
+    [result] = run(made_up([4, 6], [1, 4], [5, 15], [1, 3]))
     assert (result["documents"], result["tokens"], result["bytes"]) == (2, 5, 20)
     assert result["perplexity"] == pytest.approx(math.exp(10 / 5))
     assert result["bits_per_byte"] == pytest.approx(10 / math.log(2) / 20)
@@ -71,19 +42,19 @@ def test_pooled_over_tokens_and_not_over_documents():
 
 
 def test_equal_documents_have_an_interval_of_width_zero():
-    [result] = run(found([3, 3, 3], [2, 2, 2]))
+    [result] = run(made_up([3, 3, 3], [2, 2, 2]))
     assert result["perplexity_interval"] == pytest.approx([math.exp(1.5)] * 2)
 
 
 def test_the_same_seed_gives_the_same_numbers():
     dice = np.random.default_rng(1)
-    model = found(dice.normal(30, 5, 20), [10] * 20)
+    model = made_up(dice.normal(30, 5, 20), [10] * 20)
     assert run(model, seed=3) == run(model, seed=3)
     assert run(model, seed=3) != run(model, seed=4)
 
 
 def test_groups_come_after_the_whole_in_order_of_appearance():
-    results = run(found([1, 20, 3, 4], [1, 10, 1, 1], items=grouped("web", "books", "web", None)))
+    results = run(made_up([1, 20, 3, 4], [1, 10, 1, 1], items=grouped("web", "books", "web", None)))
     assert [(result["group"], result["documents"], result["tokens"]) for result in results] == [
         (None, 4, 13),
         ("web", 2, 2),
@@ -93,25 +64,25 @@ def test_groups_come_after_the_whole_in_order_of_appearance():
 
 
 def test_documents_without_a_scored_token_are_left_out():
-    [result] = run(found([0, 4], [0, 2]))
+    [result] = run(made_up([0, 4], [0, 2]))
     assert (result["documents"], result["perplexity"]) == (1, pytest.approx(math.exp(2)))
 
 
 def test_a_test_set_without_a_scored_token_has_no_numbers():
-    for results in (run(found([], [])), run(found([0], [0]))):
+    for results in (run(made_up([], [])), run(made_up([0], [0]))):
         names = ("documents", "tokens", "perplexity", "perplexity_interval", "bits_per_byte")
         assert [results[0][name] for name in names] == [0, 0, None, None, None]
 
 
 def test_unknown_and_infinite_numbers_are_none():
-    [result] = run(found([4, 4], [2, 2], [None, 3], [None, 2]))
+    [result] = run(made_up([4, 4], [2, 2], [None, 3], [None, 2]))
     assert (
         result["bytes"],
         result["bits_per_byte"],
         result["bits_per_byte_interval"],
         result["word_perplexity"],
     ) == (None,) * 4
-    [result] = run(found([2000], [1]))
+    [result] = run(made_up([2000], [1]))
     assert (result["perplexity"], result["perplexity_interval"]) == (None, None)
 
 
@@ -125,11 +96,11 @@ def test_documents_of_a_cluster_are_drawn_together():
     """
     dice = np.random.default_rng(5)
     books = dice.normal(3, 0.5, 10)
-    chapters = found(
+    chapters = made_up(
         np.repeat(books, 20) * 10, [10] * 200, items=grouped(*np.repeat(list(LETTERS), 20), field="cluster")
     )
-    [alone], [together] = run(found(np.repeat(books, 20) * 10, [10] * 200)), run(chapters)
-    [sums] = run(found(books * 200, [200] * 10, [400] * 10, [40] * 10))
+    [alone], [together] = run(made_up(np.repeat(books, 20) * 10, [10] * 200)), run(chapters)
+    [sums] = run(made_up(books * 200, [200] * 10, [400] * 10, [40] * 10))
     assert (alone["documents"], alone["clusters"]) == (200, None)
     assert (together["documents"], together["clusters"]) == (200, 10)
     assert together["perplexity"] == pytest.approx(alone["perplexity"])
@@ -138,7 +109,7 @@ def test_documents_of_a_cluster_are_drawn_together():
 
 
 def test_a_document_without_a_cluster_is_a_cluster_of_its_own():
-    [result] = run(found([1, 2, 3, 4], [1] * 4, items=grouped("a", None, "a", None, field="cluster")))
+    [result] = run(made_up([1, 2, 3, 4], [1] * 4, items=grouped("a", None, "a", None, field="cluster")))
     assert result["clusters"] == 3
 
 
@@ -146,19 +117,19 @@ def test_clusters_are_counted_within_each_group():
     items = [Item(at, group="xyz"[at % 3], cluster=at // 6) for at in range(1, 13)]
     counts = [
         (one["group"], one["documents"], one["clusters"])
-        for one in run(found([3.0] * 12, [2] * 12, items=items))
+        for one in run(made_up([3.0] * 12, [2] * 12, items=items))
     ]
     assert counts == [(None, 12, 3), ("y", 4, 2), ("z", 4, 2), ("x", 4, 3)]
 
 
 def test_few_clusters_give_one_warning(caplog):
     few = grouped(*"aabbccdd", field="cluster")
-    run(found([3] * 8, [2] * 8, items=few), found([4] * 8, [2] * 8, items=few, name="other"))
+    run(made_up([3] * 8, [2] * 8, items=few), made_up([4] * 8, [2] * 8, items=few, name="other"))
     assert [one.message for one in caplog.records] == [
         "held out: 4 clusters: intervals from fewer than 50 are too narrow"
     ]
     caplog.clear()
-    run(found([3.0] * 90, [2] * 90, items=grouped(*"ab" * 30, *"c" * 30)))
+    run(made_up([3.0] * 90, [2] * 90, items=grouped(*"ab" * 30, *"c" * 30)))
     assert [one.message for one in caplog.records] == [
         "held out: under 50 documents in a, b, c: intervals from so few are too narrow",
     ]
@@ -167,7 +138,10 @@ def test_few_clusters_give_one_warning(caplog):
 def test_whole_clusters_swap_sides_in_the_permutation_test():
     """Two books whose chapters all differ by 1: of 4 ways to swap books, 2 reach as far."""
     books = grouped(*"aaaaabbbbb", field="cluster")
-    ours, theirs = found([3] * 10, [1] * 10, items=books), found([4] * 10, [1] * 10, items=books, name="base")
+    ours, theirs = (
+        made_up([3] * 10, [1] * 10, items=books),
+        made_up([4] * 10, [1] * 10, items=books, name="base"),
+    )
     result = run(ours, against=[theirs], resamples=20_000)[-1]
     assert (result["clusters"], result["documents"]) == (2, 10)
     assert result["p"] == pytest.approx(2 / 4, abs=0.02)
@@ -183,7 +157,7 @@ def compared(ours, theirs, **more):
 
 
 def test_a_model_against_itself_is_no_better():
-    model = found([3, 4, 5], [1, 2, 3])
+    model = made_up([3, 4, 5], [1, 2, 3])
     result = compared(model, model)
     assert (result["delta"], result["delta_interval"], result["effect"], result["improved"], result["p"]) == (
         0,
@@ -199,7 +173,7 @@ def test_a_constant_gain_is_certain_however_different_the_documents():
     tokens = [1, 10, 100, 1000, 5, 50, 500, 7, 70, 700, 3, 30]
     dear = [4 * count + at for at, count in enumerate(tokens)]
     cheap = [total - 0.1 * count for total, count in zip(dear, tokens, strict=True)]
-    result = compared(found(cheap, tokens), found(dear, tokens), resamples=4000)
+    result = compared(made_up(cheap, tokens), made_up(dear, tokens), resamples=4000)
     assert result["unit"] == "nats per token"
     assert result["delta"] == pytest.approx(-0.1)
     assert result["delta_interval"] == pytest.approx([-0.1, -0.1])
@@ -212,7 +186,7 @@ def test_a_constant_gain_is_certain_however_different_the_documents():
 
 def test_p_is_the_fraction_of_sign_flips_at_least_as_extreme():
     """Differences 1, 1, 1: of 8 ways to flip signs, 2 reach ±3."""
-    result = compared(found([1, 1, 1], [1] * 3), found([2, 2, 2], [1] * 3), resamples=20_000)
+    result = compared(made_up([1, 1, 1], [1] * 3), made_up([2, 2, 2], [1] * 3), resamples=20_000)
     assert result["p"] == pytest.approx(2 / 8, abs=0.01)
 
 
@@ -222,14 +196,14 @@ def test_p_equals_that_of_scipy():
     exact = stats.permutation_test(
         (ours, theirs), lambda a, b: np.mean(a - b), permutation_type="samples", n_resamples=np.inf
     )
-    found_p = compared(found(ours, [10] * 12), found(theirs, [10] * 12), resamples=40_000)["p"]
+    found_p = compared(made_up(ours, [10] * 12), made_up(theirs, [10] * 12), resamples=40_000)["p"]
     assert found_p == pytest.approx(exact.pvalue, abs=0.01)
 
 
 def test_models_with_different_tokenizers_are_compared_per_byte():
     ours, theirs = (
-        found([10, 10], [5, 5], [20, 20], tokenizer="ours"),
-        found([12, 14], [9, 9], [20, 20], tokenizer="theirs"),
+        made_up([10, 10], [5, 5], [20, 20], tokenizer="ours"),
+        made_up([12, 14], [9, 9], [20, 20], tokenizer="theirs"),
     )
     result = compared(ours, theirs)
     assert result["unit"] == "bits per byte"
@@ -238,9 +212,9 @@ def test_models_with_different_tokenizers_are_compared_per_byte():
 
 
 def test_only_documents_that_both_models_score_are_compared():
-    result = compared(found([0, 4, 6], [0, 2, 2]), found([9, 5, 0], [3, 2, 0]))
+    result = compared(made_up([0, 4, 6], [0, 2, 2]), made_up([9, 5, 0], [3, 2, 0]))
     assert (result["documents"], result["delta"]) == (1, -0.5)
-    result = compared(found([0], [0]), found([0], [0]))
+    result = compared(made_up([0], [0]), made_up([0], [0]))
     assert [result[name] for name in ("documents", "delta", "delta_interval", "improved", "p")] == [
         0,
         None,
@@ -251,8 +225,8 @@ def test_only_documents_that_both_models_score_are_compared():
 
 
 def test_baselines_are_reported_first_and_compared_with_every_model():
-    ours = [found([1, 1], [1, 1], name=name, data=data) for name in "ab" for data in "xy"]
-    base = [found([2, 2], [1, 1], name="base", data=data) for data in "xy"]
+    ours = [made_up([1, 1], [1, 1], name=name, data=data) for name in "ab" for data in "xy"]
+    base = [made_up([2, 2], [1, 1], name="base", data=data) for data in "xy"]
     assert [
         (result["model"], result.get("against"), result["data"]) for result in run(*ours, against=base)
     ] == [
@@ -270,10 +244,10 @@ def test_baselines_are_reported_first_and_compared_with_every_model():
 
 
 def test_only_results_on_the_same_documents_are_compared():
-    ours, others = found([1, 1], [1, 1]), found([1, 1], [1, 1], data="other", name="base")
+    ours, others = made_up([1, 1], [1, 1]), made_up([1, 1], [1, 1], data="other", name="base")
     with pytest.raises(DataError, match="held out: there are no results of base on these documents"):
         run(ours, against=[others])
-    web = found(
+    web = made_up(
         [1, 1], [1, 1], name="base", items=[Item(1), Item(3)]
     )  # the same test set, but jq has chosen from it
     with pytest.raises(DataError, match="not of the same documents"):
