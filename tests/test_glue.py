@@ -2,7 +2,6 @@
 
 import json
 import math
-import random
 from dataclasses import replace
 from itertools import chain
 
@@ -17,8 +16,9 @@ from prune_cli.settings.model import ModelSettings  # noqa: E402
 from prune_cli.stages.eval.glue import fine_tuning as stage  # noqa: E402
 from prune_cli.stages.eval.glue.classifier import Classifier, joined, micro_batches, rows  # noqa: E402
 from prune_cli.stages.eval.glue.evaluate import evaluate  # noqa: E402
-from prune_cli.stages.eval.glue.tasks import Data, Examples  # noqa: E402
+from prune_cli.stages.eval.glue.tasks import Data  # noqa: E402
 
+from .glue_examples import examples  # noqa: E402
 from .small_models import END, tiny_gpt2  # noqa: E402
 
 SETTINGS = ModelSettings(device="cpu", dtype="float32")
@@ -33,22 +33,6 @@ def gpt2(tmp_path_factory):
 @pytest.fixture
 def loaded(gpt2):
     return load(str(gpt2), SETTINGS, trainable=True)
-
-
-def examples(count, seed, pairs=True, numbers=False):
-    """Those of class 1 speak of foxes; a number says how much they do."""
-    dice = random.Random(seed)
-    labels = [dice.randrange(2) for _ in range(count)]
-    words = [
-        " ".join(
-            dice.choice(("the quick fox", "a fox") if label else ("lazy dog", "sheep")) for _ in range(3)
-        )
-        for label in labels
-    ]
-    return Examples(
-        [(text, "over the dog"[: dice.randint(3, 12)]) if pairs else (text,) for text in words],
-        np.array(labels) * (2.5 if numbers else 1.0),
-    )
 
 
 def data(**more):

@@ -1,40 +1,22 @@
 """eval --glue as a command: its records, its cache of results, and runs that are resumed."""
 
 import json
-import random
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from prune_cli.errors import Interrupted, TryAgainError  # noqa: E402
 from prune_cli.stages.eval.glue.result_cache import beside  # noqa: E402
-from prune_cli.stages.eval.glue.tasks import Examples  # noqa: E402
 
 from .conftest import SHARED, shared  # noqa: E402
+from .glue_examples import examples  # noqa: E402
 from .small_models import tiny_gpt2  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def gpt2(tmp_path_factory):
     return tiny_gpt2(tmp_path_factory.mktemp("gpt2"), n_positions=64)
-
-
-def examples(count, seed, pairs=True, numbers=False):
-    """Those of class 1 speak of foxes; a number says how much they do."""
-    dice = random.Random(seed)
-    labels = [dice.randrange(2) for _ in range(count)]
-    words = [
-        " ".join(
-            dice.choice(("the quick fox", "a fox") if label else ("lazy dog", "sheep")) for _ in range(3)
-        )
-        for label in labels
-    ]
-    return Examples(
-        [(text, "over the dog"[: dice.randint(3, 12)]) if pairs else (text,) for text in words],
-        np.array(labels) * (2.5 if numbers else 1.0),
-    )
 
 
 # --- The command ---

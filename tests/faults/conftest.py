@@ -3,12 +3,13 @@
 import os
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 import pytest
 
 from prune_cli import reference
 
-from ..conftest import lines, scored, status_of
+from ..conftest import lines, prune, scored, status_of
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +46,16 @@ def run_of(tmp_path_factory) -> Callable[[str], tuple[list[object], bytes]]:
         return [verb, *arguments], (folder / verb).read_bytes()
 
     return made
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("in") / "corpus.jsonl"
+    path.write_bytes(lines(scored(800)))
+    return path
+
+
+@pytest.fixture(scope="session")
+def whole(corpus) -> bytes:
+    """What an unbroken run makes of the corpus."""
+    return prune("rank", corpus).stdout

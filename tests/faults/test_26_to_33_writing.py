@@ -9,30 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from ..conftest import ROOT, command, lines, prune, scored, status_of
+from ..conftest import ROOT, command, prune, status_of
 from .injection import OUTPUT, TEMPORARY, every_fault, traced, with_fault
-from .machine import remains, small_disk
+from .machine import OTHERS, PACK_IN_SWEEPS, remains, small_disk
 
-# Rank stands for the other verbs where a run is long or there are many.
-OTHERS = ["score", "slice", "stat", "pack", "eval"]
-# A process of pack takes seconds to load its libraries: where it does as the others do, only sweeps start
-# one.
-PACK_IN_SWEEPS = ["score", "slice", "stat", "eval", pytest.param("pack", marks=pytest.mark.sweep)]
-VERBS = ["rank", *OTHERS]
 ALL_IN_SWEEPS = ["rank", *(pytest.param(verb, marks=pytest.mark.sweep) for verb in OTHERS)]
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("in") / "corpus.jsonl"
-    path.write_bytes(lines(scored(800)))
-    return path
-
-
-@pytest.fixture(scope="module")
-def whole(corpus) -> bytes:
-    """What an unbroken run makes of the corpus."""
-    return prune("rank", corpus).stdout
 
 
 @pytest.fixture
