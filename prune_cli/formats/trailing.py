@@ -24,8 +24,9 @@ def drop(source: LookAhead, limits: Limits, warn: Warn) -> None:
 
 def _described(start: bytes) -> tuple[str, str]:
     """What the bytes are, if that can be seen, and the remedy."""
-    if not start.strip(b"\0"):
-        # Tapes and some archivers fill the last block: nothing is lost with it.
+    # Zeros alone up to the end of the file: tapes and some archivers fill the last block. More than LOOK of
+    # them may have anything behind them.
+    if len(start) < LOOK and not start.strip(b"\0"):
         return "padding of zero bytes", "--ignore-trailing drops it"
     if any(magic.startswith(start) for magic in (zstd.MAGIC, gzip.MAGIC)):
         return "the beginning of another frame", f"the rest is missing: {REMEDY}"

@@ -198,7 +198,7 @@ def _promise(promise: str, test: str) -> Iterator[str]:
 def _see_also(names: Iterable[str]) -> Iterator[str]:
     yield from (
         ".SH SEE ALSO",
-        ",\n".join(f".BR {_escaped(name)} (1)" for name in names).replace("(1),", "(1),"),
+        ",\n".join(f".BR {_escaped(name)} (1)" for name in names),
     )
 
 

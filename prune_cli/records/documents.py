@@ -7,12 +7,11 @@ import orjson
 from msgspec import Raw
 
 from ..errors import ConfigurationError, DataError
-from ..stream.batch import Record
 from ..stream.schema import Head
 from .decoder import Batch, Wanted
 from .fields import MISSING, Anything, Content, TokenIds, nested_remedy
 from .reader import Source
-from .splice import members, splice
+from .splice import members
 
 IDS = "input_ids"
 Verbatim = Raw  # the type of a field whose value is kept as bytes, not parsed
@@ -111,12 +110,6 @@ class Document:
     @property
     def line(self) -> bytes:
         return self.batch.lines[self.index]
-
-    def extended(self, fields: dict[str, Any], tokens: int, null: bool, group: Any) -> Record:
-        """The record with new fields, ready to write."""
-        line = splice(self.line, members(fields))
-        # A trailer counts groups by name, so only a string makes one.
-        return Record(line, tokens, null, rank=None, group=group if isinstance(group, str) else None)
 
     def __getitem__(self, name: str) -> Any:
         """The value of a field in `also`; None if the record lacks it."""

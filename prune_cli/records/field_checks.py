@@ -14,12 +14,14 @@ LARGEST_SUM = 1 << 62
 class FieldChecks:
     """Looks at the batches of a source as they pass.
 
-    `watched` are fields that an option names; `missing` those of them that no record has had so far.
+    `watched` are fields that an option names. Of those that were looked for, `missing` are the ones that no
+    record has had so far, and `present` the others.
     """
 
     def __init__(self, watched: set[str]) -> None:
         self.watched = set(watched)
         self.missing: set[str] = set()
+        self.present: set[str] = set()
         self._sums: dict[str, int] = {}
 
     def take(self, batch: Batch, wanted: Wanted) -> None:
@@ -33,6 +35,7 @@ class FieldChecks:
                 # Seen once is enough: the batches that follow cost nothing.
                 self.watched.discard(name)
                 self.missing.discard(name)
+                self.present.add(name)
 
     def _add(self, batch: Batch, name: str) -> None:
         before = self._sums.get(name, 0)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from math import isfinite
+from math import isfinite, isinf
 from typing import Annotated, Any
 
 import msgspec
@@ -185,9 +185,17 @@ def _infinity_fault(line: bytes) -> str:
     except (ValueError, RecursionError):
         return fault
     fields = record.items() if isinstance(record, dict) else ()
-    # Nested numbers, too: a second pass over a line that is an error anyway costs nothing that counts.
-    name = next((name for name, value in fields if "Infinity" in json.dumps(value)), None)
+    name = next((name for name, value in fields if _holds_infinity(value)), None)
     return fault if name is None else f"`{name}` is {fault}"
+
+
+def _holds_infinity(value: object) -> bool:
+    """Whether a value of JSON is an infinite number, or holds one at any depth."""
+    if isinstance(value, dict):
+        return any(map(_holds_infinity, value.values()))
+    if isinstance(value, list):
+        return any(map(_holds_infinity, value))
+    return isinstance(value, float) and isinf(value)
 
 
 def _utf8_fault(line: bytes) -> str:

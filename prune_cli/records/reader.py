@@ -108,7 +108,8 @@ class Source:
         names = next((field_names(line) for line in lines if line.strip(BLANK)), [])
         if not names:
             # For its error, which says precisely what is wrong with the record.
-            self._decode_slowly(first, self._decoder(Wanted({})))
+            # In a source of its own, since `batches` counts what is skipped when it comes there.
+            Source([], self.reading)._decode_slowly(first, self._decoder(Wanted({})))
         return self.heads[0], names
 
     def watch(self, name: str) -> None:
@@ -117,9 +118,10 @@ class Source:
 
     @property
     def missing_fields(self) -> list[str]:
-        """The watched fields that were looked for and that no record has."""
-        sources = (self, *self._derived)
-        return sorted(set().union(*(source.checks.missing for source in sources)))
+        """The watched fields that were looked for and that no record of any source has."""
+        checks = [source.checks for source in (self, *self._derived)]
+        missing = set().union(*(check.missing for check in checks))
+        return sorted(missing.difference(*(check.present for check in checks)))
 
     def deal(self, number: int, of: int, first: int = 0) -> None:
         """Keep only shard `number` (from 1) of `of`. Runs of RUN records go to the shards in turn.

@@ -103,9 +103,12 @@ def create(
 ) -> AbstractContextManager[Output]:
     """An output that takes its name only when the block ends without an exception.
 
-    None and `-` are standard output.
+    None and `-` are standard output. Raises UsageError for an empty name, which is most likely a variable
+    that was never set.
     """
-    name = path or "-"
+    if path == "":
+        raise UsageError("the name of the output is empty", remedy="name a file, or - for standard output")
+    name = "-" if path is None else path
     return storage_of(name).create(name, inputs, force=force)
 
 
@@ -122,7 +125,7 @@ def is_stream(path: str) -> bool:
 def check_distinct(*outputs: str | None) -> None:
     """Raise UsageError if two outputs of a command lead to one place; None is standard output."""
     # /dev/null takes any number of outputs.
-    places = [location(path or "-") for path in outputs if path != os.devnull]
+    places = [location("-" if path is None else path) for path in outputs if path != os.devnull]
     if len(set(places)) < len(places):
         raise UsageError("two outputs are the same file", remedy="give each output a file of its own")
 

@@ -14,6 +14,7 @@ from ..storage.base import Input
 from ..storage.os_errors import check_memory
 from . import container
 from .container import HEAD, START, TABLE, TABLE_END, TRAILER
+from .lookahead import REMEDY
 from .schema import FrameCounts, Head, Totals, Trailer
 
 # Frames of the largest table that is read: 16 TiB of text. A file that claims more is read from start to end.
@@ -34,7 +35,7 @@ class Table:
     frames: FrameCounts
     totals: Totals
     offsets: Sequence[int]
-    inputs: Sequence[str] = ()  # digests of the files it was made from, as its trailer has them
+    inputs: Sequence[str]  # digests of the files it was made from, as its trailer has them
 
     def frame(self, index: int, buffer: bytearray) -> memoryview:
         """A compressed data frame, read into `buffer`, which grows as needed and can be used again.
@@ -48,7 +49,7 @@ class Table:
         frame = memoryview(buffer)[:size]
         if self.file.read_into(frame, offset) != size or crc32(frame) != self.frames.crc[index]:
             fault = f"damaged zstd frame at byte {offset}"
-            raise DataError(fault, place=self.file.name, remedy="download or regenerate the file")
+            raise DataError(fault, place=self.file.name, remedy=REMEDY)
         self.file.progress(size)
         return frame
 
@@ -108,7 +109,7 @@ def _read_table(file: Input, size: int) -> Table | None:
         return None
     if (trailer.frames.size, trailer.frames.text) != (sizes[2:-1], texts[2:-1]):
         return None
-    return Table(file, head, trailer.frames, trailer.totals, offsets[2:-2])
+    return Table(file, head, trailer.frames, trailer.totals, offsets[2:-2], trailer.inputs)
 
 
 def _seek_table(file: Input, size: int) -> np.ndarray | None:

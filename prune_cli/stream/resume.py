@@ -37,7 +37,8 @@ def afresh(path: str | None, inputs: Sequence[Input] = (), *, force: bool = Fals
     With `force`, the unfinished output of a run with --resume is removed; without, it is a CannotCreateError.
     """
     with storage.create(path, inputs, force=force) as output:
-        if path not in (None, "-"):
+        # A pipe, a device or an open descriptor has no FILE.partial.
+        if path is not None and not storage.is_stream(path):
             _remove_partial(path, force)
         yield output
 

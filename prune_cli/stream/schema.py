@@ -13,6 +13,7 @@ import msgspec
 
 from ..errors import DataError
 from ..version import __version__
+from .lookahead import REMEDY
 
 FORMAT = 1  # of heads, trailers and their order; a reader of format 1 refuses all others
 
@@ -21,9 +22,6 @@ Whole = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
 Groups = dict[str, tuple[Whole, Whole]]  # records and tokens of each value of the group field
 
 Form = TypeVar("Form")
-
-
-REMEDY = "download or regenerate the file"
 
 
 class ScoreSection(msgspec.Struct, frozen=True):
@@ -164,14 +162,10 @@ class Trailer(msgspec.Struct, frozen=True):
         counts = trailer.frames
         totals = trailer.totals
         if any(len(getattr(counts, name)) != frames for name in FrameCounts.__struct_fields__):
-            raise DataError(
-                "the trailer and the frames before it disagree", remedy="download or regenerate the file"
-            )
+            raise DataError("the trailer and the frames before it disagree", remedy=REMEDY)
         summed = ("text", "records", "nulls", "tokens")
         if any(sum(getattr(counts, name)) != getattr(totals, name) for name in summed):
-            raise DataError(
-                "the trailer's sums are not those of its frames", remedy="download or regenerate the file"
-            )
+            raise DataError("the trailer's sums are not those of its frames", remedy=REMEDY)
         return trailer
 
 
@@ -186,9 +180,7 @@ def _convert(content: dict[str, Any], form: type[Form], kind: str) -> Form:
     try:
         return msgspec.convert(content, form)
     except msgspec.ValidationError as error:
-        raise DataError(
-            f"its {kind} is none that prune-cli writes ({error})", remedy="download or regenerate the file"
-        ) from None
+        raise DataError(f"invalid {kind}: not written by prune-cli ({error})", remedy=REMEDY) from None
 
 
 def _plain(section: dict[str, Any] | msgspec.Struct) -> dict[str, Any]:

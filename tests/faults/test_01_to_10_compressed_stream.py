@@ -134,7 +134,7 @@ def test_05_frames_empty_and_skippable_frames_read_as_one_text(verb, here):
 def test_06_bytes_after_the_last_frame(rubbish, file, refused, here):
     for data in (zstd(TEXT), gzip.compress(TEXT), here("rank", stdin=TEXT).stdout):
         # Records that were not compressed are no rubbish: dropping them is not advised.
-        remedy = "compress both parts or neither" if rubbish[:1] == b"{" else "--ignore-trailing drops"
+        remedy = "compress both parts or neither" if rubbish[:1] == b"{" else "--ignore-trailing"
         refused(data + rubbish, "unrecognized data after the last frame", remedy)
         assert (
             here("rank", "--overwrite", "--ignore-trailing", file).stdout

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from prune_cli import storage
+
 from ..conftest import command, lines
 
 DATA = lines([{"id": n, "text": "t", "perplexity": float(n)} for n in (2, 1, 3)])
@@ -120,3 +122,23 @@ def test_a_folder_that_is_a_file_is_named(here, data):
     assert f"{data}/x/y: {data} is not a directory; name another" in said
     said = here("score", "-m", "random", "-O", data / "x", data, status=73).stderr.decode()
     assert f"{data}/x: {data} is not a directory; name another" in said
+
+
+def test_a_file_that_replaces_a_read_only_one_can_be_opened_until_it_is_committed(here, tmp_path, data):
+    """Else the next run could neither resume nor replace what a stopped run left."""
+    target = tmp_path / "out.zst"
+    target.write_bytes(b"old")
+    target.chmod(0o444)
+    with storage.create(str(target), force=True) as output:
+        (unfinished,) = tmp_path.glob(".*prune-cli")
+        assert stat.S_IMODE(unfinished.stat().st_mode) == 0o644
+        output.write(b"new")
+    assert stat.S_IMODE(target.stat().st_mode) == 0o444
+
+
+def test_a_partial_file_beside_the_file_behind_a_descriptor_is_left_alone(here, tmp_path, data):
+    partial = tmp_path / "log.partial"
+    partial.write_bytes(b"another run's")
+    with appending(tmp_path / "log") as log:
+        here("score", "-m", "random", "--text-field", "text", "-f", "-o", f"/dev/fd/{log}", data)
+    assert partial.read_bytes() == b"another run's"

@@ -78,3 +78,18 @@ def test_a_score_that_no_record_has_is_refused(options, here, ranked):
             b"no record has a field `nope`"
             in here("stat", *options, *operands, stdin=stdin, status=65).stderr
         )
+
+
+def test_a_field_that_one_of_several_rankings_has_is_not_warned_of(here, tmp_path):
+    for name, more in (("a", {}), ("b", {"lang": "en"})):
+        here("rank", "-o", tmp_path / name, stdin=lines([{"perplexity": 1.0, **more}]))
+    said = here("rank", "--merge", "--group-by", "lang", tmp_path / "a", tmp_path / "b").stderr.decode()
+    assert "lang" not in said
+
+
+def test_a_bad_first_record_is_counted_once(here):
+    bad_first = b"not json\n" + lines([{"id": 1, "text": "t"}])
+    options = ("--skip-bad", "--expect-records", 2)
+    said = here("score", "-m", "random", *options, stdin=bad_first, status=3).stderr.decode()
+    assert "1 bad records were skipped" in said
+    assert said.count("record skipped") == 1

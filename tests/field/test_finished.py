@@ -156,3 +156,9 @@ def test_a_change_between_the_ends_of_a_large_file_is_seen(score, corpus, count)
     many[changed]["text"] = "wird " + "word " * 19
     corpus.write_bytes(lines(many))
     assert f"its record {changed + 1} is not made from" in score(status=78)
+
+
+def test_an_output_of_the_same_input_is_skipped_without_reading_its_records(score, monkeypatch):
+    score()
+    monkeypatch.setattr("prune_cli.stages.score.finished.compare_records", None)
+    assert "1 outputs were already finished" in score("-v")

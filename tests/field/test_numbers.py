@@ -90,3 +90,8 @@ def test_bounds_of_scores_are_finite(option, here, ranked):
 def test_token_ids_beyond_64_bits_name_their_field(here):
     said = here("stat", "--duplicates", stdin=b'{"input_ids":[99999999999999999999]}\n', status=65).stderr
     assert b"`input_ids` is a list" in said
+
+
+def test_a_text_about_infinity_is_not_blamed_for_a_number(here):
+    said = here("rank", "-k", "score", stdin=b'{"text":"Infinity War","score":1e400}\n', status=65).stderr
+    assert b"`score` is a number that is not finite as a double" in said

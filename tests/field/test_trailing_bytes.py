@@ -62,3 +62,10 @@ def test_what_is_dropped_is_counted(here):
     assert [record["id"] for record in records(ignored.stdout)] == [1]
     assert f"{len(B)} bytes are dropped (--ignore-trailing)".encode() in ignored.stderr
     assert here("rank", "--ignore-trailing", stdin=ZA + GB).stderr == b""
+
+
+def test_frames_far_behind_padding_are_not_called_padding(here):
+    """The remedy --ignore-trailing would drop them."""
+    data = ZA + bytes(100_000) + ZB
+    said = here("stat", stdin=data, status=65).stderr.decode()
+    assert "padding" not in said

@@ -3,6 +3,8 @@
 import errno
 import hashlib
 import os
+import stat
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ...errors import CannotCreateError
@@ -47,6 +49,7 @@ def commit(descriptor: int, names: Names, path: str, *, force: bool, source: str
         # A failed fsync is final: the kernel drops the pages, and a second call would report success.
         os.fsync(descriptor)
         if force:
+            _copy_mode(names.target, descriptor)
             os.replace(source, names.target)
         else:
             _rename_without_replacing(source, names.target)
@@ -57,6 +60,13 @@ def commit(descriptor: int, names: Names, path: str, *, force: bool, source: str
         ) from None
     except OSError as error:
         raise failure(error, path, "committing") from None
+
+
+def _copy_mode(target: str, descriptor: int) -> None:
+    """Give the new file the exact permissions of the file that it replaces, which may be read-only."""
+    # There may be nothing to replace, and some file systems have no permissions to set.
+    with suppress(OSError):
+        os.fchmod(descriptor, stat.S_IMODE(os.stat(target).st_mode) & 0o777)
 
 
 def _rename_without_replacing(source: str, target: str) -> None:

@@ -140,11 +140,12 @@ def _new_file(path: str, inputs: Sequence[Input], force: bool) -> Iterator[Outpu
 def keep_mode(descriptor: int, target: str) -> None:
     """Give a new file the permissions of the file that it will replace, if there is one.
 
-    Before the first byte is written: a private file must not be readable to all while it is made.
+    Before the first byte is written: a private file must not be readable to all while it is made. The owner
+    may write to it until it is committed, else the next run could not open what a stopped run left.
     """
     # Some file systems (FAT, some network mounts) have no permissions to set, and need none.
     with suppress(OSError):
-        os.fchmod(descriptor, stat.S_IMODE(os.stat(target).st_mode) & 0o777)
+        os.fchmod(descriptor, stat.S_IMODE(os.stat(target).st_mode) & 0o777 | stat.S_IRUSR | stat.S_IWUSR)
 
 
 def cut(descriptor: int, size: int, path: str) -> None:
