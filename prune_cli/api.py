@@ -12,7 +12,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import fields, replace
 from difflib import get_close_matches
 from enum import StrEnum
 from math import isfinite
@@ -31,7 +31,7 @@ from .settings.rank import Ranking
 from .settings.score import Scores
 from .settings.slice import Selection, Slicing
 from .settings.stat import Inspection
-from .settings.streams import Streams
+from .settings.streams import Reading, Streams
 from .settings.train import Training
 
 if TYPE_CHECKING:
@@ -43,12 +43,15 @@ PathLike = str | os.PathLike[str]
 Kind = TypeVar("Kind")
 
 
-@dataclass(frozen=True)
-class _Checks:
-    """The options of the command that apply to records in memory."""
-
-    skip_bad: bool = False
-    expect_records: int | None = None
+# Of the options of reading, those that apply to records in memory.
+_READING = ("skip_bad", "expect_records")
+# Options that make sense for files alone.
+_OF_FILES = {
+    "rank": ("check", "merge"),
+    "slice": ("rejects", "summary", "scores"),
+    "stat": ("output", "force"),
+    "eval": ("data",),
+}
 
 
 def read(*paths: PathLike) -> Iterator[Record]:
@@ -88,7 +91,7 @@ def write(records: Iterable[Record], path: PathLike, *, force: bool = False) -> 
 
 def pack(records: Iterable[Record], *, tokenizer: PathLike, **options: Any) -> Iterator[Record]:
     """Blocks of tokens of one length, made of documents."""
-    packing, checks = _settings("pack", {"tokenizer": tokenizer, **options}, Packing, _Checks)
+    packing, checks = _settings("pack", {"tokenizer": tokenizer, **options}, Packing, Reading)
     from .stages.pack.run import blocks
 
     with _opened(records, checks) as source:
@@ -100,7 +103,7 @@ def score(records: Iterable[Record], *, only: str | Sequence[str] = (), **option
 
     `only` names the fields to keep, among the new ones and those of the record.
     """
-    scores, running, checks = _settings("score", options, Scores, ModelSettings, _Checks)
+    scores, running, checks = _settings("score", options, Scores, ModelSettings, Reading)
     names = only.split(",") if isinstance(only, str) else list(only)
     from .stages.score.run import score_source
 
@@ -114,7 +117,7 @@ def rank(records: Iterable[Record], **options: Any) -> Iterator[Record]:
     """The records ordered by a score (`key`), with `rank` and `quantile`. All are read before the first is
     returned; beyond `buffer_size` they are sorted on disk.
     """
-    ranking, checks = _settings("rank", options, Ranking, _Checks)
+    ranking, checks = _settings("rank", options, Ranking, Reading)
     from .stages import memory
     from .stages.rank.run import ranked_parts
 
@@ -138,23 +141,22 @@ def slice(records: Iterable[Record], **options: Any) -> Iterator[Record]:
     accepted under these names.
     """
     options = {_RENAMED.get(name, name): value for name, value in options.items()}
-    selection, slicing, checks = _settings("slice", options, Selection, Slicing, _Checks)
+    selection, slicing, checks = _settings("slice", options, Selection, Slicing, Reading)
     from .stages import memory
-    from .stages.slice.plan import by_records, reads_twice
+    from .stages.slice.plan import reads_twice
+    from .stages.slice.run import slice_source
     from .stages.slice.selection import request
-    from .stages.slice.split import SliceStatistics, Split
 
-    checked = request(selection, slicing)
-    with _opened(records, checks, replay=reads_twice(checked)) as source:
-        for part in by_records(source, checked, SliceStatistics()).parts:
-            assert isinstance(part, Split)  # only a file has frames that are copied whole
+    replay = reads_twice(request(selection, slicing))
+    with _opened(records, checks, replay=replay) as source:
+        for part in slice_source(source, selection, slicing):
             if part.kept:
                 yield from memory.decoded(part.kept.text, part.kept.sizes)
 
 
 def stat(records: Iterable[Record], **options: Any) -> Record:
     """What the records hold: their number, tokens, and the thresholds of their scores."""
-    inspection, checks = _settings("stat", options, Inspection, _Checks)
+    inspection, checks = _settings("stat", options, Inspection, Reading)
     from .stages.stat.run import describe_records
 
     with _opened(records, checks) as source:
@@ -163,12 +165,12 @@ def stat(records: Iterable[Record], **options: Any) -> Record:
 
 def train(records: Iterable[Record], output: PathLike, **options: Any) -> Record:
     """Train a model on the records into the directory `output`, and return its train.json."""
-    settings, checks = _settings("train", {**options, "output": output}, Training, _Checks)
+    settings, checks = _settings("train", {**options, "output": output}, Training, Reading)
     settings.check()
     from .stages.train import TrainJob
     from .training.distributed import join
 
-    job = TrainJob((), settings, Streams(progress=False))
+    job = TrainJob((), settings, replace(checks, progress=False))
     with (
         _opened(records, checks) as source,
         join(settings.device, sharded=settings.fsdp) as processes,
@@ -180,10 +182,13 @@ def train(records: Iterable[Record], output: PathLike, **options: Any) -> Record
 
 def eval(models: Sequence[PathLike], records: Iterable[Record], **options: Any) -> Iterator[Record]:
     """How well models predict held-out records: a result for each, and with `against` for each comparison."""
-    groups = _settings("eval", options, Evaluation, Comparison, ModelSettings, _Checks)
+    groups = _settings("eval", options, Evaluation, Comparison, ModelSettings, Reading)
     evaluation, comparison, running, checks = groups
+    from .stages.eval import checks as eval_checks
     from .stages.eval import held_out
     from .stages.eval.run import EvalJob
+
+    eval_checks.check_comparison(comparison)
 
     job = EvalJob(
         tuple(os.fspath(model) for model in models),
@@ -192,8 +197,12 @@ def eval(models: Sequence[PathLike], records: Iterable[Record], **options: Any) 
         model_settings=running,
         reading=Streams(progress=False),
     )
+    results = []
     with _opened(records, checks) as source:
-        yield from job.results([held_out.from_source(source.name, source, evaluation)])
+        for result in job.results([held_out.from_source(source.name, source, evaluation)]):
+            results.append(result)
+            yield result
+    eval_checks.check_outcome(results, comparison)
 
 
 # --- Options -----------------------------------------------------------------------------------------
@@ -204,8 +213,11 @@ _RENAMED = {"range": "range_", "min": "least", "max": "most"}  # options whose n
 
 def _settings(verb: str, options: Mapping[str, Any], *kinds: Any) -> list[Any]:
     """Settings of each kind. Raises UsageError for unknown options and values that the command refuses."""
-    known = {field.name for kind in kinds for field in fields(kind)}
+    of_files = _OF_FILES.get(verb, ())
+    known = {field.name for kind in kinds for field in fields(kind) if kind is not Reading} | {*_READING}
     for name in options:
+        if name in of_files:
+            raise UsageError(f"`{name}` is an option for files", remedy=f"use the command prune-cli {verb}")
         if name not in known:
             near = get_close_matches(name, known, 1)
             remedy = f"did you mean `{near[0]}`?" if near else f"help(prune_cli.{verb}) lists the options"
@@ -220,10 +232,14 @@ def _filled(kind: type[Kind], options: Mapping[str, Any]) -> Kind:
         for field in fields(kind)  # type: ignore[arg-type]
         if options.get(field.name) is not None
     }
-    checked = {
-        name: _value(declared[name], value) if name in declared else value for name, value in values.items()
-    }
-    return kind(**checked)
+    return kind(**{name: _checked(declared[name], value) for name, value in values.items()})
+
+
+def _checked(setting: Setting, value: Any) -> Any:
+    try:
+        return _value(setting, value)
+    except TypeError:  # from fspath and Path
+        raise UsageError(f"`{setting.name}` is {value!r}, a {type(value).__name__}") from None
 
 
 def _value(setting: Setting, value: Any) -> Any:
@@ -270,7 +286,7 @@ def _bounded(setting: Setting, kinds: Sequence[Any], value: Any) -> Any:
 
 
 @contextmanager
-def _opened(records: Iterable[Record], checks: _Checks, *, replay: bool = False) -> Iterator["RecordSource"]:
+def _opened(records: Iterable[Record], checks: Reading, *, replay: bool = False) -> Iterator["RecordSource"]:
     """A source of the records, and warnings while it is read.
 
     Raises UsageError for a path instead of records, which is the likely mistake.
@@ -291,22 +307,26 @@ def _opened(records: Iterable[Record], checks: _Checks, *, replay: bool = False)
 class _AsWarning(logging.Handler):
     """Issues each logged warning as a PruneWarning."""
 
+    users = 0  # verbs at work
+
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.WARNING:
             warnings.warn(record.getMessage(), PruneWarning, stacklevel=2)
+
+
+_HANDLER = _AsWarning()
 
 
 @contextmanager
 def _warnings() -> Iterator[None]:
     """Issue the warnings of the package as PruneWarnings. Only the logger of the package is touched."""
     package = logging.getLogger("prune_cli")
-    # One verb may take its records from another: then the outer one has a handler already.
-    if any(isinstance(handler, _AsWarning) for handler in package.handlers):
-        yield
-        return
-    handler = _AsWarning()
-    package.addHandler(handler)
+    # Several verbs may be at work, one on the records of another: the last one to end removes the handler.
+    _HANDLER.users += 1
+    package.addHandler(_HANDLER)  # does nothing if it is there
     try:
         yield
     finally:
-        package.removeHandler(handler)
+        _HANDLER.users -= 1
+        if not _HANDLER.users:
+            package.removeHandler(_HANDLER)

@@ -1,6 +1,7 @@
 """The verbs as functions over iterators say what the commands say, and fail as they do."""
 
 import logging
+import shutil
 import subprocess
 import sys
 from itertools import islice
@@ -8,7 +9,7 @@ from itertools import islice
 import pytest
 
 import prune_cli
-from prune_cli.errors import CannotCreateError, DataError, UsageError
+from prune_cli.errors import CannotCreateError, CheckFailed, DataError, UsageError
 
 from .conftest import ROOT, lines, records, scored
 
@@ -102,6 +103,7 @@ def test_rank_by_tokens_within_a_field_equals_the_command(here):
         {"key": "perplexity", "keep": "top", "tokens": 5000, "keep_unscored": True},
     ],
 )
+@pytest.mark.filterwarnings("ignore::prune_cli.errors.PruneWarning")  # scores tie
 def test_slices_equal_those_of_the_command(here, options):
     arguments = [
         word
@@ -155,6 +157,76 @@ def test_a_carried_field_that_json_cannot_hold_is_an_error_that_names_the_record
 def test_a_score_that_is_not_a_number_names_the_record(score):
     with pytest.raises(DataError, match=r"\(records\):301: `perplexity` is .*, not a finite number or null"):
         list(prune_cli.rank([*CORPUS, {"perplexity": score}], key="perplexity"))
+
+
+@pytest.mark.parametrize(
+    ("verb", "options"),
+    [
+        ("rank", {"check": True}),
+        ("rank", {"merge": True}),
+        ("slice", {"rejects": "rest.zst", "keep": "top", "frac": 0.5}),
+        ("slice", {"scores": "scores.zst", "keep": "top", "frac": 0.5}),
+        ("stat", {"output": "stat.json"}),
+    ],
+)
+def test_options_for_files_are_refused(verb, options):
+    with pytest.raises(UsageError, match="is an option for files; use the command"):
+        list(getattr(prune_cli, verb)(CORPUS, **options))
+
+
+@pytest.mark.filterwarnings("ignore::prune_cli.errors.PruneWarning")  # of few documents
+def test_a_model_that_is_worse_fails_the_check(tmp_path):
+    reference = ROOT / "prune_cli/reference"
+    results = prune_cli.eval(
+        [reference], CORPUS[:40], against=[shuffled(tmp_path / "other")], fail_if_worse=1e9, device="cpu"
+    )
+    assert [result["result"] for result in results] == ["likelihood", "likelihood", "comparison"]
+    with pytest.raises(CheckFailed):
+        list(
+            prune_cli.eval(
+                [tmp_path / "other"], CORPUS[:40], against=[reference], fail_if_worse=0, device="cpu"
+            )
+        )
+    with pytest.raises(UsageError, match="needs a baseline"):
+        list(prune_cli.eval([reference], CORPUS[:40], fail_if_worse=1))
+
+
+def shuffled(directory):
+    """A copy of the shipped model whose output layer is wrong."""
+    transformers = pytest.importorskip("transformers")
+    model = transformers.AutoModelForCausalLM.from_pretrained(ROOT / "prune_cli/reference")
+    model.get_input_embeddings().weight.data.mul_(0.1)
+    model.save_pretrained(directory)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(ROOT / "prune_cli/reference" / name, directory)
+    return directory
+
+
+def test_the_functions_warn_as_the_commands_do():
+    nulls = [{"perplexity": None, "n_scored": 1}] * 3
+    with pytest.warns(prune_cli.PruneWarning, match="none of 3 records has a score"):
+        list(prune_cli.rank(nulls, key="perplexity"))
+    ties = [{"perplexity": 1.0, "n_scored": 1}] * 4
+    with pytest.warns(prune_cli.PruneWarning, match="4 records tie at 1.0, and 2 of them are inside"):
+        list(prune_cli.slice(ties, key="perplexity", keep="top", frac=0.5))
+
+
+def test_warnings_go_on_when_another_verb_ends():
+    first = prune_cli.rank([{"score": 1.0}], key="score")
+    second = prune_cli.rank([{"score": None}] * 2, key="score")
+    assert next(first)["rank"] == 0
+    assert next(second)["rank"] is None
+    assert list(first) == []
+    with pytest.warns(prune_cli.PruneWarning, match="none of 2 records"):
+        list(second)
+
+
+def test_values_are_those_of_the_command_line():
+    assert len(list(prune_cli.rank(CORPUS, key="perplexity", expect_records="300"))) == 300
+    with pytest.raises(DataError, match="300 records arrived, 1000 were expected"):
+        list(prune_cli.rank(CORPUS, key="perplexity", expect_records="1K"))
+    with pytest.raises(UsageError, match=r"`metric` is \[1\], a list"):
+        list(prune_cli.score(CORPUS, metric=[1]))
 
 
 def test_the_callers_logging_is_left_alone(caplog):

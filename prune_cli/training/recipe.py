@@ -98,11 +98,11 @@ def choose(settings: Training) -> Recipe:
 
 
 def _given(settings: Training) -> dict[str, Any]:
-    """The hyperparameters that the user gave. `--dtype auto` is the same as no --dtype."""
+    """The hyperparameters that the user gave. `--dtype auto` is no --dtype, and False is no switch."""
     return {
         name: value
         for name, value in asdict(settings).items()
-        if name not in NO_HYPERPARAMETERS and value not in (None, "auto")
+        if name not in NO_HYPERPARAMETERS and value not in (None, "auto") and value is not False
     }
 
 

@@ -81,8 +81,10 @@ def ranked_parts(source: Source, ranking: Ranking) -> Iterator[tuple[tuple[str, 
     """
     order = settled(source, ranking)
     with _spool(ranking, processors(), order) as spool:
-        for part in stage.rank(source, order, spool).parts:
+        ranked = stage.rank(source, order, spool)
+        for part in ranked.parts:
             yield order.added_fields, part
+    _warn(order, ranked)
 
 
 def _spool(ranking: Ranking, threads: int, order: Order) -> Spool:
@@ -90,9 +92,13 @@ def _spool(ranking: Ranking, threads: int, order: Order) -> Spool:
     return Spool(sizes.parse(ranking.buffer_size), directories, threads, order.reverse)
 
 
-def _report(order: Order, ranked: stage.Ranked, skipped: int) -> RankReport:
+def _warn(order: Order, ranked: stage.Ranked) -> None:
     if ranked.head.nulls and not ranked.head.n:
         log.warning("none of %d records has a score in `%s`", ranked.head.nulls, order.key)
+
+
+def _report(order: Order, ranked: stage.Ranked, skipped: int) -> RankReport:
+    _warn(order, ranked)
     return RankReport(
         key=order.key,
         unit=order.by.value,

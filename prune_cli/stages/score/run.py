@@ -378,12 +378,16 @@ class ScoreWorker:
 def score_source(
     source: Source, scores: Scores, running: ModelSettings
 ) -> Iterator[tuple[Document, dict[str, Any]]]:
-    """Each document of a source with its new fields. Raises PruneError."""
+    """Each document of a source with its new fields. Raises PruneError; logs what the command would."""
     worker = ScoreWorker(ScoreSettings(scores=scores, running=running))
     items = ((document, document.content) for document in worker.documents(source))
+    report = ScoreReport()
     for window in windows.score(items, worker.scoring, identity=lambda document: document["id"]):
+        report += worker.training.counts([document.content for document, _ in window])
+        report += ScoreReport(records=len(window))
         for document, fields in window:
             yield document, {scores.prefix + name: value for name, value in fields.items()}
+    worker.training.warn(report)
 
 
 def _new_fields(scoring: Scoring, contents: Sequence[Content]) -> list[dict[str, Any]]:

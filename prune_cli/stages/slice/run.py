@@ -1,6 +1,7 @@
 """Run `slice`: from inputs and settings to a part of a distribution, bytes and order unchanged."""
 
 import json
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,10 +16,10 @@ from ...stream.schema import Head
 from ...stream.writer import Sink
 from .. import streams
 from .copied import WholeFrame
-from .plan import SlicePlan, plan, reads_twice
+from .plan import SlicePlan, by_records, plan, reads_twice
 from .report import SliceReport, histogram
 from .selection import group_field, request, without_percent
-from .split import SliceStatistics
+from .split import SliceStatistics, Split
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class SliceJob:
         ):
             self._write(planned, statistics, output, rejects)
             statistics.counts.check(planned.records())
-            report = self._report(planned, statistics)
+            report = _report(planned, statistics, planned.unit if self._is_by_ranking() else "records")
             if summary:
                 content = {**self._provenance(), "by": planned.unit, **report.summary()}
                 summary.write(json.dumps(content, indent=2).encode() + b"\n")
@@ -122,15 +123,29 @@ class SliceJob:
         }
         return {name: value for name, value in options.items() if value not in (None, False)}
 
-    def _report(self, planned: SlicePlan, statistics: SliceStatistics) -> SliceReport:
-        unit = planned.unit if self._is_by_ranking() else "records"
-        return SliceReport(
-            total=statistics.counts.total(),
-            groups=statistics.counts.by_group(),
-            ties=statistics.ties.ties(),
-            length_correlation=statistics.length_correlation,
-            histogram=histogram(planned.request, statistics, planned.key, unit),
-        )
+
+def slice_source(source: Source, selection: Selection, slicing: Slicing) -> Iterator[Split]:
+    """The records of a source that is no file, split into kept and rejected ones.
+
+    Raises PruneError; logs what the command would. Where `reads_twice`, the source must be replayable.
+    """
+    statistics = SliceStatistics()
+    planned = by_records(source, request(selection, slicing), statistics)
+    for part in planned.parts:
+        assert isinstance(part, Split)  # only a file has frames that are copied whole
+        yield part
+    statistics.counts.check(planned.records())
+    _report(planned, statistics, planned.unit).warn(planned.request.cut.tokens)
+
+
+def _report(planned: SlicePlan, statistics: SliceStatistics, unit: str) -> SliceReport:
+    return SliceReport(
+        total=statistics.counts.total(),
+        groups=statistics.counts.by_group(),
+        ties=statistics.ties.ties(),
+        length_correlation=statistics.length_correlation,
+        histogram=histogram(planned.request, statistics, planned.key, unit),
+    )
 
 
 def _write_parts(planned: SlicePlan, kept: Sink, rejected: Sink | None) -> None:
