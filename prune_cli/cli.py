@@ -12,20 +12,23 @@ from typer._click.exceptions import ClickException
 
 from . import terminal
 from .commands import eval, pack, rank, score, slice, stat, train
-from .errors import InputOutputError, Interrupted, OutOfMemoryError, PruneError, ReportedElsewhere, UsageError
+from .errors import (
+    InputOutputError,
+    Interrupted,
+    OutOfMemoryError,
+    PruneError,
+    ReportedElsewhere,
+    UsageError,
+    ran_out_of_memory,
+)
 from .help import screen
 from .storage.local import standard
 from .version import __version__
 
 VERBS = (pack.pack, score.score, rank.rank, slice.slice, stat.stat, train.train, eval.eval)
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# How libraries report that memory ran out, when they do not raise MemoryError.
-OUT_OF_MEMORY = (
-    "out of memory",
-    "can't start new thread",
-    "failed to map segment",
-    "can't allocate memory",
-)
+# How the interpreter reports that memory ran out for a thread or a library.
+OUT_OF_MEMORY = ("can't start new thread", "failed to map segment")
 RECURSION = 20_000  # levels of nested JSON: msgspec counts its own depth against the interpreter's limit
 
 app = typer.Typer(
@@ -147,7 +150,7 @@ def perform(arguments: list[str]) -> int:
 
 
 def _ran_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)
+    return ran_out_of_memory(error) or any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def _catch_signals() -> None:

@@ -68,6 +68,18 @@ class OutOfMemoryError(PruneError):
     status = 71
 
 
+# How torch and CUDA report that memory ran out where they raise a plain RuntimeError.
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception of a library says that the memory of a GPU or of this machine ran out."""
+    # By the name of its class, because torch is not imported here.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
+
+
 class CannotCreateError(PruneError):
     """The output cannot be created: it exists, is also an input, or its directory is missing."""
 

@@ -189,9 +189,3 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str = 
     for row in rows:
         grid.add_row(*row)
     Console().print(grid)
-
-
-def closing(message: str, *, quiet: bool = False) -> None:
-    """Show the line, or the chart, that ends a run on a terminal."""
-    if message and is_interactive() and not quiet:
-        say(message)

@@ -174,8 +174,8 @@ def ranked(corpus: Path, tmp_path: Path) -> Path:
 
 
 def damaged(data: bytes, places: int, seed: int = 0) -> Iterable[tuple[str, bytes]]:
-    """`places` cuts and as many flipped bits, among them every byte near either end, where head, trailer and
-    seek table lie.
+    """`places` cuts and as many flipped bits, a quarter of them near either end, where head, trailer and seek
+    table lie.
     """
     dice = random.Random(seed)
     edges = [*range(1, 40), *range(len(data) - 40, len(data))]

@@ -118,3 +118,11 @@ def test_a_wrong_operation_puts_the_plain_forward_back(model, where, name, broke
     assert "forward" not in vars(model.transformer.h[0].attn)
     assert caplog.text.count("training without the faster layers") == 1
     torch.testing.assert_close(gradients(model), expected, rtol=0, atol=0)
+
+
+def test_a_model_with_fewer_positions_than_the_probe_is_loaded(caplog):
+    config = transformers.GPT2Config(n_embd=32, n_layer=1, n_head=2, n_positions=4, vocab_size=320)
+    model = transformers.GPT2LMHeadModel(config).eval()
+    make_fast(model)
+    assert is_packed(model)
+    assert caplog.text == ""

@@ -117,3 +117,16 @@ def test_a_module_that_is_not_a_metric_says_why(site, source, message, monkeypat
 def test_every_parameter_of_the_builtin_metrics_is_declared():
     for name in metrics.names():
         assert metrics.load(name).needs <= set(metrics.PARAMETERS)
+
+
+def test_a_name_that_ends_like_a_built_in_one_has_its_own_easy_end(site):
+    source = '"""Entropy of words."""\n\nEASY = "high"\n\n\ndef word_entropy(content):\n    return 1.0\n'
+    install(site, "package_y", "word_entropy", source)
+    assert metrics.of_field("my_word_entropy").easy == "high"
+    assert metrics.of_field("my_entropy").easy == "low"
+
+
+def test_a_metric_whose_parameters_cannot_be_read_is_refused(site):
+    install(site, "package_z", "compiled", '"""Compiled."""\n\nfrom builtins import max as compiled\n')
+    with pytest.raises(ConfigurationError, match="parameters of the metric compiled cannot be read"):
+        metrics.load("compiled")

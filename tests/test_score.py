@@ -222,7 +222,7 @@ def test_scores_do_not_depend_on_their_neighbours(gpt2, here):
 
 
 def test_damaged_streams_are_refused(gpt2, tmp_path, here):
-    """A few places: `tests/test_streams.py` damages every byte for verbs that need no model."""
+    """A few places: `tests/test_streams.py` tries many more with verbs that need no model."""
     data, victim = (
         here("score", "--model", gpt2, stdin=lines([{"text": "the fox"}] * 30)).stdout,
         tmp_path / "damaged.zst",

@@ -124,3 +124,12 @@ def test_damage_is_found_where_it_is_read(ranked, tmp_path):
 
 def test_a_score_that_no_record_has_is_an_error(here, ranked):
     assert b"no record has a field `nope`" in here("stat", "-k", "nope", ranked, status=65).stderr
+
+
+def test_a_trailer_answers_only_what_was_asked(here, ranked):
+    said = here("stat", "--expect-records", 5, ranked, status=65).stderr
+    assert b"200 records arrived, 5 were expected" in said
+    whole = json.loads(here("stat", ranked).stdout)
+    assert whole["tokens"] > 0
+    other = json.loads(here("stat", "--tokens-field", "rank", ranked).stdout)
+    assert other["tokens"] != whole["tokens"]

@@ -40,5 +40,5 @@ def _close(report: Report, messages: Messages) -> int:
     # The chart among them takes a moment to make, so only if somebody sees it.
     if terminal.is_interactive() and not messages.quiet:
         for line in report.closing():
-            terminal.closing(line)
+            terminal.say(line)
     return 3 if report.skipped else 0

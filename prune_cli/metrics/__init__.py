@@ -144,9 +144,7 @@ def of_field(field: str) -> Metric | None:
     """The metric whose score is in a field: the longest name that the field ends with, since scores may have
     a prefix.
     """
-    matches = [name for name in names() if field.endswith(name)]
-    if not matches:
-        matches = [name for name in installed() if field.endswith(name)]
+    matches = [name for name in {*names(), *installed()} if field.endswith(name)]
     return load(max(matches, key=len)) if matches else None
 
 
@@ -179,7 +177,12 @@ def _metric(name: str, module: ModuleType) -> Metric:
 
 def _check_parameters(metric: Metric, place: str) -> None:
     # A misspelt name would otherwise be a KeyError at the first record, after the model was loaded.
-    for parameter in sorted(metric.needs):
+    try:
+        parameters = sorted(metric.needs)
+    except (TypeError, ValueError):  # a compiled function need not say what its parameters are
+        fault = f"the parameters of the metric {metric.name} cannot be read"
+        raise ConfigurationError(fault, place=place, remedy="wrap it in a Python function") from None
+    for parameter in parameters:
         if parameter not in PARAMETERS:
             fault = f"the metric {metric.name} asks for {parameter!r}: there are {', '.join(PARAMETERS)}"
             raise ConfigurationError(fault, place=place, remedy=_suggestion(parameter, PARAMETERS))

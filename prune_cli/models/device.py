@@ -1,5 +1,6 @@
 """Which device and number format a model runs with, and how fast the device multiplies matrices."""
 
+import re
 import time
 from typing import Any
 
@@ -9,8 +10,7 @@ from ..errors import ConfigurationError, UsageError
 from ..settings.model import DEVICES
 
 # Dense products in bfloat16, floating-point operations a second, from the makers' data sheets. The first
-# entry whose key is part of the GPU's name counts, so a longer key stands before a shorter one that it
-# contains.
+# entry whose words are in the GPU's name counts, so "H100 PCIe" stands before "H100".
 GPU_RATES = {
     "B200": 2250e12,
     "GH200": 989e12,
@@ -80,7 +80,8 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
     if dtype != torch.bfloat16:
         return 0.0
     name = torch.cuda.get_device_name(device)
-    return next((rate for gpu, rate in GPU_RATES.items() if gpu in name), 0.0)
+    # Whole words: an "L40" is not an "L4", and an "RTX A4000" not an "A40".
+    return next((rate for gpu, rate in GPU_RATES.items() if re.search(rf"\b{gpu}\b", name)), 0.0)
 
 
 def _measured_rate(dtype: torch.dtype) -> float:

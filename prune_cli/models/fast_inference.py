@@ -12,6 +12,7 @@ it differs, it is put back as it was.
 
 import logging
 import platform
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from transformers.pytorch_utils import Conv1D
 from .tokenizer import first_line
 
 log = logging.getLogger(__name__)
+Put = Callable[[nn.Module, str, nn.Module], None]
 
 # Families whose matrices are only ever called, never read: the name of a product, and of the activation that
 # follows it.
@@ -36,10 +38,7 @@ FAMILIES = {
 LAYOUT_ROWS = (
     2048  # rows of a product for which oneDNN chooses the layout; any other number works as well, if slower
 )
-PROBE_SHAPE = (
-    2,
-    8,
-)  # sequences and tokens: enough to go through every layer, and no more than 50 ms for GPT-2 124M
+PROBE_SHAPE = (2, 8)  # sequences and tokens: enough to go through every layer
 # By how much the last hidden states may differ, relative to their norm. For GPT-2 124M, the reference model
 # and smaller ones of three families, roundings make up to 1.3e-6 in float32 and 0.013 in bfloat16; an
 # activation that is left out makes 0.28 to 0.86.
@@ -52,10 +51,13 @@ def make_fast(network: Any) -> None:
     """
     if not (_can_pack(network) or any(isinstance(module, NewGELUActivation) for module in network.modules())):
         return
+    # The first block stands for all: its layers can be put back, while the originals of all blocks would be a
+    # second copy of the model.
+    block = _first_block(network)
     replaced = _Replaced()
     expected = probe_states(network)
     try:
-        _replace_layers(network, replaced)
+        _replace_layers(network, block, replaced)
         fault = disagreement(probe_states(network), expected)
     except Exception as error:  # whatever a changed function raises
         fault = first_line(error)
@@ -64,14 +66,26 @@ def make_fast(network: Any) -> None:
         log.warning(
             "scoring without the faster layers: with this version of torch or transformers, %s", fault
         )
+        return
+    _replace_layers(network, network, None)
+
+
+def _first_block(network: Any) -> nn.Module:
+    """The first transformer block; the whole network if its blocks are not in a list."""
+    lists = (module for module in network.modules() if isinstance(module, nn.ModuleList) and len(module))
+    blocks = next(lists, None)
+    return network if blocks is None else blocks[0]
 
 
 def probe_states(network: Any) -> Tensor:
     """The last hidden states (B, T, D) of a few fixed tokens."""
-    vocabulary = network.config.get_text_config().vocab_size
-    ids = torch.linspace(0, vocabulary - 1, PROBE_SHAPE[0] * PROBE_SHAPE[1], device=network.device)
+    config = network.config.get_text_config()
+    sequences, tokens = PROBE_SHAPE
+    # A model may have fewer positions; some name none.
+    tokens = min(tokens, getattr(config, "max_position_embeddings", None) or tokens)
+    ids = torch.linspace(0, config.vocab_size - 1, sequences * tokens, device=network.device).long()
     with torch.inference_mode():
-        states: Tensor = network.base_model(input_ids=ids.long().view(PROBE_SHAPE), use_cache=False)[0]
+        states: Tensor = network.base_model(input_ids=ids.view(sequences, tokens), use_cache=False)[0]
     return states
 
 
@@ -123,27 +137,31 @@ def has_packed_products(dtype: torch.dtype) -> bool:
     return torch.backends.mkldnn.is_available() and platform.machine() in ("x86_64", "AMD64")
 
 
-def _replace_layers(network: Any, replaced: _Replaced) -> None:
+def _replace_layers(network: Any, part: nn.Module, replaced: _Replaced | None) -> None:
+    """Replace the layers of a part of the network; `replaced` keeps the originals, if they may come back."""
+    put = replaced.put if replaced else setattr
+    # The output layer is not packed: models/head.py reads its weight.
+    trunk: Any = network.base_model if part is network else part
     if _can_pack(network):
         product, activation = FAMILIES[network.config.model_type]
-        for module in list(network.base_model.modules()):  # a list, because the layers change meanwhile
-            _fuse(module, product, activation, replaced)
+        for module in list(trunk.modules()):  # a list, because the layers change meanwhile
+            _fuse(module, product, activation, put)
             for name, layer in list(module.named_children()):
                 if isinstance(layer, nn.Linear | Conv1D):
-                    replaced.put(module, name, Packed(layer))
-    for module in list(network.modules()):
+                    put(module, name, Packed(layer))
+    for module in list(part.modules()):
         for name, layer in list(module.named_children()):
             if isinstance(layer, NewGELUActivation):  # written out in eight operations; torch has it as one
-                replaced.put(module, name, nn.GELU(approximate="tanh"))
+                put(module, name, nn.GELU(approximate="tanh"))
 
 
-def _fuse(module: nn.Module, product: str, activation: str, replaced: _Replaced) -> None:
+def _fuse(module: nn.Module, product: str, activation: str, put: Put) -> None:
     """Compute an activation in the same pass as the product before it, if the module has both."""
     layer = getattr(module, product, None)
     operation = _fused_operation(getattr(module, activation, None))
     if isinstance(layer, nn.Linear | Conv1D) and operation:
-        replaced.put(module, product, Packed(layer, *operation))
-        replaced.put(module, activation, nn.Identity())
+        put(module, product, Packed(layer, *operation))
+        put(module, activation, nn.Identity())
 
 
 def _fused_operation(activation: object) -> tuple[str, str] | None:

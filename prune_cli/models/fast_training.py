@@ -1,9 +1,9 @@
 """How a model is made fast for training: layers keep their function, and get our own operations on a CPU, or
 are compiled on a GPU.
 
-As in models/fast_inference.py, private functions of torch and layers of transformers are involved, so the
-result is compared with the plain model before it is used: the hidden states and the gradients of a few
-tokens.
+As in models/fast_inference.py, private functions of torch and layers of transformers are involved. On a CPU
+the result is therefore compared with the plain model before it is used: the hidden states and the gradients
+of a few tokens. A compiled model is torch's own affair.
 """
 
 import logging
@@ -78,15 +78,22 @@ def _use_cpu_kernels(model: PreTrainedModel) -> None:
 
 
 def _probe(model: PreTrainedModel) -> tuple[Tensor, Tensor]:
-    """Hidden states of a few fixed tokens, and the gradients of all blocks' weights as one vector, both in
-    bfloat16.
+    """Hidden states of a few fixed tokens, and the gradients of the weights of the first and the last block
+    as one vector, both in bfloat16.
     """
     ids = (
         torch.linspace(0, model.config.vocab_size - 1, PROBE_SHAPE[0] * PROBE_SHAPE[1])
         .long()
         .view(PROBE_SHAPE)
     )
-    weights = [weight for name, weight in model.base_model.named_parameters() if name.startswith("h.")]
+    # Gradients pass through all blocks, but those of two are enough: of all they would take more memory than
+    # the training itself.
+    last = model.config.num_hidden_layers - 1
+    weights = [
+        weight
+        for name, weight in model.base_model.named_parameters()
+        if name.startswith(("h.0.", f"h.{last}."))
+    ]
     with torch.enable_grad(), torch.autocast("cpu", torch.bfloat16):
         states = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
     # Any fixed direction will do but a constant one, which the last layer norm takes away.

@@ -16,11 +16,10 @@ import transformers
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
-from ..errors import ConfigurationError, OutOfMemoryError, UnavailableError, UsageError
+from ..errors import ConfigurationError, OutOfMemoryError, UnavailableError, UsageError, ran_out_of_memory
 from ..settings.model import Dtype, ModelSettings
 from .device import dtype_name, resolve_device, resolve_dtype
 from .fast_inference import make_fast
-from .memory import is_out_of_memory
 from .safety import check_directory, is_local
 from .tokenizer import first_line, load_tokenizer
 
@@ -147,7 +146,7 @@ def _loading(name: str) -> Iterator[None]:
         with warnings.catch_warnings(action="ignore"):
             yield
     except Exception as error:  # each architecture fails in a way of its own
-        if is_out_of_memory(error):
+        if ran_out_of_memory(error):
             remedy = "use --dtype bfloat16 or a smaller model"
             raise OutOfMemoryError("no memory for the weights", place=name, remedy=remedy) from None
         fault = f"cannot be loaded ({first_line(error)})"

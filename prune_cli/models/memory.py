@@ -8,19 +8,10 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
-import torch
-
-from ..errors import OutOfMemoryError
+from ..errors import OutOfMemoryError, ran_out_of_memory
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that the memory of a GPU or of this machine ran out."""
-    # For memory of the CPU torch raises a plain RuntimeError: "DefaultCPUAllocator: can't allocate memory:
-    # you tried to …".
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def halve_until_it_fits(
@@ -45,7 +36,7 @@ def halve_until_it_fits(
         try:
             return work(size), size
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
+            if not ran_out_of_memory(error):
                 raise
         # Only here, outside of the except clause, is the traceback gone, and with it the tensors of the
         # attempt that failed.

@@ -156,12 +156,8 @@ class Source:
 
     def check_count(self) -> None:
         """Raise DataError if the number of records is not that of --expect-records."""
-        expected = self.reading.expect_records
         # Every shard checks the whole: it has seen the records of the others, too.
-        total = self.records + self.skipped + self.elsewhere
-        if expected is not None and total != expected:
-            fault = f"{total} records arrived, {expected} were expected"
-            raise DataError(fault, remedy="a whole file may be missing")
+        check_expected(self.records + self.skipped + self.elsewhere, self.reading.expect_records)
 
     def decoded(self, blocks: Iterable[Block], wanted: Wanted) -> Iterator[Batch]:
         """The records of these blocks, counted like records of the inputs."""
@@ -228,3 +224,10 @@ def _dealt(source: Source, whole: Iterator[Block], is_in_shard: Callable[[int], 
                 text = b"\n".join([*lines, b""])
                 yield Block(block.file, number, text, line_ends(text))
             number += len(lines)
+
+
+def check_expected(records: int, expected: int | None, place: str = "") -> None:
+    """Raise DataError if a number is expected and it is another one."""
+    if expected not in (None, records):
+        fault = f"{records} records arrived, {expected} were expected"
+        raise DataError(fault, place=place, remedy="a whole file may be missing")

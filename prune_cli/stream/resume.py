@@ -27,7 +27,6 @@ log = logging.getLogger(__name__)
 SAME_AGAIN = "resume with the same input and options, or start over with -f and without --resume"
 NAMED = 3  # settings that a message names: a different metric alone changes twenty
 Source = TypeVar("Source")  # a record's origin, such as a document; its str() is its place, for messages
-Frame = tuple[bytes, int, int]  # the text of a frame, its size in bytes and the CRC-32 of those bytes
 
 
 @contextmanager
@@ -154,7 +153,7 @@ class Partial(Output):
         self.position += len(data)
         return data
 
-    def whole_frames(self) -> Iterator[Frame]:
+    def whole_frames(self) -> Iterator[container.WholeFrame]:
         """The whole frames after the head. At the end, anything after the last whole frame is cut off."""
         # The reader below reads ahead, so `position` is not where a frame ends.
         end = self.position
@@ -187,7 +186,7 @@ class Partial(Output):
                 remedy="remove it, or start over with -f and without --resume",
             )
         now = _settings(BytesIO(start))
-        changes = _changes(before, now)
+        changes = changed_settings(before, now)
         return ConfigurationError(f"was begun with {changes}", place=place, remedy=SAME_AGAIN)
 
 
@@ -223,7 +222,7 @@ class Finished(Partial):
         raise self.refused(f"has a {fault}")
 
 
-def _changes(before: dict[str, Any], now: dict[str, Any]) -> str:
+def changed_settings(before: dict[str, Any], now: dict[str, Any]) -> str:
     """The settings that differ, a few of them by name."""
     names = [name for name in now | before if before.get(name) != now.get(name)]
     # Another metric has settings of its own: those that both runs have say most.

@@ -23,6 +23,10 @@ Groups = dict[str, tuple[Whole, Whole]]  # records and tokens of each value of t
 
 Form = TypeVar("Form")
 
+# Keys of the score section of a head that change no score beyond rounding: what the models are called, and
+# where and how fast the scores were computed.
+UNRELATED_TO_SCORES = ("names", "device", "batch_tokens", "versions")
+
 
 class ScoreSection(msgspec.Struct, frozen=True):
     """How scores were made.

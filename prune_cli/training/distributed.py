@@ -35,6 +35,7 @@ from ..errors import (
     ReportedElsewhere,
     TryAgainError,
     UsageError,
+    ran_out_of_memory,
 )
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -150,8 +151,9 @@ class Processes:
         return nullcontext()
 
     def gather(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Assemble sharded tensors in the CPU memory of rank 0. The other ranks take part and get an empty
-        dict.
+        """Assemble sharded tensors on rank 0, in CPU memory; tensors that are whole stay where they are.
+
+        The other ranks take part and get an empty dict.
         """
         # Tied tensors appear under several names; by identity they are gathered once, and stay tied.
         distinct = {id(tensor): tensor for tensor in tensors.values()}
@@ -278,7 +280,7 @@ def _status(error: Exception) -> int:
         return error.status
     if isinstance(error, OSError):
         return InputOutputError.status
-    return OutOfMemoryError.status if isinstance(error, MemoryError) else PruneError.status
+    return OutOfMemoryError.status if ran_out_of_memory(error) else PruneError.status
 
 
 def _status_of_first_failure(store: Store, rank: int, status: int) -> int:

@@ -156,7 +156,7 @@ def _check_choice(option: str, value: str | None, choices: Mapping[str, Any] | t
 def read_shape(path: Path | None) -> dict[str, float]:
     """Read the keys of a preset from a TOML file: SHAPE, and optionally vocabulary, lr, batch_tokens.
 
-    The result is empty for a file of another type, which `setup.configuration` reads as a config.json of
+    The result is empty for a file of another type, which `setup.model_config` reads as a config.json of
     transformers. Raises NoInputError if the file does not exist, and ConfigurationError if its contents are
     wrong.
     """

@@ -14,7 +14,6 @@ OTHERS = ["score", "slice", "stat", "pack", "eval"]
 # A process of pack takes seconds to load its libraries: where it does as the others do, only sweeps start
 # one.
 PACK_IN_SWEEPS = ["score", "slice", "stat", "eval", pytest.param("pack", marks=pytest.mark.sweep)]
-VERBS = ["rank", *OTHERS]
 
 
 def remains(folder: Path) -> set[str]:

@@ -11,7 +11,7 @@ import pytest
 
 from ..conftest import ROOT, command, prune, status_of
 from .injection import OUTPUT, TEMPORARY, every_fault, traced, with_fault
-from .machine import OTHERS, PACK_IN_SWEEPS, remains, small_disk
+from .machine import OTHERS, remains, small_disk
 
 ALL_IN_SWEEPS = ["rank", *(pytest.param(verb, marks=pytest.mark.sweep) for verb in OTHERS)]
 
@@ -211,7 +211,7 @@ def test_31_stopped_at_any_call_of_the_commit_nothing_is_left_beside_the_target(
 
 
 @traced
-@pytest.mark.parametrize("verb", PACK_IN_SWEEPS)
+@pytest.mark.parametrize("verb", OTHERS)
 @pytest.mark.parametrize("target", ["old"], indirect=True)
 def test_26_27_29_31_when_another_verb_is_stopped_the_target_is_old_or_new(verb, run_of, target):
     arguments, whole = run_of(verb)

@@ -162,3 +162,10 @@ def test_an_output_of_the_same_input_is_skipped_without_reading_its_records(scor
     score()
     monkeypatch.setattr("prune_cli.stages.score.finished.compare_records", None)
     assert "1 outputs were already finished" in score("-v")
+
+
+def test_another_batch_size_is_not_another_setting(score, output, here):
+    score("-m", "perplexity")
+    before = output.stat().st_mtime_ns
+    score("-m", "perplexity", "--batch-tokens", 64)
+    assert output.stat().st_mtime_ns == before

@@ -94,6 +94,7 @@ cuts = st.sampled_from(
 @given(
     corpora, st.sampled_from(["records", "tokens"]), st.booleans(), st.sampled_from([None, "source"]), cuts
 )
+@pytest.mark.filterwarnings("ignore::prune_cli.errors.PruneWarning")  # some corpora have no score
 def test_every_cut_reads_what_rank_writes(corpus, unit, reverse, within, cut):
     try:
         ranked = list(prune_cli.rank(corpus, by=unit, reverse=reverse, within=within, key="perplexity"))

@@ -26,6 +26,8 @@ def check_exclusive(
         "--group-by": evaluation.group_by,
         "--cluster": evaluation.cluster,
         "--per-document": keeping.per_document,
+        "--fail-if-worse": comparison.fail_if_worse is not None,
+        "--paired-seeds": comparison.paired_seeds,
     }
     for name, value in others.items():
         if value:

@@ -7,16 +7,15 @@ from ...errors import DataError, UsageError
 from ...records.reader import Source
 from ...settings.rank import Ranking
 from ...settings.streams import Unit
-from ...stream.schema import Head, RankSection
+from ...stream.schema import UNRELATED_TO_SCORES, Head, RankSection
 from .. import streams
 
 ADDED = ("rank", "quantile")
 ANEW = "to rank from scratch, use `rank --overwrite` without --merge"
 # What two rankings must have in common to be parts of one.
 SHARED = ("key", "unit", "tokens_field", "within", "prefix", "reverse")
-# Keys of the score section that change no score: names of things, and where and how fast scores were
-# computed.
-NEUTRAL_KEYS = ("fields", "names", "only", "device", "batch_tokens", "shard", "versions")
+# Keys of the score section that two streams of one ranking may have unlike: which part, and which fields.
+NEUTRAL_KEYS = ("fields", "only", "shard", *UNRELATED_TO_SCORES)
 
 
 @dataclass(frozen=True)

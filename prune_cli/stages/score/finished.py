@@ -16,10 +16,11 @@ from ...storage.base import Input
 from ...stream import index
 from ...stream.batch import Record
 from ...stream.index import Table
+from ...stream.resume import changed_settings
+from ...stream.schema import UNRELATED_TO_SCORES
 from .input_digests import digests
 
 REMEDY = "-f scores it again, another -O DIR keeps it"
-NAMED = 3  # settings that are listed if more of them differ
 
 log = logging.getLogger(__name__)
 ReadBack = Callable[[Document, bytes], Record | None]
@@ -72,16 +73,11 @@ def compare_records(output: Source, documents: Iterator[Document], read_back: Re
 def _check_settings(output: Input, table: Table, expected: Expected) -> None:
     before = {**table.head.json.get("score", {}), "group": table.head.group}
     now = {**expected.provenance, "group": expected.group or table.head.group}
-    changes = [
-        f"{name} {before.get(name)!r}, not {now.get(name)!r}"
-        for name in now | before
-        # A model's name may change, and its hash is compared as well.
-        if name != "names" and before.get(name) != now.get(name)
-    ]
-    if not changes:
-        return
-    more = f" and {len(changes) - NAMED} more" if len(changes) > NAMED else ""
-    raise _refused(output, f"was made with {', '.join(changes[:NAMED])}{more}")
+    for settings in (before, now):
+        for name in UNRELATED_TO_SCORES:
+            settings.pop(name, None)
+    if before != now:
+        raise _refused(output, f"was made with {changed_settings(before, now)}")
 
 
 def _refused(output: Input, fault: str) -> ConfigurationError:

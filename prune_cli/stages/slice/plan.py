@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from ...errors import DataError
-from ...records.reader import Source
+from ...records.reader import Source, check_expected
 from ...settings.slice import Keep
 from ...settings.streams import Streams, Unit
 from ...stream import index
@@ -96,9 +95,7 @@ def _copyable_table(source: Source, request: Request, options: Streams) -> Table
     table = index.read_table(source.inputs[0])
     if table is None or not is_copyable(table, request):
         return None
-    if options.expect_records not in (None, table.totals.records):
-        fault = f"{table.totals.records} records arrived, {options.expect_records} were expected"
-        raise DataError(fault, place=table.file.name)
+    check_expected(table.totals.records, options.expect_records, table.file.name)
     return table
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ... import storage
-from ...records.reader import Source
+from ...records.reader import Source, check_expected
 from ...settings.stat import Inspection
 from ...settings.streams import Reading
 from ...storage.base import Input
@@ -59,11 +59,19 @@ class StatJob:
     def _describe(self, file: Input, source: Source) -> dict[str, Any]:
         """The statistics of a file, from its trailer if that is enough, else from its records."""
         table = None if self.inspection.reads_everything else index.read_table(file)
-        # A trailer counts groups by one field, which its head names.
-        if table and self.inspection.group_by in (None, table.head.group):
+        if table and self._is_described_by(table.head):
+            check_expected(table.totals.records, self.reading.expect_records, file.name)
             with table.file.open():
                 return {**_origin(table.head), **trailer.describe(table, source)}
         return describe_records(source, self.inspection)
+
+    def _is_described_by(self, head: Head) -> bool:
+        """Whether the trailer counts what is asked for: groups by one field and tokens by another."""
+        counted = head.rank.tokens_field if head.rank else None
+        return self.inspection.group_by in (None, head.group) and self.inspection.tokens_field in (
+            None,
+            counted,
+        )
 
 
 def describe_records(source: Source, inspection: Inspection) -> dict[str, Any]:
