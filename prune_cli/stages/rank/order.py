@@ -44,8 +44,10 @@ def settled(source: Source, ranking: Ranking) -> Order:
 
     Raises UsageError if the options contradict the head, or if rank would replace the key itself.
     """
-    head, _ = source.peek()
+    head, fields = source.peek()
     before = head.rank if head else None
+    if ranking.merge and fields and before is None:
+        raise no_ranking(source.name)
     if before and ranking.merge:
         _check_agreement(ranking, before)
     is_renewed = before is not None and _is_renewed(ranking, before)
@@ -54,6 +56,13 @@ def settled(source: Source, ranking: Ranking) -> Order:
         fault = f"rank would replace the field `{order.key}`"
         raise UsageError(fault, remedy="--prefix STR names the new fields differently")
     return order
+
+
+def no_ranking(place: str) -> DataError:
+    """The error for an input of --merge that is not known to be a ranking."""
+    return DataError(
+        "not every input is a ranking: a head is missing", place=place, remedy="rank without --merge"
+    )
 
 
 def to_check(source: Source, ranking: Ranking) -> Order:

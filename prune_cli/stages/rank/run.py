@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ... import charts, sizes, storage
-from ...errors import DataError, UsageError
+from ...errors import UsageError
 from ...records.reader import Source
 from ...records.spool import Spool
 from ...settings.rank import Ranking
@@ -14,7 +14,7 @@ from ...settings.streams import Streams, processors
 from ...stream import index
 from .. import streams
 from . import ranking as stage
-from .order import Order, settled, to_check
+from .order import Order, no_ranking, settled, to_check
 
 log = logging.getLogger(__name__)
 MERGE_MEMORY = 16 << 20  # bytes per input of --merge: a few blocks of text, and their rows
@@ -125,5 +125,5 @@ def _merged(source: Source, order: Order, spool: Spool) -> stage.Ranked:
         return stage.merge(sources, [each.totals for each in mergeable], order)
     ranked = _sorted(source, order, spool)
     if not all(head and head.rank for head in source.heads):
-        raise DataError("not every input is a ranking: a head is missing", remedy="rank without --merge")
+        raise no_ranking("")
     return ranked

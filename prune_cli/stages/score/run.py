@@ -364,13 +364,14 @@ class ScoreWorker:
         def first_documents(progress: terminal.Progress) -> Iterator[Document]:
             return self.documents(streams.source_of(inputs[:1], job.streams, progress))
 
-        scoring = self.scoring
+        # Before the models are loaded, since a pipe is refused.
         sample = take_sample(
             storage.total_size(inputs),
             first_documents,
             fields=len(self.layout.written),
             level=job.streams.level,
         )
+        scoring = self.scoring
         rates = (scoring.flops_per_token, scoring.flops_per_continuation)
         print(json.dumps(asdict(estimate(sample, partial(_new_fields, scoring), *rates))))
 
