@@ -22,13 +22,13 @@ from tokenizers import (  # noqa: E402
     trainers,
 )
 
-from prune_cli.models import tokenizer as tokenizer_module  # noqa: E402
-from prune_cli.models.tokenizer import (  # noqa: E402
-    WORD_PATTERNS,
+from prune_cli.models.text import splitting  # noqa: E402
+from prune_cli.models.text import tokenizer as tokenizer_module  # noqa: E402
+from prune_cli.models.text.splitting import WORD_PATTERNS, splitter  # noqa: E402
+from prune_cli.models.text.tokenizer import (  # noqa: E402
     encode,
     load_tokenizer,
     specification,
-    splitter,
     tokenizer_hash,
 )
 
@@ -116,20 +116,19 @@ def test_pieces_have_the_tokens_of_the_whole_text(which, special, parts):
 
 
 def _short(cut, text):
-    before, tokenizer_module.PIECE_CHARACTERS = tokenizer_module.PIECE_CHARACTERS, 1
+    before, splitting.PIECE_CHARACTERS = splitting.PIECE_CHARACTERS, 1
     try:
         yield from cut(text)
     finally:
-        tokenizer_module.PIECE_CHARACTERS = before
+        splitting.PIECE_CHARACTERS = before
 
 
 def test_pieces_have_the_intended_length_and_end_with_a_word():
     text = "the quick brown fox. " * 20_000
     found = list(cuts(TOKENIZERS[0])(text))
-    assert len(found) == len(text) // tokenizer_module.PIECE_CHARACTERS + 1
+    assert len(found) == len(text) // splitting.PIECE_CHARACTERS + 1
     assert all(
-        tokenizer_module.PIECE_CHARACTERS <= len(piece) < tokenizer_module.PIECE_CHARACTERS + 10
-        for piece in found[:-1]
+        splitting.PIECE_CHARACTERS <= len(piece) < splitting.PIECE_CHARACTERS + 10 for piece in found[:-1]
     )
     assert all(left[-1].isalpha() and right[0] in " ." for left, right in pairwise(found))
 
@@ -167,12 +166,12 @@ def test_a_real_text_of_a_megabyte_keeps_its_tokens(which):
     real = load_tokenizer(SHARED / "data" / which)
     [ids] = encode(real, [text])
     assert ids.tolist() == whole(real, text)
-    assert len(list(cuts(real)(text))) == len(text) // tokenizer_module.PIECE_CHARACTERS + 1
+    assert len(list(cuts(real)(text))) == len(text) // splitting.PIECE_CHARACTERS + 1
 
 
 def test_texts_of_any_length_keep_their_order(monkeypatch):
     monkeypatch.setattr(tokenizer_module, "BATCH_CHARACTERS", 500)
-    monkeypatch.setattr(tokenizer_module, "PIECE_CHARACTERS", 100)
+    monkeypatch.setattr(splitting, "PIECE_CHARACTERS", 100)
     texts = ["", "the fox. " * 100, "a", "-" * 700, "", "b it's. " * 50]
     assert [ids.tolist() for ids in encode(TOKENIZERS[0], texts)] == [
         whole(TOKENIZERS[0], text) for text in texts

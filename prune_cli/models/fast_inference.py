@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers.activations import GELUActivation, GELUTanh, NewGELUActivation, SiLUActivation
 from transformers.pytorch_utils import Conv1D
 
-from .tokenizer import first_line
+from .text.tokenizer import first_line
 
 log = logging.getLogger(__name__)
 Put = Callable[[nn.Module, str, nn.Module], None]

@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigurationError, OutOfMemoryError
 from ..settings.model import ModelSettings as ModelSettings
-from .encoding import Content as Content
-from .encoding import Encoder, Ids
-from .encoding import TokenizedDocument as TokenizedDocument
 from .head import OutputHead, split
 from .load import LoadedModel, resolve, versions
 from .load import load as load_network_and_tokenizer
 from .memory import halve_until_it_fits, padded_width
 from .safety import directory_hash
-from .tokenizer import tokenizer_hash
+from .text.encoding import Content as Content
+from .text.encoding import Encoder, Ids
+from .text.encoding import TokenizedDocument as TokenizedDocument
+from .text.tokenizer import tokenizer_hash
 
 log = logging.getLogger(__name__)
 

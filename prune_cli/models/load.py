@@ -21,7 +21,7 @@ from ..settings.model import Dtype, ModelSettings
 from .device import dtype_name, resolve_device, resolve_dtype
 from .fast_inference import make_fast
 from .safety import check_directory, is_local
-from .tokenizer import first_line, load_tokenizer
+from .text.tokenizer import first_line, load_tokenizer
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from transformers.utils import logging
 from ..errors import ConfigurationError, NoInputError
 from ..models.cpu_kernels import head_loss
 from ..models.load import load_network
-from ..models.tokenizer import PreTrainedTokenizerFast, first_line, vocabulary_size
+from ..models.text.tokenizer import PreTrainedTokenizerFast, first_line, vocabulary_size
 
 # --- configuration ---
 

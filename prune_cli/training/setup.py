@@ -10,7 +10,7 @@ import torch
 from ..errors import ConfigurationError, DataError, UsageError
 from ..models import safety
 from ..models.device import resolve_dtype
-from ..models.tokenizer import (
+from ..models.text.tokenizer import (
     PreTrainedTokenizerFast,
     encode,
     load_tokenizer,

@@ -10,7 +10,7 @@ import torch
 
 from ..errors import ConfigurationError
 from ..models.device import dtype_name
-from ..models.tokenizer import tokenizer_hash
+from ..models.text.tokenizer import tokenizer_hash
 from ..version import __version__
 from .recipe import DESCRIPTION, HARMLESS
 from .setup import TrainingRun

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import ConfigurationError
-from ...models import tokenizer as tokenizers
+from ...models.text import tokenizer as tokenizers
 from .blocks import Ids
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from ....errors import OutOfMemoryError
 from ....models.load import LoadedModel
 from ....models.memory import halve_until_it_fits, padded_width
-from ....models.tokenizer import encode
+from ....models.text.tokenizer import encode
 
 # Tokens through the trunk at a time. Attention over more falls out of a CPU's cache: a step of RTE on `tiny`
 # takes 267 ms with 1,024, 280 ms with 2,048 and 376 ms with 4,096.

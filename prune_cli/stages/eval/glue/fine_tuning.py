@@ -18,7 +18,7 @@ from ....errors import ConfigurationError
 from ....models.cpu_kernels import keep_freed_memory
 from ....models.load import LoadedModel, versions
 from ....models.safety import directory_hash
-from ....models.tokenizer import tokenizer_hash
+from ....models.text.tokenizer import tokenizer_hash
 from ....settings.eval import FineTuning
 from ....training.step import EPSILON, adamw
 from ....version import __version__

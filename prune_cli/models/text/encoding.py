@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigurationError, DataError
+from ...errors import ConfigurationError, DataError
 from .tokenizer import Ids as Ids
 from .tokenizer import encode, specification, unknown_token
 
