@@ -10,13 +10,13 @@ import subprocess
 import pytest
 
 from prune_cli import metrics
-from prune_cli.cli import app
+from prune_cli.cli import application
 from prune_cli.help.spec import verbs
 
 from .conftest import PATIENCE, ROOT
 
 FILES = ROOT / "shell" / "completions"
-VERBS = {verb.name: verb for verb in verbs(app)}
+VERBS = {verb.name: verb for verb in verbs(application())}
 # What each shell runs first. A line that is typed ends with TAB; the next key leaves what was offered in
 # `offered`.
 BASH = f"""

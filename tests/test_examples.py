@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from prune_cli.cli import app
+from prune_cli.cli import application
 from prune_cli.help.screen import PIPELINE
 from prune_cli.help.spec import verbs
 
@@ -35,7 +35,9 @@ SMALLER = {
 }
 SMALL = "layers = 1\nwidth = 32\nheads = 2\ncontext = 64\nbatch_tokens = 128\nlr = 1e-3\nvocabulary = 512\n"
 MODELS = ("gpt2", "base", "a1", "a2", "a3", "b1", "b2", "b3")
-EXAMPLES = {f"{verb.name}: {told}": command for verb in verbs(app) for told, command in verb.examples}
+EXAMPLES = {
+    f"{verb.name}: {told}": command for verb in verbs(application()) for told, command in verb.examples
+}
 README = (ROOT / "README.md").read_text()
 
 

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from prune_cli import metrics
-from prune_cli.cli import app
+from prune_cli.cli import application
 from prune_cli.help import manual
 from prune_cli.help.promises import PROMISES
 from prune_cli.help.spec import verbs
 
 from .conftest import ROOT, on_a_terminal, prune
 
-VERBS = {verb.name: verb for verb in verbs(app)}
+VERBS = {verb.name: verb for verb in verbs(application())}
 PAGES = sorted((ROOT / "man").glob("*.1"))
 LINES, COLUMNS = 45, 80
 

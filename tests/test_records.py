@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prune_cli.records import splice
-from prune_cli.records.batching import batched
+from prune_cli.records.batching import Bound, batched
 
 from .conftest import lines, scored, zstd
 
@@ -215,4 +215,12 @@ def test_a_field_name_that_needs_escapes_is_refused(name, here):
     ],
 )
 def test_a_batch_ends_with_the_item_that_fills_it(sizes, lists):
-    assert list(batched(sizes, lambda size: size, enough=4)) == lists
+    assert list(batched(sizes, Bound(lambda size: size, 4))) == lists
+
+
+def test_a_batch_ends_before_the_item_that_is_too_much_for_it():
+    items = ["aa", "b", "cccc", "d", "eeeeee", "f"]
+    count: Bound[str] = Bound(lambda item: 1, 3)
+    length: Bound[str] = Bound(lambda item: len(item), 5)
+    assert list(batched(items, count, most=length)) == [["aa", "b"], ["cccc", "d"], ["eeeeee"], ["f"]]
+    assert list(batched("abcdefg", count, most=length)) == [list("abc"), list("def"), ["g"]]

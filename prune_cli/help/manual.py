@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .. import metrics
-from ..cli import app
+from ..cli import application
 from ..version import __version__
 from . import completions, overview
 from .promises import PROMISES
@@ -33,7 +33,7 @@ ESCAPES = str.maketrans(
 
 def documents() -> dict[Path, str]:
     """The text of every generated document, by its path."""
-    all_verbs = verbs(app)
+    all_verbs = verbs(application())
     pages = {f"prune-cli-{verb.name}.1": page(verb, all_verbs) for verb in all_verbs} | {
         "prune-cli.1": overview_page(all_verbs)
     }

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from inspect import cleandoc
 from typing import Any
 
-from typer import Typer
-from typer.core import TyperOption
-from typer.main import get_command
+from typer.core import TyperGroup, TyperOption
 
 PLAIN = "Options"  # the group of options that name no group
 
@@ -73,9 +71,9 @@ class Verb:
         return f"prune-cli {self.name} [OPTION]... {self.operands}"
 
 
-def verbs(app: Typer) -> list[Verb]:
-    """Every verb of the app, in its order."""
-    return [verb(command) for command in get_command(app).commands.values()]  # type: ignore[attr-defined]
+def verbs(group: TyperGroup) -> list[Verb]:
+    """Every verb of the command line, in its order."""
+    return [verb(command) for command in group.commands.values()]
 
 
 def verb(command: Any) -> Verb:

@@ -1,28 +1,44 @@
 """How are items put together until they are large enough?
 
-One loop, for everything that is tokenized in batches.
+One loop, for everything that is tokenized or scored in batches.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 
 
-def batched(items: Iterable[Item], size: Callable[[Item], int], enough: int) -> Iterator[list[Item]]:
-    """Lists of consecutive items. A list ends with the item that brings the sum of sizes to `enough`.
+@dataclass(frozen=True)
+class Bound(Generic[Item]):
+    """A limit on the sum of the sizes of a batch's items."""
 
-    So an item that is larger than `enough` ends its list, and only the last list may be smaller. Sizes have
-    to be over 0 where a list must not grow without bound.
+    size: Callable[[Item], int]
+    limit: int
+
+
+def batched(
+    items: Iterable[Item], *enough: Bound[Item], most: Bound[Item] | None = None
+) -> Iterator[list[Item]]:
+    """Lists of consecutive items. A list ends with the item that brings one of its sums to `enough`.
+
+    It also ends before an item that would bring its sum over `most`. Only an item that is itself larger
+    than `most` makes a list that is, alone. Sizes have to be over 0 where a list must not grow without bound.
     """
     batch: list[Item] = []
+    sums = [0] * len(enough)
     total = 0
     for item in items:
-        batch.append(item)
-        total += size(item)
-        if total >= enough:
+        size = most.size(item) if most else 0
+        if batch and most and total + size > most.limit:
             yield batch
-            batch = []
-            total = 0
+            batch, sums, total = [], [0] * len(enough), 0
+        batch.append(item)
+        total += size
+        sums = [before + bound.size(item) for before, bound in zip(sums, enough, strict=True)]
+        if any(reached >= bound.limit for reached, bound in zip(sums, enough, strict=True)):
+            yield batch
+            batch, sums, total = [], [0] * len(enough), 0
     if batch:
         yield batch

@@ -92,6 +92,10 @@ class Head:
             )
         return _convert({**content, "json": content}, cls, kind="head")
 
+    def settings(self, verb: str) -> dict[str, Any]:
+        """A copy of the section of a verb, for comparing every setting in it; empty if there is none."""
+        return dict(self.json.get(verb, {}))
+
     @classmethod
     def compose(
         cls,

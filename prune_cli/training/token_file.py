@@ -25,7 +25,7 @@ import orjson
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import DataError
-from ..records.batching import batched
+from ..records.batching import Bound, batched
 from ..storage import directories
 
 Document = str | list[int]
@@ -125,7 +125,7 @@ def _write_tokens(
     lengths = array("Q")
     total = 0
     with path.open("wb") as file:
-        for batch in batched(documents, _size, CHARACTERS):
+        for batch in batched(documents, Bound(_size, CHARACTERS)):
             for document, ids in zip(batch, _encoded(batch, encode, separator), strict=True):
                 file.write(_checked(ids, vocabulary, len(hashes)).astype(width).tobytes())
                 hashes.append(content_hash(document))

@@ -1,20 +1,21 @@
 """An empty name, as an unset variable of the shell gives, is a usage error before any work; never absent."""
 
 import pytest
-import typer
 
-from prune_cli.cli import app
+from prune_cli.cli import application
 
 from ..conftest import lines, status_of
 
 RECORDS = lines([{"id": 1, "text": "one", "perplexity": 1}])
-VERBS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+VERBS = application().commands
 # Every option of every verb that takes a value, but for --prefix.
 OPTIONS = [
     (verb, option.opts[0])
     for verb, command in VERBS.items()
     for option in command.params
-    if option.param_type_name == "option" and not option.is_flag and option.opts[0] != "--prefix"
+    if option.param_type_name == "option"
+    and not getattr(option, "is_flag", False)
+    and option.opts[0] != "--prefix"
 ]
 
 

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 from transformers import PreTrainedTokenizerFast as PreTrainedTokenizerFast
 
 from ...errors import ConfigurationError, NoInputError, UsageError
-from ...records.batching import batched
+from ...records.batching import Bound, batched
 from . import splitting
 from .splitting import Specification, Split, splitter
 
@@ -122,7 +122,7 @@ def encode(tokenizer: Any, texts: Sequence[str], *, special: bool = False) -> li
         settings = {"add_special_tokens": False, "split_special_tokens": not special, "verbose": False}
         return [np.array(ids, np.int32) for ids in tokenizer(list(texts), **settings)["input_ids"]]
     pieces: list[list[Ids]] = [[] for _ in texts]
-    for batch in batched(_numbered_pieces(tokenizer, texts, special), _size, BATCH_CHARACTERS):
+    for batch in batched(_numbered_pieces(tokenizer, texts, special), Bound(_size, BATCH_CHARACTERS)):
         encoded = _encode_batch(tokenizer, [piece for _, piece in batch], special)
         for (index, _), ids in zip(batch, encoded, strict=True):
             pieces[index].append(ids)

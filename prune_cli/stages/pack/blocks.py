@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import DataError
-from ...records.batching import batched
+from ...records.batching import Bound, batched
 from ...records.documents import IDS, Document, string, verbatim, written
 from ...stream.batch import Record
 
@@ -111,7 +111,7 @@ def _encoded(documents: Iterable[Document], encode: Encode) -> Iterator[tuple[Do
     # free.
     with ThreadPoolExecutor(1, "encode") as pool:
         waiting: deque[tuple[list[Document], Future[list[Ids]]]] = deque()
-        for batch in batched(documents, _size, CHARACTERS):
+        for batch in batched(documents, Bound(_size, CHARACTERS)):
             waiting.append((batch, pool.submit(encode, [_text(document) for document in batch])))
             if len(waiting) > 1:
                 yield from _done(*waiting.popleft())

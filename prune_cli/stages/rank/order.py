@@ -129,7 +129,7 @@ def check_alike(heads: Sequence[Head | None], place: str, order: Order) -> None:
         for ranking in rankings[1:]:
             _check_parts(rankings[0], ranking, place)
     if not order.mixed:
-        sections = [head.json["score"] for head in heads if head and head.score]
+        sections = [head.settings("score") for head in heads if head and head.score]
         for section in sections[1:]:
             _check_scores(sections[0], section, place)
 

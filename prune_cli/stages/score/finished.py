@@ -71,7 +71,7 @@ def compare_records(output: Source, documents: Iterator[Document], read_back: Re
 
 
 def _check_settings(output: Input, table: Table, expected: Expected) -> None:
-    before = {**table.head.json.get("score", {}), "group": table.head.group}
+    before = {**table.head.settings("score"), "group": table.head.group}
     now = {**expected.provenance, "group": expected.group or table.head.group}
     for settings in (before, now):
         for name in UNRELATED_TO_SCORES:

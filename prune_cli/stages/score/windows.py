@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from ...errors import DataError
 from ...metrics import Metric
+from ...records.batching import Bound, batched
 from ...records.prefetch import prefetch
 from .scoring import CONTINUED, PROMPT
 from .scoring import Scoring as Scoring
@@ -43,14 +44,31 @@ class Scored:
     n_scored: int  # tokens
 
 
-@dataclass
+@dataclass(frozen=True)
 class Window:
     """Records that are scored together."""
 
-    payloads: list[Any] = field(default_factory=list)
-    contents: list[Content] = field(default_factory=list)
-    documents: list[TokenizedDocument] = field(default_factory=list)  # as the first model tokenizes them
-    second: list[TokenizedDocument] = field(default_factory=list)  # as the model of --against does
+    payloads: list[Any]
+    contents: list[Content]
+    documents: list[TokenizedDocument]  # as the first model tokenizes them
+    second: list[TokenizedDocument]  # as the model of --against does
+    n_bytes: int
+
+    @classmethod
+    def joined(cls, parts: Sequence[Window]) -> Window:
+        """The records of all parts."""
+        # A window of tiny records has hundreds of parts: adding them up one by one would be quadratic.
+        lists = ("payloads", "contents", "documents", "second")
+        joined = {name: [item for part in parts for item in getattr(part, name)] for name in lists}
+        return cls(**joined, n_bytes=sum(part.n_bytes for part in parts))
+
+    @property
+    def n_tokens(self) -> int:
+        """The tokens by the first model, plus one for each record.
+
+        Counting each record too lets empty records, and records that no model tokenizes, fill a window.
+        """
+        return len(self.payloads) + sum(len(document.tokens) for document in self.documents)
 
 
 def score(
@@ -103,61 +121,40 @@ def _windows(
     size: Callable[[Payload], int],
 ) -> Iterator[Window]:
     """Windows of `window_tokens` tokens and at most WINDOW_BYTES bytes, made of whole blocks."""
-    window = Window()
-    tokens = 0
-    n_bytes = 0
-    for block in _blocks(items, size):
-        block_bytes = sum(size(payload) for payload, _ in block)
-        if window.payloads and n_bytes + block_bytes > WINDOW_BYTES:
-            yield window
-            window, tokens, n_bytes = Window(), 0, 0
-        tokens += _add(window, block, scoring, place)
-        n_bytes += block_bytes
-        if tokens >= window_tokens:
-            yield window
-            window, tokens, n_bytes = Window(), 0, 0
-    if window.payloads:
-        yield window
+    blocks = batched(
+        items,
+        Bound(lambda item: 1, BLOCK_RECORDS),
+        Bound(lambda item: len(item[1]), BLOCK_CHARACTERS),
+        most=Bound(lambda item: size(item[0]), WINDOW_BYTES),
+    )
+    windows = batched(
+        (_tokenized(block, scoring, place, size) for block in blocks),
+        Bound(lambda window: window.n_tokens, window_tokens),
+        most=Bound(lambda window: window.n_bytes, WINDOW_BYTES),
+    )
+    for parts in windows:
+        yield Window.joined(parts)
 
 
-def _add(
-    window: Window, block: list[tuple[Payload, Content]], scoring: Scoring, place: Callable[[Payload], str]
-) -> int:
-    """Tokenize a block and add it to a window. Returns its tokens, plus one for each record."""
+def _tokenized(
+    block: list[tuple[Payload, Content]],
+    scoring: Scoring,
+    place: Callable[[Payload], str],
+    size: Callable[[Payload], int],
+) -> Window:
+    """Records that are tokenized together."""
     contents = [content for _, content in block]
-    window.payloads += [payload for payload, _ in block]
-    window.contents += contents
 
     def place_of(index: int) -> str:
         return place(block[index][0])
 
-    documents = scoring.models[0].encode_many(contents, place_of) if scoring.models else []
-    window.documents += documents
-    if scoring.against:
-        window.second += scoring.against.encode_many(contents, place_of)
-    # Counting each record too lets empty records, and records that no model tokenizes, fill a window.
-    return len(block) + sum(len(document.tokens) for document in documents)
-
-
-def _blocks(
-    items: Iterable[tuple[Payload, Content]], size: Callable[[Payload], int]
-) -> Iterator[list[tuple[Payload, Content]]]:
-    """Records that are tokenized together: at most BLOCK_RECORDS, and no more bytes than a window holds."""
-    block: list[tuple[Payload, Content]] = []
-    characters = 0
-    n_bytes = 0
-    for payload, content in items:
-        n_bytes += size(payload)
-        if block and n_bytes > WINDOW_BYTES:
-            yield block
-            block, characters, n_bytes = [], 0, size(payload)
-        block.append((payload, content))
-        characters += len(content)
-        if len(block) == BLOCK_RECORDS or characters >= BLOCK_CHARACTERS:
-            yield block
-            block, characters, n_bytes = [], 0, 0
-    if block:
-        yield block
+    return Window(
+        payloads=[payload for payload, _ in block],
+        contents=contents,
+        documents=scoring.models[0].encode_many(contents, place_of) if scoring.models else [],
+        second=scoring.against.encode_many(contents, place_of) if scoring.against else [],
+        n_bytes=sum(size(payload) for payload, _ in block),
+    )
 
 
 # --- What metrics are computed from ---
