@@ -32,6 +32,9 @@ SHARED_ROOMS = {
 HOMES = {
     "typer": ("cli", "commands", "help.spec", "help.screen"),
     "rich": ("terminal",),
+    "obstore": ("storage.objects.client",),
+    "boto3": ("storage.objects.credentials",),
+    "botocore": ("storage.objects.credentials",),
     "orjson": ("stream", "records", "storage", "stages", "training"),
     "msgspec": ("stream", "records"),
     "zstandard": ("stream", "records"),

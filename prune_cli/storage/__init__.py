@@ -11,14 +11,29 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
-from ..errors import UsageError
+from ..errors import ConfigurationError, UsageError
 from .base import Input, Output, Progress, ResumableOutput, Storage, ignore_progress
 from .local import Local
+from .os_errors import display
 
 log = logging.getLogger(__name__)
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://")
 _LOCAL = Local()
-_MAKERS: dict[str, Callable[[], Storage]] = {}
+
+
+def _objects() -> Storage:
+    # Not at the top: the client library takes 25 ms to import, and is an extra that may be missing.
+    try:
+        from .objects import Objects
+    except ImportError as error:
+        if not (error.name or "").startswith("obstore"):
+            raise
+        fault = "URLs need the package obstore, which is not installed"
+        raise ConfigurationError(fault, remedy="pip install 'prune-cli[remote]'") from None
+    return Objects()
+
+
+_MAKERS: dict[str, Callable[[], Storage]] = dict.fromkeys(("s3", "gs", "az", "abfss"), _objects)
 _STORAGES: dict[str, Storage] = {}
 
 
@@ -29,12 +44,20 @@ def register(scheme: str, make: Callable[[], Storage]) -> None:
 
 
 def storage_of(path: str) -> Storage:
-    """The storage that a path belongs to: this machine's files unless its scheme is registered."""
+    """The storage that a path belongs to: this machine's files unless it begins with a scheme.
+
+    Raises UsageError for a scheme that is not registered.
+    """
     match = _SCHEME.match(path)
-    # An unregistered scheme is part of a file name: `a://b` is the file `b` in the folder `a:`.
-    if match is None or match[1] not in _MAKERS:
+    if match is None:
         return _LOCAL
     scheme = match[1]
+    if scheme not in _MAKERS:
+        # `a://b` may be a name, too: that of the file `b` in the folder `a:`.
+        if os.path.isdir(f"{scheme}:"):
+            return _LOCAL
+        known = ", ".join(f"{name}://" for name in sorted(_MAKERS))
+        raise UsageError(f"unknown scheme {scheme}://", place=display(path), remedy=f"known are {known}")
     if scheme not in _STORAGES:
         _STORAGES[scheme] = _MAKERS[scheme]()
     return _STORAGES[scheme]
@@ -56,6 +79,9 @@ def operands(paths: Sequence[str], progress: Progress = ignore_progress) -> list
     inputs = [input_at(path, progress) for path in paths or ["-"]]
     if sum(file.path == "-" for file in inputs) > 1:
         raise UsageError("standard input (-) is named twice", remedy="it can be read only once")
+    # First all of them: what has to be asked of a server is asked for many at a time.
+    for file in inputs:
+        file.prepare()
     for file in inputs:
         file.check()
     return inputs

@@ -63,6 +63,18 @@ class Input(ABC):
     def check(self) -> None:
         """Raise NoInputError, PermissionDeniedError or UsageError if reading is bound to fail."""
 
+    def prepare(self) -> None:
+        """Begin to find out what `check` needs to know, without waiting for it."""
+        return  # a file system answers at once
+
+    def anticipate(self) -> None:
+        """Begin to fetch the first and the last bytes, which a reader of a trailer is about to need."""
+        return
+
+    def forget(self) -> None:
+        """Give up what `anticipate` fetched."""
+        return
+
     @abstractmethod
     def open(self) -> AbstractContextManager["Input"]:
         """Start reading at the first byte; close at the end of the block.

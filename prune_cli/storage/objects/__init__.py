@@ -1,0 +1,81 @@
+"""The storage of objects: S3 and what speaks its language, Google Cloud Storage and Azure."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+
+from ...errors import CannotCreateError, NoInputError, PermissionDeniedError, UsageError
+from ..base import Input, Output, Progress, ResumableOutput, Storage, committed, ignore_progress, is_an_input
+from ..os_errors import display
+from . import uploads
+from .client import BucketAbsentError, client_of
+from .reading import ObjectInput
+from .urls import object_at, parse
+from .workers import WORKERS
+from .writing import ObjectOutput, part_size
+
+
+class Objects(Storage):
+    """URLs of objects. Requests are made only for URLs that a command names."""
+
+    def input(self, path: str, progress: Progress = ignore_progress) -> Input:
+        return ObjectInput(path, progress)
+
+    def exists(self, path: str) -> bool:
+        address = object_at(path)
+        client = client_of(address.bucket)
+        return WORKERS.run(lambda: client.find(address.key)) is not None
+
+    def location(self, path: str) -> str:
+        address = parse(path)
+        return f"{address.bucket.scheme}://{address.bucket.account}/{address.bucket.name}/{address.key}"
+
+    @contextmanager
+    def create(self, path: str, inputs: Sequence[Input] = (), *, force: bool = False) -> Iterator[Output]:
+        self.check_target(path, inputs, force=force)
+        uploads.warn_of_unfinished(path)
+        with committed(ObjectOutput(path, part_size(inputs), force=force)) as output:
+            yield output
+
+    def check_target(self, path: str, inputs: Sequence[Input] = (), *, force: bool = False) -> None:
+        if any(isinstance(file, ObjectInput) and self.is_same(file.path, path) for file in inputs):
+            raise is_an_input(path)
+        address = object_at(path)
+        client = client_of(address.bucket)
+        # With `force` one look is enough for all outputs in the bucket: whether it is there, and open to us.
+        if force and client.is_known:
+            return
+        try:
+            present = self.exists(path)
+        except BucketAbsentError as error:
+            remedy = "make the bucket first"
+            raise CannotCreateError(error.fault, place=display(path), remedy=remedy) from None
+        except NoInputError as error:
+            raise CannotCreateError(error.fault, place=display(path), remedy=error.remedy) from None
+        except PermissionDeniedError:
+            # Who may write to a bucket is not always allowed to read from it.
+            if not force or not client.is_known:
+                raise
+            return
+        if present and not force:
+            raise CannotCreateError("exists", place=display(path), remedy="-f replaces it")
+
+    def is_same(self, path: str, other: str) -> bool:
+        """Whether two URLs name one object."""
+        return self.location(path) == self.location(other)
+
+    def resume(
+        self, path: str, inputs: Sequence[Input] = (), *, force: bool = False
+    ) -> AbstractContextManager[ResumableOutput]:
+        # A part of an upload cannot be read back, and an object cannot be appended to.
+        raise UsageError(
+            "--resume cannot continue an object",
+            place=display(path),
+            remedy="-O URL/ writes one object per input and skips finished ones, or write to a local -o FILE",
+        )
+
+    def scratch(self, path: str) -> AbstractContextManager[ResumableOutput]:
+        raise UsageError(
+            "--resume keeps its results in a file beside the output, which an object cannot have",
+            place=display(path),
+            remedy="write to a local -o FILE",
+        )
