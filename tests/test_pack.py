@@ -392,3 +392,8 @@ def test_real_documents_are_packed_as_gpt2_tokenizes_them(here):
         if record["text"]
     ]
     assert joined(records(out)) == [token for ids in expected for token in [*ids, 50256]]
+
+
+def test_a_group_that_blocks_do_not_carry_gives_a_warning(home, here):
+    assert b"--group-by source counts nothing" in packed(here, home, "--group-by", "source").stderr
+    assert packed(here, home, "--group-by", "source", "--carry", "source").stderr == b""

@@ -1,5 +1,6 @@
 """slice: counts exact to the record and the token budget, nested, order and bytes kept."""
 
+import io
 import json
 import subprocess
 from decimal import Decimal
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prune_cli import formats
 from prune_cli.statistics.cuts import Cut, fraction
 
 from .conftest import command, lines, records, zstd
@@ -315,3 +317,29 @@ def test_standard_input_is_not_both_the_scores_and_the_corpus(here):
         b"named twice"
         in here("slice", "--scores", "-", "--keep", "top", "--frac", "0.5", stdin=b"{}\n", status=2).stderr
     )
+
+
+def test_a_bound_and_a_seed_of_zero_are_in_the_summary_and_the_head(here, tmp_path):
+    stream = lines([{"id": number, "text": "a", "perplexity": number} for number in range(4)])
+    summary, out = tmp_path / "summary.json", tmp_path / "out.zst"
+    here("slice", "-k", "perplexity", "--min", "0", "--summary", summary, "-o", out, stdin=stream)
+    assert json.loads(summary.read_bytes())["min"] == 0
+    head = next(iter(formats.read(io.BytesIO(out.read_bytes()))))
+    assert head.settings("slice")["min"] == 0
+    drawn = ("--keep", "random", "--frac", "0.5", "--seed", "0")
+    here("slice", *drawn, "--summary", summary, "-f", stdin=stream)
+    assert json.loads(summary.read_bytes())["seed"] == 0
+
+
+def test_a_bad_record_of_the_scores_is_skipped_in_both_passes_and_said_once(here, tmp_path):
+    texts = [{"id": number, "text": "a"} for number in range(6)]
+    scores = [{"id": number, "perplexity": "much" if number == 2 else number} for number in range(6)]
+    (tmp_path / "scores.jsonl").write_bytes(lines(scores))
+    scored_by = ("--scores", tmp_path / "scores.jsonl", "--skip-bad", "--plain")
+    cut = ("slice", *scored_by, "--keep", "top", "--frac", "0.4")
+    done = here(*cut, stdin=lines(texts[:2] + texts[3:]), status=3)
+    assert [record["id"] for record in records(done.stdout)] == [4, 5]
+    assert done.stderr.count(b"scores.jsonl:3") == 1
+    # A record without a score shifts none of those behind it: the ids no longer agree.
+    said = here(*cut, stdin=lines(texts), status=65).stderr
+    assert b"its id is not that of record 3 of the scores" in said

@@ -7,7 +7,7 @@ from itertools import chain, groupby
 
 from ..errors import DataError, PruneError
 from ..storage.base import Input
-from ..stream.lookahead import Limits
+from ..stream.lookahead import Limits, Warn
 from ..stream.schema import Event, Head, Trailer
 from .decoder import Batch, Decoder, Wanted
 from .field_checks import FieldChecks
@@ -53,7 +53,7 @@ class Source:
 
     inputs: list[Input]
     reading: ReadingLimits = ReadingLimits()
-    warn: Callable[[str], None] = lambda message: None
+    warn: Warn = lambda message: None
 
     def __post_init__(self) -> None:
         self.heads: list[Head | None] = []
@@ -133,15 +133,18 @@ class Source:
         self._blocks = _dealt(self, self._blocks, lambda index: (index // RUN + first) % of == shard)
 
     def again(self) -> "Source":
-        """The same records from the start. An input that is a pipe must `keep` what it reads."""
-        return self._derive(self.inputs)
+        """The same records from the start, without a warning that the first reading gave.
+
+        An input that is a pipe must `keep` what it reads.
+        """
+        return self._derive(self.inputs, warn=lambda message: None)
 
     def only(self, file: Input) -> "Source":
         """The records of one of the inputs."""
-        return self._derive([file])
+        return self._derive([file], self.warn)
 
-    def _derive(self, inputs: list[Input]) -> "Source":
-        source = Source(inputs, self.reading, self.warn)
+    def _derive(self, inputs: list[Input], warn: Warn) -> "Source":
+        source = Source(inputs, self.reading, warn)
         source.checks = FieldChecks(self.checks.watched)
         self._derived.append(source)
         return source

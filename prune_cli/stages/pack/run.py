@@ -1,5 +1,6 @@
 """Run `pack`: from documents and settings to a stream of blocks."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ from .blocks import IDENTITY, BlockLayout, PackCounts, pack
 
 if TYPE_CHECKING:
     from .tokenization import BlockTokenizer
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,9 @@ class PackJob:
 
             tokenizer = load(tokenizer_path, eos)
             group = streams.group_field_of(source, self.packing.group_by)
+            if self.packing.group_by and group not in carry:
+                fault = "--group-by %s counts nothing: blocks have that field only with --carry %s"
+                log.warning(fault, group, group)
             layout = _layout(self.packing, tokenizer, group)
             head = streams.head_after(source, "pack", group, (), pack=self._provenance(tokenizer))
             counts = PackCounts()

@@ -121,7 +121,8 @@ class SliceJob:
             "scores": self.slicing.scores,
             "seed": selection.seed if selection.is_random else None,
         }
-        return {name: value for name, value in options.items() if value not in (None, False)}
+        # Not `in (None, False)`: a bound or a seed of 0 was given, and equals False.
+        return {name: value for name, value in options.items() if value is not None and value is not False}
 
 
 def slice_source(source: Source, selection: Selection, slicing: Slicing) -> Iterator[Split]:

@@ -40,12 +40,7 @@ def _split(
     rank = _rank_field(request)
     group = group_field(request)
     start = 0
-    wanted = Wanted({group: Anything, rank: Anything}, (group, rank))
-    if source.reading.skip_bad:
-        # The records that the first pass skipped have to be skipped again.
-        first = _wanted(request)
-        wanted = Wanted({**wanted.fields, **first.fields}, (group, *first.optional), first.single)
-    for batch in source.batches(wanted):
+    for batch in source.batches(_wanted_again(source, request, group, rank)):
         end = start + len(batch)
         if end > len(decision.inside):
             break
@@ -70,7 +65,8 @@ def joined(
     Raises DataError if an id differs, or a file has more records than the other.
     """
     decision = _decide(scores, request, statistics)
-    ids = chain.from_iterable(batch["id"] for batch in again.batches(Wanted({"id": Anything}, ("id",))))
+    wanted = _wanted_again(again, request, "id")
+    ids = chain.from_iterable(batch["id"] for batch in again.batches(wanted))
     splitter = Splitter(request, statistics.counts)
     group = group_field(request)
     start = 0
@@ -114,6 +110,17 @@ class _Decision:
         """Those of a batch."""
         rows = slice(start, end)
         return Verdicts(self.inside[rows], self.scored[rows], ranks, self.tokens[rows])
+
+
+def _wanted_again(source: Source, request: Request, *fields: str) -> Wanted:
+    """Fields for the second pass over a source, of which records may have none."""
+    wanted = Wanted(dict.fromkeys(fields, Anything), fields)
+    if not source.reading.skip_bad:
+        return wanted
+    # The records that the first pass skipped have to be skipped again.
+    first = _wanted(request)
+    optional = tuple(name for name in fields if name not in first.fields)
+    return Wanted({**wanted.fields, **first.fields}, (*optional, *first.optional), first.single)
 
 
 def _decide(source: Source, request: Request, statistics: SliceStatistics) -> _Decision:
