@@ -153,7 +153,7 @@ def remove(path: Path) -> None:
     shutil.rmtree(doomed)
 
 
-def sync_file(file: IO[bytes]) -> None:
+def sync_file(file: IO[Any]) -> None:
     """Make what was written to an open file durable."""
     file.flush()
     os.fsync(file.fileno())

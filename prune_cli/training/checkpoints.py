@@ -4,6 +4,7 @@ Each is a Hugging Face directory that any tool can load. While a run may resume 
 optimizer's moments and a seal (`storage.directories`): hashes of its files, which reveal damage.
 """
 
+import json
 import logging
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from .training_hashes import DOCUMENT_HASHES
 
 RESUMABLE = 2  # checkpoints to resume from: the newest, and the one before in case the newest is damaged
 OPTIMIZER = "optimizer.safetensors"
+METRICS_SUM = "metrics"  # in the seal
 MOMENTS = ("exp_avg", "exp_avg_sq")  # torch's names for AdamW's first and second moment
 
 log = logging.getLogger(__name__)
@@ -28,10 +30,13 @@ Hashes = NDArray[np.uint64]
 Tensors = dict[str, Tensor]
 
 
-def save(state: TrainState, tokenizer: PreTrainedTokenizerFast, documents: Hashes, work: Path) -> None:
+def save(
+    state: TrainState, tokenizer: PreTrainedTokenizerFast, documents: Hashes, work: Path, metrics: str
+) -> None:
     """Write the checkpoint `work`/step-N, whole or not at all, and drop the moments of older checkpoints.
 
-    All ranks have to call this. The files do not depend on the number of ranks.
+    `metrics` is the checksum of metrics.jsonl up to this step. All ranks have to call this. The files do not
+    depend on the number of ranks.
     """
     # Gathering is collective, so it stands outside of `write`, which runs on rank 0 alone.
     weights = _gather_weights(state)
@@ -41,7 +46,7 @@ def save(state: TrainState, tokenizer: PreTrainedTokenizerFast, documents: Hashe
         with directories.whole(work / f"step-{state.step}") as folder:
             _write_model(state, weights, tokenizer, documents, folder)
             save_tensors(moments, folder / OPTIMIZER)
-            directories.seal(folder, {"step": state.step})
+            directories.seal(folder, {"step": state.step, METRICS_SUM: metrics})
         for folder in resumable(work)[RESUMABLE:]:
             drop_resume_state(folder)
 
@@ -116,6 +121,14 @@ def newest(work: Path) -> Path | None:
             return folder
         log.warning("%s is damaged: trying the checkpoint before it", folder)
     return None
+
+
+def metrics_sum(work: Path, step: int) -> str | None:
+    """The checksum of metrics.jsonl up to this step; None before the first, or if version 0.1.0 wrote it."""
+    path = work / f"step-{step}" / directories.SEAL
+    # `newest` has just found the seal to be whole.
+    value: str | None = json.loads(path.read_text()).get(METRICS_SUM) if step else None
+    return value
 
 
 def restore(state: TrainState, folder: Path, device: torch.device) -> None:

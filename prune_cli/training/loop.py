@@ -14,9 +14,10 @@ import json
 import logging
 import math
 import os
+import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -26,11 +27,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import ConfigurationError, UsageError
+from ..errors import ConfigurationError, DataError, UsageError
 from ..models.device import matrix_rate, resolve_device
 from ..models.fast_training import make_fast
 from ..settings.train import Training
-from ..storage import directories
+from ..storage import checksums, directories
 from . import checkpoints, setup, token_file
 from .distributed import SINGLE, Processes
 from .held_out import mean_loss
@@ -47,6 +48,7 @@ from .step import CPU_TOKENS, Loss, TrainState, adamw, fitting_tokens, train_ste
 from .summary import Summary, check_same_run, summarize, write_description
 
 METRICS = "metrics.jsonl"
+STEP = re.compile(rb'{"step": (\d+),')  # how a line of METRICS begins
 NAMED_DOCUMENTS = 20  # of a batch, in an error message; the log has all of them
 
 log = logging.getLogger(__name__)
@@ -166,7 +168,7 @@ def _micro_batch(run: TrainingRun, model: PreTrainedModel) -> int:
 
 def _train_steps(run: TrainingRun, state: TrainState, report: Callback, clock: Clock) -> dict[str, float]:
     """Take the remaining steps, with a line of metrics.jsonl for each. Returns the last line."""
-    values = run.processes.on_rank_zero(lambda: _cut_metrics(run.work / METRICS, state.step))
+    values = run.processes.on_rank_zero(lambda: _cut_metrics(run.work, state.step))
     path = run.work / METRICS if run.processes.is_rank_zero else Path(os.devnull)
     with path.open("a") as metrics:
         while state.step < run.plan.steps:
@@ -174,7 +176,7 @@ def _train_steps(run: TrainingRun, state: TrainState, report: Callback, clock: C
             _write_line(metrics, values)
             report(state.step, values)
             if state.step in run.plan.saves:
-                _save_checkpoint(run, state)
+                _save_checkpoint(run, state, metrics)
     return values
 
 
@@ -208,8 +210,14 @@ def _write_line(metrics: TextIO, values: dict[str, float]) -> None:
     metrics.flush()  # for whoever watches the run, and for a checkpoint that may follow
 
 
-def _save_checkpoint(run: TrainingRun, state: TrainState) -> None:
-    checkpoints.save(state, run.tokenizer, _training_hashes(run), run.work)
+def _save_checkpoint(run: TrainingRun, state: TrainState, metrics: TextIO) -> None:
+    def metrics_sum() -> str:
+        # A checkpoint must not survive a power cut that its metrics do not.
+        directories.sync_file(metrics)
+        return checksums.of_file(run.work / METRICS)
+
+    written = run.processes.on_rank_zero(metrics_sum)
+    checkpoints.save(state, run.tokenizer, _training_hashes(run), run.work, written)
     # While the run goes on it keeps two checkpoints to resume from, also with --keep 0.
     keep = None if run.plan.keep is None else max(run.plan.keep, checkpoints.RESUMABLE)
     run.processes.on_rank_zero(lambda: checkpoints.delete_old(run.work, run.plan.lasting, keep))
@@ -238,16 +246,41 @@ def _training_hashes(run: TrainingRun) -> checkpoints.Hashes:
     return checkpoints.with_parent(hashes, run.parent) if run.parent else hashes
 
 
-def _cut_metrics(path: Path, step: int) -> dict[str, float]:
+def _cut_metrics(work: Path, step: int) -> dict[str, float]:
     """Remove the lines after `step` from metrics.jsonl, as those steps are taken again. Returns the last line
     left.
 
     A line that was being written when the run was killed may be torn; it is always after the checkpoint.
+    Raises DataError if the lines before it are not those of the checkpoint.
     """
-    lines = path.read_text().splitlines()[:step] if path.exists() else []
-    path.write_text("".join(f"{line}\n" for line in lines))
-    last: dict[str, float] = json.loads(lines[-1]) if lines else {"loss": math.nan}
+    path = work / METRICS
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    kept = lines[: _lines_up_to(lines, step)]
+    expected = checkpoints.metrics_sum(work, step)
+    # A file that is not there was removed on purpose, as the remedy says.
+    is_whole = not expected or not path.exists() or checksums.of_bytes(b"".join(kept)) == expected
+    try:
+        last: dict[str, float] = json.loads(kept[-1]) if kept else {"loss": math.nan}
+    except ValueError:
+        is_whole = False
+    if not is_whole:
+        raise DataError(
+            f"does not hold the lines of the first {step} steps as they were written",
+            place=str(path),
+            remedy="remove it to go on without them, or start over with -f",
+        )
+    path.write_bytes(b"".join(kept))
     return last
+
+
+def _lines_up_to(lines: Sequence[bytes], step: int) -> int:
+    """How many lines of metrics.jsonl are of this step or earlier ones."""
+    # Not the number of the step: whoever removed a damaged file has fewer lines than steps.
+    for count, line in enumerate(lines[:step]):
+        match = STEP.match(line)
+        if match and int(match[1]) > step:
+            return count
+    return min(step, len(lines))
 
 
 # --- after the last step ---

@@ -161,7 +161,7 @@ def prepare_tokenizer(
     if settings.tokenizer:
         return load_tokenizer(settings.tokenizer), documents
     if reuse and (work / TOKENIZER).exists():
-        return load_tokenizer(work / TOKENIZER), documents
+        return _own_tokenizer(work / TOKENIZER), documents
     # Training the tokenizer reads all documents, which may come from a pipe: a copy serves the second pass.
     entries = settings.train_tokenizer or 0
     tokenizer = train_tokenizer(_texts(token_file.write_copy(documents, work / COPY)), entries)
@@ -169,7 +169,17 @@ def prepare_tokenizer(
         log.warning("the tokenizer has %d entries, not %d: the text is too small for more", size, entries)
     with directories.whole(work / TOKENIZER) as folder:
         save_tokenizer(tokenizer, folder)
+        directories.seal(folder, {})
     return tokenizer, _read_once(work / COPY)
+
+
+def _own_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """The tokenizer that this run trained before an interruption. Raises DataError if it is damaged."""
+    # Version 0.1.0 wrote no seal.
+    if (folder / directories.SEAL).exists() and directories.sealed(folder) is None:
+        raise DataError("is damaged", place=str(folder), remedy="start over with -f")
+    tokenizer: PreTrainedTokenizerFast = load_tokenizer(folder)
+    return tokenizer
 
 
 def _checkpoint_tokenizer(checkpoint: Path, given: Path | None) -> PreTrainedTokenizerFast:
@@ -204,6 +214,8 @@ def prepare_token_file(
     manifest = token_file.find(folder)
     # A pipe has no fingerprint: its documents are read again, and later compared by their hashes.
     if manifest and source and manifest.source == source:
+        if not manifest.checksums:
+            log.warning("%s: its token file has no checksums, so that damage would not be noticed", folder)
         return manifest
     return token_file.pack(
         corpus.documents,

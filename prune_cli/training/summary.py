@@ -4,11 +4,12 @@ import json
 import logging
 import math
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, DataError
 from ..models.device import dtype_name
 from ..models.text.tokenizer import tokenizer_hash
 from ..version import __version__
@@ -85,23 +86,26 @@ def write_description(run: TrainingRun, summary: Summary) -> None:
             "weight_decay": WEIGHT_DECAY,
             "clip": MAX_NORM,
         },
-        "data": asdict(run.blocks.manifest),
+        "data": run.blocks.manifest.described(),
         "summary": counts,
         "machine": _machine(run),
     }
-    (run.work / DESCRIPTION).write_text(json.dumps(description, indent=2, default=str) + "\n")
+    text = json.dumps(description, indent=2, default=str) + "\n"
+    # Renamed, because a run that is killed here has to find it whole.
+    temporary = run.work / f".{DESCRIPTION}"
+    temporary.write_text(text)
+    temporary.replace(run.work / DESCRIPTION)
 
 
 def check_same_run(run: TrainingRun) -> None:
     """Compare a resumed run with the train.json that it wrote at its start.
 
-    Raises ConfigurationError if anything differs on which the losses depend. A different machine is only a
-    warning: the last digits of the losses may differ.
+    Raises ConfigurationError if anything differs on which the losses depend, and DataError if train.json is
+    damaged. A different machine is only a warning: the last digits of the losses may differ.
     """
-    # train.json is written before the first step: without it there is no checkpoint to resume from.
-    if not (run.work / DESCRIPTION).exists():
+    before = _description_before(run.work)
+    if before is None:
         return
-    before = json.loads((run.work / DESCRIPTION).read_text())
     for name, value in _identity(run).items():
         if (old := before["run"].get(name)) != value:
             raise ConfigurationError(
@@ -112,6 +116,25 @@ def check_same_run(run: TrainingRun) -> None:
     for name, value in _machine(run).items():
         if (old := before["machine"].get(name)) != value:
             log.warning("started with %s %s, resumed with %s: the last digits may differ", name, old, value)
+
+
+def _description_before(work: Path) -> dict[str, Any] | None:
+    """The train.json of the run that is resumed; None for a run that has just begun."""
+    path = work / DESCRIPTION
+    try:
+        before = json.loads(path.read_bytes())
+        is_whole = isinstance(before["run"], dict) and isinstance(before["machine"], dict)
+    except FileNotFoundError:
+        # It is written before the first step, so that a checkpoint without it is not all of a run.
+        if not any(work.glob("step-*")):
+            return None
+        raise DataError("is missing", place=str(path), remedy="start over with -f") from None
+    except (ValueError, LookupError, TypeError):
+        is_whole = False
+    if not is_whole:
+        raise DataError("is damaged", place=str(path), remedy="start over with -f")
+    description: dict[str, Any] = before
+    return description
 
 
 def _identity(run: TrainingRun) -> dict[str, Any]:

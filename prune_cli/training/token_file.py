@@ -3,18 +3,22 @@
     tokens.bin    the tokens of all documents in input order, uint16 or uint32; EOS ends each text
     tokens.npy    for each document the hash of its content and its number of tokens
     hashes.npy    the distinct hashes, sorted
+    sums.npy      a checksum for each 16 KiB of tokens.bin
     tokens.json   the manifest, written last: if it is there, the files above are complete
     order-*.npy   orders computed earlier: of documents for a seed, of blocks for an epoch
 
+A run may resume from these files weeks later, so damage must show: tokens.bin is checked piece by piece as it
+is read. The others are small, and checked whole; the manifest, or the name of an order, has their checksums.
+
 While the file is written and sorted it takes about 40 bytes of memory per document, and never holds the text
 or the tokens. Blocks are assembled through the index when they are needed, so nothing is written a second
-time. Files are mapped, not read: resuming takes no longer with more documents.
+time. Files are mapped: to resume takes a second for some ten million documents, whatever their length.
 """
 
-import os
+import logging
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -26,16 +30,21 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import DataError
 from ..records.batching import Bound, batched
-from ..storage import directories
+from ..storage import arrays, checksums, directories
 
 Document = str | list[int]
 Encode = Callable[[list[str]], Sequence[ArrayLike]]  # token ids for each text
 Hashes = NDArray[np.uint64]
-Integers = NDArray[np.int64]
+Integers = arrays.Integers
 
 CHARACTERS = 1 << 22  # tokenized at a time: enough to keep all threads busy, few enough to hold in memory
-TOKENS, INDEX, HASHES, MANIFEST = FILES = ("tokens.bin", "tokens.npy", "hashes.npy", "tokens.json")
+FILES = ("tokens.bin", "tokens.npy", "hashes.npy", "sums.npy", "tokens.json")
+TOKENS, INDEX, HASHES, SUMS, MANIFEST = FILES
+CHECKED_WHOLE = (INDEX, HASHES, SUMS)
 ORDERS = "order-*"
+AGAIN = "run it again with --resume: its documents are then tokenized again"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,8 @@ class Manifest:
     """The contents of a token file.
 
     `separator` is the id of EOS. `content` is a hash of all documents that does not depend on their order,
-    `source` the caller's fingerprint of the input and the tokenizer, if it has one.
+    `source` the caller's fingerprint of the input and the tokenizer, if it has one. `checksums` are those of
+    the other files, by name; version 0.1.0 wrote none.
     """
 
     documents: int
@@ -52,6 +62,11 @@ class Manifest:
     separator: int
     content: str
     source: str | None = None
+    checksums: dict[str, str] = field(default_factory=dict)
+
+    def described(self) -> dict[str, Any]:
+        """The contents for train.json, which outlives the files."""
+        return {name: value for name, value in asdict(self).items() if name != "checksums"}
 
 
 def content_hash(document: Document) -> int:
@@ -97,16 +112,19 @@ def pack(
     DataError for an id outside the vocabulary.
     """
     remove(directory)
-    index = _write_tokens(documents, encode, directory / TOKENS, vocabulary, separator, report)
+    index, sums = _write_tokens(documents, encode, directory / TOKENS, vocabulary, separator, report)
     nonempty = np.sort(index[0, index[1] > 0])
-    _save(index, directory / INDEX)
-    _save(_distinct(nonempty), directory / HASHES)
+    arrays.save(index, directory / INDEX)
+    arrays.save(_distinct(nonempty), directory / HASHES)
+    arrays.save(sums, directory / SUMS)
     # Of the sorted hashes: the same documents in another order are the same content.
     content = blake2b(nonempty.tobytes(), digest_size=16).hexdigest()
     tokens = int(index[1].sum())
-    manifest = Manifest(len(nonempty), tokens, vocabulary, separator, content, source)
+    of_files = {name: checksums.of_file(directory / name) for name in CHECKED_WHOLE}
+    manifest = Manifest(len(nonempty), tokens, vocabulary, separator, content, source, of_files)
     # Last, and after the others were synced: whoever finds it can rely on them.
-    (directory / MANIFEST).write_bytes(orjson.dumps(asdict(manifest)))
+    text = orjson.dumps(asdict(manifest))
+    (directory / MANIFEST).write_bytes(orjson.dumps({**asdict(manifest), "own": checksums.of_bytes(text)}))
     return manifest
 
 
@@ -117,23 +135,30 @@ def _write_tokens(
     vocabulary: int,
     separator: int,
     report: Callable[[int, int], object],
-) -> Hashes:
-    """Write the tokens of all documents, and return their hashes (row 0) and numbers of tokens (row 1)."""
+) -> tuple[Hashes, checksums.Sums]:
+    """Write the tokens of all documents.
+
+    Returns their hashes (row 0) and numbers of tokens (row 1), and the checksums of the pieces of the file.
+    """
     width = _width(vocabulary)
     # Arrays of the standard library grow in place and take 8 bytes a number; lists would take 40.
     hashes = array("Q")
     lengths = array("Q")
     total = 0
+    sums = checksums.PieceSums()
     with path.open("wb") as file:
         for batch in batched(documents, Bound(_size, CHARACTERS)):
             for document, ids in zip(batch, _encoded(batch, encode, separator), strict=True):
-                file.write(_checked(ids, vocabulary, len(hashes)).astype(width).tobytes())
+                data = _checked(ids, vocabulary, len(hashes)).astype(width).tobytes()
+                file.write(data)
+                # From memory: read back from the disk, the bytes could be wrong already.
+                sums.add(data)
                 hashes.append(content_hash(document))
                 lengths.append(len(ids))
                 total += len(ids)
             report(len(hashes), total)
         directories.sync_file(file)
-    return np.array([hashes, lengths], np.uint64)
+    return np.array([hashes, lengths], np.uint64), sums.sums()
 
 
 def _distinct(ordered: Hashes) -> Hashes:
@@ -141,12 +166,6 @@ def _distinct(ordered: Hashes) -> Hashes:
     is_first = np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]
     distinct: Hashes = ordered[is_first]
     return distinct
-
-
-def _save(values: NDArray[Any], path: Path) -> None:
-    with path.open("wb") as file:
-        np.save(file, values)
-        directories.sync_file(file)
 
 
 def _width(vocabulary: int) -> np.dtype[Any]:
@@ -180,19 +199,53 @@ def _checked(ids: NDArray[Any], vocabulary: int, number: int) -> NDArray[Any]:
 
 
 def find(directory: Path) -> Manifest | None:
-    """The manifest of the token file in a directory; None if there is none or it is incomplete."""
+    """The manifest of the token file in a directory; None if there is none, or it is incomplete or damaged.
+
+    tokens.bin is only looked at for its size: `Blocks` checks it.
+    """
     try:
-        manifest = Manifest(**orjson.loads((directory / MANIFEST).read_bytes()))
+        manifest = _manifest(directory)
         size = manifest.tokens * _width(manifest.vocabulary).itemsize
-        is_complete = directories.file_size(directory / TOKENS) == size
-        is_complete = is_complete and all((directory / name).exists() for name in FILES)
-        return manifest if is_complete else None
+        if directories.file_size(directory / TOKENS) != size:
+            return None
+        for name in CHECKED_WHOLE:
+            _check(directory, name, manifest)
     except (FileNotFoundError, orjson.JSONDecodeError, TypeError):
         return None
+    except DataError as error:
+        log.warning("%s: %s; the documents are tokenized again", error.place, error.fault)
+        return None
+    return manifest
+
+
+def _manifest(directory: Path) -> Manifest:
+    """The manifest. Raises FileNotFoundError, and for damage DataError, JSONDecodeError or TypeError."""
+    path = directory / MANIFEST
+    values = orjson.loads(path.read_bytes())
+    own = values.pop("own", None)
+    # Without a checksum of its own it is of version 0.1.0.
+    if own not in (None, checksums.of_bytes(orjson.dumps(values))):
+        raise DataError("is damaged", place=str(path), remedy=AGAIN)
+    return Manifest(**values)
+
+
+def _check(directory: Path, name: str, manifest: Manifest) -> None:
+    """Raise DataError if a file is not what was written, FileNotFoundError if it is missing."""
+    if not manifest.checksums and name != SUMS:
+        directories.file_size(directory / name)
+    elif manifest.checksums and manifest.checksums[name] != checksums.of_file(directory / name):
+        raise damage(directory, name)
+
+
+def damage(directory: Path, name: str) -> DataError:
+    """The error for a damaged file. The manifest goes, so that a later run makes the token file anew."""
+    (directory / MANIFEST).unlink(missing_ok=True)
+    return DataError("is damaged", place=str(directory / name), remedy=AGAIN)
 
 
 def document_hashes(directory: Path) -> Hashes:
-    """The distinct content hashes of all documents, sorted, as a mapped array."""
+    """The distinct content hashes of all documents, sorted and mapped. Raises DataError for damage."""
+    _check(directory, HASHES, _manifest(directory))
     hashes: Hashes = np.load(directory / HASHES, mmap_mode="r")
     return hashes
 
@@ -229,9 +282,10 @@ class Blocks:
         self.seed = seed
         self.count = manifest.tokens // context
         self.tokens = self._map_tokens()
+        self._pieces = self._map_pieces()
         # For each document in the order: where it ends, and how far its tokens are shifted in the file.
-        order = directory / f"order-documents-{context}-{seed}.npy"
-        self.ends, self.shifts = _cached(order, self._document_positions)
+        order = f"order-documents-{context}-{seed}"
+        self.ends, self.shifts = arrays.cached(directory, order, self._document_positions)
         self._block_orders: dict[int, Integers] = {}  # by epoch; only the current one
 
     def _map_tokens(self) -> NDArray[Any]:
@@ -239,8 +293,15 @@ class Blocks:
             return np.empty(0, np.uint16)  # an empty file cannot be mapped
         return np.memmap(self.directory / TOKENS, _width(self.manifest.vocabulary), "r")
 
+    def _map_pieces(self) -> checksums.CheckedPieces | None:
+        """What the tokens are checked by; None for a token file of version 0.1.0."""
+        if not self.manifest.checksums:
+            return None
+        return checksums.CheckedPieces(self.tokens, np.load(self.directory / SUMS))
+
     def _document_positions(self) -> Integers:
         """Row 0: the ends of the documents in the order; row 1: the shifts to their positions in the file."""
+        _check(self.directory, INDEX, self.manifest)
         hashes, lengths = np.load(self.directory / INDEX)
         order = _document_order(hashes, self.seed)
         # Stable, so that both kinds of document stay in their seeded order.
@@ -250,7 +311,11 @@ class Blocks:
         return np.stack([ends, starts[order] - ends + lengths[order].astype(np.int64)])
 
     def __getitem__(self, index: int) -> Integers:
-        return np.asarray(self.tokens[self._positions(index)], np.int64)
+        """The tokens of a block. Raises DataError if the file is damaged where they are."""
+        positions = self._positions(index)
+        if self._pieces and self._pieces.first_damaged(positions * self.tokens.itemsize) is not None:
+            raise damage(self.directory, TOKENS)
+        return np.asarray(self.tokens[positions], np.int64)
 
     def _positions(self, index: int) -> Integers:
         """The positions in the file of the tokens of a block."""
@@ -278,12 +343,13 @@ class Blocks:
     def _block_order(self, epoch: int) -> Integers:
         """The order of the blocks in an epoch."""
         if epoch not in self._block_orders:
-            path = self.directory / f"order-blocks-{self.context}-{self.seed}-{epoch}.npy"
-            order = _cached(path, partial(_block_order, self.count, self.seed, epoch))
-            self._block_orders = {epoch: order}
             # The order of the epoch before is not needed again: training goes on in one direction.
-            for outdated in set(self.directory.glob("order-blocks-*.npy")) - {path}:
-                outdated.unlink(missing_ok=True)
+            stem = f"order-blocks-{self.context}-{self.seed}-{epoch}"
+            for outdated in self.directory.glob("order-blocks-*.npy"):
+                if not outdated.name.startswith(f"{stem}."):
+                    outdated.unlink(missing_ok=True)
+            order = arrays.cached(self.directory, stem, partial(_block_order, self.count, self.seed, epoch))
+            self._block_orders = {epoch: order}
         return self._block_orders[epoch]
 
     def documents(self, step: int, size: int) -> list[int]:
@@ -293,19 +359,6 @@ class Blocks:
         ends = np.cumsum(lengths, dtype=np.int64)
         numbers: list[int] = (np.unique(np.searchsorted(ends, positions, "right")) + 1).tolist()
         return numbers
-
-
-def _cached(path: Path, make: Callable[[], Integers]) -> Integers:
-    """The result of `make`, mapped from the file that the first call writes."""
-    try:
-        return np.asarray(np.load(path, mmap_mode="r"))
-    except FileNotFoundError:  # not made yet, or deleted by another rank that is an epoch ahead
-        values = make()
-        # Ranks may do this at the same time: each renames a file of its own, and all of them are equal.
-        temporary = path.with_suffix(f".{os.getpid()}")
-        _save(values, temporary)
-        temporary.replace(path)
-        return values
 
 
 # --- orders that are the same for ever ---
