@@ -20,6 +20,8 @@ import zstandard
 
 from prune_cli import cli
 
+from .servers.fixtures import azurite, gcs, into, moto, proxy, rclone, seaweedfs  # noqa: F401
+
 # Tests run side by side: threads of one process that wait for each other while another has their processor
 # take minutes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
