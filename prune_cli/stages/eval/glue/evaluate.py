@@ -82,8 +82,9 @@ def _of_seed(run: Experiment, seed: int, find: Find, progress: Progress) -> Resu
     earlier = find(identity)
     if earlier:
         progress(run.steps, f"{run.task}, seed {seed}: already done")
-        # The same model may have had another name then.
-        return {**earlier, "model": run.start.name}
+        # The same model may have had another name then. All but the metrics is made anew in a moment.
+        about = {"model": run.start.name, "score": fmean(earlier["metrics"].values()), **_about(run)}
+        return {**earlier, **about}
     predictions = fine_tune(run, seed, progress)
     metrics = _by_metric(
         run, lambda metric, part, labels: classification.METRICS[metric](labels, predictions[part])

@@ -1,21 +1,29 @@
 """Which results of fine-tuning exist already, from a run that was stopped or from one that finished?
 
-Results that took long are appended to FILE.partial as they come. FILE itself is written whole at the end,
-as every output; then FILE.partial is removed.
+Results that took long are appended to FILE.partial as they come, each with a checksum. FILE itself is written
+whole at the end, as every output; then FILE.partial is removed. In FILE the means over seeds tell whether the
+results of single seeds are still what they were.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import groupby
+from statistics import fmean
 from typing import Any
 
 import orjson
 
 from .... import storage
 from ....errors import DataError, PruneError, UsageError
+from ....storage import checksums
 from ....storage.base import ResumableOutput
 from ....storage.os_errors import display
 
 Result = dict[str, Any]
+UNCHECKED = "%s: its results have no checksums, so that damage would not be noticed"
+
+log = logging.getLogger(__name__)
 
 
 class ResultCache:
@@ -32,7 +40,9 @@ class ResultCache:
     def add(self, result: Result) -> None:
         """Store a result unless an earlier run did. It is on disk when this returns."""
         if self.file and result not in self.results:
-            self.file.write(orjson.dumps(result) + b"\n")
+            text = orjson.dumps(result)
+            line = {"checksum": checksums.of_bytes(text), "result": orjson.Fragment(text)}
+            self.file.write(orjson.dumps(line) + b"\n")
             # A result may be hours of work: it has to survive a power cut as well.
             self.file.sync()
 
@@ -69,6 +79,24 @@ def _of_stopped_run(file: ResumableOutput) -> list[Result]:
         ) from None
     # New results are appended after the last whole one.
     file.cut(end)
+    return _checked(results, display(file.path))
+
+
+def _checked(lines: list[Result], place: str) -> list[Result]:
+    """The results in the lines of FILE.partial, without those that are damaged."""
+    results = []
+    for line in lines:
+        result = line.get("result")
+        # In version 0.1.0 the result itself was the line, and `result` its kind.
+        if not isinstance(result, dict):
+            results.append(line)
+        elif line.get("checksum") == checksums.of_bytes(orjson.dumps(result)):
+            results.append(result)
+        else:
+            about = f"{result.get('task')}, seed {result.get('seed')}"
+            log.warning("%s: the result of %s, is damaged: it is computed again", place, about)
+    if any("checksum" not in line for line in lines):
+        log.warning(UNCHECKED, place)
     return results
 
 
@@ -79,9 +107,34 @@ def _of_finished_run(path: str) -> list[Result]:
     """
     try:
         with storage.input_at(path).open() as file:
-            return _parsed(file.read_all())
-    except (PruneError, ValueError):
+            results = _parsed(file.read_all())
+        return [result for each in _by_task(results) for result in _compared(each, display(path))]
+    except (PruneError, ValueError, LookupError, TypeError):
         return []
+
+
+def _by_task(results: list[Result]) -> list[list[Result]]:
+    """The results of the seeds of a task, then that of all of them, task by task."""
+    numbered = groupby(results, lambda result: (result.get("model"), result.get("task")))
+    return [list(each) for _, each in numbered]
+
+
+def _compared(results: list[Result], place: str) -> list[Result]:
+    """The results of a task, or none if their mean is not the one that stands behind them."""
+    seeds = [result for result in results if result.get("result") == "glue"]
+    totals = [result for result in results if result.get("result") == "glue task"]
+    if not seeds:
+        return []
+    # `jq` may have selected single seeds.
+    if len(totals) != 1 or totals[0]["seeds"] != len(seeds):
+        log.warning(UNCHECKED, place)
+        return seeds
+    for name, spread in totals[0]["metrics"].items():
+        # The very sum that made it, so that every digit is the same.
+        if fmean(seed["metrics"][name] for seed in seeds) != spread["mean"]:
+            log.warning("%s: results of %s are damaged: they are computed again", place, seeds[0]["task"])
+            return []
+    return seeds
 
 
 def _parsed(lines: bytes) -> list[Result]:
