@@ -33,7 +33,17 @@ def _objects() -> Storage:
     return Objects()
 
 
-_MAKERS: dict[str, Callable[[], Storage]] = dict.fromkeys(("s3", "gs", "az", "abfss"), _objects)
+def _web() -> Storage:
+    # Not at the top: the modules for HTTP and TLS take 40 ms.
+    from .remote.http import Web
+
+    return Web()
+
+
+_MAKERS: dict[str, Callable[[], Storage]] = {
+    **dict.fromkeys(("s3", "gs", "az", "abfss"), _objects),
+    **dict.fromkeys(("https", "http"), _web),
+}
 _STORAGES: dict[str, Storage] = {}
 
 

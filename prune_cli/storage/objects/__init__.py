@@ -6,11 +6,11 @@ from contextlib import AbstractContextManager, contextmanager
 from ...errors import CannotCreateError, NoInputError, PermissionDeniedError, UsageError
 from ..base import Input, Output, Progress, ResumableOutput, Storage, committed, ignore_progress, is_an_input
 from ..os_errors import display
+from ..remote.workers import WORKERS
 from . import uploads
 from .client import BucketAbsentError, client_of
 from .reading import ObjectInput
 from .urls import object_at, parse
-from .workers import WORKERS
 from .writing import ObjectOutput, part_size
 
 

@@ -14,7 +14,7 @@ from ...errors import (
     PruneError,
     UnavailableError,
 )
-from .retries import TransientError, unavailable
+from ..remote.retries import TransientError, unavailable
 
 THROTTLED = (408, 425, 429)  # and everything from 500 on
 _STATUS = re.compile(r"status code: (\d{3}) ?([A-Za-z ]*)")

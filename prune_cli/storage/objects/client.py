@@ -6,7 +6,6 @@ because it does not let go of a part.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache, partial
 from typing import Any, Literal, TypeVar
@@ -17,9 +16,10 @@ from obstore.store import AzureStore, GCSStore, S3Store
 
 from ...errors import NoInputError, PermissionDeniedError
 from ..os_errors import display
+from ..remote.reading import Meta
+from ..remote.retries import TransientError, patience, persist
 from . import credentials
 from .answers import BucketAbsentError, ChangedError, failure_of, spent
-from .retries import TransientError, patience, persist
 from .urls import Bucket
 
 # Metadata of what we write: tells our own object from somebody else's, if the answer to a write is lost.
@@ -32,16 +32,6 @@ PART_TIMEOUT = timedelta(seconds=300)  # for a part of an upload
 
 Answer = TypeVar("Answer")
 __all__ = ["BucketAbsentError", "ChangedError", "Client", "Meta", "Upload", "client_of"]
-
-
-@dataclass(frozen=True)
-class Meta:
-    """What a store says about an object. `tag` is the ETag; where there is none, the time of change."""
-
-    size: int
-    tag: str
-    etag: str | None
-    token: str | None = None  # of the run that wrote it, if it was ours and the store was asked for it
 
 
 class Client:

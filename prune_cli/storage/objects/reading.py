@@ -1,179 +1,28 @@
-"""How is an object read? In ranges, each a request of its own that names the version of the object.
+"""How is an object read? By range, from the bucket that its URL names."""
 
-A reader may take minutes for what it holds, and a store closes a response that nobody reads. So no response
-is held open: a few ranges are fetched ahead, whole, and wait in memory.
-"""
+from dataclasses import dataclass
 
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partial
-from threading import Lock
-
-from ..base import Identity, Input, RangedInput
-from .client import Client, Meta, client_of
+from ..remote.reading import Meta, RemoteInput
+from .client import client_of
 from .urls import object_at
-from .workers import WORKERS
-
-RANGE = 8 << 20  # bytes of a request: its latency costs little, and a retry costs no more than this
-FIRST_RANGE = 1 << 20  # who reads only the first record should not fetch more
-AHEAD = 4  # ranges that are fetched ahead of the reader
-LARGEST = 32 << 20  # bytes of a request for a range that the caller chose
-# Together at most 256 KiB an object: head, trailer and seek table of a stream of ours are in them.
-HEAD_BYTES = 64 << 10
-TAIL_BYTES = 160 << 10
-
-
-class Ends:
-    """The first and the last bytes of an object, fetched once and shared by its readers."""
-
-    def __init__(self) -> None:
-        self.lock = Lock()
-        self.pending: dict[int, Future[memoryview]] = {}
-
-    def fetch(self, client: Client, key: str, meta: Meta, span: tuple[int, int]) -> "Future[memoryview]":
-        """The bytes of one end, which are asked for unless they already were."""
-        with self.lock:
-            if span[0] not in self.pending:
-                self.pending[span[0]] = WORKERS.submit(partial(client.get, key, *span, meta))
-            return self.pending[span[0]]
-
-    def clear(self) -> None:
-        """Forget what was fetched."""
-        with self.lock:
-            self.pending = {}
 
 
 @dataclass
-class ObjectInput(RangedInput):
-    """An object. `meta` is given by who has listed the bucket, else asked for when it is needed first."""
-
-    meta: Meta | None = field(default=None, repr=False)
-    ends: Ends = field(default_factory=Ends, repr=False, compare=False)
+class ObjectInput(RemoteInput):
+    """An object. Raises UsageError for a URL that names none."""
 
     def __post_init__(self) -> None:
-        self.current = memoryview(b"")  # the rest of the range that is being read
-        self.waiting: deque[Future[memoryview]] = deque()
-        self.next = 0  # offset of the range to ask for next
-        self.pending: Future[Meta] | None = None  # the look-up of `meta`
-        address = object_at(self.path)
-        self.key = address.key
-        self.bucket = address.bucket
-
-    @property
-    def client(self) -> Client:
-        """The bucket. Raises PruneError if there are no credentials."""
-        return client_of(self.bucket)
-
-    @property
-    def version(self) -> Meta:
-        """The version that this run reads. Raises NoInputError, PermissionDeniedError or UnavailableError."""
-        if self.meta is None:
-            self.prepare()
-            assert self.pending is not None
-            self.meta = self.pending.result()
-        return self.meta
+        super().__post_init__()
+        self.address = object_at(self.path)
 
     def prepare(self) -> None:
-        if self.meta is None and self.pending is None:
-            self.pending = WORKERS.submit(partial(self.client.head, self.key))
+        # Here and not in a thread: who has no credentials should hear it once, before any request.
+        if self.meta is None:
+            client_of(self.address.bucket)
+        super().prepare()
 
-    @property
-    def size(self) -> int:
-        return self.version.size
+    def look(self) -> Meta:
+        return client_of(self.address.bucket).head(self.address.key)
 
-    @property
-    def identity(self) -> Identity:
-        return (self.path, self.version.tag, self.version.size)
-
-    def check(self) -> None:
-        _ = self.version
-
-    @contextmanager
-    def open(self) -> Iterator[Input]:
-        self.position = self.next = 0
-        self.current = memoryview(b"")
-        _ = self.version
-        try:
-            # Every range names the version: nothing is left to compare at the end.
-            yield self
-        finally:
-            for future in self.waiting:
-                future.cancel()
-            self.waiting.clear()
-            self.current = memoryview(b"")
-
-    def read(self, size: int, /) -> bytes:
-        if not self.current:
-            self._fill()
-        data = bytes(self.current[:size])
-        self.current = self.current[size:]
-        self.position += len(data)
-        self.progress(len(data))
-        return data
-
-    def read_at(self, offset: int, size: int) -> bytes:
-        stop = min(offset + size, self.version.size)
-        if offset >= stop:
-            return b""
-        span = self._end_with(offset, stop)
-        if span is None:
-            return b"".join(self._ranges(offset, stop))
-        block = self.ends.fetch(self.client, self.key, self.version, span).result()
-        return bytes(block[offset - span[0] : stop - span[0]])
-
-    def read_into(self, buffer: memoryview, offset: int) -> int:
-        stop = min(offset + len(buffer), self.version.size)
-        span = self._end_with(offset, stop)
-        if span is not None:
-            return super().read_into(buffer, offset)
-        filled = 0
-        for piece in self._ranges(offset, stop):
-            buffer[filled : filled + len(piece)] = piece
-            filled += len(piece)
-        return filled
-
-    def anticipate(self) -> None:
-        for span in self._spans():
-            self.ends.fetch(self.client, self.key, self.version, span)
-
-    def forget(self) -> None:
-        self.ends.clear()
-
-    # --- Ranges ---
-
-    def _fill(self) -> None:
-        """Wait for the next range, and ask for some behind it."""
-        size = self.version.size
-        if not self.waiting and self.next < size:
-            self._ask(FIRST_RANGE if self.next == 0 else RANGE)
-        if not self.waiting:
-            return
-        # From the second range on: the reader goes on, so it probably reads everything.
-        while self.position and len(self.waiting) < AHEAD and self.next < size:
-            self._ask(RANGE)
-        self.current = self.waiting.popleft().result()
-
-    def _ask(self, length: int) -> None:
-        stop = min(self.next + length, self.version.size)
-        self.waiting.append(WORKERS.submit(partial(self.client.get, self.key, self.next, stop, self.version)))
-        self.next = stop
-
-    def _ranges(self, start: int, stop: int) -> Iterator[memoryview]:
-        """A range that the caller chose, in pieces that one request may have."""
-        for first in range(start, stop, LARGEST):
-            last = min(first + LARGEST, stop)
-            yield WORKERS.run(partial(self.client.get, self.key, first, last, self.version))
-
-    def _spans(self) -> list[tuple[int, int]]:
-        """Both ends; one span if the object is no larger than they are."""
-        size = self.version.size
-        if size <= HEAD_BYTES + TAIL_BYTES:
-            return [(0, size)] if size else []
-        return [(0, HEAD_BYTES), (size - TAIL_BYTES, size)]
-
-    def _end_with(self, start: int, stop: int) -> tuple[int, int] | None:
-        """The end that a range lies in, if it does."""
-        return next((span for span in self._spans() if span[0] <= start and stop <= span[1]), None)
+    def fetch(self, start: int, stop: int, meta: Meta) -> memoryview:
+        return client_of(self.address.bucket).get(self.address.key, start, stop, meta)

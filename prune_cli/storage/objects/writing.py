@@ -10,9 +10,10 @@ from functools import partial
 from ...errors import CannotCreateError, InputOutputError, NoInputError, PermissionDeniedError, PruneError
 from ..base import Input, Output
 from ..os_errors import display
-from .client import Meta, Upload, client_of
+from ..remote.reading import Meta
+from ..remote.workers import WORKERS
+from .client import Upload, client_of
 from .urls import object_at
-from .workers import WORKERS
 
 MOST_PARTS = 9_000  # of an upload: S3 allows 10,000, and the size of the output is only estimated
 SMALLEST_PART = 8 << 20

@@ -1,0 +1,1 @@
+"""What objects and pages of the web have in common: requests in threads, retries, and reading by range."""
