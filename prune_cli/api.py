@@ -185,7 +185,7 @@ def eval(models: Sequence[PathLike], records: Iterable[Record], **options: Any) 
     groups = _settings("eval", options, Evaluation, Comparison, ModelSettings, Reading)
     evaluation, comparison, running, checks = groups
     from .stages.eval import checks as eval_checks
-    from .stages.eval import held_out
+    from .stages.eval import held_out, operands
     from .stages.eval.run import EvalJob
 
     eval_checks.check_comparison(comparison)
@@ -202,7 +202,7 @@ def eval(models: Sequence[PathLike], records: Iterable[Record], **options: Any) 
         for result in job.results([held_out.from_source(source.name, source, evaluation)]):
             results.append(result)
             yield result
-    eval_checks.check_outcome(results, comparison)
+    eval_checks.check_outcome(results, operands.sides(job.models, comparison).models, comparison)
 
 
 # --- Options -----------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ class UsageError(PruneError):
 
 
 class DataError(PruneError):
-    """The input is damaged or in the wrong format."""
+    """The input is damaged, in the wrong format, or too small for what was asked."""
 
     status = 65
 

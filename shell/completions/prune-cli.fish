@@ -231,7 +231,7 @@ complete -c prune-cli -n '__prune_cli_verb eval' -l seed -x -d 'Seed of the resa
 complete -c prune-cli -n '__prune_cli_verb eval' -l text-field -x -d 'The field that holds the text [text]'
 complete -c prune-cli -n '__prune_cli_verb eval' -l against -r -F -d 'Baseline to compare with: a model, or its results'
 complete -c prune-cli -n '__prune_cli_verb eval' -l paired-seeds -d 'Each MODEL shares its seed with a baseline'
-complete -c prune-cli -n '__prune_cli_verb eval' -l fail-if-worse -x -d 'Exit with status 1 if a model is more than P % worse, even at the favourable end of its interval'
+complete -c prune-cli -n '__prune_cli_verb eval' -l fail-if-worse -x -d 'Exit with status 1 if a model is more than P % worse for certain, or 65 with fewer than 20 documents or clusters'
 complete -c prune-cli -n '__prune_cli_verb eval' -l per-document -r -F -d 'Write each document\'s results to FILE, which can later replace its models'
 complete -c prune-cli -n '__prune_cli_verb eval' -l resume -d 'Resume a run that was stopped'
 complete -c prune-cli -n '__prune_cli_verb eval' -l glue -x -a '(__fish_complete_directories)' -d 'Fine-tune on the GLUE tasks in DIR instead'

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from ... import storage
-from ...errors import CheckFailed, UsageError
-from ...settings.eval import Comparison, Evaluation, FineTuning, PerDocument, Target
+from ...errors import CheckFailed, DataError, UsageError
+from ...settings.eval import DECISIVE, Comparison, Evaluation, FineTuning, PerDocument, Target
 from ...storage.base import Input
 from . import journal
 from .eval_tables import listed
@@ -75,25 +75,54 @@ def check_target(keeping: PerDocument, inputs: Sequence[Input], force: bool) -> 
     storage.check_target(path, inputs, force=force)
 
 
-def check_outcome(results: Sequence[Result], comparison: Comparison) -> None:
-    """Raise CheckFailed if a model is worse than --fail-if-worse allows, or if that is unknown."""
+def check_outcome(results: Sequence[Result], models: Sequence[str], comparison: Comparison) -> None:
+    """Raise CheckFailed if a model is worse than --fail-if-worse allows, DataError if that cannot be told.
+
+    `models` are the operands that are no baselines. A model against itself is equal, whatever the documents.
+    """
     if comparison.fail_if_worse is None:
         return
     comparisons = [result for result in results if result["result"] == "comparison"]
     # A check of nothing must not look like a success.
-    if not comparisons:
-        raise CheckFailed("nothing was compared", remedy="name a MODEL that is not a baseline")
+    if models and not comparisons:
+        raise DataError("nothing was compared", remedy="name results of documents")
+    undecided = []
     for result in comparisons:
-        _check_interval(result, comparison.fail_if_worse)
+        if doubt := _doubt(result):
+            undecided.append(doubt)
+        else:
+            _check_interval(result, comparison.fail_if_worse)
+    # Last, because one model that is worse for certain says more than another of which nothing is known.
+    if undecided:
+        raise undecided[0]
+
+
+def _doubt(result: Result) -> DataError | None:
+    """The reason why nobody can say whether the model of a comparison is worse; None if there is none."""
+    provenance = result["provenance"]
+    if provenance["model"] == provenance["against"]:
+        return None
+    unit = "documents" if result["clusters"] is None else "clusters"
+    count = result["documents"] if result["clusters"] is None else result["clusters"]
+    remedy = "evaluate on more, or leave out --fail-if-worse"
+    if count < DECISIVE:
+        fault = f"{count} {unit} with a score cannot tell; --fail-if-worse needs {DECISIVE}"
+        return DataError(fault, place=_about(result), remedy=remedy)
+    if result["effect_interval"] is None:
+        return DataError("the difference is unknown", place=_about(result), remedy=remedy)
+    return None
 
 
 def _check_interval(result: Result, allowed: float) -> None:
     """Raise CheckFailed if even the better end of the interval is more than `allowed` % worse."""
-    about = f"{listed(result['model'])} against {listed(result['against'])} on {result['data']}"
-    ends = result["effect_interval"]
-    if ends is None:
-        raise CheckFailed(f"{about}: the difference is unknown", remedy="name documents that both can score")
+    # Without an interval it is a model against itself, on documents that have no score.
+    ends = result["effect_interval"] or (0.0, 0.0)
     # The lower end: a model fails only if it is worse beyond doubt.
     worse = 100 * ends[0]
     if worse > allowed:
-        raise CheckFailed(f"{about}: at least {worse:.2f} % worse, and {allowed:g} % are allowed")
+        fault = f"at least {worse:.2f} % worse, and {allowed:g} % are allowed"
+        raise CheckFailed(fault, place=_about(result))
+
+
+def _about(result: Result) -> str:
+    return f"{listed(result['model'])} against {listed(result['against'])} on {result['data']}"

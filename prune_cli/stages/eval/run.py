@@ -1,5 +1,6 @@
 """What does `prune-cli eval` do: measure and compare likelihoods, or, with --glue, fine-tune?"""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from .journal import Journal
 from .likelihood import Result
 from .operands import Operands
 from .results import Measured, Measurement
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,8 @@ class EvalJob:
     def run(self) -> EvalReport:
         """Write the results.
 
-        Raises PruneError; CheckFailed if a model is worse than --fail-if-worse allows.
+        Raises PruneError; CheckFailed if a model is worse than --fail-if-worse allows, DataError if the
+        documents cannot tell.
         """
         # Cheap checks come first: options, then paths, then test sets, and models last.
         checks.check_comparison(self.comparison)
@@ -67,7 +71,7 @@ class EvalJob:
             if output.is_terminal():
                 eval_tables.show(results)
         # The output is complete by now, so a check that fails keeps the results.
-        checks.check_outcome(results, self.comparison)
+        checks.check_outcome(results, sides.models, self.comparison)
         return _report(results, sets)
 
     def _inputs(self, sides: Operands) -> list[Input]:
@@ -82,6 +86,8 @@ class EvalJob:
         """Measure and compare; the per-document file grows meanwhile. Raises PruneError."""
         plan = _planned(operands.sides(self.models, self.comparison), sets, self)
         grouped = plan.is_grouped(self.comparison)
+        if plan.sides.baselines and not plan.sides.models:
+            log.warning("every MODEL is a baseline as well: nothing is compared")
         with self._journal(plan, inputs) as journal, plan.bar(self.reading) as bar:
             # Nothing is measured yet: `evaluate` and its arguments are iterators.
             yield from evaluate(

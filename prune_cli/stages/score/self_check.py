@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ...errors import CheckFailed
+from ...errors import CheckFailed, DataError
 from ...records.reader import Content
 from .estimate import Score
 
@@ -19,11 +19,16 @@ def largest_difference(
     """The largest relative difference between the perplexities of `score` and of `score_alone`.
 
     `score` gets all contents at once, `score_alone` one by one. Raises CheckFailed, which names the record,
-    if the difference is more than the tolerance of `dtype`.
+    if the difference is more than the tolerance of `dtype`, and DataError if no record has a score.
     """
+    scores = score(contents)
+    # A check of nothing must not look like a success.
+    if scores and not any(fields["n_scored"] for fields in scores):
+        fault = f"none of the first {len(scores)} records has a score, so there is nothing to check"
+        raise DataError(fault, place=places[0], remedy="raise --self-check, or leave it out")
     largest = 0.0
     largest_at = ""
-    for content, place, fields in zip(contents, places, score(contents), strict=True):
+    for content, place, fields in zip(contents, places, scores, strict=True):
         [alone] = score_alone([content])
         difference = _difference(fields, alone)
         # Negated, so that nan counts as larger than everything.
