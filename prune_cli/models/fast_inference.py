@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from transformers.activations import GELUActivation, GELUTanh, NewGELUActivation, SiLUActivation
 from transformers.pytorch_utils import Conv1D
 
-from .text.tokenizer import first_line
+from .description import context_length
+from .library_errors import first_line
 
 log = logging.getLogger(__name__)
 Put = Callable[[nn.Module, str, nn.Module], None]
@@ -82,7 +83,7 @@ def probe_states(network: Any) -> Tensor:
     config = network.config.get_text_config()
     sequences, tokens = PROBE_SHAPE
     # A model may have fewer positions; some name none.
-    tokens = min(tokens, getattr(config, "max_position_embeddings", None) or tokens)
+    tokens = min(tokens, context_length(config) or tokens)
     ids = torch.linspace(0, config.vocab_size - 1, sequences * tokens, device=network.device).long()
     with torch.inference_mode():
         states: Tensor = network.base_model(input_ids=ids.view(sequences, tokens), use_cache=False)[0]

@@ -20,7 +20,7 @@ from transformers.pytorch_utils import Conv1D
 
 from .cpu_kernels import causal_attention, keep_freed_memory, linear
 from .fast_inference import PROBE_SHAPE, disagreement, has_packed_products
-from .text.tokenizer import first_line
+from .library_errors import first_line
 
 log = logging.getLogger(__name__)
 

@@ -25,6 +25,7 @@ from .safety import directory_hash
 from .text.encoding import Content as Content
 from .text.encoding import Encoder, Ids
 from .text.encoding import TokenizedDocument as TokenizedDocument
+from .text.special_tokens import doubts_about_start
 from .text.tokenizer import tokenizer_hash
 
 log = logging.getLogger(__name__)
@@ -85,6 +86,9 @@ class LanguageModel:
         self._batch_tokens = settings.batch_tokens
         self._eos = _eos_tokens(loaded.network, loaded.tokenizer)
         self._sequences = _sequences_at_a_time(config, dtype, self._device)
+        if settings.bos != "never":
+            for doubt in doubts_about_start(loaded.tokenizer, loaded.directory):
+                log.warning("%s: %s", name, doubt)
         self._encoder = Encoder(loaded.tokenizer, self.vocabulary, settings.bos, name)
         self._trunk, layer = split(loaded.network, self.vocabulary, min(8, self._context), name)
         self._head = OutputHead(layer, self.vocabulary, dtype, self._device)

@@ -15,16 +15,21 @@ import torch
 import transformers
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from huggingface_hub.utils.tqdm import disable_progress_bars
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from ..errors import ConfigurationError, OutOfMemoryError, UnavailableError, UsageError, ran_out_of_memory
 from ..settings.model import Dtype, ModelSettings
+from .description import context_length
 from .device import dtype_name, resolve_device, resolve_dtype
 from .fast_inference import make_fast
+from .library_errors import first_line, remedy_of
 from .safety import check_directory, is_local
-from .text.tokenizer import first_line, load_tokenizer
+from .text.tokenizer import load_tokenizer
 
 log = logging.getLogger(__name__)
 
+# The kinds of models that transformers can run as a causal language model, BERT and BART among them.
+CAUSAL_KINDS = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.keys()
 HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]  # no pickles, no code
 
 # Tokens in a batch, padding included. On a CPU no more than its cache holds between two layers; a GPU needs
@@ -76,12 +81,14 @@ def resolve(name: str, settings: ModelSettings = ModelSettings()) -> ResolvedMod
     _silence_libraries()
     directory = Path(name) if is_local(name) else _fetch(name)
     check_directory(directory)
-    tokenizer = load_tokenizer(directory, needs_eos=False, must_be_fast=False)
     with _loading(name):
         # A model of text and images keeps the configuration of its language model in a section of its own.
         config = transformers.AutoConfig.from_pretrained(
             directory, local_files_only=True, trust_remote_code=False
         ).get_text_config()
+    _check_kind(config, name)
+    # The tokenizer comes second: transformers reads config.json for it, too, and would blame the tokenizer.
+    tokenizer = load_tokenizer(directory, needs_eos=False, must_be_fast=False)
     settings = _resolve_settings(settings, config, name)
     _check_vocabulary(tokenizer, config.vocab_size, name)
     return ResolvedModel(directory, tokenizer, settings)
@@ -107,6 +114,7 @@ def load_network(directory: Path, dtype: torch.dtype, device: str, name: str = "
         network, report = loaded
         network = network.eval().to(device)
     _check_weights(report["missing_keys"], report["unexpected_keys"], name)
+    _check_numbers(network, name)
     return network
 
 
@@ -150,14 +158,14 @@ def _loading(name: str) -> Iterator[None]:
             remedy = "use --dtype bfloat16 or a smaller model"
             raise OutOfMemoryError("no memory for the weights", place=name, remedy=remedy) from None
         fault = f"cannot be loaded ({first_line(error)})"
-        remedy = "it must be a causal language model that transformers knows"
+        remedy = remedy_of(error, "it must be a causal language model that transformers knows")
         raise ConfigurationError(fault, place=name, remedy=remedy) from error
 
 
 def _resolve_settings(settings: ModelSettings, config: Any, name: str) -> ModelSettings:
     """Replace `auto` and None by values for this machine and this model."""
     device = resolve_device(settings.device)
-    limit = getattr(config, "max_position_embeddings", None)  # some architectures have none
+    limit = context_length(config)  # some architectures have none
     context = settings.context or limit
     if context is None:
         fault = "its configuration does not say how long its context is"
@@ -179,6 +187,14 @@ def _resolve_settings(settings: ModelSettings, config: Any, name: str) -> ModelS
     )
 
 
+def _check_kind(config: Any, name: str) -> None:
+    """Refuse what is no causal language model, before anything is said about its context or its weights."""
+    if config.is_encoder_decoder or config.model_type not in CAUSAL_KINDS:
+        kind = "an encoder-decoder" if config.is_encoder_decoder else "not one"
+        fault = f"it must be a causal language model, and {config.model_type} is {kind}"
+        raise ConfigurationError(fault, place=name, remedy="use another model")
+
+
 def _check_vocabulary(tokenizer: Any, size: int, name: str) -> None:
     """Refuse a tokenizer with ids that the model has no embedding for."""
     largest = max(tokenizer.get_vocab().values(), default=-1)
@@ -198,6 +214,17 @@ def _check_weights(missing: set[str], unexpected: set[str], name: str) -> None:
         raise ConfigurationError(fault, place=name, remedy=remedy)
     if unexpected:
         log.warning("%s: the model does not use some of the weights: %s", name, _summary(unexpected))
+
+
+@torch.inference_mode()
+def _check_numbers(network: Any, name: str) -> None:
+    """Refuse weights that are NaN or infinite: every score would be, too, or just those of some tokens."""
+    for weight_name, weight in network.named_parameters():
+        # The extremes of a tensor with a NaN are NaN. One pass over the weights takes no memory.
+        if weight.numel() and not torch.isfinite(torch.stack(torch.aminmax(weight))).all():
+            fault = f"the weights have NaN or infinite numbers ({weight_name})"
+            remedy = "take an earlier checkpoint, or copy the weights again"
+            raise ConfigurationError(fault, place=name, remedy=remedy)
 
 
 def _parameters(network: Any) -> int:

@@ -1,19 +1,19 @@
-"""May a model directory be loaded? It must be complete, have safetensors weights, and bring no code.
+"""May a model directory be loaded? It must be complete, need no other model, and bring no code.
 
-The checks read no weights and need no torch: a mistake is reported within milliseconds, before any input is
-read.
+Its weights must be safetensors of plain numbers. The checks read no weights and need no torch: a mistake is
+reported within milliseconds, before any input is read.
 """
 
-import json
 import os
 import re
 from hashlib import file_digest, sha256
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from ..errors import ConfigurationError
+from . import description
+from .description import read_json
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")  # gpt2, or EleutherAI/pythia-70m
 # Any of these files is a tokenizer. Whether transformers can load it shows later.
@@ -49,9 +49,15 @@ def check_directory(path: Path) -> None:
     if not path.is_dir():
         fault = "is not a directory" if path.exists() else "there is no such model directory"
         raise _error(path, fault, "name a directory in the Hugging Face layout")
-    _read_json(path / "config.json")
+    description.refuse_pointers(path)
+    description.refuse_adapter(path, _present_weights(path))
+    config = read_json(path / "config.json")
     _check_code(path)
+    # An encoder-decoder first: what is said about its weights would mislead.
+    description.refuse_encoder_decoder(path, config)
+    description.refuse_quantization(path, config)
     for weights in _weight_files(path):
+        description.refuse_pointer(weights)
         _check_weights(weights)
     if not any((path / name).exists() for name in TOKENIZER_FILES):
         raise _error(path, "there is no tokenizer", "put its tokenizer.json next to the weights")
@@ -75,22 +81,17 @@ def _check_code(path: Path) -> None:
     """Refuse a model that comes with Python code."""
     # The code would never be run, but without it the weights would be loaded into a different model.
     for name in ("config.json", "tokenizer_config.json"):
-        if (path / name).exists() and "auto_map" in _read_json(path / name):
+        if (path / name).exists() and "auto_map" in read_json(path / name):
             fault = f"{name} asks for Python code that comes with the model (auto_map)"
             raise _error(path, fault, "such code is never run; use an architecture of transformers")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _present_weights(path: Path) -> list[Path]:
+    """The weights; none if there are none, or only pickles."""
     try:
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        remedy = "a model directory holds config.json, model.safetensors and tokenizer.json"
-        raise _error(path.parent, f"there is no {path.name}", remedy) from None
-    except (OSError, ValueError) as error:
-        raise _error(path, f"cannot be read: {error}", "copy it again") from None
-    if not isinstance(value, dict):
-        raise _error(path, "is not a JSON object", "copy it again")
-    return value
+        return _weight_files(path)
+    except ConfigurationError:
+        return []
 
 
 def _weight_files(path: Path) -> list[Path]:
@@ -100,7 +101,7 @@ def _weight_files(path: Path) -> list[Path]:
     index = path / "model.safetensors.index.json"
     if index.exists():
         # The index maps tensors to files, so each file occurs many times.
-        names = set(_read_json(index).get("weight_map", {}).values())
+        names = set(read_json(index).get("weight_map", {}).values())
         return [path / name for name in sorted(names)]
     if any((path / name).exists() for name in PICKLES):
         fault = "the weights are a pickle, which can run code when it is loaded"

@@ -86,7 +86,8 @@ class ModelSettings:
             "--bos",
             metavar="WHEN",
             help="Put a BOS token in front: auto, always or never. "
-            "auto does it for documents, not for blocks.",
+            "auto does it for documents, not for blocks. "
+            "It is the tokenizer's BOS, or else that of config.json, or else EOS.",
         ),
     ] = Bos.auto
     batch_tokens: Annotated[

@@ -24,9 +24,11 @@ from transformers.modeling_utils import PreTrainedModel as PreTrainedModel
 from transformers.utils import logging
 
 from ..errors import ConfigurationError, NoInputError
+from ..models import description
 from ..models.cpu_kernels import head_loss
+from ..models.library_errors import first_line, remedy_of
 from ..models.load import load_network
-from ..models.text.tokenizer import PreTrainedTokenizerFast, first_line, vocabulary_size
+from ..models.text.tokenizer import PreTrainedTokenizerFast, vocabulary_size
 
 # --- configuration ---
 
@@ -57,17 +59,24 @@ def gpt2_config(
 def read_config(path: Path, tokenizer: PreTrainedTokenizerFast) -> PretrainedConfig:
     """A model's config.json, with the special tokens of `tokenizer`.
 
-    Raises NoInputError if there is no such file, and ConfigurationError if it is not a configuration, or its
-    vocabulary is too small.
+    Raises NoInputError if there is no such file, and ConfigurationError if it is not the configuration of a
+    causal language model that can be trained, or its vocabulary is too small.
     """
+    if not path.exists():
+        raise NoInputError("does not exist", place=str(path))
+    values = description.read_json(path)
+    description.refuse_encoder_decoder(path, values)
+    # A model of plain numbers would be saved with a configuration that claims the opposite.
+    description.refuse_quantization(path, values)
     try:
-        values = json.loads(path.read_bytes())
         config: PretrainedConfig = AutoConfig.for_model(values.pop("model_type"), **values)
-    except FileNotFoundError:
-        raise NoInputError("does not exist", place=str(path)) from None
     except Exception as error:  # each architecture checks its values in a way of its own
         fault = f"is not the config.json of a model ({first_line(error)})"
-        raise ConfigurationError(fault, place=str(path)) from error
+        remedy = remedy_of(error, "take that of a causal language model")
+        raise ConfigurationError(fault, place=str(path), remedy=remedy) from error
+    if description.context_length(config) is None:
+        fault = "does not say how many tokens the model reads"
+        raise ConfigurationError(fault, place=str(path), remedy="set max_position_embeddings")
     needed = vocabulary_size(tokenizer)
     if config.vocab_size < needed:
         fault = f"vocab_size {config.vocab_size} is less than the tokenizer's {needed}"
@@ -195,7 +204,7 @@ def save_model(
         shutil.copymode(
             directory / "config.json", path
         )  # safetensors makes files that only their owner can read
-    save_tokenizer(tokenizer, directory, model.config.max_position_embeddings)
+    save_tokenizer(tokenizer, directory, description.context_length(model.config))
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, directory: Path, context: int | None = None) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from ..errors import ConfigurationError, DataError, UsageError
 from ..models import safety
+from ..models.description import context_length
 from ..models.device import resolve_dtype
 from ..models.text.tokenizer import (
     PreTrainedTokenizerFast,
@@ -93,7 +94,7 @@ def prepare(
     # Rank 0 has trained the tokenizer by now, if the run trains one. Every rank loads it from the folder.
     tokenizer, _ = prepare_tokenizer(settings, (), work, reuse=True)
     config = model_config(settings, recipe, tokenizer)
-    context: int = config.max_position_embeddings
+    context = context_of(config)
     blocks = Blocks(work, manifest, context, recipe["data_seed"].value)
     held_out = Blocks(work / HELD_OUT, held_out_manifest, context, seed=0) if held_out_manifest else None
     return TrainingRun(
@@ -136,7 +137,7 @@ def _token_files(
     # Without train.json, nothing says which documents a tokenizer in this folder was trained on.
     reuse = (work / DESCRIPTION).exists()
     tokenizer, documents = prepare_tokenizer(settings, corpora.training.documents, work, reuse=reuse)
-    context: int = model_config(settings, recipe, tokenizer).max_position_embeddings
+    context = context_of(model_config(settings, recipe, tokenizer))
     corpus = Corpus(_warning_of_odd_blocks(documents, context), corpora.training.source)
     manifest = prepare_token_file(corpus, tokenizer, work, report)
     if manifest.tokens < context:
@@ -204,6 +205,13 @@ def model_config(settings: Training, recipe: Recipe, tokenizer: PreTrainedTokeni
         # A tokenizer that the run trains has the requested size, whatever the vocabulary of the preset.
         return gpt2_config(tokenizer, entries=settings.train_tokenizer or padded, **shape)
     return read_config(settings.config or (settings.init_from or Path()) / "config.json", tokenizer)
+
+
+def context_of(config: PretrainedConfig) -> int:
+    """How many tokens the model reads, and a block has."""
+    context = context_length(config)
+    assert context is not None  # `read_config` refuses a configuration that does not say it
+    return context
 
 
 def prepare_token_file(

@@ -105,7 +105,7 @@ def _prefix(tokenizer: Any, bos: str, name: str) -> list[int]:
     """
     token = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     if token is None and bos == "always":
-        fault = "the tokenizer has neither BOS nor EOS"
+        fault = "its tokenizer has neither BOS nor EOS, and its configuration names none that it has"
         raise ConfigurationError(fault, place=name, remedy="use --bos never")
     return [] if token is None else [token]
 

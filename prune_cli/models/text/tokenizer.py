@@ -15,12 +15,21 @@ from transformers import PreTrainedTokenizerFast as PreTrainedTokenizerFast
 
 from ...errors import ConfigurationError, NoInputError, UsageError
 from ...records.batching import Bound, batched
+from .. import description
+from ..library_errors import first_line, remedy_of
+from ..safety import TOKENIZER_FILES
 from . import splitting
+from .special_tokens import FILES as SPECIAL_TOKENS
+from .special_tokens import TOKENIZER_CONFIG, complete
 from .splitting import Specification, Split, splitter
 
 EOS = "<|endoftext|>"
 SMALLEST_VOCABULARY = 257  # of a byte-level tokenizer: the 256 bytes and EOS
 BATCH_CHARACTERS = 1 << 20  # tokenized together: about 25 MB of tokens, and enough texts for every core
+
+# Files that say more about a tokenizer than its tokenizer.json.
+DESCRIPTIONS = (*SPECIAL_TOKENS, "added_tokens.json")
+TOKENIZER_REMEDY = "name a folder with a tokenizer.json or tokenizer.model"
 
 Ids = NDArray[np.int32]
 
@@ -40,18 +49,23 @@ def load_tokenizer(directory: Path, *, needs_eos: bool = True, must_be_fast: boo
         remedy = "name the folder that holds the tokenizer"
         raise NoInputError("is not a directory", place=str(directory), remedy=remedy)
     place = str(directory)
+    description.refuse_pointers(directory)
     tokenizer: Any
     try:
         tokenizer = _read(directory)
     except Exception as error:  # each format fails in a way of its own
+        if not any((directory / name).exists() for name in TOKENIZER_FILES):
+            description.refuse_adapter(directory, ())  # an adapter's folder need not have a tokenizer
         fault = f"its tokenizer cannot be loaded ({first_line(error)})"
-        raise ConfigurationError(fault, place=place) from error
+        raise ConfigurationError(fault, place=place, remedy=remedy_of(error, TOKENIZER_REMEDY)) from error
+    complete(tokenizer, directory)
     if must_be_fast and not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ConfigurationError(
             "its tokenizer is not a fast one", place=place, remedy="convert it to a tokenizer.json"
         )
     if needs_eos and tokenizer.eos_token_id is None:
-        raise ConfigurationError("its tokenizer has no EOS token", place=place, remedy="set eos_token")
+        remedy = f"set eos_token in {TOKENIZER_CONFIG}"
+        raise ConfigurationError("its tokenizer has no EOS token", place=place, remedy=remedy)
     if isinstance(tokenizer, PreTrainedTokenizerFast):
         _remove_limits(tokenizer.backend_tokenizer)  # before it is saved with a new model, too
     return tokenizer
@@ -59,14 +73,16 @@ def load_tokenizer(directory: Path, *, needs_eos: bool = True, must_be_fast: boo
 
 def _read(directory: Path) -> Any:
     """Load whichever format the directory holds."""
-    vocabulary = directory / "vocab.json"
-    merges = directory / "merges.txt"
+    present = {path.name for path in directory.iterdir()}
+    if "tokenizer.json" in present and present.isdisjoint(DESCRIPTIONS):
+        # Loaded by the name of the model's class, it would get the special tokens of that class added.
+        return PreTrainedTokenizerFast(tokenizer_file=str(directory / "tokenizer.json"))
     # A tokenizer_config.json or config.json names the class that reads the two files, which need not be
     # GPT-2's.
-    described = any(
-        (directory / name).exists() for name in ("tokenizer.json", "tokenizer_config.json", "config.json")
-    )
-    if merges.exists() and not described:
+    is_described = not present.isdisjoint(("tokenizer.json", "tokenizer_config.json", "config.json"))
+    if "merges.txt" in present and not is_described:
+        vocabulary = directory / "vocab.json"
+        merges = directory / "merges.txt"
         return _byte_level(models.BPE.from_file(str(vocabulary), str(merges)))
     return AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
 
@@ -97,14 +113,6 @@ def _byte_level(model: models.BPE) -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=EOS, eos_token=EOS)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text that is not empty, at most 200 characters; the error's class if it
-    has none.
-    """
-    lines = (line.strip() for line in str(error).splitlines())
-    return next((line[:200] for line in lines if line), type(error).__name__)
 
 
 # --- encoding ---

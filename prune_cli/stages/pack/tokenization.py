@@ -1,11 +1,15 @@
 """Which tokenizer makes the tokens of blocks? Importing this imports torch."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import ConfigurationError
 from ...models.text import tokenizer as tokenizers
+from ...models.text.special_tokens import doubts_about_end
 from .blocks import Ids
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,8 @@ def load(directory: Path, eos: int | None) -> BlockTokenizer:
     """
     tokenizer = tokenizers.load_tokenizer(directory, needs_eos=eos is None)
     if eos is None:
+        for doubt in doubts_about_end(tokenizer, directory):
+            log.warning("%s: %s", directory, doubt)
         return BlockTokenizer(tokenizer, int(tokenizer.eos_token_id))
     size = tokenizers.vocabulary_size(tokenizer)
     if eos >= size:
