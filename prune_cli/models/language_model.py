@@ -25,7 +25,7 @@ from .safety import directory_hash
 from .text.encoding import Content as Content
 from .text.encoding import Encoder, Ids
 from .text.encoding import TokenizedDocument as TokenizedDocument
-from .text.special_tokens import doubts_about_start
+from .text.special_tokens import warnings_about_start
 from .text.tokenizer import tokenizer_hash
 
 log = logging.getLogger(__name__)
@@ -87,8 +87,8 @@ class LanguageModel:
         self._eos = _eos_tokens(loaded.network, loaded.tokenizer)
         self._sequences = _sequences_at_a_time(config, dtype, self._device)
         if settings.bos != "never":
-            for doubt in doubts_about_start(loaded.tokenizer, loaded.directory):
-                log.warning("%s: %s", name, doubt)
+            for sentence in warnings_about_start(loaded.tokenizer, loaded.directory):
+                log.warning("%s: %s", name, sentence)
         self._encoder = Encoder(loaded.tokenizer, self.vocabulary, settings.bos, name)
         self._trunk, layer = split(loaded.network, self.vocabulary, min(8, self._context), name)
         self._head = OutputHead(layer, self.vocabulary, dtype, self._device)

@@ -24,7 +24,7 @@ def complete(tokenizer: Any, folder: Path) -> None:
             setattr(tokenizer, name, tokenizer.convert_ids_to_tokens(token))
 
 
-def doubts_about_start(tokenizer: Any, folder: Path) -> list[str]:
+def warnings_about_start(tokenizer: Any, folder: Path) -> list[str]:
     """Sentences about a BOS, or a lack of it, that changes every score; `tokenizer` is complete."""
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     if bos is None and eos is None:
@@ -33,15 +33,17 @@ def doubts_about_start(tokenizer: Any, folder: Path) -> list[str]:
     if bos is None or _is_named(folder, START):
         return _contradictions(tokenizer, folder, START, eos if bos is None else bos)
     # One of the configurations named it, and the other may not agree.
-    doubts = _contradictions(tokenizer, folder, START, bos)
+    sentences = _contradictions(tokenizer, folder, START, bos)
     # Without them, EOS would stand in front, as in lm-evaluation-harness.
     if _is_named(folder, END) and bos != eos:
         start, end = _spelled(tokenizer, bos), _spelled(tokenizer, eos)
-        doubts.append(f"the tokenizer names no BOS: texts begin with {start} of the configuration, not {end}")
-    return doubts
+        sentences.append(
+            f"the tokenizer names no BOS: texts begin with {start} of the configuration, not {end}"
+        )
+    return sentences
 
 
-def doubts_about_end(tokenizer: Any, folder: Path) -> list[str]:
+def warnings_about_end(tokenizer: Any, folder: Path) -> list[str]:
     """Sentences about an EOS that the configurations contradict; `tokenizer` is complete."""
     return _contradictions(tokenizer, folder, END, tokenizer.eos_token_id)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ...errors import ConfigurationError
 from ...models.text import tokenizer as tokenizers
-from ...models.text.special_tokens import doubts_about_end
+from ...models.text.special_tokens import warnings_about_end
 from .blocks import Ids
 
 log = logging.getLogger(__name__)
@@ -41,8 +41,8 @@ def load(directory: Path, eos: int | None) -> BlockTokenizer:
     """
     tokenizer = tokenizers.load_tokenizer(directory, needs_eos=eos is None)
     if eos is None:
-        for doubt in doubts_about_end(tokenizer, directory):
-            log.warning("%s: %s", directory, doubt)
+        for sentence in warnings_about_end(tokenizer, directory):
+            log.warning("%s: %s", directory, sentence)
         return BlockTokenizer(tokenizer, int(tokenizer.eos_token_id))
     size = tokenizers.vocabulary_size(tokenizer)
     if eos >= size:
