@@ -38,6 +38,7 @@ HOMES = {
     "orjson": ("stream", "records", "storage", "stages", "training"),
     "msgspec": ("stream", "records"),
     "zstandard": ("stream", "records"),
+    "pyarrow": ("formats.parquet_json", "formats.parquet_rows"),
     "transformers": ("models", "training.model"),
     "tokenizers": ("models",),
     "safetensors": ("models", "training.model"),
@@ -125,7 +126,17 @@ def test_the_house_has_no_circles():
 
 @pytest.mark.parametrize("verb", ["slice", "rank"])
 def test_help_loads_nothing_heavy(verb):
-    heavy = ("torch", "transformers", "numpy", "rich", "pydantic", "msgspec", "orjson", "zstandard")
+    heavy = (
+        "torch",
+        "transformers",
+        "numpy",
+        "rich",
+        "pydantic",
+        "msgspec",
+        "orjson",
+        "zstandard",
+        "pyarrow",
+    )
     script = (
         "import sys; from prune_cli import cli; status = cli.run(sys.argv[1:]);"
         f"print(status, [name for name in {heavy} if name in sys.modules], file=sys.stderr)"

@@ -1,6 +1,4 @@
-"""The recipes in shell/ run as they stand: cron, systemd, Slurm, one process a GPU, torchrun, GNU parallel,
-Parquet.
-"""
+"""The recipes in shell/ run as they are: cron, systemd, Slurm, a process a GPU, torchrun, GNU parallel."""
 
 import json
 import os
@@ -111,7 +109,6 @@ def test_every_script_is_shellcheck_clean():
         "score-array.slurm",
         "score-on-every-gpu",
         "score-in-parallel",
-        "score-parquet",
         "train-on-every-gpu",
     ],
 )
@@ -286,37 +283,3 @@ def test_gnu_parallel_scores_every_file_despite_a_bad_one(home, recipe):
     )
     assert "b b.jsonl:1: not JSON" in said
     assert identities(*home.glob("a folder/*.zst")) == ALL
-
-
-@pytest.fixture
-def parquet(home):
-    """Two files of thirty rows."""
-    duckdb = pytest.importorskip("duckdb")
-    for name, numbers in {"a 1": "range(10)", "b": "range(10, 30)"}.items():
-        duckdb.sql(
-            f"COPY (SELECT 'doc-' || i AS id, 'text' AS content, i / 4 AS n FROM {numbers} t(i)) TO "
-            f"'{home}/{name}.parquet'"
-        )
-    return ("*.parquet", *RANDOM, "--text-field", "content", "--resume", "-o", "scored.jsonl.zst")
-
-
-def test_parquet_is_scored_in_order(parquet, home, recipe):
-    recipe("score-parquet", *parquet)
-    scored = read(home / "scored.jsonl.zst")
-    assert [(record["id"], record["n"]) for record in scored] == [
-        (f"doc-{number}", number / 4) for number in range(30)
-    ]
-
-
-def test_a_partly_read_parquet_file_is_an_error(parquet, home, recipe):
-    install(home, "python3", f'"{sys.executable}" "$@" | head -n 20')
-    assert "20 records" in recipe("score-parquet", *parquet, status=65)
-    assert not (home / "scored.jsonl.zst").exists()
-
-
-def test_a_missing_parquet_file_or_field_is_reported_in_one_line(parquet, recipe):
-    [said] = recipe("score-parquet", *parquet, "--text-field", "x", status=65).splitlines()
-    assert "no field `x`" in said
-    assert 'No files found that match the pattern "no.parquet"' in recipe(
-        "score-parquet", "no.parquet", *parquet[1:], status=1
-    )

@@ -123,7 +123,6 @@ def test_gzip_members_follow_each_other():
 @pytest.mark.parametrize(
     ("start", "name"),
     [
-        (b"PAR1", "Parquet"),
         (b"BZh9", "bzip2"),
         (b"\xfd7zXZ\0", "xz"),
         (b"PK\x03\x04", "zip"),

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from ..errors import DataError
 from ..stream.lookahead import REMEDY, Limits, LookAhead, Raw, Warn
 from ..stream.schema import Event
-from . import gzip, jsonl, trailing, zstd
+from . import gzip, jsonl, parquet, trailing, zstd
 from .base import START, Format
 
-FORMATS = (zstd.FORMAT, gzip.FORMAT, jsonl.FORMAT)
+FORMATS = (zstd.FORMAT, gzip.FORMAT, parquet.FORMAT, jsonl.FORMAT)
 
 
 def read(
@@ -34,6 +34,8 @@ def read(
     named = _named(name)
     if named is not None and named is not detected:
         warn(f"the name says {named.name}, the content is {detected.name}: read as {detected.name}")
+    if limits.columns and detected is not parquet.FORMAT:
+        warn(f"--columns is for Parquet: all fields of this {detected.name} file are read")
     yield from detected.read(source, limits, warn)
     while detected.is_framed and (start := source.peek(START)):
         # `cat a.zst b.gz` is what `zstd -dc` reads, too: frames of either format in any order.

@@ -8,7 +8,6 @@ from .base import START, Format
 
 # Formats that are not read, by magic number: their names, for whoever named the wrong file, and remedies.
 FOREIGN = {
-    b"PAR1": ("Parquet", "convert it: duckdb -c \"copy (from 'FILE') to '/dev/stdout' (format json)\""),
     b"BZh": ("bzip2", "decompress it first: bzip2 -dc FILE | prune-cli ..."),
     b"\xfd7zXZ": ("xz", "decompress it first: xz -dc FILE | prune-cli ..."),
     b"\x04\x22\x4d\x18": ("lz4", "decompress it first: lz4 -dc FILE | prune-cli ..."),

@@ -120,6 +120,8 @@ def overview_page(all_verbs: list[Verb]) -> str:
             _paragraphs(overview.STREAMS),
             ".SS Records",
             _paragraphs(overview.RECORDS),
+            ".SS Parquet",
+            _paragraphs(overview.PARQUET),
             ".SS Messages",
             _paragraphs(overview.MESSAGES),
             ".SH EXIT STATUS",

@@ -12,8 +12,8 @@ DESCRIPTION = (
 )
 STREAMS = (
     "Input is any number of FILE operands; `-`, or no operand, is standard input. zstd (any number of "
-    "frames), gzip and plain text are recognised by their first bytes, never by their names. zstd frames and "
-    "gzip members may follow each other in one file. prune-cli does not read records from a terminal.",
+    "frames), gzip, Parquet and plain text are recognised by their first bytes, never by names. zstd frames "
+    "and gzip members may follow each other in one file. prune-cli does not read records from a terminal.",
     "Output is standard output or `-o FILE`. It is zstd, which `zstd -dc`, jq, DuckDB, polars, datasets and "
     "fsspec read like any other. It is JSON Lines with `--plain`, with `-o` and a name that ends in .jsonl, "
     "or on a terminal. A few readers stop after the first frame; `--single-frame` writes a single one for "
@@ -53,6 +53,23 @@ RECORDS = (
     "A count of tokens or records may end in K, M or G, too: there they are powers of 1000, as in "
     "--tokens 1.5M.",
 )
+PARQUET = (
+    "The rows of a Parquet file are read in order as records of JSON, each with all columns, or with those "
+    "of --columns. They are the records that DuckDB writes with COPY ... (FORMAT json), except that times "
+    "follow ISO 8601. This input needs pyarrow: pip install 'prune-cli[parquet]'. A row is a line in "
+    "messages: web.parquet:7 is its seventh row.",
+    "A null is written as null. Integers, decimals and floats are numbers, floats of 32 and 16 bits with "
+    "the digits of the equal float of 64 bits. Dates, times and timestamps are strings such as 2020-01-02, "
+    "03:04:05.12 and 2020-01-02T03:04:05.12; a timestamp that the file calls UTC ends in Z. Durations are "
+    "counts of the unit of the file. Lists are arrays; structs and maps are objects; a key of a map becomes "
+    "a string. Texts that the file calls JSON stay texts.",
+    "NaN, infinity, text that is no UTF-8 and years outside of 0 to 9999 are errors that name row and "
+    "column; --skip-bad does not skip them. A binary column is an error as such. --columns leaves such "
+    "columns out. At most 10,000 columns are read.",
+    "Memory is that of a few megabytes of rows, and of one page of each column, which some writers make as "
+    "large as a row group. A pipe is copied to a temporary file in TMPDIR first. Damage is detected where "
+    "the writer stored checksums of pages, which not all do.",
+)
 STATUSES = {
     0: "Done.",
     **{
@@ -78,7 +95,8 @@ BY_SIGNAL = "128 + N: ended by signal N. 141, in silence: the reader of the outp
 ENVIRONMENT = {
     "PRUNE_CLI_MODEL": "Default of score --model.",
     "PRUNE_CLI_DEVICE": "Default of --device.",
-    "TMPDIR": "Directory for temporary files of rank (-T), and of slice for a pipe that it reads twice.",
+    "TMPDIR": "Directory for temporary files of rank (-T), of slice for a pipe that it reads twice, and for "
+    "Parquet from a pipe.",
     "ZSTD_CLEVEL": "Default of --level.",
     "ZSTD_NBTHREADS": "Default of --threads.",
     "NO_COLOR": "Disables colour on a terminal.",

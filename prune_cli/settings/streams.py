@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Annotated, ClassVar
 
 from .. import terminal
+from ..errors import UsageError
 from .option import option
 
 # Groups in which help lists options. The first three are shared by the verbs that have them.
@@ -124,6 +125,24 @@ class Reading(Messages):
         int,
         option("--long", metavar="BITS", min=10, max=31, help="Largest zstd window accepted, 2^BITS bytes."),
     ] = 27
+    columns: Annotated[
+        str | None,
+        option(
+            "--columns",
+            metavar="NAME,...",
+            help="Read only these columns of Parquet files, in this order. Other files are read whole, "
+            "with a warning.",
+        ),
+    ] = None
+
+    def column_names(self) -> tuple[str, ...]:
+        """The names of --columns. Raises UsageError if one is named twice or there is none."""
+        names = tuple(name.strip() for name in (self.columns or "").split(","))
+        if self.columns is None:
+            return ()
+        if not all(names) or len(set(names)) < len(names):
+            raise UsageError(f"--columns {self.columns} has an empty name or one name twice")
+        return names
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def source_of(
     for file in inputs:
         file.progress = progress.advance
         file.keep = replay
-    limits = Limits(reading.long, reading.ignore_trailing, reading.allow_empty)
+    limits = Limits(reading.long, reading.ignore_trailing, reading.allow_empty, reading.column_names())
     accepted = reader.ReadingLimits(
         reading.strip_bom, reading.skip_bad, sizes.parse(reading.max_line), reading.expect_records, limits
     )

@@ -10,6 +10,7 @@ from .base import Input
 from .os_errors import display
 
 COMPRESSED = (".zst", ".zstd", ".gz")
+PARQUET = ".parquet"
 # Names of descriptors, such as the /dev/fd/63 of `<(command)`: the next command gets the same one.
 DESCRIPTOR = re.compile(r"/dev/(fd/\d+|stdin)|/proc/(self|\d+)/fd/\d+")
 
@@ -19,9 +20,9 @@ def in_directory(
 ) -> list[str]:
     """The path of each input's output; the directory is made.
 
-    `web.jsonl.gz` becomes `web.jsonl.zst`, of which the `part` 1-of-2 is `web.1-of-2.jsonl.zst`; with `plain`
-    the name has no .zst. Raises UsageError for inputs without a name and for two outputs of one name, and
-    what `check_target` raises.
+    `web.jsonl.gz` becomes `web.jsonl.zst`, as does `web.parquet`; the `part` 1-of-2 of it is
+    `web.1-of-2.jsonl.zst`; with `plain` the name has no .zst. Raises UsageError for inputs without a name
+    and for two outputs of one name, and what `check_target` raises.
     """
     paths = [os.path.join(directory, _name(file, plain, part)) for file in inputs]
     _check_distinct(paths, inputs)
@@ -52,6 +53,9 @@ def _name(file: Input, plain: bool, part: str) -> str:
     name = os.path.basename(file.path)
     # So `web.jsonl` and `web.jsonl.gz` have one output: `_check_distinct` refuses them.
     name = next((name.removesuffix(suffix) for suffix in COMPRESSED if name.endswith(suffix)), name)
+    if name.endswith(PARQUET):
+        # Its rows are written as lines of JSON.
+        name = f"{name.removesuffix(PARQUET)}.jsonl"
     if part:
         # In front of the suffix, by which other programs know the format.
         stem, suffix = os.path.splitext(name)

@@ -20,16 +20,26 @@ class Raw(Protocol):
         ...
 
 
+class RandomAccess(Protocol):
+    """Bytes that can be read at any offset, by several threads at a time."""
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """`size` bytes from `offset` on, fewer only at the end."""
+        ...
+
+
 @dataclass(frozen=True)
 class Limits:
     """The limits that a user sets for the bytes of an input.
 
-    `window_log` bounds the memory of the zstd decoder at 2^window_log bytes, like `--long` of zstd.
+    `window_log` bounds the memory of the zstd decoder at 2^window_log bytes, like `--long` of zstd. `columns`
+    are those to read of a table (Parquet), in order; all of them if there are none.
     """
 
     window_log: int = 27
     ignore_trailing: bool = False
     allow_empty: bool = False
+    columns: tuple[str, ...] = ()
 
 
 class LookAhead:

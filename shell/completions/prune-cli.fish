@@ -34,6 +34,7 @@ complete -c prune-cli -n '__prune_cli_verb pack' -l strip-bom -d 'Remove byte-or
 complete -c prune-cli -n '__prune_cli_verb pack' -l ignore-trailing -d 'Drop bytes after the last frame, and warn how many'
 complete -c prune-cli -n '__prune_cli_verb pack' -l max-line -x -d 'Longest line accepted [64M]'
 complete -c prune-cli -n '__prune_cli_verb pack' -l long -x -d 'Largest zstd window accepted, 2^BITS bytes [27]'
+complete -c prune-cli -n '__prune_cli_verb pack' -l columns -x -d 'Read only these columns of Parquet files, in this order'
 complete -c prune-cli -n '__prune_cli_verb pack' -s o -l output -r -F -d 'Write to FILE, which appears once it is whole'
 complete -c prune-cli -n '__prune_cli_verb pack' -s f -l force -d 'Replace the output if it exists'
 complete -c prune-cli -n '__prune_cli_verb pack' -l plain -d 'Write uncompressed JSON Lines, the default for a terminal and for *.jsonl'
@@ -78,6 +79,7 @@ complete -c prune-cli -n '__prune_cli_verb score' -l strip-bom -d 'Remove byte-o
 complete -c prune-cli -n '__prune_cli_verb score' -l ignore-trailing -d 'Drop bytes after the last frame, and warn how many'
 complete -c prune-cli -n '__prune_cli_verb score' -l max-line -x -d 'Longest line accepted [64M]'
 complete -c prune-cli -n '__prune_cli_verb score' -l long -x -d 'Largest zstd window accepted, 2^BITS bytes [27]'
+complete -c prune-cli -n '__prune_cli_verb score' -l columns -x -d 'Read only these columns of Parquet files, in this order'
 complete -c prune-cli -n '__prune_cli_verb score' -s o -l output -r -F -d 'Write to FILE, which appears once it is whole'
 complete -c prune-cli -n '__prune_cli_verb score' -s f -l force -d 'Replace the output if it exists'
 complete -c prune-cli -n '__prune_cli_verb score' -l plain -d 'Write uncompressed JSON Lines, the default for a terminal and for *.jsonl'
@@ -111,6 +113,7 @@ complete -c prune-cli -n '__prune_cli_verb rank' -l strip-bom -d 'Remove byte-or
 complete -c prune-cli -n '__prune_cli_verb rank' -l ignore-trailing -d 'Drop bytes after the last frame, and warn how many'
 complete -c prune-cli -n '__prune_cli_verb rank' -l max-line -x -d 'Longest line accepted [64M]'
 complete -c prune-cli -n '__prune_cli_verb rank' -l long -x -d 'Largest zstd window accepted, 2^BITS bytes [27]'
+complete -c prune-cli -n '__prune_cli_verb rank' -l columns -x -d 'Read only these columns of Parquet files, in this order'
 complete -c prune-cli -n '__prune_cli_verb rank' -s o -l output -r -F -d 'Write to FILE, which appears once it is whole'
 complete -c prune-cli -n '__prune_cli_verb rank' -s f -l force -d 'Replace the output if it exists'
 complete -c prune-cli -n '__prune_cli_verb rank' -l plain -d 'Write uncompressed JSON Lines, the default for a terminal and for *.jsonl'
@@ -151,6 +154,7 @@ complete -c prune-cli -n '__prune_cli_verb slice' -l strip-bom -d 'Remove byte-o
 complete -c prune-cli -n '__prune_cli_verb slice' -l ignore-trailing -d 'Drop bytes after the last frame, and warn how many'
 complete -c prune-cli -n '__prune_cli_verb slice' -l max-line -x -d 'Longest line accepted [64M]'
 complete -c prune-cli -n '__prune_cli_verb slice' -l long -x -d 'Largest zstd window accepted, 2^BITS bytes [27]'
+complete -c prune-cli -n '__prune_cli_verb slice' -l columns -x -d 'Read only these columns of Parquet files, in this order'
 complete -c prune-cli -n '__prune_cli_verb slice' -s o -l output -r -F -d 'Write to FILE, which appears once it is whole'
 complete -c prune-cli -n '__prune_cli_verb slice' -s f -l force -d 'Replace the output if it exists'
 complete -c prune-cli -n '__prune_cli_verb slice' -l plain -d 'Write uncompressed JSON Lines, the default for a terminal and for *.jsonl'
@@ -179,6 +183,7 @@ complete -c prune-cli -n '__prune_cli_verb stat' -l strip-bom -d 'Remove byte-or
 complete -c prune-cli -n '__prune_cli_verb stat' -l ignore-trailing -d 'Drop bytes after the last frame, and warn how many'
 complete -c prune-cli -n '__prune_cli_verb stat' -l max-line -x -d 'Longest line accepted [64M]'
 complete -c prune-cli -n '__prune_cli_verb stat' -l long -x -d 'Largest zstd window accepted, 2^BITS bytes [27]'
+complete -c prune-cli -n '__prune_cli_verb stat' -l columns -x -d 'Read only these columns of Parquet files, in this order'
 complete -c prune-cli -n '__prune_cli_verb stat' -s h -l help -d 'Show the options'
 
 complete -c prune-cli -n '__prune_cli_verb train' -F
@@ -221,6 +226,7 @@ complete -c prune-cli -n '__prune_cli_verb train' -l strip-bom -d 'Remove byte-o
 complete -c prune-cli -n '__prune_cli_verb train' -l ignore-trailing -d 'Drop bytes after the last frame, and warn how many'
 complete -c prune-cli -n '__prune_cli_verb train' -l max-line -x -d 'Longest line accepted [64M]'
 complete -c prune-cli -n '__prune_cli_verb train' -l long -x -d 'Largest zstd window accepted, 2^BITS bytes [27]'
+complete -c prune-cli -n '__prune_cli_verb train' -l columns -x -d 'Read only these columns of Parquet files, in this order'
 complete -c prune-cli -n '__prune_cli_verb train' -s h -l help -d 'Show the options'
 
 complete -c prune-cli -n '__prune_cli_verb eval' -F
@@ -259,4 +265,5 @@ complete -c prune-cli -n '__prune_cli_verb eval' -l strip-bom -d 'Remove byte-or
 complete -c prune-cli -n '__prune_cli_verb eval' -l ignore-trailing -d 'Drop bytes after the last frame, and warn how many'
 complete -c prune-cli -n '__prune_cli_verb eval' -l max-line -x -d 'Longest line accepted [64M]'
 complete -c prune-cli -n '__prune_cli_verb eval' -l long -x -d 'Largest zstd window accepted, 2^BITS bytes [27]'
+complete -c prune-cli -n '__prune_cli_verb eval' -l columns -x -d 'Read only these columns of Parquet files, in this order'
 complete -c prune-cli -n '__prune_cli_verb eval' -s h -l help -d 'Show the options'

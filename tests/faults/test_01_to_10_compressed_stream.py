@@ -174,7 +174,6 @@ def test_08_the_content_decides_when_the_name_says_another_format(name, data, co
 @pytest.mark.parametrize(
     ("start", "name"),
     [
-        (b"PAR1", "Parquet"),
         (b"BZh91AY", "bzip2"),
         (b"\xfd7zXZ\0", "xz"),
         (b"PK\3\4", "zip"),

@@ -1,0 +1,318 @@
+"""In which order, and on which thread, are the rows of a Parquet file read?
+
+Row groups are independent, so small ones are decoded side by side. Of a large one, the batches of rows are
+decoded one after another, because a column can be read only from its start, and become JSON on other threads.
+Either way the lines come in file order, and memory is that of a few small row groups or of one large one.
+"""
+
+import io
+import threading
+from bisect import bisect_left
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from operator import add
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..errors import DataError, OutOfMemoryError, PruneError
+from ..storage.base import Progress
+from ..stream.lookahead import REMEDY, RandomAccess
+from . import parquet_json
+
+PIECE = 512 << 10  # bytes of rows in a batch, about: small enough that malloc reuses their memory
+MOST_ROWS = 4096  # in a batch: a dictionary makes rows look smaller than they are
+SMALL = 16 << 20  # bytes of a row group, uncompressed, that is decoded beside others
+WORKERS = 2  # decoding keeps two threads busy at the rate at which one thread takes lines
+AHEAD = 3  # row groups, or batches, that are decoded before they are wanted
+BUFFER = 4 << 20  # bytes of a read of a large row group, of which each column would be read whole otherwise
+MOST_COLUMNS = 10_000  # that are read: each costs a buffer, and some time for each batch
+SHOWN = 20  # names of columns in a message
+OTHER_COLUMNS = "--columns NAME,... reads other columns without it"
+# pyarrow raises these for damage. The last ones come from its own code, for a footer that contradicts itself.
+DAMAGE = (pa.ArrowException, OSError, ValueError, MemoryError, KeyError, IndexError, OverflowError)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Lines of JSON, their number, and the failure of the row after them, if one failed."""
+
+    text: bytes
+    count: int
+    failure: PruneError | None = None
+
+
+def lines(content: RandomAccess, size: int, columns: Sequence[str], progress: Progress) -> Iterator[bytes]:
+    """The rows as lines of JSON, in pieces. `columns` are those to read, in order; all if there are none.
+
+    `progress` is advanced by `size` in all. Raises DataError after the lines before a fault, so that the next
+    line has the number of the row that is at fault.
+    """
+    table = _Table(content, size, columns)
+    done = 0
+    shown = 0
+    for rows in table.rows():
+        if rows.text:
+            yield rows.text
+        if rows.failure:
+            raise rows.failure
+        done += rows.count
+        position = size * done // table.count
+        progress(position - shown)
+        shown = position
+    progress(size - shown)
+
+
+class _Table:
+    """The rows of one file. Raises DataError for a footer that cannot be used."""
+
+    def __init__(self, content: RandomAccess, size: int, columns: Sequence[str]) -> None:
+        self.content = content
+        self.size = size
+        # A reader for each thread, because pyarrow does not say that threads may share one.
+        self.local = threading.local()
+        self.metadata: pq.FileMetaData | None = None
+        reader = self._reader()
+        self.metadata = reader.metadata
+        self.count = self.metadata.num_rows
+        self.groups = self.metadata.num_row_groups
+        self.all_columns = not columns
+        self.names = _checked_columns(reader, columns)
+
+    def rows(self) -> Iterator[Rows]:
+        """All rows in file order."""
+        # With several, so that the threads find work while the lines of one row group are used.
+        with ThreadPoolExecutor(WORKERS, thread_name_prefix="parquet") as pool:
+            waiting: deque[Future[list[Rows]]] = deque()
+            try:
+                for future in self._tasks(pool):
+                    waiting.append(future)
+                    if len(waiting) > AHEAD:
+                        yield from waiting.popleft().result()
+                for future in waiting:
+                    yield from future.result()
+            finally:
+                # The input is closed next: threads that read it have to end first.
+                pool.shutdown(cancel_futures=True)
+
+    def _tasks(self, pool: ThreadPoolExecutor) -> Iterator[Future[list[Rows]]]:
+        for group in range(self.groups):
+            if self._size_of(group) <= SMALL:
+                yield pool.submit(self._decoded, group)
+                continue
+            for batch in self._batches(group):
+                yield pool.submit(_encoded_alone, batch)
+
+    def _decoded(self, group: int) -> list[Rows]:
+        """A small row group, whole."""
+        try:
+            self._reader()
+            self._file().load(*self._span(group))
+        except PruneError as error:
+            return [Rows(b"", 0, error)]
+        return [_encoded(batch) for batch in self._batches(group)]
+
+    def _batches(self, group: int) -> Iterator[pa.RecordBatch | PruneError]:
+        """The rows of a row group in batches; a failure to read them comes last."""
+        count = self._group(group).num_rows
+        done = 0
+        try:
+            for batch in self._read(group, None if self.all_columns else self.names):
+                yield batch
+                done += len(batch)
+        except DAMAGE as error:
+            yield self._failure(error, group)
+            return
+        if done != count:
+            yield DataError(f"damaged Parquet: {done} rows in a row group of {count}", remedy=REMEDY)
+
+    def _read(self, group: int, names: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+        average = self._size_of(group) // max(self._group(group).num_rows, 1)
+        most = min(max(PIECE // max(average, 1), 1), MOST_ROWS)
+        batches = self._reader().iter_batches(most, row_groups=[group], columns=names, use_threads=False)
+        for batch in batches:
+            # In the order of --columns. A name also selects columns that begin with it and a dot.
+            yield batch.select(names) if names else batch
+
+    def _failure(self, error: Exception, group: int) -> PruneError:
+        """The failure of reading a row group, with the name of the column that it lies in."""
+        failure = _described(error, self._file())
+        if not isinstance(failure, DataError):
+            return failure
+        # pyarrow does not say which column it was, so they are read again one by one.
+        for name in self.names:
+            try:
+                for _ in self._read(group, [name]):
+                    pass
+            except DAMAGE as again:
+                return DataError(f"column `{name}` cannot be read ({_line(again)})", remedy=REMEDY)
+        return failure
+
+    def _reader(self) -> pq.ParquetFile:
+        """The reader of this thread."""
+        if not hasattr(self.local, "reader"):
+            self.local.file = _File(self.content, self.size)
+            try:
+                self.local.reader = pq.ParquetFile(
+                    self.local.file,
+                    metadata=self.metadata,
+                    buffer_size=BUFFER,
+                    pre_buffer=False,
+                    page_checksum_verification=True,
+                )
+            except DAMAGE as error:
+                raise _described(error, self._file()) from None
+        reader: pq.ParquetFile = self.local.reader
+        return reader
+
+    def _file(self) -> "_File":
+        file: _File = self.local.file
+        return file
+
+    def _span(self, group: int) -> tuple[int, int]:
+        """Offset and size of the part of the file that has the columns to read and little else; size 0 if
+        they lie far apart.
+        """
+        starts, sizes = [0], [0]
+        for chunk in self._chunks(group):
+            starts.append(min(chunk.dictionary_page_offset or chunk.data_page_offset, chunk.data_page_offset))
+            sizes.append(chunk.total_compressed_size)
+        first = min(starts[1:], default=0)
+        size = max(map(add, starts, sizes)) - first
+        # What a footer says may be false; pyarrow finds that out.
+        is_dense = first >= 0 and 0 < size <= min(2 * sum(sizes), SMALL)
+        return (first, size) if is_dense else (0, 0)
+
+    def _group(self, group: int) -> pq.RowGroupMetaData:
+        assert self.metadata
+        return self.metadata.row_group(group)
+
+    def _size_of(self, group: int) -> int:
+        """Bytes of the columns to read, uncompressed, as the footer says."""
+        if self.all_columns:
+            return int(self._group(group).total_byte_size)
+        return sum(chunk.total_uncompressed_size for chunk in self._chunks(group))
+
+    def _chunks(self, group: int) -> Iterator[pq.ColumnChunkMetaData]:
+        """The stored columns to read; a nested column is stored as several."""
+        described = self._group(group)
+        for at in range(described.num_columns):
+            chunk = described.column(at)
+            path = chunk.path_in_schema
+            if self.all_columns or any(path == name or path.startswith(name + ".") for name in self.names):
+                yield chunk
+
+
+def _encoded_alone(batch: pa.RecordBatch | PruneError) -> list[Rows]:
+    return [_encoded(batch)]
+
+
+def _encoded(batch: pa.RecordBatch | PruneError) -> Rows:
+    """The lines of a batch, up to the first row that has no spelling in JSON."""
+    if isinstance(batch, PruneError):
+        return Rows(b"", 0, batch)
+    try:
+        return Rows(parquet_json.lines(batch), len(batch))
+    except parquet_json.Unspeakable:
+        # All rows before the bad one can be written together, so it is found by halves.
+        bad = bisect_left(range(len(batch)), True, key=lambda row: bool(_fault(batch.slice(0, row + 1))))
+        failure = DataError(_fault(batch.slice(bad, 1)), remedy=OTHER_COLUMNS)
+        return Rows(parquet_json.lines(batch.slice(0, bad)), bad, failure)
+
+
+def _fault(batch: pa.RecordBatch) -> str:
+    """Why a batch cannot be written; "" if it can."""
+    try:
+        parquet_json.lines(batch)
+    except parquet_json.Unspeakable as error:
+        return str(error)
+    return ""
+
+
+def _checked_columns(reader: pq.ParquetFile, columns: Sequence[str]) -> list[str]:
+    """The names of the columns to read. Raises DataError if one is absent or cannot be written as JSON."""
+    try:
+        schema = reader.schema_arrow
+        present = schema.names
+    except DAMAGE as error:
+        raise DataError(f"damaged Parquet: {_line(error)}", remedy=REMEDY) from None
+    repeated = [name for name, count in Counter(present).items() if count > 1]
+    if repeated:
+        raise DataError(f"two columns are called `{repeated[0]}`", remedy="rename one")
+    absent = [name for name in columns if name not in present]
+    if absent:
+        shown = ", ".join(present[:SHOWN]) + (", ..." if len(present) > SHOWN else "")
+        raise DataError(f"no column `{absent[0]}` in the Parquet file", remedy=f"its columns are {shown}")
+    names = list(columns or present)
+    if not 0 < len(names) <= MOST_COLUMNS:
+        fault = f"{len(names):,} columns, which is more than {MOST_COLUMNS:,}" if names else "no columns"
+        raise DataError(fault, remedy="--columns NAME,... reads some of them" if names else "")
+    try:
+        parquet_json.check(pa.schema([schema.field(name) for name in names]))
+    except parquet_json.Unspeakable as error:
+        raise DataError(str(error), remedy=OTHER_COLUMNS) from None
+    return names
+
+
+class _File(io.RawIOBase):
+    """The file as pyarrow reads it. It keeps the failure of a read, which pyarrow may report as its own."""
+
+    def __init__(self, content: RandomAccess, size: int) -> None:
+        self.content = content
+        self.size = size
+        self.position = 0
+        self.failure: PruneError | None = None
+        self.window = b""  # a part of the file that was read at once
+        self.start = 0  # its offset
+
+    def load(self, start: int, size: int) -> None:
+        """Read a part at once: pyarrow reads each column by itself, with a request if the file is remote."""
+        self.window = self.content.read_at(start, size) if size else b""
+        self.start = start
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.size}[whence]
+        self.position = origin + offset
+        return self.position
+
+    def read(self, size: int | None = -1) -> bytes:
+        wanted = self.size - self.position if size is None or size < 0 else size
+        first = self.position - self.start
+        if first >= 0 and first + wanted <= len(self.window):
+            data = self.window[first : first + wanted]
+        else:
+            data = self._fetched(wanted)
+        self.position += len(data)
+        return data
+
+    def _fetched(self, size: int) -> bytes:
+        try:
+            return self.content.read_at(self.position, size)
+        except PruneError as error:
+            self.failure = error
+            raise OSError(str(error)) from None
+
+
+def _described(error: Exception, file: _File) -> PruneError:
+    """An error of pyarrow as ours: that of the storage if a read failed."""
+    if file.failure:
+        return file.failure
+    if isinstance(error, MemoryError):
+        return OutOfMemoryError("a row group does not fit into memory", remedy=OTHER_COLUMNS)
+    return DataError(f"damaged Parquet: {_line(error)}", remedy=REMEDY)
+
+
+def _line(error: Exception) -> str:
+    """The first line of an error of pyarrow, which may have many."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(". ")

@@ -1,0 +1,270 @@
+"""Parquet: rows become the lines of JSON that DuckDB writes, in order, and what has no line is refused."""
+
+import datetime
+import io
+import json
+from decimal import Decimal
+
+import duckdb
+import hypothesis.strategies as st
+import pyarrow as pa
+import pytest
+from hypothesis import example, given, settings
+
+from prune_cli import formats, storage
+from prune_cli.errors import InputOutputError
+
+from .conftest import prune, records, status_of, zstd
+from .parquet_files import RECORDS, WEB, text, written
+
+
+def duckdbs(path):
+    """The lines of DuckDB, with numbers as they are written."""
+    target = path.with_suffix(".json")
+    duckdb.sql(f"SET TimeZone = 'UTC'; COPY (FROM '{path}') TO '{target}' (FORMAT json)")
+    return target.read_bytes()
+
+
+def parsed(lines):
+    # Text that JSON decodes to the same number may differ: 1e20 and 1e+20.
+    return [json.loads(line, parse_float=Decimal) for line in lines.splitlines()]
+
+
+def ours_and_duckdbs(table, tmp_path, **options):
+    path = tmp_path / "x.parquet"
+    path.write_bytes(written(table, **options))
+    return text(path.read_bytes()), duckdbs(path)
+
+
+# --- The spelling of values ---
+
+
+def test_texts_are_escaped_byte_for_byte_as_duckdb_does(tmp_path):
+    every = "".join(map(chr, range(1, 0x300))) + "\u2028😀\ufeff\U0010ffff"
+    ours, theirs = ours_and_duckdbs({"a": ["", every, None, "plain", "\x00", every * 9]}, tmp_path)
+    assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    ("values", "spelled"),
+    [
+        (pa.array([True, False, None]), ["true", "false", "null"]),
+        (pa.array([-(2**63), 2**63 - 1]), ["-9223372036854775808", "9223372036854775807"]),
+        (pa.array([2**64 - 1], pa.uint64()), ["18446744073709551615"]),
+        (pa.array([-128, 127], pa.int8()), ["-128", "127"]),
+        (pa.array([1.0, -0.0, 0.1, 5e-324, 1e15]), ["1.0", "-0.0", "0.1", "5e-324", "1e+15"]),
+        (pa.array([0.1], pa.float32()), ["0.10000000149011612"]),
+        (pa.array([0.5], pa.float16()), ["0.5"]),
+        (
+            pa.array([Decimal("-1.50"), Decimal("12345678901234567890.12")]),
+            ["-1.50", "12345678901234567890.12"],
+        ),
+        (pa.array([datetime.date(2020, 2, 29)]), ['"2020-02-29"']),
+        (pa.array([0], pa.date64()), ['"1970-01-01"']),
+        (pa.array([datetime.datetime(2020, 1, 2, 3, 4, 5, 120000)]), ['"2020-01-02T03:04:05.12"']),
+        (pa.array([datetime.datetime(2020, 1, 2, 3, 4, 5)]), ['"2020-01-02T03:04:05"']),
+        (pa.array([10**18 + 1], pa.timestamp("ns")), ['"2001-09-09T01:46:40.000000001"']),
+        (pa.array([0], pa.timestamp("ms", "Asia/Tokyo")), ['"1970-01-01T00:00:00Z"']),
+        (pa.array([datetime.time(1, 2, 3, 40)]), ['"01:02:03.00004"']),
+        (pa.array([3_661_000], pa.time32("ms")), ['"01:01:01"']),
+        (pa.array([90], pa.duration("us")), ["90"]),
+        (pa.nulls(2), ["null", "null"]),
+        (pa.array(["x", None, 'y"'] * 2).dictionary_encode(), ['"x"', "null", '"y\\""'] * 2),
+        (pa.array(["x"], pa.large_string()), ['"x"']),
+        (pa.array([[1, None], [], None]), ["[1,null]", "[]", "null"]),
+        (pa.array([["a,b"], ["]"]]), ['["a,b"]', '["]"]']),
+        (pa.array([[1, 2]], pa.list_(pa.int16(), 2)), ["[1,2]"]),
+        (pa.array([[[1], None], [[]]]), ["[[1],null]", "[[]]"]),
+        (pa.array([{"a": {"b": None}}, None]), ['{"a":{"b":null}}', "null"]),
+        (
+            pa.array([[("k", 1), ("l", None)], []], pa.map_(pa.string(), pa.int8())),
+            ['{"k":1,"l":null}', "{}"],
+        ),
+        (pa.array([[(1, "x")], None], pa.map_(pa.int8(), pa.string())), ['{"1":"x"}', "null"]),
+    ],
+    ids=lambda value: str(value.type) if isinstance(value, pa.Array) else "",
+)
+def test_each_type_has_its_spelling(values, spelled):
+    lines = text(written({"a": values})).decode().splitlines()
+    assert lines == [f'{{"a":{value}}}' for value in spelled]
+    for line in lines:
+        json.loads(line)
+
+
+NUMBERS = st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False))
+WORDS = st.one_of(st.none(), st.text(st.characters(exclude_categories=["Cs"]), max_size=9))
+NESTED = st.one_of(
+    st.none(), st.lists(st.one_of(st.none(), st.fixed_dictionaries({"k": WORDS, "n": NUMBERS})))
+)
+MAPS = st.one_of(st.none(), st.dictionaries(st.text("abc", max_size=3), NUMBERS, max_size=3))
+KINDS = {
+    "text": (WORDS, pa.string()),
+    "number": (NUMBERS, pa.float64()),
+    "small": (st.one_of(st.none(), st.floats(width=32, allow_nan=False, allow_infinity=False)), pa.float32()),
+    "whole": (st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1)), pa.int64()),
+    "decimal": (st.one_of(st.none(), st.decimals(-(10**9), 10**9, places=4)), pa.decimal128(18, 4)),
+    "date": (st.one_of(st.none(), st.dates()), pa.date32()),
+    "list": (NESTED, pa.list_(pa.struct([("k", pa.string()), ("n", pa.float64())]))),
+    "map": (MAPS.map(lambda each: each and list(each.items())), pa.map_(pa.string(), pa.float64())),
+}
+
+
+@given(st.data())
+@settings(max_examples=25)
+def test_records_are_those_that_duckdb_writes(tmp_path_factory, data):
+    count = data.draw(st.integers(1, 12))
+    table = {
+        name: pa.array(data.draw(st.lists(values, min_size=count, max_size=count)), kind)
+        for name, (values, kind) in KINDS.items()
+    }
+    path = tmp_path_factory.mktemp("parquet")
+    ours, theirs = ours_and_duckdbs(table, path, row_group_size=5)
+    assert parsed(ours) == parsed(theirs)
+
+
+@given(st.lists(NUMBERS, min_size=1, max_size=30))
+@example([1e16, 123456789012345680.0, 1e22, -1.0])
+def test_a_float_keeps_its_value_and_stays_a_float(values):
+    lines = text(written({"a": pa.array(values, pa.float64())})).splitlines()
+    assert [repr(json.loads(line)["a"]) for line in lines] == list(map(repr, values))
+
+
+def test_columns_are_chosen_in_the_order_of_the_option():
+    assert text(written(WEB), ("id", "text")).splitlines() == [
+        b'{"id":1,"text":"a"}',
+        b'{"id":2,"text":null}',
+        b'{"id":null,"text":"b\\"\\\\\\n"}',
+    ]
+
+
+def test_a_name_with_a_dot_is_no_path():
+    table = written({"a": [1], "a.b": [2], 'q"\n': [3]})
+    assert text(table, ("a",)) == b'{"a":1}\n'
+    assert text(table, ("a.b",)) == b'{"a.b":2}\n'
+    assert json.loads(text(table)) == {"a": 1, "a.b": 2, 'q"\n': 3}
+
+
+def test_a_table_without_rows_is_no_records_and_no_error():
+    assert text(written(WEB.slice(0, 0))) == b""
+
+
+# --- The order of rows, and how they are read ---
+
+
+@pytest.mark.parametrize("row_group_size", [7, 1000, 10_000])
+@pytest.mark.parametrize(
+    "options", [{}, {"compression": "zstd", "data_page_version": "2.0"}], ids=["v1", "v2"]
+)
+def test_rows_come_in_file_order_whatever_the_row_groups(row_group_size, options):
+    data = written(pa.Table.from_pylist(RECORDS), row_group_size=row_group_size, **options)
+    assert [json.loads(line) for line in text(data).splitlines()] == RECORDS
+
+
+def test_large_row_groups_are_read_in_batches(monkeypatch):
+    from prune_cli.formats import parquet_rows
+
+    monkeypatch.setattr(parquet_rows, "SMALL", 0)
+    data = written(pa.Table.from_pylist(RECORDS), row_group_size=1500)
+    pieces = list(formats.read(io.BytesIO(data)))
+    assert [json.loads(line) for line in b"".join(pieces).splitlines()] == RECORDS
+    monkeypatch.setattr(parquet_rows, "PIECE", 1000)
+    more = list(formats.read(io.BytesIO(data)))
+    assert len(more) > len(pieces)
+    assert b"".join(more) == b"".join(pieces)
+
+
+def test_a_file_is_read_at_offsets_and_its_progress_adds_up(tmp_path):
+    path = tmp_path / "x.parquet"
+    path.write_bytes(written(pa.Table.from_pylist(RECORDS), row_group_size=100))
+    steps: list[int] = []
+    file = storage.input_at(str(path), steps.append)
+    with file.open() as raw:
+        assert len(b"".join(formats.read(raw)).splitlines()) == len(RECORDS)
+    assert sum(steps) == file.size
+    assert min(steps) >= 0
+
+
+@pytest.mark.parametrize("columns", [(), ("id",), ("id", "score")])
+def test_a_small_row_group_is_one_read_of_the_columns_that_are_read(columns):
+    from prune_cli.formats import parquet_rows
+
+    data = written(pa.Table.from_pylist(RECORDS), row_group_size=1000)
+    file = Broken(data, 1000)
+    lines = b"".join(parquet_rows.lines(file, len(data), columns, lambda size: None))
+    assert len(lines.splitlines()) == len(RECORDS)
+    assert 1000 - file.reads <= 3 + 2, "three row groups, and the footer"
+
+
+class Broken(io.BytesIO):
+    """A storage that fails after so many reads."""
+
+    def __init__(self, data, reads):
+        super().__init__(data)
+        self.reads = reads
+
+    def read_at(self, offset, size):
+        self.reads -= 1
+        if self.reads < 0:
+            raise InputOutputError("the disk is gone", place="x")
+        return self.getbuffer()[offset : offset + size].tobytes()
+
+
+@pytest.mark.parametrize("reads", [0, 2, 5])
+def test_a_failure_of_the_storage_stays_what_it_is(reads):
+    from prune_cli.formats import parquet_rows
+
+    data = written(pa.Table.from_pylist(RECORDS), row_group_size=100)
+    with pytest.raises(InputOutputError, match="the disk is gone"):
+        list(parquet_rows.lines(Broken(data, reads), len(data), (), lambda size: None))
+
+
+# --- The verbs ---
+
+
+@pytest.fixture
+def web(tmp_path):
+    path = tmp_path / "web.parquet"
+    rows = [{"raw_content": record["text"], **record} for record in RECORDS[:40]]
+    path.write_bytes(written(pa.Table.from_pylist(rows), row_group_size=10))
+    return path
+
+
+@pytest.mark.parametrize("operand", ["file", "-", "pipe"])
+def test_a_pipe_is_read_like_a_file(operand, web, here):
+    if operand == "file":
+        done = here("rank", "-k", "score", web)
+    elif operand == "-":
+        done = here("rank", "-k", "score", stdin=web.read_bytes())
+    else:
+        done = prune("rank", "-k", "score", stdin=web.read_bytes())
+    assert [record["rank"] for record in records(done.stdout)] == list(range(40))
+
+
+def test_the_text_field_may_have_any_name(web, tmp_path, here):
+    done = here("score", "-m", "random", "--text-field", "raw_content", "--columns", "raw_content,id", web)
+    [first, *_] = records(done.stdout)
+    assert list(first)[:3] == ["raw_content", "id", "random"]
+
+
+def test_an_output_directory_names_its_outputs_json_lines(web, tmp_path):
+    assert status_of("score", "-m", "random", web, "-O", tmp_path / "out") == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["web.jsonl.zst"]
+
+
+def test_columns_of_a_file_that_is_no_parquet_are_ignored_with_a_warning(tmp_path, here):
+    path = tmp_path / "x.jsonl.zst"
+    path.write_bytes(zstd(b'{"text":"a","n":1}\n'))
+    done = here("rank", "-k", "n", "--columns", "n", path)
+    assert b"--columns is for Parquet: all fields of this zstd file are read" in done.stderr
+    assert list(records(done.stdout)[0])[:2] == ["text", "n"]
+
+
+@pytest.mark.parametrize("columns", ["", "a,,b", "a,a"])
+def test_columns_must_be_names_each_once(columns, web, here):
+    here("rank", "-k", "score", "--columns", columns, web, status=2)
+
+
+def test_the_name_of_a_parquet_file_is_compared_with_its_content():
+    warnings: list[str] = []
+    text(written(WEB), warn=warnings.append, name="web.jsonl")
+    assert warnings == ["the name says plain, the content is Parquet: read as Parquet"]

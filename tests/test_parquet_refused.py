@@ -1,0 +1,141 @@
+"""Parquet that has no lines of JSON: 65 with row and column, and never a traceback."""
+
+import io
+import json
+
+import hypothesis.strategies as st
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+
+from prune_cli import formats
+from prune_cli.errors import ConfigurationError, DataError
+
+from .parquet_files import RECORDS, WEB, text, written
+
+
+def refused(data, columns=()):
+    with pytest.raises(DataError) as caught:
+        text(data, columns)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "fault"),
+    [
+        (pa.array([b"x"]), "column `a` is binary, which JSON does not have"),
+        (pa.array([b"xy"], pa.binary(2)), "column `a` is binary"),
+        (pa.array([[{"b": b"x"}]]), "column `a` is binary"),
+        (pa.array([1.0, float("nan")]), "column `a` is NaN"),
+        (pa.array([float("-inf")]), "column `a` is infinite"),
+        (pa.array([[0.0], [float("nan")]]), "column `a` is NaN"),
+        (pa.array([10**7], pa.date32()), "column `a` has a year outside of 0 to 9999"),
+        (pa.array([2**62], pa.timestamp("us")), "column `a` has a year"),
+    ],
+)
+def test_a_value_that_json_does_not_have_is_refused_by_name(values, fault):
+    data = written({"b": list(range(len(values))), "a": values})
+    assert refused(data).startswith(fault)
+    assert "--columns" in refused(data)
+    assert len(text(data, ("b",)).splitlines()) == len(values)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 999, 2999])
+def test_the_row_at_fault_is_named_and_those_before_it_are_read(rows, tmp_path, here):
+    numbers = [float("nan") if at >= rows else float(at) for at in range(3000)]
+    path = tmp_path / "x.parquet"
+    path.write_bytes(written({"id": list(range(3000)), "perplexity": numbers}, row_group_size=1000))
+    said = here("rank", path, status=65).stderr.decode()
+    assert said.startswith(f"prune-cli rank: {path}:{rows + 1}: column `perplexity` is NaN")
+    assert here("stat", "--columns", "id", path, "--verify").stderr == b""
+
+
+def test_a_value_in_a_dictionary_counts_only_where_it_is_used():
+    values = pa.array([1.0, float("nan"), 2.0])
+    indices = pa.array([0, 2, 0, 2], pa.int8())
+    table = pa.table({"a": pa.DictionaryArray.from_arrays(indices, values)})
+    from prune_cli.formats import parquet_json
+
+    assert parquet_json.lines(table.to_batches()[0]) == b'{"a":1.0}\n{"a":2.0}\n{"a":1.0}\n{"a":2.0}\n'
+
+
+def test_text_that_is_no_utf8_is_refused():
+    texts = pa.array([b"a", b"\xff\xfe"]).view(pa.string())
+    assert refused(written({"a": texts})).startswith("column `a` is no valid UTF-8")
+
+
+def test_columns_that_are_absent_or_repeated_are_refused():
+    assert "no column `x` in the Parquet file; its columns are text, id, meta" in refused(
+        written(WEB), ("x",)
+    )
+    table = pa.table([pa.array([1]), pa.array([2])], names=["a", "a"])
+    assert "two columns are called `a`" in refused(written(table))
+
+
+def test_more_columns_than_can_be_read_are_refused_unless_some_are_chosen():
+    data = written({f"c{at}": [at] for at in range(10_001)}, write_statistics=False)
+    assert refused(data).startswith("10,001 columns, which is more than 10,000; --columns")
+    assert text(data, ("c7", "c10000")) == b'{"c7":7,"c10000":10000}\n'
+
+
+def test_encrypted_files_are_named():
+    data = written(WEB)
+    assert refused(b"PARE" + data[4:]).startswith("encrypted Parquet")
+    assert refused(data[:-4] + b"PARE").startswith("encrypted Parquet")
+
+
+@pytest.mark.parametrize("cut", [5, 9, 100, -1, -4, -8, -30])
+def test_a_cut_file_is_an_error(cut):
+    assert "truncated Parquet: no footer" in refused(written(WEB)[:cut])
+
+
+def test_a_row_group_that_is_cut_out_is_an_error_with_row_and_column(tmp_path, here):
+    data = written(pa.Table.from_pylist(RECORDS), row_group_size=1000, compression="zstd")
+    chunk = pq.ParquetFile(io.BytesIO(data)).metadata.row_group(1).column(1)
+    assert chunk.path_in_schema == "text"
+    start = chunk.dictionary_page_offset or chunk.data_page_offset
+    path = tmp_path / "x.parquet"
+    path.write_bytes(
+        data[:start] + bytes(chunk.total_compressed_size) + data[start + chunk.total_compressed_size :]
+    )
+    said = here("rank", "-k", "score", path, status=65).stderr.decode()
+    assert said.startswith(f"prune-cli rank: {path}:1001: column `text` cannot be read (")
+    assert said.count("\n") == 1
+
+
+def test_an_unknown_codec_is_named(monkeypatch):
+    data = bytearray(written({"a": ["x"]}, compression="snappy"))
+    # In the footer the codec is field 4 of a column's description, a zigzag number: 2 is snappy, 6 is LZO.
+    at = data.rindex(b"\x15\x02\x16")
+    data[at + 1] = 6
+    assert "LZO" in refused(bytes(data)).upper()
+
+
+@given(st.data())
+@settings(max_examples=150)
+def test_damage_anywhere_is_an_error_or_harmless_and_never_a_traceback(data):
+    whole = DAMAGED
+    at = data.draw(st.integers(4, len(whole) - 1))
+    damaged = bytearray(whole)
+    damaged[at] ^= 1 << data.draw(st.integers(0, 7))
+    try:
+        lines = text(bytes(damaged)).splitlines()
+    except DataError:
+        return
+    # Parquet need not have checksums of its footer: what it says may then be taken for true.
+    for line in lines:
+        json.loads(line)
+
+
+DAMAGED = written(pa.Table.from_pylist(RECORDS[:50]), row_group_size=20, write_page_checksum=True)
+
+
+def test_without_pyarrow_the_extra_is_named(monkeypatch):
+    import sys
+
+    monkeypatch.delitem(sys.modules, "prune_cli.formats.parquet_rows", raising=False)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.delattr(formats, "parquet_rows", raising=False)
+    with pytest.raises(ConfigurationError, match=r"needs pyarrow; pip install 'prune-cli\[parquet\]'"):
+        text(written(WEB))
