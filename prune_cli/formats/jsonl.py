@@ -15,6 +15,8 @@ FOREIGN = {
     b"ARROW1": ("Arrow", "convert it to JSON Lines first"),
     b"\x22\xb5\x2f\xfd": ("obsolete zstd (before 0.8)", "recompress it with a current zstd"),
 }
+# A file begins like this that git puts in the place of a large one until `git lfs pull`.
+POINTER = b"version"
 
 
 def _matches(start: bytes) -> bool:
@@ -36,6 +38,10 @@ def _check(start: bytes) -> None:
     for magic, (name, remedy) in FOREIGN.items():
         if start.startswith(magic):
             raise DataError(f"{name} data (it starts with {magic.hex(' ')}), not JSON Lines", remedy=remedy)
+    # No JSON begins with a letter v.
+    if start.startswith(POINTER):
+        fault = "only a pointer of Git LFS: the file itself was not downloaded"
+        raise DataError(fault, remedy="run git lfs pull in its folder")
     # These are the only control characters that JSON allows outside of strings, where a record begins.
     if start[0] < 32 and start[:1] not in b"\t\n\r":
         raise DataError(

@@ -65,6 +65,20 @@ def context_length(config: Any) -> int | None:
     return None
 
 
+def first_rotations(config: Any) -> int | None:
+    """Up to how many tokens a model with two sets of rotations ("longrope", as Phi-3) uses the first.
+
+    None for a model with one set.
+    """
+    rope = getattr(config, "rope_parameters", None) or {}
+    # Models with layers of several kinds have parameters for each.
+    for parameters in (rope, *(value for value in rope.values() if isinstance(value, dict))):
+        if parameters.get("rope_type") == "longrope":
+            first: int | None = parameters.get("original_max_position_embeddings")
+            return first or getattr(config, "original_max_position_embeddings", None)
+    return None
+
+
 def token_ids(folder: Path, name: str) -> dict[str, list[int]]:
     """The ids of a special token, such as `bos_token_id`, by the configuration file that names them.
 

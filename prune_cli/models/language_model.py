@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigurationError, OutOfMemoryError
 from ..settings.model import ModelSettings as ModelSettings
+from .description import first_rotations
 from .head import OutputHead, split
 from .load import LoadedModel, resolve, versions
 from .load import load as load_network_and_tokenizer
@@ -82,6 +83,7 @@ class LanguageModel:
         self._directory = loaded.directory
         self._device = torch.device(settings.device)
         self._context = settings.context
+        self._first_rotations = first_rotations(config)
         self._stride = settings.stride
         self._batch_tokens = settings.batch_tokens
         self._eos = _eos_tokens(loaded.network, loaded.tokenizer)
@@ -188,14 +190,24 @@ class LanguageModel:
         most = min(len(windows), max(1, self._batch_tokens // width))
         filled = windows[0].width  # tokens that are not padding
         for count in range(1, most):
+            if width > self._most_beside(windows[count].width):
+                return count
             filled += windows[count].width
             is_full_enough = count * width >= FULL_ENOUGH * self._batch_tokens
             if is_full_enough and filled < (1 - MOST_PADDING) * (count + 1) * width:
                 return count
         return most
 
+    def _most_beside(self, width: int) -> int:
+        """The greatest width of a batch, padding included, in which a window of this width keeps its
+        scores.
+        """
+        # Models with two sets of rotations choose one for the whole batch, by its width.
+        limit = self._first_rotations
+        return self._context if limit is None or width > limit else min(limit, self._context)
+
     def _padded(self, width: int) -> int:
-        return min(padded_width(width), self._context)
+        return min(padded_width(width), self._most_beside(width))
 
     def _while_memory_lasts(
         self, work: Callable[[int], Result], size: int, unit: str, width: int

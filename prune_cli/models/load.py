@@ -23,7 +23,7 @@ from .description import context_length
 from .device import dtype_name, resolve_device, resolve_dtype
 from .fast_inference import make_fast
 from .library_errors import first_line, remedy_of
-from .safety import check_directory, is_local
+from .safety import candidate_weights, check_directory, is_local
 from .text.tokenizer import load_tokenizer
 
 log = logging.getLogger(__name__)
@@ -115,6 +115,8 @@ def load_network(directory: Path, dtype: torch.dtype, device: str, name: str = "
         network = network.eval().to(device)
     _check_weights(report["missing_keys"], report["unexpected_keys"], name)
     _check_numbers(network, name)
+    if len(weights := candidate_weights(directory)) > 1:
+        log.warning("%s: of %s, only the first is used", name, " and ".join(weights))
     return network
 
 

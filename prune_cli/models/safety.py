@@ -25,6 +25,8 @@ TOKENIZER_FILES = (
     "spiece.model",
     "sentencepiece.bpe.model",
 )
+# The first of them counts, here and in transformers. Both are there after a merge or a change of format.
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 # Unpickling can run any code, so these files are never opened. They only give a more precise error.
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "consolidated.00.pth")
 
@@ -63,6 +65,11 @@ def check_directory(path: Path) -> None:
         raise _error(path, "there is no tokenizer", "put its tokenizer.json next to the weights")
 
 
+def candidate_weights(path: Path) -> list[str]:
+    """The names under which a directory holds weights, the one that is used first."""
+    return [name for name in WEIGHTS if (path / name).exists()]
+
+
 def directory_hash(path: Path) -> str:
     """SHA-256, in hexadecimal, of a model's configuration and weights. A gigabyte takes about a second."""
     # The hash of the files' hashes, because large models have their weights in several files.
@@ -96,9 +103,9 @@ def _present_weights(path: Path) -> list[Path]:
 
 def _weight_files(path: Path) -> list[Path]:
     """The weights, as one file or as the files that the index lists, in the order of their names."""
-    if (path / "model.safetensors").exists():
-        return [path / "model.safetensors"]
-    index = path / "model.safetensors.index.json"
+    whole, index = (path / name for name in WEIGHTS)
+    if whole.exists():
+        return [whole]
     if index.exists():
         # The index maps tensors to files, so each file occurs many times.
         names = set(read_json(index).get("weight_map", {}).values())
