@@ -1,5 +1,7 @@
 """Failures, and the exit status of each (from sysexits.h where one fits)."""
 
+from collections.abc import Callable
+
 
 class PruneWarning(UserWarning):
     """A warning of a command, as the Python functions issue it."""
@@ -14,10 +16,19 @@ class PruneError(Exception):
         super().__init__(fault, place, remedy)
         self.fault, self.place, self.remedy = fault, place, remedy
 
+    def __reduce__(self) -> tuple[Callable[..., "PruneError"], tuple[type["PruneError"], str, str, str]]:
+        # A failure in a worker process is raised again in that of the user, so it has to survive pickling.
+        return _rebuilt, (type(self), self.fault, self.place, self.remedy)
+
     def __str__(self) -> str:
         place = f"{self.place}: " if self.place else ""
         remedy = f"; {self.remedy}" if self.remedy else ""
         return f"{place}{self.fault}{remedy}"
+
+
+def _rebuilt(kind: type[PruneError], fault: str, place: str, remedy: str) -> PruneError:
+    # The constructor takes place and remedy by keyword only, which pickle cannot do by itself.
+    return kind(fault, place=place, remedy=remedy)
 
 
 class Interrupted(BaseException):
@@ -78,6 +89,13 @@ def ran_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
+
+
+def lost_device(error: BaseException) -> bool:
+    """Whether an exception of a library says that a GPU is gone: only a new process can use it again."""
+    if type(error).__name__ == "AcceleratorError":
+        return True
+    return isinstance(error, RuntimeError) and "CUDA error" in str(error)
 
 
 class CannotCreateError(PruneError):

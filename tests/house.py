@@ -23,7 +23,7 @@ FILES_PER_FOLDER = 12
 # Names that the glossary replaced: no module may be called so ...
 OLD_MODULES = {
     *("wish", "tables", "kept", "seen", "outputs", "forms", "table", "rows", "failures", "rehearsal"),
-    *("places", "shape", "tally", "throughput", "pieces", "layers", "learning", "processes", "preparing"),
+    *("places", "shape", "tally", "throughput", "pieces", "layers", "learning", "preparing"),
     *("fairness", "declarations", "screens", "reliability"),
 }
 # ... and nothing else may be called so.

@@ -1,11 +1,31 @@
-"""Run work in this process, one job after another."""
+"""Run a verb, alone in this process or as the jobs of an engine, then show its closing lines."""
 
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from operator import add
 
 from .. import terminal
 from ..settings.streams import Messages
-from .work import Job, Report, SomeJob, SomeReport, Work
+from ..terminal import Progress
+from .work import AnyReport, Engine, Job, Report, SomeJob, SomeReport, Stage, Work
+
+
+class Serial(Engine):
+    """This process, one job after another, by one worker: models are loaded once."""
+
+    workers = 1
+
+    def each(
+        self, stage: Stage[SomeJob, AnyReport], jobs: Sequence[SomeJob], progress: Progress
+    ) -> Iterator[AnyReport]:
+        worker = stage.open()
+        for job in jobs:
+            yield worker.do(job, progress)
+
+    def map(
+        self, stage: Stage[SomeJob, AnyReport], jobs: Sequence[SomeJob], progress: Progress
+    ) -> list[AnyReport]:
+        return list(self.each(stage, jobs, progress))
 
 
 def run(job: Job, messages: Messages) -> int:
@@ -13,23 +33,22 @@ def run(job: Job, messages: Messages) -> int:
     return _close(job.run(), messages)
 
 
-def run_jobs(work: Work[SomeJob, SomeReport], messages: Messages) -> int:
-    """Run all jobs of `work` and return the exit status.
-
-    A single worker does them, so that models are loaded once.
-    """
+def run_jobs(work: Work[SomeJob, SomeReport], messages: Messages, engine: Engine | None = None) -> int:
+    """Run all jobs of `work` and return the exit status. Without an engine they run in this process."""
     jobs = work.jobs()
     # An empty input gets a bar without an end, like one of unknown size.
-    with terminal.progress(
-        work.verb,
-        work.size() or None,
-        wanted=messages.shows_progress(),
-        at_once=bool(messages.progress),
-        # Work that is divided is the work of models: its speed is counted in tokens, not in bytes.
-        rate=False,
-    ) as progress:
-        worker = work.open()
-        report = reduce(add, (worker.do(job, progress) for job in jobs))
+    with (
+        engine or Serial() as engine,
+        terminal.progress(
+            work.verb,
+            work.size() or None,
+            wanted=messages.shows_progress(),
+            at_once=bool(messages.progress),
+            # Work that is divided is the work of models: its speed is counted in tokens, not in bytes.
+            rate=False,
+        ) as progress,
+    ):
+        report = reduce(add, engine.map(work, jobs, progress))
     # Not reached if a job fails: finished outputs stay, but a summary of half a run would mislead.
     work.finish(report)
     return _close(report, messages)

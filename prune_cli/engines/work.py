@@ -1,11 +1,13 @@
 """What does a verb offer to an engine?
 
 A verb that cannot be divided is one `Job`, which runs by itself. A verb that can be divided is a `Work`:
-jobs that are independent of each other, and workers that do them. An engine decides how many workers there
-are, and where.
+jobs that are independent of each other, and workers that do them. An `Engine` decides how many workers there
+are, and where. A verb of several stages is a work for each of them, and calls the engine once for each.
 """
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
 from ..terminal import Progress
@@ -35,12 +37,21 @@ class Addable(Report, Protocol):
     def __add__(self, other: Self) -> Self: ...
 
 
+class NamedJob(Protocol):
+    """A job among others: picklable, with a name for messages, such as the input that it reads."""
+
+    @property
+    def name(self) -> str: ...
+
+
 # An engine passes jobs on unopened. All it does with their reports is to add them up.
-SomeJob = TypeVar("SomeJob")
+SomeJob = TypeVar("SomeJob", bound=NamedJob)
 SomeReport = TypeVar("SomeReport", bound=Addable)
+# A stage in the middle of a verb may return anything that can be pickled: a histogram, a table of sizes.
+AnyReport = TypeVar("AnyReport")
 # mypy requires the variance to be declared: a worker only takes jobs, and only returns reports.
 DoneJob = TypeVar("DoneJob", contravariant=True)
-DoneReport = TypeVar("DoneReport", bound=Addable, covariant=True)
+DoneReport = TypeVar("DoneReport", covariant=True)
 
 
 class Worker(Protocol[DoneJob, DoneReport]):
@@ -50,12 +61,19 @@ class Worker(Protocol[DoneJob, DoneReport]):
         """Do one job; `progress` advances by the bytes of input that are done. Raises PruneError."""
 
 
-class Work(Protocol[SomeJob, SomeReport]):
-    """Independent jobs. Frozen and picklable, as are its jobs and reports."""
+class Stage(Protocol[DoneJob, DoneReport]):
+    """What workers need to do jobs of one kind. Frozen and picklable, as are the jobs and reports."""
 
     @property
     def verb(self) -> str:
-        """The name that progress is shown under."""
+        """The name that progress and messages are shown under."""
+
+    def open(self) -> Worker[DoneJob, DoneReport]:
+        """A new worker. An engine opens one in each of its processes."""
+
+
+class Work(Stage[SomeJob, SomeReport], Protocol[SomeJob, SomeReport]):
+    """All of a verb that can be divided."""
 
     def jobs(self) -> Sequence[SomeJob]:
         """The jobs, at least one. Raises PruneError for every fault that is visible before they run."""
@@ -63,8 +81,43 @@ class Work(Protocol[SomeJob, SomeReport]):
     def size(self) -> int | None:
         """Bytes that all jobs read together; None if that is unknown."""
 
-    def open(self) -> Worker[SomeJob, SomeReport]:
-        """A new worker. An engine opens one in each of its processes."""
-
     def finish(self, report: SomeReport) -> None:
         """Handle the sum of all reports. Called once, in the process of the engine."""
+
+
+class Engine(ABC):
+    """Does the jobs of stages, each exactly once as far as its report tells.
+
+    It may be used for several stages, one after another, and is closed at the end of its `with` block.
+    """
+
+    workers: int
+    """How many jobs are done at the same time, at most. No result may depend on it."""
+
+    @abstractmethod
+    def each(
+        self, stage: Stage[SomeJob, AnyReport], jobs: Sequence[SomeJob], progress: Progress
+    ) -> Iterator[AnyReport]:
+        """The reports, in the order of the jobs, each as soon as it and all before it are there.
+
+        Workers are at most a few jobs ahead of the caller: what it has not taken yet is bounded. Raises the
+        PruneError of the first job that fails, and TryAgainError for one whose worker died again and again.
+        """
+
+    @abstractmethod
+    def map(
+        self, stage: Stage[SomeJob, AnyReport], jobs: Sequence[SomeJob], progress: Progress
+    ) -> list[AnyReport]:
+        """All reports, in the order of the jobs. Workers never wait for the caller. Raises as `each` does."""
+
+    def close(self) -> None:
+        """End the workers."""
+        return
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -21,12 +21,23 @@ class Unit(StrEnum):
     tokens = "tokens"
 
 
+# Processes that share the CPUs, each with as many threads of its own: more than one in a worker process.
+_sharing = 1
+
+
 def processors() -> int:
-    """How many CPUs this process may use."""
+    """How many CPUs this process may use: all, or the share of a worker process."""
     # Only Linux says which CPUs a process may run on; elsewhere all of them are assumed.
+    count = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        count = len(os.sched_getaffinity(0))
+    return max(1, count // _sharing)
+
+
+def share_processors(of: int) -> None:
+    """Make this process one of so many that share the CPUs."""
+    global _sharing
+    _sharing = of
 
 
 # None leaves these two to the head of the input, and then to the default that help shows.

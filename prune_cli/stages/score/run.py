@@ -26,6 +26,7 @@ from ...settings.score import Scores, ScoreSettings
 from ...settings.streams import Reading, Streams
 from ...storage import output_paths
 from ...storage.base import Input, Output
+from ...storage.os_errors import display
 from ...stream import resume
 from ...stream.batch import Record
 from ...stream.schema import Totals
@@ -60,6 +61,11 @@ class ScoreJob:
             return ScoreWorker(self.settings).do(self, progress)
 
     @property
+    def name(self) -> str:
+        """The first of the inputs, for messages."""
+        return display(self.inputs[0] if self.inputs else "-")
+
+    @property
     def streams(self) -> Streams:
         """How records are read and written, with the output of this job."""
         return replace(self.settings.streams, output=self.output)
@@ -82,8 +88,7 @@ class ScoreJob:
 
     def deal(self, source: Source) -> None:
         """Leave the records of other shards out of `source`."""
-        results = self.settings.results
-        if results.shard_of is None:
+        if (results := self.settings.results).shard_of is None:
             return
         # A file's name decides which shard gets its first run of records. If it were always shard 1, that
         # shard would get all of every short file.
@@ -126,8 +131,7 @@ class ScoreWork:
         outputs = output_paths.in_directory(directory, inputs, plain=plain, part=part)
         files = [InputFile(file.path, file.size, file.identity) for file in inputs]
         jobs = [ScoreJob((shard.input,), shard.output, self.settings) for shard in plan(files, outputs)]
-        # Outputs that exist come first: one that is of other input or settings ends the run at once, and not
-        # after the hours that the jobs before it take.
+        # Outputs that exist come first: one of other input or settings ends the run at once, not after hours.
         return sorted(jobs, key=lambda job: not job.is_finished())
 
     def size(self) -> int | None:
@@ -247,7 +251,7 @@ class ScoreWorker:
 
     def _write(self, source: Source, output: Output, sink: Sink, shown: JobProgress) -> ScoreReport:
         """Score the records of a source and write them, behind what an earlier run wrote."""
-        # One iterator: records of an earlier run are taken from it first, then those of the self-check.
+        # One iterator: first records of an earlier run are taken from it, then those of the self-check.
         pending = self.documents(source)
 
         def read_back(document: Document, line: bytes) -> Record | None:
