@@ -19,7 +19,6 @@ from .. import description
 from ..library_errors import first_line, remedy_of
 from ..safety import TOKENIZER_FILES
 from . import splitting
-from .special_tokens import FILES as SPECIAL_TOKENS
 from .special_tokens import TOKENIZER_CONFIG, complete
 from .splitting import Specification, Split, splitter
 
@@ -27,8 +26,6 @@ EOS = "<|endoftext|>"
 SMALLEST_VOCABULARY = 257  # of a byte-level tokenizer: the 256 bytes and EOS
 BATCH_CHARACTERS = 1 << 20  # tokenized together: about 25 MB of tokens, and enough texts for every core
 
-# Files that say more about a tokenizer than its tokenizer.json.
-DESCRIPTIONS = (*SPECIAL_TOKENS, "added_tokens.json")
 TOKENIZER_REMEDY = "name a folder with a tokenizer.json or tokenizer.model"
 
 Ids = NDArray[np.int32]
@@ -74,12 +71,13 @@ def load_tokenizer(directory: Path, *, needs_eos: bool = True, must_be_fast: boo
 def _read(directory: Path) -> Any:
     """Load whichever format the directory holds."""
     present = {path.name for path in directory.iterdir()}
-    if "tokenizer.json" in present and present.isdisjoint(DESCRIPTIONS):
-        # Loaded by the name of the model's class, it would get the special tokens of that class added.
-        return PreTrainedTokenizerFast(tokenizer_file=str(directory / "tokenizer.json"))
+    if "tokenizer.json" in present:
+        # Not by the class that tokenizer_config.json or config.json implies: transformers 5 lets the rules of
+        # some classes (Qwen 2, Llama) replace those of the file, and adds the special tokens of a class.
+        return PreTrainedTokenizerFast.from_pretrained(directory, local_files_only=True)
     # A tokenizer_config.json or config.json names the class that reads the two files, which need not be
     # GPT-2's.
-    is_described = not present.isdisjoint(("tokenizer.json", "tokenizer_config.json", "config.json"))
+    is_described = not present.isdisjoint((TOKENIZER_CONFIG, "config.json"))
     if "merges.txt" in present and not is_described:
         vocabulary = directory / "vocab.json"
         merges = directory / "merges.txt"
