@@ -199,7 +199,10 @@ def _check_kind(config: Any, name: str) -> None:
 
 def _check_vocabulary(tokenizer: Any, size: int, name: str) -> None:
     """Refuse a tokenizer with ids that the model has no embedding for."""
-    largest = max(tokenizer.get_vocab().values(), default=-1)
+    # Often a padding token was added to the tokenizer alone. A text that spells it is an error of its own.
+    unused = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    unused -= {tokenizer.bos_token_id, tokenizer.eos_token_id}
+    largest = max((number for number in tokenizer.get_vocab().values() if number not in unused), default=-1)
     if largest >= size:
         fault = f"the tokenizer has ids up to {largest}, but the model's vocabulary has {size} entries"
         remedy = "use the tokenizer that the model was trained with"

@@ -12,6 +12,7 @@ pytest.importorskip("torch")
 
 from tokenizers import Tokenizer
 
+from prune_cli.errors import ConfigurationError
 from prune_cli.models.text.tokenizer import encode, load_tokenizer, tokenizer_hash
 
 from ..small_models import load, tiny_gpt2
@@ -61,3 +62,40 @@ def test_a_model_is_scored_with_the_tokens_that_it_was_trained_on(gpt2, tmp_path
     here("train", *settings, "-o", tmp_path / "run", stdin=lines([{"id": 1, "text": TEXT}]))
     scored = load(tmp_path / "run").encode(TEXT)
     assert scored.tokens[scored.n_prefix :].tolist() == encode(load_tokenizer(gpt2), [TEXT])[0].tolist()
+
+
+# --- special tokens that the model has no embedding for ---
+
+
+@pytest.fixture
+def padded(gpt2, tmp_path) -> Path:
+    """A padding token was added to the tokenizer, but no row to the embedding, as with many a Llama 2."""
+    path = Path(shutil.copytree(gpt2, tmp_path / "padded"))
+    tokenizer = load_tokenizer(path)
+    tokenizer.add_tokens([f"more{number}" for number in range(320 - len(tokenizer))])
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    tokenizer.save_pretrained(path)
+    assert tokenizer.pad_token_id == 320
+    return path
+
+
+def test_a_padding_token_beyond_the_embedding_changes_nothing(padded, gpt2):
+    model, plain = load(padded), load(gpt2)
+    [scored] = model.statistics([model.encode(TEXT)])
+    [expected] = plain.statistics([plain.encode(TEXT)])
+    assert scored["nll"].tolist() == expected["nll"].tolist()
+
+
+def test_a_text_that_spells_such_a_token_is_an_error_of_that_record(padded, here):
+    records = lines([{"id": 1, "text": TEXT}, {"id": 2, "text": "a [PAD] b"}])
+    said = here("score", "--model", padded, "--plain", stdin=records, status=65).stderr.decode()
+    assert "record 2" in said or ":2:" in said
+    assert "spells [PAD] (320), a token that the model does not have" in said
+
+
+def test_an_ordinary_token_beyond_the_embedding_is_refused(padded):
+    tokenizer = load_tokenizer(padded)
+    tokenizer.add_tokens(["beyond"])
+    tokenizer.save_pretrained(padded)
+    with pytest.raises(ConfigurationError, match="ids up to 321, but the model's vocabulary has 320"):
+        load(padded)

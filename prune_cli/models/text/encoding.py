@@ -58,16 +58,23 @@ class Encoder:
         that is spelled out in a text counts as that token, as in plain transformers. A BOS that the tokenizer
         would add by itself is not doubled.
 
-        Raises DataError for an id that the model does not have.
+        Raises DataError for an id that the model does not have, and for a text that spells such a token.
         """
         texts = [content for content in contents if isinstance(content, str)]
         ids = iter(encode(self.tokenizer, texts, special=True))
         return [
-            self._text(content, next(ids)) if isinstance(content, str) else self._block(content, place(index))
+            self._text(content, next(ids), place(index))
+            if isinstance(content, str)
+            else self._block(content, place(index))
             for index, content in enumerate(contents)
         ]
 
-    def _text(self, text: str, ids: Ids) -> TokenizedDocument:
+    def _text(self, text: str, ids: Ids, place: str) -> TokenizedDocument:
+        if len(ids) and int(ids.max()) >= self.vocabulary:
+            token = int(ids.max())
+            spelled = self.tokenizer.convert_ids_to_tokens(token)
+            fault = f"the text spells {spelled} ({token}), a token that the model does not have"
+            raise DataError(fault, place=place, remedy="take it out of the text")
         prefix = self._text_prefix
         n_bytes: int | None = len(text.encode())
         if len(ids) and not prefix:
@@ -118,14 +125,15 @@ def token_lengths(tokenizer: Any, vocabulary: int) -> NDArray[np.int64] | None:
     is_byte_level = "ByteLevel" in json.dumps(content.get("decoder"))
     if not is_byte_level and not content["model"].get("byte_fallback"):
         return None
-    lengths = np.zeros(vocabulary, np.int64)
+    # A tokenizer may have special tokens beyond the model's vocabulary.
+    lengths = np.zeros(max(vocabulary, *tokenizer.get_vocab().values()) + 1, np.int64)
     for token, index in tokenizer.get_vocab().items():
         # Byte-level BPE writes each byte as one character: a space is Ġ.
         lengths[index] = len(token) if is_byte_level else _sentencepiece_length(token)
     for added in content["added_tokens"]:  # which are written as they are
         lengths[added["id"]] = len(added["content"].encode())
     lengths[tokenizer.all_special_ids] = 0
-    return lengths
+    return lengths[:vocabulary]
 
 
 def _sentencepiece_length(token: str) -> int:
