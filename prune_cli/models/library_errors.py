@@ -18,7 +18,8 @@ def first_line(error: BaseException) -> str:
 
 def remedy_of(error: BaseException, otherwise: str) -> str:
     """What to do about an error while a model or tokenizer is loaded."""
-    if isinstance(error, ImportError):
+    # A missing package is not always an ImportError: that of tiktoken is a ValueError.
+    if isinstance(error, ImportError) or "pip install" in str(error):
         return "install that package, or convert the files to a format that needs none"
     # Such as a null where a number belongs. By the name of its class, which moved between versions.
     if "Validation" in type(error).__name__:

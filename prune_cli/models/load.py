@@ -4,7 +4,7 @@ which settings.
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -110,9 +110,11 @@ def load_network(directory: Path, dtype: torch.dtype, device: str, name: str = "
             local_files_only=True,  # the files are here, and nothing else may be fetched
             trust_remote_code=False,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
         )
         network, report = loaded
         network = network.eval().to(device)
+    _check_shapes(report["mismatched_keys"], name)
     _check_weights(report["missing_keys"], report["unexpected_keys"], name)
     _check_numbers(network, name)
     if len(weights := candidate_weights(directory)) > 1:
@@ -207,6 +209,14 @@ def _check_vocabulary(tokenizer: Any, size: int, name: str) -> None:
         fault = f"the tokenizer has ids up to {largest}, but the model's vocabulary has {size} entries"
         remedy = "use the tokenizer that the model was trained with"
         raise ConfigurationError(fault, place=name, remedy=remedy)
+
+
+def _check_shapes(mismatched: Collection[tuple[str, Any, Any]], name: str) -> None:
+    """Refuse weights of other shapes than the configuration asks for: name, shape there, shape here."""
+    for weight, stored, asked in sorted(mismatched):
+        shapes = f"{'×'.join(map(str, stored))} in the file, {'×'.join(map(str, asked))} by config.json"
+        fault = f"{weight} has two shapes: {shapes}"
+        raise ConfigurationError(fault, place=name, remedy="take the config.json that belongs to the weights")
 
 
 def _check_weights(missing: set[str], unexpected: set[str], name: str) -> None:

@@ -66,6 +66,17 @@ def test_each_verb_that_loads_weights_says_so(verb, copy, tmp_path, here):
     assert b"NaN or infinite numbers (transformer.ln_f.weight)" in said
 
 
+def test_an_embedding_that_was_resized_alone_is_named(copy):
+    weights = load_file(copy / "model.safetensors")
+    name = "transformer.wte.weight"
+    weights[name] = torch.cat([weights[name], weights[name][:1]])
+    save_file(weights, copy / "model.safetensors", {"format": "pt"})
+    with pytest.raises(
+        ConfigurationError, match=f"{name} has two shapes: 321×32 in the file, 320×32 by config"
+    ):
+        load(copy)
+
+
 # --- configurations ---
 
 
@@ -154,6 +165,7 @@ def test_a_missing_package_is_to_be_installed():
     """A model with such an error may well be a causal one."""
     error = ImportError("Loading this needs the sentencepiece library")
     assert "install" in remedy_of(error, "it must be a causal language model")
+    assert "install" in remedy_of(ValueError("`pip install tiktoken`"), "use another model")
     assert remedy_of(ValueError(), "use another model") == "use another model"
 
 
