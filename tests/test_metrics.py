@@ -72,7 +72,8 @@ def models(tmp_path_factory) -> dict[str, Path]:
 @cache
 def double(path: Path):
     model = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.float64).eval()
-    return model, transformers.AutoTokenizer.from_pretrained(path)
+    # AutoTokenizer would replace the rules of tokenizer.json by those of Qwen 2.
+    return model, transformers.PreTrainedTokenizerFast.from_pretrained(path)
 
 
 def ids_of(path: Path, text: str) -> list[int]:
