@@ -105,7 +105,7 @@ def score(records: Iterable[Record], *, only: str | Sequence[str] = (), **option
     """
     scores, running, checks = _settings("score", options, Scores, ModelSettings, Reading)
     names = only.split(",") if isinstance(only, str) else list(only)
-    from .stages.score.run import score_source
+    from .stages.score.worker import score_source
 
     with _opened(records, checks) as source:
         for document, new in score_source(source, scores, running):

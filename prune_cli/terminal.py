@@ -70,22 +70,31 @@ def say(message: str) -> None:
 class Progress(Protocol):
     """Receives the amount of work done, in the unit of its total."""
 
+    done: float
+    total: float | None  # None where it is unknown
+
     def advance(self, amount: float) -> None: ...
     def describe(self, text: str) -> None: ...
     def expect(self, total: float) -> None: ...
 
 
 class _Silent:
-    """Progress that is not shown."""
+    """Progress that is not drawn. It is counted all the same, for --status-file."""
+
+    def __init__(self, total: float | None = None) -> None:
+        self.done = 0.0
+        self.total = total
 
     def advance(self, amount: float) -> None:
-        """Do nothing."""
+        """Add to the amount that is done."""
+        self.done += amount
 
     def describe(self, text: str) -> None:
         """Do nothing."""
 
     def expect(self, total: float) -> None:
-        """Do nothing."""
+        """Set the total."""
+        self.total = total
 
 
 class _Bar:
@@ -122,6 +131,8 @@ class _Bar:
             speed_estimate_period=SPEED_PERIOD,
         )
         self.task = self.bar.add_task(verb, total=total, note="")
+        self.done = 0.0
+        self.total = total
         self.due = time.monotonic() + (0 if at_once else DELAY)
 
     def __enter__(self) -> "_Bar":
@@ -133,6 +144,7 @@ class _Bar:
         self.bar.stop()
 
     def advance(self, amount: float) -> None:
+        self.done += amount
         self._begin()
         self.bar.advance(self.task, amount)
 
@@ -145,7 +157,13 @@ class _Bar:
             self.bar.start()
 
     def expect(self, total: float) -> None:
+        self.total = total
         self.bar.update(self.task, total=total)
+
+
+def silent() -> Progress:
+    """Progress that nobody watches."""
+    return _Silent()
 
 
 @contextmanager
@@ -163,7 +181,7 @@ def progress(
     Bytes per second are left out without `rate`: for work whose speed is in the description, in tokens.
     """
     if not wanted:
-        yield _Silent()
+        yield _Silent(total)
         return
     with _Bar(verb, total, unit, at_once=at_once, rate=rate) as bar:
         yield bar

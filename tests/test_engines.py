@@ -1,16 +1,16 @@
 """Engines and what they run: plans are pure, jobs can be sent to another process, reports add up."""
 
 import json
-import multiprocessing
 import pickle
 from dataclasses import replace
-from operator import methodcaller
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 
+from prune_cli import terminal
 from prune_cli.engines import local
+from prune_cli.engines.local import Serial
 from prune_cli.engines.plan import InputFile, Shard, plan
 from prune_cli.settings.score import ScoreResults, Scores, ScoreSettings
 from prune_cli.settings.streams import Messages, Streams
@@ -61,23 +61,14 @@ def work_on(inputs: tuple[str, ...], directory: Path, **scores: object) -> Score
     return ScoreWork(inputs, ScoreSettings(Scores(**scores), results))
 
 
-def test_jobs_in_another_process_write_the_same_bytes(inputs, tmp_path):
-    """With the reference model; the process is spawned, so that nothing but the pickled job reaches it."""
-    assert status_of("score", "-O", tmp_path / "command", *inputs) == 0
-    jobs = work_on(inputs, tmp_path / "jobs").jobs()
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        reports = pool.map(methodcaller("run"), jobs)
-    for name in ("a.jsonl.zst", "b.jsonl.zst"):
-        assert (tmp_path / "jobs" / name).read_bytes() == (tmp_path / "command" / name).read_bytes()
-    assert [report.records for report in reports] == [25, 15]
-
-
 def test_the_reports_of_jobs_add_up_to_that_of_the_command(inputs, tmp_path):
     status = status_of(
         "score", "-m", "random", "--summary", tmp_path / "s", "-O", tmp_path / "command", *inputs
     )
     assert status == 0
-    first, second = (job.run() for job in work_on(inputs, tmp_path / "jobs", metric=["random"]).jobs())
+    work = work_on(inputs, tmp_path / "jobs", metric=["random"])
+    with Serial() as engine:
+        first, second = engine.map(work, work.jobs(), terminal.silent())
     times = ("seconds", "tokens_per_second")
     summary = {name: value for name, value in (first + second).summary().items() if name not in times}
     whole = json.loads((tmp_path / "s").read_bytes())
@@ -90,16 +81,17 @@ def test_models_are_loaded_once_for_all_jobs(inputs, tmp_path, monkeypatch):
 
     load = Mock(side_effect=scoring.load_scoring)
     monkeypatch.setattr(scoring, "load_scoring", load)
-    assert local.run_jobs(work_on(inputs, tmp_path / "out", metric=["random"]), Messages()) == 0
+    assert local.run_jobs(work_on(inputs, tmp_path / "out", metric=["random"]), Messages(), Serial()) == 0
     load.assert_called_once()
     assert len(list((tmp_path / "out").iterdir())) == 2
 
 
 def test_a_single_output_is_a_single_job(inputs, tmp_path):
     output = str(tmp_path / "out.zst")
-    [job] = ScoreWork(inputs, ScoreSettings(Scores(metric=["random"]), streams=Streams(output=output))).jobs()
+    work = ScoreWork(inputs, ScoreSettings(Scores(metric=["random"]), streams=Streams(output=output)))
+    [job] = work.jobs()
     assert job.inputs == inputs
-    assert job.run().records == len(CORPUS)
+    assert work.open().do(job, terminal.silent()).records == len(CORPUS)
     assert pickle.loads(pickle.dumps(job)) == job
 
 

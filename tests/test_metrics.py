@@ -343,7 +343,7 @@ def test_options_that_a_trial_excludes_are_refused(models, here):
 
 
 def test_a_self_check_that_fails_is_status_1(models, tmp_path, here, monkeypatch):
-    from prune_cli.stages.score import self_check
+    from prune_cli.stages.score.trial import self_check
 
     monkeypatch.setitem(self_check.TOLERANCES, "bfloat16", 1e-9)
     arguments = (

@@ -1,7 +1,8 @@
 """prune-cli score"""
 
-from ..engines import local
-from ..settings.model import ModelSettings
+from ..engines import choose, local
+from ..settings.engine import WorkerSettings
+from ..settings.model import EVERY_GPU, ModelSettings
 from ..settings.score import ScoreResults, Scores, ScoreSettings, Trial
 from ..settings.streams import Streams
 from .options import Files, command
@@ -48,6 +49,7 @@ def score(
     trial: Trial = Trial(),
     running: ModelSettings = ModelSettings(),
     streams: Streams = Streams(),
+    workers: WorkerSettings = WorkerSettings(),
 ) -> int:
     """Score records with a causal language model.
 
@@ -65,4 +67,5 @@ def score(
     from ..stages.score.run import ScoreWork
 
     settings = ScoreSettings(scores, results, trial, running, streams)
-    return local.run_jobs(ScoreWork(tuple(files or ()), settings), streams)
+    with choose.open_engine(workers, streams, all_gpus=running.device == EVERY_GPU) as engine:
+        return local.run_jobs(ScoreWork(tuple(files or ()), settings), streams, engine)

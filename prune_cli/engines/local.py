@@ -1,5 +1,6 @@
 """Run a verb, alone in this process or as the jobs of an engine, then show its closing lines."""
 
+import time
 from collections.abc import Iterator, Sequence
 from functools import reduce
 from operator import add
@@ -7,6 +8,7 @@ from operator import add
 from .. import terminal
 from ..settings.streams import Messages
 from ..terminal import Progress
+from .watch import Watch
 from .work import AnyReport, Engine, Job, Report, SomeJob, SomeReport, Stage, Work
 
 
@@ -15,12 +17,19 @@ class Serial(Engine):
 
     workers = 1
 
+    def __init__(self, watch: Watch | None = None) -> None:
+        self.watch = watch or Watch()
+
     def each(
         self, stage: Stage[SomeJob, AnyReport], jobs: Sequence[SomeJob], progress: Progress
     ) -> Iterator[AnyReport]:
+        # Nothing is shown of workers: there are none, and the note beside the bar is that of the job.
+        self.watch.begin(stage.verb, len(jobs), progress)
         worker = stage.open()
-        for job in jobs:
-            yield worker.do(job, progress)
+        for number, job in enumerate(jobs, 1):
+            report = worker.do(job, progress)
+            self.watch.done = number
+            yield report
 
     def map(
         self, stage: Stage[SomeJob, AnyReport], jobs: Sequence[SomeJob], progress: Progress
@@ -33,24 +42,23 @@ def run(job: Job, messages: Messages) -> int:
     return _close(job.run(), messages)
 
 
-def run_jobs(work: Work[SomeJob, SomeReport], messages: Messages, engine: Engine | None = None) -> int:
-    """Run all jobs of `work` and return the exit status. Without an engine they run in this process."""
+def run_jobs(work: Work[SomeJob, SomeReport], messages: Messages, engine: Engine) -> int:
+    """Run all jobs of `work` and return the exit status."""
     jobs = work.jobs()
+    begin = time.perf_counter()
     # An empty input gets a bar without an end, like one of unknown size.
-    with (
-        engine or Serial() as engine,
-        terminal.progress(
-            work.verb,
-            work.size() or None,
-            wanted=messages.shows_progress(),
-            at_once=bool(messages.progress),
-            # Work that is divided is the work of models: its speed is counted in tokens, not in bytes.
-            rate=False,
-        ) as progress,
-    ):
+    with terminal.progress(
+        work.verb,
+        work.size() or None,
+        wanted=messages.shows_progress(),
+        at_once=bool(messages.progress),
+        # Work that is divided is the work of models: the speed of one worker is counted in tokens, in its
+        # note. Several workers have no such note.
+        rate=engine.workers > 1,
+    ) as progress:
         report = reduce(add, engine.map(work, jobs, progress))
     # Not reached if a job fails: finished outputs stay, but a summary of half a run would mislead.
-    work.finish(report)
+    report = work.finish(report, time.perf_counter() - begin)
     return _close(report, messages)
 
 

@@ -178,6 +178,7 @@ class _Run(Generic[SomeJob, AnyReport]):
         self.busy: dict[Any, _Process] = {}  # by connection
         self.finished: dict[int, AnyReport] = {}
         self.taken = 0
+        self.engine.watch.begin(self.stage.verb, len(self.jobs), self.progress)
 
     def reports(self) -> Iterator[AnyReport]:
         """See `Engine.each`."""
@@ -219,11 +220,11 @@ class _Run(Generic[SomeJob, AnyReport]):
             process.advanced += content
             self.progress.advance(content)
         elif kind is Kind.note:
-            self.engine.watch.note(process.number, content, self.progress)
+            return  # it is that of one worker; the engine has a note of its own
         elif kind is Kind.done:
             assert process.job is not None
             self.finished[process.job] = content
-            self.engine.watch.finished(len(self.finished) + self.taken, len(self.jobs))
+            self.engine.watch.finished(len(self.finished) + self.taken)
             del self.busy[process.connection]
             self.engine.idle.append(process)
         elif kind is Kind.failed:

@@ -81,8 +81,11 @@ class Work(Stage[SomeJob, SomeReport], Protocol[SomeJob, SomeReport]):
     def size(self) -> int | None:
         """Bytes that all jobs read together; None if that is unknown."""
 
-    def finish(self, report: SomeReport) -> None:
-        """Handle the sum of all reports. Called once, in the process of the engine."""
+    def finish(self, report: SomeReport, seconds: float) -> SomeReport:
+        """Handle the sum of all reports, and return it for the closing lines.
+
+        Called once, in the process of the engine, which took so many `seconds` for all jobs.
+        """
 
 
 class Engine(ABC):

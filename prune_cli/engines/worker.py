@@ -127,11 +127,14 @@ class _Reported:
         self.lock = threading.Lock()
         self.amount = 0.0
         self.sent = time.monotonic()
+        self.done = 0.0
+        self.total: float | None = None
 
     def advance(self, amount: float) -> None:
         """Add to the amount that is done."""
         with self.lock:
             self.amount += amount
+            self.done += amount
             if time.monotonic() - self.sent < PERIOD:
                 return
         self.flush()

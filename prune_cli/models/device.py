@@ -38,6 +38,9 @@ def resolve_device(name: str) -> torch.device:
     """
     if not DEVICES.fullmatch(name):
         raise UsageError(f"{name!r} is not one of auto, cpu, cuda, cuda:N", place="--device")
+    if name == "all":
+        remedy = "use cuda or cuda:N; torchrun trains on several"
+        raise UsageError("only score has a worker for each GPU", place="--device all", remedy=remedy)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)

@@ -10,7 +10,9 @@ from .option import option
 from .streams import COMPUTING
 
 # torch would accept more device types; these are the ones that are tested.
-DEVICES = re.compile(r"auto|cpu|cuda(:\d+)?")
+DEVICES = re.compile(r"auto|cpu|cuda(:\d+)?|all")
+
+EVERY_GPU = "all"
 
 
 class Bos(StrEnum):
@@ -37,7 +39,8 @@ Device = Annotated[
         metavar="DEVICE",
         variable="PRUNE_CLI_DEVICE",
         group=COMPUTING,
-        help="Device: auto, cpu, cuda or cuda:N. auto is a GPU if there is one.",
+        help="Device: auto, cpu, cuda, cuda:N or all. auto is a GPU if there is one. all is a worker process "
+        "for each GPU; only score has it.",
     ),
 ]
 NumberFormat = Annotated[
@@ -107,7 +110,7 @@ class ModelSettings:
         self._check_choice("dtype", tuple(Dtype))
         self._check_choice("bos", tuple(Bos))
         if not DEVICES.fullmatch(self.device):
-            raise UsageError(f"{self.device!r} is not one of auto, cpu, cuda, cuda:N", place="--device")
+            raise UsageError(f"{self.device!r} is not one of auto, cpu, cuda, cuda:N, all", place="--device")
         for name in ("context", "stride", "batch_tokens"):
             value: int | None = getattr(self, name)
             if value is not None and value < 1:

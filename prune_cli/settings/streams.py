@@ -9,8 +9,8 @@ from .. import terminal
 from ..errors import UsageError
 from .option import option
 
-# Groups in which help lists options. The first three are shared by the verbs that have them.
-COMMON = (INPUT, OUTPUT, MESSAGES) = ("Input", "Output", "Messages")
+# Groups in which help lists options. The first four are shared by the verbs that have them.
+COMMON = (INPUT, OUTPUT, WORKERS, MESSAGES) = ("Input", "Output", "Workers", "Messages")
 FIELDS, RESULT, COMPUTING = "Fields", "Result", "Computing"
 
 

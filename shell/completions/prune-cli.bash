@@ -22,15 +22,15 @@ _prune_cli() { # where it returns early, files are completed, or directories
         score)
             case $before in
                 -m | --metric) words='bits_per_byte brier el2n entropy excess_bits_per_byte excess_loss memorization perplexity perplexity_ratio random top_k_accuracy' ;;
-                --text-field | --prefix | --group-by | --min-tokens | --top-k | --seed | --shard | --only | --self-check | --context | --stride | --batch-tokens | --expect-records | --max-line | --long | --columns | --level | --threads) ;;
+                --text-field | --prefix | --group-by | --min-tokens | --top-k | --seed | --shard | --only | --self-check | --context | --stride | --batch-tokens | --expect-records | --max-line | --long | --columns | --level | --threads | -j | --jobs) ;;
                 --model | --against | -O | --output-directory) compopt +o default -o dirnames && return ;;
-                --summary | -o | --output) return ;;
+                --summary | -o | --output | --status-file) return ;;
                 --device) words='auto cpu cuda' ;;
                 --dtype) words='auto float32 bfloat16' ;;
                 --bos) words='auto always never' ;;
                 *)
                     [[ $current == -* ]] || return
-                    words='-m --metric --text-field --prefix --overwrite --group-by --model --against --per-model --min-tokens --top-k --seed -O --output-directory --resume --shard --only --summary --dry-run --self-check --device --dtype --context --stride --bos --batch-tokens -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --ignore-trailing --max-line --long --columns -o --output -f --force --plain --single-frame --level --threads -h --help'
+                    words='-m --metric --text-field --prefix --overwrite --group-by --model --against --per-model --min-tokens --top-k --seed -O --output-directory --resume --shard --only --summary --dry-run --self-check --device --dtype --context --stride --bos --batch-tokens -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --ignore-trailing --max-line --long --columns -o --output -f --force --plain --single-frame --level --threads -j --jobs --status-file -h --help'
                     ;;
             esac
             ;;

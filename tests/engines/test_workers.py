@@ -14,28 +14,12 @@ from prune_cli.engines.local import Serial
 from prune_cli.engines.processes import TRIES, WorkerBug, WorkerProcesses, environment
 from prune_cli.errors import DataError, TryAgainError
 from prune_cli.settings.streams import Messages, processors
+from prune_cli.terminal import silent
 
 from ..conftest import ROOT
 from .toy import Toy, ToyJob
 
 SOON = 30.0  # seconds within which a process that was told to ends
-
-
-class Bar:
-    """Adds up what is advanced."""
-
-    def __init__(self) -> None:
-        self.total = 0.0
-        self.note = ""
-
-    def advance(self, amount: float) -> None:
-        self.total += amount
-
-    def describe(self, text: str) -> None:
-        self.note = text
-
-    def expect(self, total: float) -> None:
-        raise AssertionError
 
 
 @pytest.fixture(scope="module")
@@ -61,29 +45,29 @@ def until(condition) -> None:
 
 def test_reports_come_in_the_order_of_the_jobs(workers):
     jobs = [ToyJob(number, "sleep_longer_if_early") for number in range(20)]
-    bar = Bar()
+    bar = silent()
     assert workers.map(Toy(), jobs, bar) == list(range(20))
-    assert bar.total == 2 * len(jobs)
+    assert bar.done == 2 * len(jobs)
     with Serial() as serial:
-        assert serial.map(Toy(), jobs, Bar()) == list(range(20))
+        assert serial.map(Toy(), jobs, silent()) == list(range(20))
 
 
 def test_no_jobs_need_no_workers():
     with WorkerProcesses(2, Messages()) as engine:
-        assert engine.map(Toy(), [], Bar()) == []
+        assert engine.map(Toy(), [], silent()) == []
         assert not engine.idle
 
 
 def test_workers_stay_for_the_next_stage_and_open_it_anew(workers):
     jobs = [ToyJob(number, "self_description") for number in range(2)]
-    first = workers.map(Toy(), jobs, Bar())
-    second = workers.map(Toy(), jobs, Bar())
+    first = workers.map(Toy(), jobs, silent())
+    second = workers.map(Toy(), jobs, silent())
     assert {each["pid"] for each in first} == {each["pid"] for each in second}
     assert [each["jobs"] for each in second] == [1, 1]
 
 
 def test_workers_are_at_most_a_few_jobs_ahead_of_a_slow_caller(workers):
-    reports = workers.each(Toy(), [ToyJob(number, "note_the_time") for number in range(12)], Bar())
+    reports = workers.each(Toy(), [ToyJob(number, "note_the_time") for number in range(12)], silent())
     next(reports)
     time.sleep(0.5)
     asked = time.monotonic()
@@ -99,48 +83,48 @@ def test_workers_are_at_most_a_few_jobs_ahead_of_a_slow_caller(workers):
 @pytest.mark.parametrize("action", ["die_once", "lose_the_gpu", "terminate_once"])
 def test_the_job_of_a_dead_worker_is_done_by_another(action, tmp_path, caplog):
     jobs = [ToyJob(number, action if number == 1 else "square", str(tmp_path)) for number in range(5)]
-    bar = Bar()
+    bar = silent()
     with WorkerProcesses(2, Messages()) as engine:
         assert engine.map(Toy(), jobs, bar) == squares(5)
         assert engine.watch.tries == 1
     # What the dead worker had done of its job is taken back.
-    assert bar.total == 2 * len(jobs)
+    assert bar.done == 2 * len(jobs)
     assert "job 1 is tried again" in caplog.text
 
 
 def test_every_worker_may_die_once(tmp_path):
     jobs = [ToyJob(number, "die_once", str(tmp_path)) for number in range(6)]
     with WorkerProcesses(2, Messages()) as engine:
-        assert engine.map(Toy(), jobs, Bar()) == squares(6)
+        assert engine.map(Toy(), jobs, silent()) == squares(6)
         assert engine.watch.tries == 6
 
 
 def test_a_job_that_kills_three_workers_is_named(tmp_path):
     jobs = [ToyJob(0), ToyJob(1, "die_always", str(tmp_path)), ToyJob(2)]
     with WorkerProcesses(2, Messages()) as engine, pytest.raises(TryAgainError) as failure:
-        engine.map(Toy(), jobs, Bar())
+        engine.map(Toy(), jobs, silent())
     assert str(failure.value).startswith("job 1: its worker died 3 times (killed by SIGKILL: out of memory?)")
     assert jobs[1].mark.read_bytes() == b"x" * TRIES
 
 
 def test_memory_that_runs_out_three_times_ends_the_run_with_75():
     with WorkerProcesses(1, Messages()) as engine, pytest.raises(TryAgainError) as failure:
-        engine.map(Toy(), [ToyJob(0, "run_out_of_memory")], Bar())
+        engine.map(Toy(), [ToyJob(0, "run_out_of_memory")], silent())
     assert "no memory left; lower --batch-tokens" in str(failure.value)
     assert failure.value.status == 75
 
 
 def test_an_idle_worker_that_dies_is_replaced(tmp_path):
     with WorkerProcesses(1, Messages()) as engine:
-        [before] = engine.map(Toy(), [ToyJob(0, "self_description")], Bar())
+        [before] = engine.map(Toy(), [ToyJob(0, "self_description")], silent())
         os.kill(before["pid"], signal.SIGKILL)
-        assert engine.map(Toy(), [ToyJob(3)], Bar()) == [9]
+        assert engine.map(Toy(), [ToyJob(3)], silent()) == [9]
 
 
 def test_bad_data_ends_the_run_at_once_with_its_own_status(tmp_path):
     jobs = [ToyJob(0, "find_bad_data"), ToyJob(1, "wait", str(tmp_path))]
     with WorkerProcesses(2, Messages()) as engine, pytest.raises(DataError) as failure:
-        engine.map(Toy(), jobs, Bar())
+        engine.map(Toy(), jobs, silent())
     assert str(failure.value) == "web.jsonl:7: not JSON; mend it"
     # The other job, if it had begun, was stopped in order.
     assert jobs[1].mark.exists() == jobs[1].mark.with_suffix(".stopped").exists()
@@ -151,7 +135,7 @@ def test_a_bug_in_a_worker_keeps_its_traceback():
         WorkerProcesses(1, Messages()) as engine,
         pytest.raises(WorkerBug, match=r"return job\.number / 0") as bug,
     ):
-        engine.map(Toy(), [ToyJob(0, "divide_by_zero")], Bar())
+        engine.map(Toy(), [ToyJob(0, "divide_by_zero")], silent())
     assert "ZeroDivisionError" in str(bug.value)
 
 
@@ -162,7 +146,7 @@ def test_workers_share_the_processors_and_see_a_gpu_each(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     jobs = [ToyJob(number, "self_description") for number in range(4)]
     with WorkerProcesses(4, Messages(), devices=["GPU-a", "MIG-b"]) as engine:
-        workers = engine.map(Toy(), jobs, Bar())
+        workers = engine.map(Toy(), jobs, silent())
     assert sorted(each["CUDA_VISIBLE_DEVICES"] for each in workers) == ["GPU-a"] * 2 + ["MIG-b"] * 2
     assert {each["processors"] for each in workers} == {max(1, processors() // 4)}
     assert {each["OMP_NUM_THREADS"] for each in workers} == {str(max(1, processors() // 4))}
@@ -182,7 +166,7 @@ from prune_cli import cli
 from prune_cli.engines.processes import WorkerProcesses
 from prune_cli.errors import Interrupted, TryAgainError
 from prune_cli.settings.streams import Messages
-from tests.engines.test_workers import Bar
+from prune_cli.terminal import silent
 from tests.engines.toy import Toy, ToyJob
 
 if __name__ == "__main__":
@@ -190,7 +174,7 @@ if __name__ == "__main__":
     jobs = [ToyJob(number, sys.argv[1], sys.argv[2]) for number in range(2)]
     try:
         with WorkerProcesses(2, Messages()) as engine:
-            engine.map(Toy(), jobs, Bar())
+            engine.map(Toy(), jobs, silent())
     except Interrupted as stop:
         sys.exit(128 + stop.args[0])
     except TryAgainError as error:

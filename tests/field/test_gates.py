@@ -5,7 +5,7 @@ import json
 import pytest
 
 from prune_cli.errors import DataError
-from prune_cli.stages.score.self_check import largest_difference
+from prune_cli.stages.score.trial.self_check import largest_difference
 
 from ..conftest import lines
 

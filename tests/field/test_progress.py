@@ -7,8 +7,9 @@ import pytest
 from prune_cli import terminal
 from prune_cli.settings.score import Scores, ScoreSettings
 from prune_cli.settings.streams import Streams
-from prune_cli.stages.score import run as score
 from prune_cli.stages.score import windows
+from prune_cli.stages.score.job import ScoreJob
+from prune_cli.stages.score.worker import ScoreWorker
 
 from ..conftest import lines, status_of, zstd
 
@@ -52,8 +53,8 @@ def scored(paths, bar):
     scores = Scores(metric=["random"])
     streams = Streams(output=str(paths[0]) + ".out")
     settings = ScoreSettings(scores=scores, streams=streams)
-    job = score.ScoreJob(tuple(map(str, paths)), streams.output, settings)
-    return score.ScoreWorker(settings).do(job, bar)
+    job = ScoreJob(tuple(map(str, paths)), streams.output, settings)
+    return ScoreWorker(settings).do(job, bar)
 
 
 @pytest.mark.parametrize("compress", [bytes, zstd])

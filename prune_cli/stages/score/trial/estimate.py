@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...records.reader import Content
+from ....records.reader import Content
 
 # `windows.score` for some scoring: contents → the new fields of each.
 Score = Callable[[Sequence[Content]], list[dict[str, Any]]]

@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ...errors import CheckFailed, DataError
-from ...records.reader import Content
+from ....errors import CheckFailed, DataError
+from ....records.reader import Content
 from .estimate import Score
 
 # Relative differences of a perplexity that are accepted: float32 differs by the order of the sums in a

@@ -6,10 +6,10 @@ The records at the start of the first file; their share is that of the bytes tha
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ...errors import UsageError
-from ...records.documents import Document
-from ...stream.zstd_blocks import compressed_size
-from ...terminal import Progress
+from ....errors import UsageError
+from ....records.documents import Document
+from ....stream.zstd_blocks import compressed_size
+from ....terminal import Progress
 from .estimate import Sample
 
 # Bytes of the first file that are read. Records are counted whenever more bytes are read, and lag behind a
@@ -26,6 +26,8 @@ class ReadMeter:
     read: int = 0
     used: int = 0  # bytes whose records have all come out
     complete: int = 0  # documents in those bytes
+    done: float = 0  # nothing is shown
+    total: float | None = None
 
     def advance(self, amount: float) -> None:
         """More is read, so that the bytes before it are used up."""

@@ -1,0 +1,60 @@
+"""What is one job of `score`? Its inputs, its output and all settings, by value."""
+
+import os
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from zlib import crc32
+
+from ... import storage
+from ...records.reader import Source
+from ...settings.score import ScoreSettings
+from ...settings.streams import Streams
+from ...storage.base import Input, Output
+from ...storage.os_errors import display
+from ...stream import resume
+
+
+@dataclass(frozen=True)
+class ScoreJob:
+    """Score `inputs` into one output. Picklable: it can run in another process."""
+
+    inputs: tuple[str, ...]
+    output: str | None  # None is standard output
+    settings: ScoreSettings
+
+    @property
+    def name(self) -> str:
+        """The first of the inputs, for messages."""
+        return display(self.inputs[0] if self.inputs else "-")
+
+    @property
+    def streams(self) -> Streams:
+        """How records are read and written, with the output of this job."""
+        return replace(self.settings.streams, output=self.output)
+
+    def is_finished(self) -> bool:
+        """Whether an output of the directory exists, so that it is checked instead of made.
+
+        `finished.py` says whether it is the output of this very job.
+        """
+        if self.settings.results.output_directory is None or self.streams.force:
+            return False
+        return storage.exists(self.output or "")
+
+    def open_output(self, inputs: Sequence[Input]) -> AbstractContextManager[Output]:
+        """The output, resumed if that is asked for."""
+        force = self.streams.force
+        if self.settings.results.resume:
+            return resume.resume(self.output or "", inputs, force=force)
+        return resume.afresh(self.output, inputs, force=force)
+
+    def deal(self, source: Source) -> None:
+        """Leave the records of other shards out of `source`."""
+        if (results := self.settings.results).shard_of is None:
+            return
+        # A file's name decides which shard gets its first run of records. If it were always shard 1, that
+        # shard would get all of every short file.
+        name = os.path.basename(self.inputs[0]) if self.inputs else ""
+        first = crc32(os.fsencode(name)) if results.output_directory else 0
+        source.deal(*results.shard_of, first)
