@@ -143,7 +143,18 @@ def _remedy_of(line: bytes) -> str:
         return "`jq -c .` makes lines of records that are spread over several"
     if text[:4] == ZSTD or text[:2] == GZIP:
         return "compressed data follows text: compress both parts or neither, or name them as two files"
+    if _is_two_records(text):
+        # DCLM's files end without a line end, so `cat` joins the last line of each with the next one.
+        return "two records on one line: were files without a last line end joined? name them one by one"
     return ""
+
+
+def _is_two_records(text: bytes) -> bool:
+    try:
+        _, end = json.JSONDecoder().raw_decode(text.decode())
+    except (ValueError, RecursionError):
+        return False
+    return text.decode()[end:].lstrip().startswith("{")
 
 
 def _fault_of(line: bytes, error: Exception, fields: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import pyarrow as pa
 import pytest
 
 from prune_cli import storage
@@ -10,6 +11,7 @@ from prune_cli.errors import DataError, UnavailableError
 from prune_cli.storage.remote import retries
 
 from ..conftest import lines, records, scored
+from ..parquet_files import written
 
 RECORDS = scored(300)
 CONTENT = lines(RECORDS)
@@ -154,3 +156,11 @@ def test_a_web_server_cannot_be_written_to(web, here, tmp_path):
     (tmp_path / "in.jsonl").write_bytes(CONTENT)
     said = here("rank", tmp_path / "in.jsonl", "-o", f"{web.url}/out", status=73).stderr
     assert b"a web server cannot be written to" in said
+
+
+@pytest.mark.parametrize("name", ["file", "rangeless", "untagged"])
+def test_parquet_is_read_by_range_or_copied(name, web, here):
+    web.content = written(pa.Table.from_pylist(RECORDS), row_group_size=100)
+    assert records(here("rank", f"{web.url}/{name}").stdout) == records(here("rank", stdin=CONTENT).stdout)
+    # The start, both ends, and each of three row groups; a server without ranges sends everything.
+    assert len(web.requests) <= 8
