@@ -104,6 +104,16 @@ def test_a_row_group_that_is_cut_out_is_an_error_with_row_and_column(tmp_path, h
     assert said.count("\n") == 1
 
 
+def test_a_row_group_that_does_not_fit_into_memory_is_71(monkeypatch, tmp_path, here):
+    def exhausted(self, *arguments, **more):
+        raise pa.ArrowMemoryError("malloc of size 17179869184 failed")
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", exhausted)
+    (tmp_path / "x.parquet").write_bytes(written(WEB))
+    said = here("rank", "-k", "id", tmp_path / "x.parquet", status=71).stderr.decode()
+    assert "a row group does not fit into memory; --columns" in said
+
+
 def test_an_unknown_codec_is_named(monkeypatch):
     data = bytearray(written({"a": ["x"]}, compression="snappy"))
     # In the footer the codec is field 4 of a column's description, a zigzag number: 2 is snappy, 6 is LZO.

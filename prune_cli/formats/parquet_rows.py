@@ -33,8 +33,6 @@ SHOWN = 20  # names of columns in a message
 OTHER_COLUMNS = "--columns NAME,... reads other columns without it"
 # pyarrow raises these for damage. The last ones come from its own code, for a footer that contradicts itself.
 DAMAGE = (pa.ArrowException, OSError, ValueError, MemoryError, KeyError, IndexError, OverflowError)
-# pyarrow's own allocator keeps what it frees, which doubles the memory of pages of 200 MB.
-pa.set_memory_pool(pa.system_memory_pool())
 
 
 @dataclass(frozen=True)
