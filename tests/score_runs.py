@@ -19,4 +19,6 @@ def borders(data: bytes) -> list[int]:
 
 
 def left(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()} - {"corpus.jsonl.zst", "whole.zst"}
+    """The files in a folder, besides inputs, what a test compares with, and what describes a dataset."""
+    others = {"corpus.jsonl.zst", "whole.zst", "plan.json", "manifest.json"}
+    return {path.name for path in folder.iterdir()} - others

@@ -210,7 +210,7 @@ def test_a_slurm_array_scores_parts_and_a_dependent_job_ranks_them(home, recipe)
     array, ranking = (home / "queue").read_text().splitlines()
     assert array.startswith("--parsable --array=1-3 ")
     assert ranking.startswith("--dependency=afterok:17 ")
-    assert len(list(home.glob("a folder/*-of-3.jsonl.zst"))) == 9
+    assert len(list(home.glob("a folder/[abc].jsonl.zst"))) == 3
     ranked = read(home / "a folder" / "ranked.jsonl.zst")
     assert [record["rank"] for record in ranked] == list(range(30))
     assert {record["id"] for record in ranked} == set(ALL)
@@ -228,10 +228,9 @@ def test_a_stopped_slurm_task_is_requeued(home, recipe):
 
 def test_one_process_a_gpu_scores_shards_and_fails_if_one_fails(home, recipe):
     assert recipe("score-on-every-gpu", "scored", *RANDOM, *home.glob("corpus/*"), PROCESSES="2") == ""
-    assert {path.name for path in home.glob("scored/*")} == {
-        f"{name}.{part}-of-2.jsonl.zst" for name in "abc" for part in "12"
-    }
-    assert identities(*home.glob("scored/*")) == ALL
+    assert {path.name for path in home.glob("scored/*.zst")} == {f"{name}.jsonl.zst" for name in "abc"}
+    assert (home / "scored" / "manifest.json").exists()
+    assert identities(*home.glob("scored/*.zst")) == ALL
     (home / "bad.jsonl").write_bytes(b"oops\n")
     assert "bad.jsonl:1: not JSON" in recipe(
         "score-on-every-gpu", "scored", *RANDOM, "bad.jsonl", PROCESSES="2", status=65

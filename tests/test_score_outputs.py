@@ -211,29 +211,20 @@ def test_an_invalid_shard_is_refused(shard, model, here):
     )
 
 
-def test_shards_of_a_folder_go_into_one_directory_and_are_resumed(
-    folder, model, small_windows, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(reading, "RUN", 8)
-    for shard in ("1/2", "2/2"):
-        assert status_of("score", "--model", model, "--shard", shard, "-O", tmp_path / "whole", *folder) == 0
-    names = {f"{name}.{part}-of-2.jsonl.zst" for name in "abc" for part in "12"}
-    assert left(tmp_path / "whole") == names
-    found = [record for name in names for record in records((tmp_path / "whole" / name).read_bytes())]
-    assert sorted(record["id"] for record in found) == sorted(record["id"] for record in CORPUS)
-    name = "a.2-of-2.jsonl.zst"
-    whole = (tmp_path / "whole" / name).read_bytes()
-    (tmp_path / "new").mkdir()
-    (tmp_path / "new" / f"{name}.partial").write_bytes(whole[: borders(whole)[2]])
-    assert (
-        status_of("score", "--resume", "--model", model, "--shard", "1/2", "-O", tmp_path / "new", folder[0])
-        == 0
-    )
-    assert (
-        status_of("score", "--resume", "--model", model, "--shard", "2/2", "-O", tmp_path / "new", folder[0])
-        == 0
-    )
-    assert (tmp_path / "new" / name).read_bytes() == whole
+def test_shards_of_a_folder_are_parts_of_one_plan_and_are_resumed(folder, model, small_windows, tmp_path):
+    whole = tmp_path / "whole"
+    assert status_of("score", "--model", model, "-O", whole, *folder) == 0
+    new = tmp_path / "new"
+    new.mkdir()
+    middle = (whole / "b.jsonl.zst").read_bytes()
+    (new / "b.jsonl.zst.partial").write_bytes(middle[: borders(middle)[2]])
+    for shard, names in (("1/2", {"a", "c"}), ("2/2", {"a", "b", "c"})):
+        assert status_of("score", "--resume", "--model", model, "--shard", shard, "-O", new, *folder) == 0
+        assert {name for name in left(new) if name.endswith(".zst")} == {
+            f"{name}.jsonl.zst" for name in names
+        }
+    for name in left(whole):
+        assert (new / name).read_bytes() == (whole / name).read_bytes()
 
 
 def test_a_run_of_another_shard_is_not_resumed(whole, model, corpus, tmp_path, here):

@@ -2,8 +2,6 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from functools import reduce
-from operator import add
 
 from .. import terminal
 from ..settings.streams import Messages
@@ -49,16 +47,16 @@ def run_jobs(work: Work[SomeJob, SomeReport], messages: Messages, engine: Engine
     # An empty input gets a bar without an end, like one of unknown size.
     with terminal.progress(
         work.verb,
-        work.size() or None,
+        work.size(jobs) or None,
         wanted=messages.shows_progress(),
         at_once=bool(messages.progress),
         # Work that is divided is the work of models: the speed of one worker is counted in tokens, in its
         # note. Several workers have no such note.
         rate=engine.workers > 1,
     ) as progress:
-        report = reduce(add, engine.map(work, jobs, progress))
+        reports = engine.map(work, jobs, progress)
     # Not reached if a job fails: finished outputs stay, but a summary of half a run would mislead.
-    report = work.finish(report, time.perf_counter() - begin)
+    report = work.finish(reports, time.perf_counter() - begin)
     return _close(report, messages)
 
 

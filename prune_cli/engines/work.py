@@ -31,12 +31,6 @@ class Job(Protocol):
         """Do the work. Raises PruneError."""
 
 
-class Addable(Report, Protocol):
-    """A report that adds up: the sum of the reports of all jobs is the report of the whole."""
-
-    def __add__(self, other: Self) -> Self: ...
-
-
 class NamedJob(Protocol):
     """A job among others: picklable, with a name for messages, such as the input that it reads."""
 
@@ -44,9 +38,9 @@ class NamedJob(Protocol):
     def name(self) -> str: ...
 
 
-# An engine passes jobs on unopened. All it does with their reports is to add them up.
+# An engine passes jobs and reports on unopened.
 SomeJob = TypeVar("SomeJob", bound=NamedJob)
-SomeReport = TypeVar("SomeReport", bound=Addable)
+SomeReport = TypeVar("SomeReport", bound=Report)
 # A stage in the middle of a verb may return anything that can be pickled: a histogram, a table of sizes.
 AnyReport = TypeVar("AnyReport")
 # mypy requires the variance to be declared: a worker only takes jobs, and only returns reports.
@@ -76,13 +70,13 @@ class Work(Stage[SomeJob, SomeReport], Protocol[SomeJob, SomeReport]):
     """All of a verb that can be divided."""
 
     def jobs(self) -> Sequence[SomeJob]:
-        """The jobs, at least one. Raises PruneError for every fault that is visible before they run."""
+        """The jobs; there may be none. Raises PruneError for every fault that is visible before they run."""
 
-    def size(self) -> int | None:
-        """Bytes that all jobs read together; None if that is unknown."""
+    def size(self, jobs: Sequence[SomeJob]) -> int | None:
+        """Bytes that these jobs read together; None if that is unknown."""
 
-    def finish(self, report: SomeReport, seconds: float) -> SomeReport:
-        """Handle the sum of all reports, and return it for the closing lines.
+    def finish(self, reports: Sequence[SomeReport], seconds: float) -> SomeReport:
+        """Handle the reports of all jobs, in their order, and return the sum for the closing lines.
 
         Called once, in the process of the engine, which took so many `seconds` for all jobs.
         """

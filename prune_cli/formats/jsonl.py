@@ -30,6 +30,15 @@ def _read(source: LookAhead, limits: Limits, warn: Warn) -> Iterator[bytes]:
         yield chunk
 
 
+def is_text(start: bytes) -> bool:
+    """Whether a file that begins with these bytes is read as text, and not refused."""
+    try:
+        _check(start)
+    except DataError:
+        return False
+    return True
+
+
 def _check(start: bytes) -> None:
     encoding = _encoding(start)
     if encoding:

@@ -70,6 +70,32 @@ PARQUET = (
     "large as a row group. A pipe is copied to a temporary file in TMPDIR first. Damage is detected where "
     "the writer stored checksums of pages, which not all do.",
 )
+DATASETS = (
+    "`score -O DIR` makes a dataset: DIR/plan.json, which names the parts that are to be made, the parts, "
+    "and DIR/manifest.json, which names all of them once they are there. An input is one part, which keeps "
+    "its name (web.jsonl.zst), or if it is larger several of about 256 MB of text "
+    "(web.00001-of-00004.jsonl.zst). Streams of prune-cli are cut between frames and plain text between "
+    "lines; other files are not cut. A part that has its name is whole. DIR may be a URL.",
+    "A dataset is an operand of every verb, by its folder or its manifest: it stands for its parts in order. "
+    "The verb fails before it writes anything if the dataset is unfinished, or if a part is missing or not "
+    "that of the manifest. The same command makes what is missing of an unfinished dataset, and finds "
+    "nothing to do for a finished one. Parts of further inputs are added to the plan; other settings, or an "
+    "input that would be cut in another way, are refused (78). -f begins again.",
+)
+ENGINES = (
+    "`--jobs N` works in N processes on this machine, `--jobs auto` in one for each CPU, and "
+    "`--device all` in one for each GPU. They share the CPUs. What is written does not depend on how many "
+    "there are.",
+    "A worker that dies, loses its GPU or runs out of memory is replaced, and its part is tried again, three "
+    "times at most; then the run ends with status 75 and names the part. Parts that are finished stay. Bad "
+    "data ends the run at once. The workers of a run that is killed end by themselves.",
+    "`--shard I/N` with `-O` makes every N-th part of the plan, starting with the I-th, in this process: for "
+    "Slurm and other schedulers. The one that finds all parts finished writes the manifest. Without `-O` the "
+    "records are dealt in turn.",
+    "`--status-file FILE` writes a JSON object every two seconds: `state` (running, done or failed), `verb`, "
+    "`parts_done` and `parts`, `done` and `of` (mostly bytes of input), `rate` (of these a second), "
+    "`seconds`, `seconds_left`, `workers`, `tried_again` and `updated` (seconds since 1970).",
+)
 STATUSES = {
     0: "Done.",
     **{

@@ -11,6 +11,7 @@ from ..storage.base import Input
 from ..stream.batch import Text
 from ..stream.lookahead import Limits, Warn
 from ..stream.schema import Event, Head
+from ..stream.section import Section
 from .prefetch import prefetch
 
 OPEN, CLOSE, NEWLINE = b"{}\n"  # as integers, which numpy compares with whole blocks
@@ -60,9 +61,15 @@ def blocks(
         warn(f"{file.name}: {message}")
 
     with file.open() as raw:
-        events = _counted(formats.read(raw, limits, warn_of_file, file.path), on_text)
+        first = 1
+        if isinstance(file, Section):
+            first = file.first_line()
+            read = file.events()
+        else:
+            read = formats.read(raw, limits, warn_of_file, file.path)
         # Two threads: one decompresses while the other searches for line ends.
-        for item in prefetch(_LineCutter(file.name, max_line).cut(prefetch(events))):
+        cutter = _LineCutter(file.name, max_line, first)
+        for item in prefetch(cutter.cut(prefetch(_counted(read, on_text)))):
             if isinstance(item, Block):
                 yield item
             else:
@@ -83,10 +90,10 @@ class _LineCutter:
     is copied, into a block of its own.
     """
 
-    def __init__(self, name: str, max_line: int) -> None:
+    def __init__(self, name: str, max_line: int, first: int) -> None:
         self.name = name
         self.max_line = max_line
-        self.number = 1  # of the next line
+        self.number = first  # of the next line
         self.parts: list[bytes] = []  # of the line whose end has not come yet
         self.size = 0  # bytes in those parts
 

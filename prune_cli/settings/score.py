@@ -99,8 +99,9 @@ class ScoreResults:
             "--output-directory",
             "-O",
             metavar="DIR",
-            help="Write one output per FILE into DIR. A finished output is skipped if it is of the same "
-            "input, models and settings, and refused otherwise.",
+            help="Write a dataset into DIR. Each FILE gets an output of its name, and a large one several. "
+            "A finished output is skipped if it is of the same input, models and settings, and refused "
+            "otherwise.",
         ),
     ] = None
     resume: Annotated[
@@ -116,7 +117,8 @@ class ScoreResults:
         option(
             "--shard",
             metavar="I/N",
-            help="Score shard I of N. Records are dealt to the shards in turn, 4,096 at a time.",
+            help="Score shard I of N. With -O, the shards are the parts of the dataset, dealt in turn; "
+            "without it, records are, 4,096 at a time.",
         ),
     ] = None
     only: Annotated[

@@ -15,7 +15,7 @@ from ..records.fields import nested_remedy
 from ..records.reader import Source
 from ..settings.streams import Messages, Reading, Streams, processors
 from ..storage.base import Input, Output
-from ..stream import writer
+from ..stream import dataset, writer
 from ..stream.lookahead import Limits
 from ..stream.schema import Head
 from ..stream.writer import Closing, Sink
@@ -71,7 +71,7 @@ def open_inputs(
     verb: str, paths: Sequence[str], messages: Messages, *, bar: bool = True, passes: int = 1
 ) -> Iterator[tuple[list[Input], terminal.Progress]]:
     """The operands, checked, and a progress bar over their bytes, which are read `passes` times."""
-    inputs = storage.operands(paths)
+    inputs = dataset.expand(paths)
     storage.warn_of_repeats(inputs)
     total = storage.total_size(inputs)
     silent = terminal.progress(verb, None, wanted=False)

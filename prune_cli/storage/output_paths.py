@@ -33,6 +33,16 @@ def in_directory(
     return paths
 
 
+def of_part(path: str, part: int, parts: int) -> str:
+    """The path of a part of an output: web.jsonl.zst becomes web.00001-of-00004.jsonl.zst; alone it stays."""
+    if parts == 1:
+        return path
+    stem, compressed = (path.removesuffix(".zst"), ".zst") if path.endswith(".zst") else (path, "")
+    # In front of the suffix, by which other programs know the format.
+    stem, suffix = os.path.splitext(stem)
+    return f"{stem}.{part:05}-of-{parts:05}{suffix}{compressed}"
+
+
 def _check_distinct(paths: Sequence[str], inputs: Sequence[Input]) -> None:
     """Raise UsageError if two inputs, such as a/x.jsonl and b/x.jsonl, have one output."""
     owners: dict[str, Input] = {}

@@ -55,7 +55,7 @@ complete -c prune-cli -n '__prune_cli_verb score' -l per-model -d 'Also write th
 complete -c prune-cli -n '__prune_cli_verb score' -l min-tokens -x -d 'Score only records of N or more tokens [1]'
 complete -c prune-cli -n '__prune_cli_verb score' -l top-k -x -d 'Ranks that count as a hit of top_k_accuracy [5]'
 complete -c prune-cli -n '__prune_cli_verb score' -l seed -x -d 'Seed of the metric random'
-complete -c prune-cli -n '__prune_cli_verb score' -s O -l output-directory -x -a '(__fish_complete_directories)' -d 'Write one output per FILE into DIR'
+complete -c prune-cli -n '__prune_cli_verb score' -s O -l output-directory -x -a '(__fish_complete_directories)' -d 'Write a dataset into DIR'
 complete -c prune-cli -n '__prune_cli_verb score' -l resume -d 'Resume a run that was stopped'
 complete -c prune-cli -n '__prune_cli_verb score' -l shard -x -d 'Score shard I of N'
 complete -c prune-cli -n '__prune_cli_verb score' -l only -x -d 'Write only these fields'

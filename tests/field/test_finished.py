@@ -56,7 +56,7 @@ def test_other_settings_are_refused_by_name(options, difference, score, output):
     before = output.read_bytes()
     said = score(*options, status=78)
     assert f"od/c.jsonl.zst: {difference}" in said
-    assert said.endswith("; -f scores it again, another -O DIR keeps it\n")
+    assert said.endswith("; -f makes it again, another -O DIR keeps it\n")
     assert output.read_bytes() == before
 
 

@@ -20,7 +20,7 @@ from ...stream.resume import changed_settings
 from ...stream.schema import UNRELATED_TO_SCORES
 from .input_digests import digests
 
-REMEDY = "-f scores it again, another -O DIR keeps it"
+REMEDY = "-f makes it again, another -O DIR keeps it"
 
 log = logging.getLogger(__name__)
 ReadBack = Callable[[Document, bytes], Record | None]

@@ -5,6 +5,7 @@ from hashlib import blake2b
 
 from ...formats import gzip, zstd
 from ...storage.base import Input
+from ...stream.section import Section
 
 PIECE = 64 << 10  # bytes of each sample
 PIECES = 8  # the first, the last, and others at even distances between them
@@ -26,6 +27,8 @@ def digest(file: Input) -> str | None:
     change of the text moves or changes the bytes behind it. A change is missed only if it keeps the size of
     an earlier gzip member or zstd frame to the byte, and lies between the samples.
     """
+    if isinstance(file, Section):
+        return file.digest()
     if file.identity is None:
         return None
     # An input of its own: the caller may be reading `file`.

@@ -13,6 +13,7 @@ from ...settings.streams import Streams
 from ...storage.base import Input, Output
 from ...storage.os_errors import display
 from ...stream import resume
+from ...stream.section import Shard
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,22 @@ class ScoreJob:
     inputs: tuple[str, ...]
     output: str | None  # None is standard output
     settings: ScoreSettings
+    # The piece of the only input that is scored, for an output of a directory.
+    piece: Shard | None = None
 
     @property
     def name(self) -> str:
         """The first of the inputs, for messages."""
         return display(self.inputs[0] if self.inputs else "-")
+
+    @property
+    def dealt(self) -> str | None:
+        """I/N if the job gets every N-th run of the records, and not a shard of a plan."""
+        return self.settings.results.shard if self.piece is None else None
+
+    def open_inputs(self) -> list[Input]:
+        """The inputs, checked. Raises what `storage.operands` raises, and DataError for one that changed."""
+        return storage.operands(self.inputs) if self.piece is None else [self.piece.open_input()]
 
     @property
     def streams(self) -> Streams:
@@ -51,7 +63,8 @@ class ScoreJob:
 
     def deal(self, source: Source) -> None:
         """Leave the records of other shards out of `source`."""
-        if (results := self.settings.results).shard_of is None:
+        results = self.settings.results
+        if self.dealt is None or results.shard_of is None:
             return
         # A file's name decides which shard gets its first run of records. If it were always shard 1, that
         # shard would get all of every short file.

@@ -5,14 +5,16 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ... import storage
-from ...engines.plan import InputFile, plan
+from ...engines.plan import InputFile, inspect, plan
 from ...settings.model import EVERY_GPU
 from ...settings.score import ScoreSettings
 from ...storage import output_paths
 from ...storage.base import Input
+from ...stream import dataset
 from .. import streams
 from .job import ScoreJob
 from .progress import ScoreReport
@@ -39,28 +41,65 @@ class ScoreWork:
         ScoreWorker(self.settings)  # raises what is wrong with the settings
         results.check(self.settings.streams)
         # All inputs and outputs are checked before the first job begins: the last may be hours away.
-        inputs = storage.operands(self.inputs)
+        inputs = dataset.expand(self.inputs)
         storage.warn_of_repeats(inputs)
         if results.summary and not self.settings.trial.dry_run and not results.output_directory:
             storage.check_distinct(self.settings.streams.output, results.summary)
         if results.summary and not storage.is_stream(results.summary):
             storage.check_target(results.summary, inputs, force=self.settings.streams.force)
         if results.output_directory is None or self.settings.trial.dry_run:
-            return [ScoreJob(self.inputs, self.settings.streams.output, self.settings)]
-        return self._job_for_each(inputs, results.output_directory)
-
-    def _job_for_each(self, inputs: list[Input], directory: str) -> list[ScoreJob]:
-        part = (self.settings.results.shard or "").replace("/", "-of-")
-        plain = self.settings.streams.plain
-        outputs = output_paths.in_directory(directory, inputs, plain=plain, part=part)
-        files = [InputFile(file.path, file.size, file.identity) for file in inputs]
-        jobs = [ScoreJob((shard.input,), shard.output, self.settings) for shard in plan(files, outputs)]
+            paths = tuple(file.path for file in inputs)
+            return [ScoreJob(paths, self.settings.streams.output, self.settings)]
+        jobs = self._jobs_of_directory(inputs, results.output_directory)
         # Outputs that exist come first: one of other input or settings ends the run at once, not after hours.
         return sorted(jobs, key=lambda job: not job.is_finished())
 
-    def size(self) -> int | None:
-        """Bytes of all inputs; None if one is a pipe."""
-        return storage.total_size(storage.operands(self.inputs))
+    def _jobs_of_directory(self, inputs: list[Input], directory: str) -> list[ScoreJob]:
+        results = self.settings.results
+        streams = self.settings.streams
+        if results.shard_of is not None and (dealt := self._dealt_outputs(inputs, directory)):
+            return [
+                ScoreJob((file.path,), output, self.settings)
+                for file, output in zip(inputs, dealt, strict=True)
+            ]
+        outputs = output_paths.in_directory(directory, inputs, plain=streams.plain)
+        shards = plan([self._inspected(*pair) for pair in zip(inputs, outputs, strict=True)])
+        of_input = {file.path: output for file, output in zip(inputs, outputs, strict=True)}
+        paths = [output_paths.of_part(of_input[each.input], each.part, each.parts) for each in shards]
+        planned = dataset.DatasetPlan(
+            VERB,
+            ScoreWorker(self.settings).settings_of_scores({}),
+            [dataset.PlannedPart.of(*pair) for pair in zip(paths, shards, strict=True)],
+        )
+        dataset.make_plan(directory, planned, force=streams.force)
+        jobs = [
+            ScoreJob((shard.input,), path, self.settings, shard)
+            for shard, path in zip(shards, paths, strict=True)
+        ]
+        number, of = results.shard_of or (1, 1)
+        return jobs[number - 1 :: of]
+
+    def _inspected(self, file: Input, output: str) -> InputFile:
+        """An input for the plan. One whose whole output exists, or was begun, is not cut any more."""
+        names = (output, f"{output}.partial")
+        if not self.settings.streams.force and any(storage.exists(name) for name in names):
+            return InputFile(file.path, file.size, file.identity)
+        return inspect(file)
+
+    def _dealt_outputs(self, inputs: list[Input], directory: str) -> list[str] | None:
+        """The outputs of --shard I/N as version 0.1.0 made them, if the directory has one; else None.
+
+        It dealt the records of each input, instead of the shards of a plan.
+        """
+        part = (self.settings.results.shard or "").replace("/", "-of-")
+        plain = self.settings.streams.plain
+        outputs = output_paths.in_directory(directory, inputs, plain=plain, part=part)
+        names = [name for output in outputs for name in (output, f"{output}.partial")]
+        return outputs if any(storage.exists(name) for name in names) else None
+
+    def size(self, jobs: Sequence[ScoreJob]) -> int | None:
+        """Bytes of the inputs of these jobs; None if one is a pipe."""
+        return storage.total_size([file for job in jobs for file in job.open_inputs()])
 
     def open(self) -> ScoreWorker:
         """A worker, which loads the models with the first job that needs them."""
@@ -70,8 +109,12 @@ class ScoreWork:
             running = replace(running, device="cuda")
         return ScoreWorker(replace(self.settings, running=running))
 
-    def finish(self, report: ScoreReport, seconds: float) -> ScoreReport:
-        """Write the summary of the run, and log what a user may want to know."""
+    def finish(self, reports: Sequence[ScoreReport], seconds: float) -> ScoreReport:
+        """Write the manifest and the summary of the run, and log what a user may want to know."""
+        report = sum(reports, ScoreReport())
+        directory = self.settings.results.output_directory
+        if directory is not None and (made := dataset.read_plan(directory)):
+            dataset.write_manifest(directory, made)
         # Seconds of workers that work at the same time are no longer than the run.
         report = replace(
             report,

@@ -78,7 +78,7 @@ class ScoreWorker:
         `progress` advances by the bytes of input whose records are written.
         """
         start = time.perf_counter()
-        inputs = storage.operands(job.inputs)
+        inputs = job.open_inputs()
         if self.settings.trial.dry_run:
             self._print_estimate(job, inputs)
             return ScoreReport()
@@ -105,23 +105,25 @@ class ScoreWorker:
             # Without --group-by the field comes from the input's head, as it did when the output was written.
             group = streams.group_field_of(source, self.settings.scores.group_by)
             self.layout = replace(self.layout, group=group)
-            expected = finished.Expected(self._provenance_without_weights, group, headless)
+            expected = finished.Expected(
+                self._provenance_of(job, self._models_without_weights), group, headless
+            )
             if finished.is_proven(output, inputs, expected):
                 return
             pending = self._documents(source, tokenizer=None)
             finished.compare_records(written, pending, self.layout.read_back)
 
     @cached_property
-    def _provenance_without_weights(self) -> dict[str, Any]:
-        """As `_provenance`, from the files of the models alone: most often there is nothing left to score."""
-        return self._provenance_of(scoring_of.provenance(self.settings.scores, self.settings.running))
+    def _models_without_weights(self) -> dict[str, Any]:
+        """The models' provenance, from their files alone: most often there is nothing left to score."""
+        return scoring_of.provenance(self.settings.scores, self.settings.running)
 
     # --- Scoring ---
 
     def _scored(self, job: ScoreJob, inputs: list[Input], progress: terminal.Progress) -> ScoreReport:
         # The output is opened before models are loaded, so that a second run on it fails at once.
         with job.open_output(inputs) as output, streams.failing_visibly(output, job.streams):
-            provenance = self._provenance_of(self.scoring.provenance())
+            provenance = self._provenance_of(job, self.scoring.provenance())
             digests = self._digests(inputs)
             source = streams.source_of(inputs, job.streams, progress)
             bar = streams.RecordProgress(source)
@@ -213,8 +215,12 @@ class ScoreWorker:
             return []
         return input_digests.digests(inputs) or []
 
-    def _provenance_of(self, models: dict[str, Any]) -> dict[str, Any]:
+    def _provenance_of(self, job: ScoreJob, models: dict[str, Any]) -> dict[str, Any]:
         """Everything that the scores depend on, for the head of the stream; `models` is the models' part."""
+        return {**self.settings_of_scores(models), "shard": job.dealt}
+
+    def settings_of_scores(self, models: dict[str, Any]) -> dict[str, Any]:
+        """The settings that the scores depend on; `models` is the models' part of them."""
         scores = self.settings.scores
         parameters = {"top_k": scores.top_k, "seed": scores.seed}
         needs = scoring_of.needs(scoring_of.chosen_metrics(scores))
@@ -224,10 +230,9 @@ class ScoreWorker:
             **models,
             **{name: value for name, value in parameters.items() if name in needs},
             # Without a model nothing is counted in tokens, whatever --min-tokens says.
-            "min_tokens": scores.min_tokens if models else 1,
+            "min_tokens": scores.min_tokens if self.model_names else 1,
             "text_field": scores.text_field,
             "only": self.layout.only,
-            "shard": self.settings.results.shard,
         }
 
     def _trailer(self, digests: list[str], totals: Totals) -> dict[str, Any]:
