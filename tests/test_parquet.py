@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from prune_cli import formats, storage
 from prune_cli.errors import InputOutputError
 
-from .conftest import prune, records, status_of, zstd
+from .conftest import ROOT, prune, records, status_of, zstd
 from .parquet_files import RECORDS, WEB, text, written
 
 
@@ -246,9 +246,41 @@ def test_the_text_field_may_have_any_name(web, tmp_path, here):
     assert list(first)[:3] == ["raw_content", "id", "random"]
 
 
+def test_every_verb_without_a_model_reads_the_same_records_as_from_json_lines(web, tmp_path, here):
+    other = tmp_path / "web.jsonl"
+    other.write_bytes(text(web.read_bytes()))
+    packing = ("pack", "--tokenizer", ROOT / "prune_cli" / "reference", "--context", "16", "--carry", "score")
+    for verb in (
+        ("slice", "-k", "score", "--keep", "middle", "--frac", "0.5"),
+        ("score", "-m", "random", "--shard", "1/2"),
+        ("rank", "-k", "score", "-r"),
+        packing,
+    ):
+        assert records(here(*verb, web).stdout) == records(here(*verb, other).stdout)
+    # This one reads its input twice.
+    middle = ("slice", "-k", "score", "--keep", "middle", "--frac", "0.5")
+    assert here(*middle, web).stdout == here(*middle, stdin=web.read_bytes()).stdout
+    [stat, expected] = (json.loads(here("stat", "--verify", each).stdout) for each in (web, other))
+    assert (stat["records"], stat["scores"]) == (expected["records"], expected["scores"])
+
+
+def test_eval_and_train_read_parquet(web, tmp_path, here):
+    other = tmp_path / "web.jsonl"
+    other.write_bytes(text(web.read_bytes()))
+    reference = ROOT / "prune_cli" / "reference"
+    ours, theirs = (records(here("eval", reference, "--data", each).stdout)[0] for each in (web, other))
+    assert ours["perplexity"] == theirs["perplexity"]
+    run = ("train", "--preset", "tiny", "--tokenizer", reference, "--steps", "1", "--batch-tokens", "512")
+    here(*run, "-o", tmp_path / "run", web)
+    here(*run, "-o", tmp_path / "same", other)
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == (
+        tmp_path / "same" / "model.safetensors"
+    ).read_bytes()
+
+
 def test_an_output_directory_names_its_outputs_json_lines(web, tmp_path):
     assert status_of("score", "-m", "random", web, "-O", tmp_path / "out") == 0
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["web.jsonl.zst"]
+    assert [path.name for path in (tmp_path / "out").glob("*.zst")] == ["web.jsonl.zst"]
 
 
 def test_columns_of_a_file_that_is_no_parquet_are_ignored_with_a_warning(tmp_path, here):
