@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from . import sizes
+from .commands import conflicts
 from .errors import PruneError as PruneError
 from .errors import PruneWarning as PruneWarning
 from .errors import UsageError
@@ -222,6 +223,9 @@ def _settings(verb: str, options: Mapping[str, Any], *kinds: Any) -> list[Any]:
             near = get_close_matches(name, known, 1)
             remedy = f"did you mean `{near[0]}`?" if near else f"help(prune_cli.{verb}) lists the options"
             raise UsageError(f"{verb} has no option `{name}`", remedy=remedy)
+    given = {name: value for name, value in options.items() if value is not None}
+    # The records of `eval` are its test set.
+    conflicts.check(verb, {**given, "data": True} if verb == "eval" else given, lambda field: f"`{field}`")
     return [_filled(kind, options) for kind in kinds]
 
 

@@ -28,6 +28,7 @@ SHARED_ROOMS = {
     "stages.streams",
     "stages.score.windows",
     "commands.options",
+    "commands.conflicts",
 }
 HOMES = {
     "typer": ("cli", "commands", "help.spec", "help.screen"),

@@ -15,6 +15,7 @@ from .. import sizes, terminal
 from ..errors import UsageError
 from ..settings.option import Option, settings_of
 from ..settings.streams import Messages
+from . import conflicts
 
 Files = Annotated[
     list[str] | None,
@@ -35,7 +36,10 @@ class CheckedCommand(TyperCommand):
         # Before values are converted: as a path, an empty value would become the current directory.
         given, _, _ = self.make_parser(ctx).parse_args(args=list(args))
         _refuse_empty(self.params, given)
+        names = {parameter.name: max(parameter.opts, key=len) for parameter in self.params}
         rest = super().parse_args(ctx, args)
+        # After the values themselves: a wrong one says more than one that has no effect.
+        conflicts.check(self.name or "", given, lambda field: names[field])
         _refuse_infinite(self.params, ctx.params)
         return rest
 

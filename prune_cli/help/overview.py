@@ -40,6 +40,7 @@ RECORDS = (
     "A record in which nothing can be scored has the score null: `rank` puts it last, and `slice` keeps it "
     "only with `--keep-unscored`. NaN, infinity, strings and booleans as scores are errors that name the "
     "record.",
+    "An option that has no effect beside another, such as -o with `rank --check`, is a usage error.",
     'An empty value, such as that of an unset variable in `-o "$OUT"`, is a usage error for every option '
     "but `--prefix`, and for operands.",
     "Text that is no Unicode (invalid UTF-8, or a lone surrogate such as `\\ud83d`) is refused by the verbs "

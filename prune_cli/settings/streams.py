@@ -175,7 +175,14 @@ class Streams(Reading):
     ] = False
     level: Annotated[
         int,
-        option("--level", metavar="N", min=1, max=22, variable="ZSTD_CLEVEL", help="zstd compression level."),
+        option(
+            "--level",
+            metavar="N",
+            min=1,
+            max=22,
+            variable="ZSTD_CLEVEL",
+            help="zstd compression level. Uncompressed output has none.",
+        ),
     ] = 3
     threads: Annotated[
         int | None,

@@ -68,7 +68,7 @@ class Training:
             metavar="N",
             is_count=True,
             help="Tokens per optimizer step. Gradient accumulation splits them into micro-batches that fit "
-            "in memory. N may end in K, M or G (powers of 1000).",
+            "in memory. N is rounded down to whole blocks, and may end in K, M or G (powers of 1000).",
         ),
     ] = None
     lr: Annotated[float | None, option("--lr", metavar="X", help="Peak learning rate.")] = None
@@ -86,7 +86,8 @@ class Training:
         option(
             "--warmup",
             metavar="N",
-            help="Number of warm-up steps. The default is 5 % of the steps, at most 2,000.",
+            help="Number of warm-up steps, at most all of them. The default is 5 % of the steps, at most "
+            "2,000.",
         ),
     ] = None
     seed: Annotated[int | None, option("--seed", metavar="N", help="Seed for weight initialisation.")] = None
@@ -104,7 +105,10 @@ class Training:
         ),
     ] = None
     save_every: Annotated[
-        int | None, option("--save-every", metavar="N", help="Save a checkpoint every N steps.")
+        int | None,
+        option(
+            "--save-every", metavar="N", help="Save a checkpoint every N steps. A shorter run saves none."
+        ),
     ] = None
     keep: Annotated[
         int | None,
@@ -115,7 +119,8 @@ class Training:
         option(
             "--eval-every",
             metavar="N",
-            help="Compute the held-out loss every N steps. By default only after the last step.",
+            help="Compute the held-out loss every N steps, and after the last. The default is only after the "
+            "last step.",
         ),
     ] = None
     protocol: Annotated[

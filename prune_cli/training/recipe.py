@@ -146,6 +146,8 @@ def _check_values(settings: Training) -> None:
     if settings.keep is not None and settings.save_every is None:
         raise UsageError("--keep needs --save-every", remedy="give --save-every, or leave out --keep")
     _points(settings.save_at)
+    # A budget of tokens or epochs is known in steps only when the data has been read: see `plan`.
+    _check_warmup(settings.warmup, settings.steps)
 
 
 def _check_choice(option: str, value: str | None, choices: Mapping[str, Any] | tuple[str, ...]) -> None:
@@ -218,7 +220,8 @@ def plan(recipe: Recipe, context: int, blocks: int) -> Plan:
     """Plan a run over `blocks` blocks of `context` tokens. A budget of tokens or epochs is rounded up to
     whole steps.
 
-    Raises UsageError if a batch is smaller than a block, or a point of --save-at lies beyond the last step.
+    Raises UsageError if a batch is smaller than a block, or --warmup or a point of --save-at lies beyond the
+    last step.
     """
     batch = recipe["batch_tokens"].value // context
     if not batch:
@@ -228,6 +231,7 @@ def plan(recipe: Recipe, context: int, blocks: int) -> Plan:
     lasting = _lasting(_value(recipe, "save_at"), steps, blocks / batch)
     every = _value(recipe, "save_every")
     warmup = _value(recipe, "warmup")
+    _check_warmup(warmup, steps)
     return Plan(
         steps=steps,
         batch=batch,
@@ -240,6 +244,12 @@ def plan(recipe: Recipe, context: int, blocks: int) -> Plan:
         keep=_value(recipe, "keep"),
         eval_every=_value(recipe, "eval_every"),
     )
+
+
+def _check_warmup(warmup: int | None, steps: int | None) -> None:
+    if warmup is not None and steps is not None and warmup > steps:
+        fault = f"--warmup {warmup} is longer than the run of {steps} steps: the peak --lr is never reached"
+        raise UsageError(fault, remedy="lower --warmup, or train longer")
 
 
 def _value(recipe: Recipe, name: str) -> Any:
@@ -279,7 +289,11 @@ def _points(text: str | None) -> list[tuple[float, str]]:
         if not (match := POINT.fullmatch(part.strip())):
             fault = f"--save-at {part} is not a number of steps or epochs, or a percentage"
             raise UsageError(fault, remedy="write 250, 0.55ep or 14%")
-        points.append((float(match[1] or match[2]), match[3] or ""))
+        number = float(match[1] or match[2])
+        if not number:
+            fault = f"--save-at {part}: there is nothing to save before the first step"
+            raise UsageError(fault, remedy="leave it out; the first step is 1")
+        points.append((number, match[3] or ""))
     return points
 
 

@@ -14,11 +14,9 @@ from .likelihood import Result
 def check_exclusive(
     evaluation: Evaluation, comparison: Comparison, keeping: PerDocument, tuning: FineTuning
 ) -> None:
-    """Raise UsageError for options of likelihoods beside --glue, and for --tasks without it."""
-    # The numbers of --glue have defaults, so that nobody can tell whether they were given without it.
+    """Raise UsageError for options of likelihoods beside --glue."""
+    # Those of --glue without it are in commands/conflicts.py, which knows what was typed.
     if not tuning.glue:
-        if tuning.tasks:
-            raise UsageError("--tasks needs the directory of GLUE's tasks", remedy="name it with --glue DIR")
         return
     others = {
         "--data": evaluation.data,

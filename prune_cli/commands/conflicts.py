@@ -1,0 +1,148 @@
+"""Which options have no effect beside others? To give such an option is a usage error.
+
+What was typed counts, never a default or the environment: nobody means anything by those. Options that need
+the input to say whether they have an effect are not here, and neither are those that only allow something,
+such as --force.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from ..errors import UsageError
+from ..settings.score import METRICS
+
+Given = Mapping[
+    str, Any
+]  # by the name of the field: the values as they were typed, of the given options alone
+
+
+class Rule(NamedTuple):
+    """The fields of options that have no effect if `when` holds, and the reason."""
+
+    fields: tuple[str, ...]
+    when: Callable[[Given], object]
+    reason: str
+    # What to do if it is not to leave out the option.
+    remedy: str = ""
+
+
+MESSAGES = (
+    Rule(("verbose",), lambda given: given.get("quiet"), "--quiet suppresses what it would show"),
+    Rule(
+        ("progress",),
+        lambda given: given.get("quiet") and given.get("progress"),
+        "--quiet suppresses what it would show",
+    ),
+)
+# Not for a name that ends in .jsonl: there a script may fill in the name.
+WRITING = (
+    Rule(("single_frame", "level"), lambda given: given.get("plain"), "--plain output is not compressed"),
+)
+NEEDS_GLUE = Rule(
+    ("tasks", "seeds", "epochs", "lr", "batch"),
+    lambda given: not given.get("glue"),
+    "nothing is fine-tuned without --glue",
+    "name the directory of GLUE's tasks with --glue DIR",
+)
+NEEDS_TEXTS = Rule(
+    # All of these are about models that read texts, or about the texts.
+    ("text_field", "expect_records", "skip_bad", "per_document", "context", "stride", "bos", "batch_tokens"),
+    lambda given: not given.get("data") and not given.get("glue"),
+    "no document is read without --data",
+    "name a test set with --data FILE",
+)
+OF_GLUE = Rule(
+    (
+        *("text_field", "seed", "stride", "bos"),
+        *("expect_records", "allow_empty", "strip_bom", "ignore_trailing", "max_line", "long"),
+    ),
+    lambda given: given.get("glue"),
+    "--glue has its own data and protocol",
+)
+RULES: Mapping[str, tuple[Rule, ...]] = {
+    "pack": WRITING,
+    "rank": (
+        Rule(
+            (
+                *("output", "plain", "single_frame", "level", "overwrite", "group_by"),
+                *("buffer_size", "temporary_directory"),
+            ),
+            lambda given: given.get("check"),
+            "--check neither sorts nor writes",
+        ),
+        *WRITING,
+    ),
+    "score": (
+        Rule(
+            ("model", "per_model", "context", "stride", "bos", "batch_tokens", "min_tokens"),
+            lambda given: _metrics(given) == {"random"},
+            "the metric random uses no model",
+        ),
+        Rule(
+            ("seed",),
+            lambda given: _metrics(given) <= {*METRICS} - {"random"},
+            "no chosen metric is random",
+            "add -m random",
+        ),
+        Rule(
+            ("top_k",),
+            lambda given: _metrics(given) <= {*METRICS} - {"top_k_accuracy"},
+            "no chosen metric counts hits",
+            "add -m top_k_accuracy",
+        ),
+        *WRITING,
+    ),
+    "slice": (
+        Rule(
+            ("seed",),
+            lambda given: given.get("keep") != "random" and "sample" not in given,
+            "nothing is drawn at random",
+            "give --keep random or --sample",
+        ),
+        Rule(
+            ("within",),
+            lambda given: "least" in given or "most" in given,
+            "--min and --max cut at a score, the same for every value",
+        ),
+        Rule(
+            ("prefix",),
+            lambda given: "key" in given or "scores" in given,
+            "it names fields of a ranking, and -k or --scores names another score",
+        ),
+        *WRITING,
+    ),
+    "stat": (
+        Rule(
+            ("text_field",),
+            lambda given: not given.get("duplicates"),
+            "texts are only read for duplicates",
+            "add --duplicates",
+        ),
+    ),
+    "train": (
+        Rule(
+            ("seed",),
+            lambda given: given.get("init_from"),
+            "--init-from brings the weights that it would draw",
+            "--data-seed changes the order of the data",
+        ),
+    ),
+    "eval": (OF_GLUE, NEEDS_GLUE, NEEDS_TEXTS),
+}
+
+
+def check(verb: str, given: Given, spelling: Callable[[str], str]) -> None:
+    """Raise UsageError for the first option that has no effect beside the others that were given.
+
+    `spelling` makes the name of an option, as its user knows it, of the name of its field.
+    """
+    for rule in (*MESSAGES, *RULES.get(verb, ())):
+        useless = [field for field in rule.fields if field in given]
+        if useless and rule.when(given):
+            name = spelling(useless[0])
+            raise UsageError(f"{name} has no effect: {rule.reason}", remedy=rule.remedy or "leave it out")
+
+
+def _metrics(given: Given) -> set[str]:
+    """The names of the chosen metrics of `score`; packages bring more than those in METRICS."""
+    return set(given.get("metric") or ("perplexity",))
