@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 from typer._click.exceptions import ClickException
 
-from . import terminal
+from . import storage, terminal
 from .errors import (
     InputOutputError,
     Interrupted,
@@ -79,6 +79,9 @@ def main() -> NoReturn:
     status = run(sys.argv[1:])
     if status and sys.argv[1:2] == ["train"] and os.environ.get("WORLD_SIZE", "1") != "1":
         # A failed process of a distributed run: an orderly end of torch's threads may wait for a dead peer.
+        os._exit(status)
+    if not storage.settle():
+        # A thread inside the client library that comes back to an interpreter that has ended crashes it.
         os._exit(status)
     sys.exit(status)
 

@@ -120,7 +120,7 @@ OFFERED = {
     "ra": {"rank"},
     "s": {"score", "slice", "stat"},
     "rank --re": {"--reverse"},
-    "rank --no": {"--no-progress"},
+    "rank --no": {"--no-progress", "--no-sign-request"},
     "score --metric ": METRICS,
     "score -m e": {name for name in METRICS if name.startswith("e")},
     "score -m el2n -m en": {"entropy"},

@@ -3,8 +3,8 @@
 import time
 from collections.abc import Iterator, Sequence
 
-from .. import terminal
-from ..settings.streams import Messages
+from .. import storage, terminal
+from ..settings.streams import Messages, Reading
 from ..terminal import Progress
 from .watch import Watch
 from .work import AnyReport, Engine, Job, Report, SomeJob, SomeReport, Stage, Work
@@ -37,11 +37,24 @@ class Serial(Engine):
 
 def run(job: Job, messages: Messages) -> int:
     """Run a single job and return the exit status."""
-    return _close(job.run(), messages)
+    with storage.unsigned(_is_unsigned(messages)):
+        report = job.run()
+    return _close(report, messages)
 
 
 def run_jobs(work: Work[SomeJob, SomeReport], messages: Messages, engine: Engine) -> int:
     """Run all jobs of `work` and return the exit status."""
+    with storage.unsigned(_is_unsigned(messages)):
+        report = _report(work, messages, engine)
+    return _close(report, messages)
+
+
+def _is_unsigned(messages: Messages) -> bool:
+    return isinstance(messages, Reading) and messages.no_sign_request
+
+
+def _report(work: Work[SomeJob, SomeReport], messages: Messages, engine: Engine) -> SomeReport:
+    """The report of all jobs."""
     jobs = work.jobs()
     begin = time.perf_counter()
     # An empty input gets a bar without an end, like one of unknown size.
@@ -56,8 +69,7 @@ def run_jobs(work: Work[SomeJob, SomeReport], messages: Messages, engine: Engine
     ) as progress:
         reports = engine.map(work, jobs, progress)
     # Not reached if a job fails: finished outputs stay, but a summary of half a run would mislead.
-    report = work.finish(reports, time.perf_counter() - begin)
-    return _close(report, messages)
+    return work.finish(reports, time.perf_counter() - begin)
 
 
 def _close(report: Report, messages: Messages) -> int:

@@ -128,23 +128,27 @@ class Reading(Messages):
         ),
     ] = None
     strip_bom: Annotated[bool, option("--strip-bom", help="Remove byte-order marks.")] = False
-    ignore_trailing: Annotated[
-        bool, option("--ignore-trailing", help="Drop bytes after the last frame, and warn how many.")
-    ] = False
-    max_line: Annotated[str, option("--max-line", metavar="SIZE", help="Longest line accepted.")] = "64M"
     long: Annotated[
         int,
         option("--long", metavar="BITS", min=10, max=31, help="Largest zstd window accepted, 2^BITS bytes."),
     ] = 27
+    ignore_trailing: Annotated[
+        bool, option("--ignore-trailing", help="Drop bytes after the last frame, and warn how many.")
+    ] = False
+    max_line: Annotated[str, option("--max-line", metavar="SIZE", help="Longest line accepted.")] = "64M"
     columns: Annotated[
         str | None,
         option(
             "--columns",
-            metavar="NAME,...",
+            metavar="A,B",
             help="Read only these columns of Parquet files, in this order. Other files are read whole, "
             "with a warning.",
         ),
     ] = None
+    no_sign_request: Annotated[
+        bool,
+        option("--no-sign-request", help="Send no credentials to object storage, as for a public bucket."),
+    ] = False
 
     def column_names(self) -> tuple[str, ...]:
         """The names of --columns. Raises UsageError if one is named twice or there is none."""

@@ -7,12 +7,13 @@ function is called when the first path with that scheme is used, so that nobody 
 import logging
 import os
 import re
+import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 from ..errors import ConfigurationError, UsageError
-from .base import Input, Output, Progress, ResumableOutput, Storage, ignore_progress
+from .base import UNSIGNED, Input, Output, Progress, ResumableOutput, Storage, ignore_progress
 from .local import Local
 from .os_errors import display
 
@@ -71,6 +72,26 @@ def storage_of(path: str) -> Storage:
     if scheme not in _STORAGES:
         _STORAGES[scheme] = _MAKERS[scheme]()
     return _STORAGES[scheme]
+
+
+@contextmanager
+def unsigned(wanted: bool) -> Iterator[None]:
+    """Send no credentials to object storage until the block ends, if `wanted`."""
+    before = os.environ.get(UNSIGNED)
+    if wanted:
+        os.environ[UNSIGNED] = "1"
+    try:
+        yield
+    finally:
+        if wanted and before is None:
+            del os.environ[UNSIGNED]
+
+
+def settle() -> bool:
+    """Wait a moment for requests whose answers nobody needs any more; False if some are still under way."""
+    # Not loaded unless a URL was named.
+    workers = sys.modules.get(f"{__name__}.remote.workers")
+    return workers is None or bool(workers.WORKERS.settle())
 
 
 # --- Inputs ---

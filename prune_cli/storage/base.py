@@ -19,6 +19,9 @@ Identity = tuple[int | str, ...]
 
 Progress = Callable[[int], object]
 
+# Set while --no-sign-request is in force. A variable, because the worker processes of a run inherit it.
+UNSIGNED = "PRUNE_CLI_NO_SIGN_REQUEST"
+
 CHUNK = 1 << 20  # bytes of a read where nothing else decides
 
 

@@ -1,6 +1,7 @@
 """Run `stat`: from inputs and settings to one JSON object for each file."""
 
 import json
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from ...stream import index
 from ...stream.schema import Head
 from .. import streams
 from . import scan, trailer
+
+AHEAD = 32  # inputs whose trailers are fetched at a time: most of the time passes in waiting for a server
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class StatJob:
             streams.open_inputs("stat", self.inputs, self.reading) as (inputs, progress),
             storage.create(self.inspection.output, inputs, force=self.inspection.force) as output,
         ):
-            for file in inputs:
+            for file in self._fetching_ahead(inputs):
                 with closing(streams.source_of([file], self.reading, progress)) as source:
                     description = {"file": file.name, **self._describe(file, source)}
                 sources.append(source)
@@ -55,6 +58,16 @@ class StatJob:
         streams.report_skipped(*sources)
         skipped = sum(source.skipped for source in sources)
         return StatReport(files=len(sources), records=records, skipped=skipped)
+
+    def _fetching_ahead(self, inputs: list[Input]) -> Iterator[Input]:
+        """The inputs, while the trailers of the next ones are fetched if they are on a server."""
+        for number, file in enumerate(inputs):
+            coming = inputs[number : number + AHEAD] if number == 0 else inputs[number + AHEAD - 1 :][:1]
+            if not self.inspection.reads_everything:
+                for each in coming:
+                    each.anticipate()
+            yield file
+            file.forget()
 
     def _describe(self, file: Input, source: Source) -> dict[str, Any]:
         """The statistics of a file, from its trailer if that is enough, else from its records."""

@@ -82,6 +82,14 @@ def failure_of(error: Exception, url: str, origin: str) -> PruneError | Transien
     return _refusal(status, name, url, origin)
 
 
+def misconfigured(error: Exception, url: str) -> PruneError:
+    """The error for settings of which the library makes no client, such as one half of a pair of keys."""
+    reason = str(error).split("\n", 1)[0]
+    if "Missing" in reason and "Key" in reason:
+        return PermissionDeniedError(f"incomplete credentials in the environment ({reason})", place=url)
+    return ConfigurationError(reason, place=url, remedy="see the variables that the manual lists")
+
+
 def _refusal(status: int, name: str, url: str, origin: str) -> PruneError:
     """The error for an answer that will be the same next time."""
     if name in _WRONG_REGION or status in (301, 307):
@@ -116,7 +124,8 @@ def _unanswered(text: str, url: str, origin: str) -> PruneError | TransientError
     for words, cause in _CAUSES:
         if words in text:
             return _Transient(cause, text)
-    return _Transient(text.split("\n", 1)[0][:300], text)
+    # "Generic S3 error: Error performing GET http://... in 2 s - HTTP error: error sending request"
+    return _Transient(text.split("\n", 1)[0].rpartition(" - ")[2][:300], text)
 
 
 def _no_credentials(url: str, origin: str) -> PermissionDeniedError:

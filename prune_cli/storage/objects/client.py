@@ -4,6 +4,8 @@ A request is made once: `retries` repeats it. Only the parts of an upload are re
 because it does not let go of a part.
 """
 
+import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -16,10 +18,11 @@ from obstore.store import AzureStore, GCSStore, S3Store
 
 from ...errors import NoInputError, PermissionDeniedError
 from ..os_errors import display
+from ..remote import retries
 from ..remote.reading import Meta
 from ..remote.retries import TransientError, patience, persist
 from . import credentials
-from .answers import BucketAbsentError, ChangedError, failure_of, spent
+from .answers import BucketAbsentError, ChangedError, failure_of, misconfigured, spent
 from .urls import Bucket
 
 # Metadata of what we write: tells our own object from somebody else's, if the answer to a write is lost.
@@ -30,6 +33,12 @@ STALL_TIMEOUT = timedelta(seconds=30)  # without a byte
 CONNECT_TIMEOUT = timedelta(seconds=10)
 PART_TIMEOUT = timedelta(seconds=300)  # for a part of an upload
 
+_STORES: dict[str, Callable[..., S3Store | GCSStore | AzureStore]] = {
+    "s3": S3Store,
+    "gs": GCSStore,
+    "az": AzureStore,
+}
+_RELEVANT = re.compile("AWS_|AZURE_|GOOGLE_|PRUNE_CLI_")
 Answer = TypeVar("Answer")
 __all__ = ["BucketAbsentError", "ChangedError", "Client", "Meta", "Upload", "client_of"]
 
@@ -44,6 +53,7 @@ class Client:
     def __init__(self, bucket: Bucket) -> None:
         self.bucket = bucket
         self.is_known = False  # whether a request showed that the bucket is there
+        self.is_conditional: bool | None = None  # whether the store was seen to obey If-None-Match
         self.credentials = credentials.chosen(bucket)
         self._once = self._store(max_retries=0, timeout=ANSWER_TIMEOUT)
 
@@ -159,21 +169,19 @@ class Client:
                 "max_retries": max_retries,
                 "retry_timeout": timedelta(seconds=patience() + 1),
                 "backoff": {
-                    "init_backoff": timedelta(seconds=0.5),
-                    "max_backoff": timedelta(seconds=15),
+                    "init_backoff": timedelta(seconds=retries.FIRST_PAUSE),
+                    "max_backoff": timedelta(seconds=retries.LONGEST_PAUSE),
                     "base": 2,
                 },
             },
             **self.credentials.options,
         }
-        name = self.bucket.name
-        if self.bucket.scheme == "s3":
-            return S3Store(name, **common)
-        if self.bucket.scheme == "gs":
-            return GCSStore(name, **common)
         if self.bucket.account:
             common["account_name"] = self.bucket.account
-        return AzureStore(name, **common)
+        try:
+            return _STORES[self.bucket.scheme](self.bucket.name, **common)
+        except (BaseError, ValueError) as error:
+            raise misconfigured(error, f"{self.bucket.scheme}://{self.bucket.name}") from None
 
 
 class Upload:
@@ -221,7 +229,12 @@ def _meta(entry: Any, token: str | None = None) -> Meta:
     return Meta(entry["size"], etag or changed.isoformat(), etag, token)
 
 
-@cache
 def client_of(bucket: Bucket) -> Client:
-    """The objects of a bucket: one for each bucket of the process, so that connections are used again."""
+    """The client of a bucket: one for each bucket of the process, so that connections are used again."""
+    return _client(bucket, tuple(sorted(item for item in os.environ.items() if _RELEVANT.match(item[0]))))
+
+
+@cache
+def _client(bucket: Bucket, environment: tuple[tuple[str, str], ...]) -> Client:
+    # The library reads the variables once, and a process may change them between two runs.
     return Client(bucket)

@@ -11,10 +11,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ...errors import ConfigurationError, PermissionDeniedError
+from ..base import UNSIGNED
 from .urls import Bucket
 
-# Set by --no-sign-request. A variable, because worker processes of a run inherit it.
-UNSIGNED = "PRUNE_CLI_NO_SIGN_REQUEST"
 REFRESHED = timedelta(minutes=15)  # after which boto3 is asked again, and renews what is about to expire
 _ENVIRONMENT = ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE")
 _CONTAINER = ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI")
@@ -29,17 +28,33 @@ _AZURE = (
 
 
 @dataclass(frozen=True)
+class Keys:
+    """The keys of AWS themselves; `region` is empty unless a profile names one."""
+
+    access: str
+    secret: str
+    token: str = ""
+    region: str = ""
+
+
+@dataclass(frozen=True)
 class Credentials:
-    """Options of the library's store, and for messages the place where the credentials are from."""
+    """Options of the library's store, and for messages the place where the credentials are from.
+
+    `keys` returns the keys of AWS. It is None where only the library knows them.
+    """
 
     origin: str
     options: dict[str, Any] = field(default_factory=dict)
+    keys: Callable[[], Keys] | None = None
 
 
 def chosen(bucket: Bucket) -> Credentials:
     """The credentials for a bucket. Raises PermissionDeniedError if there are none."""
     if os.environ.get(UNSIGNED):
-        return Credentials("--no-sign-request", {"skip_signature": True})
+        # Keys, too: the library complains of half a pair in the environment even if it signs nothing.
+        keys = {"access_key_id": "none", "secret_access_key": "none"} if bucket.scheme == "s3" else {}
+        return Credentials("--no-sign-request", {"skip_signature": True, **keys})
     if bucket.scheme == "gs":
         return Credentials("GOOGLE_APPLICATION_CREDENTIALS, gcloud's login and the metadata service")
     if bucket.scheme == "az":
@@ -52,7 +67,7 @@ def _aws() -> Credentials:
     profile = os.environ.get("AWS_PROFILE", "")
     variable = _first((*_ENVIRONMENT, *_CONTAINER))
     if variable and not profile:
-        return Credentials(f"the variable {variable}")
+        return Credentials(f"the variable {variable}", keys=_keys_of_environment())
     try:
         import boto3.session
         from botocore.exceptions import BotoCoreError
@@ -68,7 +83,25 @@ def _aws() -> Credentials:
         raise PermissionDeniedError(fault, remedy="set them, or --no-sign-request for public buckets")
     region = {"region": session.region_name} if session.region_name else {}
     origin = f"boto3 ({found.method}{', profile ' + profile if profile else ''})"
-    return Credentials(origin, {"credential_provider": _provider(found), **region})
+    return Credentials(
+        origin,
+        {"credential_provider": _provider(found), **region},
+        lambda: _keys(found, session.region_name or ""),
+    )
+
+
+def _keys(found: Any, region: str) -> Keys:
+    frozen = found.get_frozen_credentials()
+    return Keys(frozen.access_key, frozen.secret_key, frozen.token or "", region)
+
+
+def _keys_of_environment() -> Callable[[], Keys] | None:
+    access = os.environ.get("AWS_ACCESS_KEY_ID")
+    secret = os.environ.get("AWS_SECRET_ACCESS_KEY")
+    if not access or not secret:
+        return None
+    keys = Keys(access, secret, os.environ.get("AWS_SESSION_TOKEN", ""))
+    return lambda: keys
 
 
 def _without_boto3(profile: str) -> Credentials:

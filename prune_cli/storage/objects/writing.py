@@ -2,7 +2,7 @@
 
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from functools import partial
@@ -115,11 +115,35 @@ class ObjectOutput(Output):
 
     def _put(self) -> None:
         """Write a small output in one request, under the condition that nobody else has written it."""
-        data = self.buffer
+        data = bytes(self.buffer)
         put = partial(self.client.put, self.key, data, self.token, exclusive=not self.force)
+        if WORKERS.run(put):
+            if not self.force:
+                self._test_condition(put)
+            return
         # A store says "exists" also to the one who created it, if its first answer was lost.
-        if not WORKERS.run(put) and not self._is_ours(self._look()):
+        meta = self._look()
+        if not self._is_ours(meta) and not self._has_content(meta, data):
             raise self._appeared()
+
+    def _test_condition(self, put: Callable[[], bool]) -> None:
+        """Warn, once for each bucket, if the store does not obey the condition: the same again must fail."""
+        if self.client.is_conditional is None:
+            self.client.is_conditional = not WORKERS.run(put)
+        if not self.client.is_conditional:
+            self.client.is_conditional = True  # one warning is enough
+            log.warning(
+                "%s: the store ignores If-None-Match, so two runs that write one object may not notice",
+                display(self.path),
+            )
+
+    def _has_content(self, meta: Meta | None, data: bytes) -> bool:
+        """Whether the object holds these very bytes: then it does not matter who wrote it."""
+        if meta is None or meta.size != len(data):
+            return False
+        if not data:
+            return True
+        return WORKERS.run(partial(self.client.get, self.key, 0, len(data), meta)) == data
 
     def _complete(self) -> None:
         upload = self.upload
@@ -146,7 +170,8 @@ class ObjectOutput(Output):
             return  # who may write to a bucket is not always allowed to read from it
         except NoInputError:
             raise InputOutputError("is not there after it was written", place=display(self.path)) from None
-        if not self._is_ours(meta):
+        # A store that keeps no metadata has no token: then the size has to do.
+        if meta.token not in (None, self.token):
             raise InputOutputError(
                 "was replaced by somebody else right after it was written", place=display(self.path)
             )
@@ -162,8 +187,7 @@ class ObjectOutput(Output):
             return None
 
     def _is_ours(self, meta: Meta | None) -> bool:
-        # A store that keeps no metadata has no token: the size has to do.
-        return meta is not None and (meta.token or self.token) == self.token
+        return meta is not None and meta.token == self.token
 
     def _appeared(self) -> CannotCreateError:
         return CannotCreateError(
