@@ -6,6 +6,8 @@ optimizer's moments and a seal (`storage.directories`): hashes of its files, whi
 
 import json
 import logging
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ from .training_hashes import DOCUMENT_HASHES
 
 RESUMABLE = 2  # checkpoints to resume from: the newest, and the one before in case the newest is damaged
 OPTIMIZER = "optimizer.safetensors"
+NAME = re.compile(r"step-\d+")
 METRICS_SUM = "metrics"  # in the seal
 MOMENTS = ("exp_avg", "exp_avg_sq")  # torch's names for AdamW's first and second moment
 
@@ -84,7 +87,7 @@ def delete_old(work: Path, lasting: frozenset[int], keep: int | None) -> None:
     """Delete all but the last `keep` checkpoints. None keeps all, and the steps in `lasting` always stay."""
     if keep is None:
         return
-    deletable = [folder for folder in work.glob("step-*") if _step(folder) not in lasting]
+    deletable = [folder for folder in _named(work.glob("step-*")) if _step(folder) not in lasting]
     for folder in sorted(deletable, key=_step, reverse=True)[keep:]:
         directories.remove(folder)
 
@@ -106,7 +109,12 @@ def _moments(state: TrainState) -> Tensors:
 def resumable(work: Path) -> list[Path]:
     """The checkpoints of a run that can be resumed from, the newest first."""
     sealed = (seal.parent for seal in work.glob(f"step-*/{directories.SEAL}"))
-    return sorted(sealed, key=_step, reverse=True)
+    return sorted(_named(sealed), key=_step, reverse=True)
+
+
+def _named(folders: Iterable[Path]) -> Iterator[Path]:
+    """Those that are checkpoints by their names: a copy, such as step-4.bak, is somebody else's."""
+    return (folder for folder in folders if NAME.fullmatch(folder.name))
 
 
 def _step(folder: Path) -> int:

@@ -15,7 +15,7 @@ from ..training import Killed, documents, furnished, killed_at, metrics, setting
 
 
 def plan(home):
-    return settings(home, tokenizer=None, train_tokenizer=300, steps=8, save_every=2)
+    return settings(home, tokenizer=None, train_tokenizer=300, steps=8, save_every=2, keep=9)
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +37,9 @@ def run(home, tmp_path):
 
 def resumed(home, run):
     """The weights of the run after it was resumed."""
-    train(documents(), plan(home), run.with_name("run"), source="the same", resume=True)
-    return weights(run.with_name("run"))
+    target = run.with_name(run.name.removesuffix(".partial"))
+    train(documents(), plan(home), target, source="the same", resume=True)
+    return weights(target)
 
 
 def damage(path, at=0.5):
@@ -80,6 +81,20 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(home, run, caplog):
     damage(run / "step-2" / "documents.npy")
     assert resumed(home, run) == weights(home / "whole")
     assert caplog.text.count("is damaged: trying the checkpoint before it") == 2
+
+
+def test_copies_of_checkpoints_are_left_alone(home, run):
+    """A copy made by hand was taken for a checkpoint by the start of its name, and stopped the run."""
+    for name in ("step-4.bak", "step-best", "step-"):
+        shutil.copytree(run / "step-2", run / name)
+    assert resumed(home, run) == weights(home / "whole")
+    assert (run.with_name("run") / "step-best" / "optimizer.safetensors").exists()
+
+
+def test_a_run_that_was_moved_is_resumed(home, run):
+    moved = run.with_name("moved.partial")
+    run.rename(moved)
+    assert resumed(home, moved) == weights(home / "whole")
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"run": 1}', b"\xff", None])
