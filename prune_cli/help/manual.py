@@ -122,6 +122,8 @@ def overview_page(all_verbs: list[Verb]) -> str:
             _paragraphs(overview.RECORDS),
             ".SS Parquet",
             _paragraphs(overview.PARQUET),
+            ".SS Object storage",
+            _paragraphs(overview.REMOTE),
             ".SS Datasets",
             _paragraphs(overview.DATASETS),
             ".SS Engines",

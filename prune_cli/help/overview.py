@@ -97,6 +97,34 @@ ENGINES = (
     "`parts_done` and `parts`, `done` and `of` (mostly bytes of input), `rate` (of these a second), "
     "`seconds`, `seconds_left`, `workers`, `tried_again` and `updated` (seconds since 1970).",
 )
+REMOTE = (
+    "An input is a path or a URL: s3://BUCKET/KEY, gs://BUCKET/KEY, az://CONTAINER/KEY, "
+    "abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/KEY, https:// and http://. Outputs (-o, -O, --rejects, "
+    "--summary, --per-document) go to all but the last two. Buckets need obstore: pip install "
+    "'prune-cli[remote]'. There is no network traffic unless a URL or the hub name of a model is given.",
+    "Credentials are those of the cloud's own tools: the environment, and the service that a cloud machine "
+    "asks for its role. Profiles and SSO of AWS are read by boto3, where it is installed. --no-sign-request "
+    "sends none. AWS_ENDPOINT_URL names another server that speaks S3.",
+    "Objects are read in ranges of 8 MiB, four ahead of the reader, each for the version (ETag) that the run "
+    "began with: an object that is replaced meanwhile is an error (65). A web server without ranges or "
+    "versions is asked once, for the whole file, which goes to a temporary file in TMPDIR and is checked for "
+    "its length. `stat`, and `slice` of a ranked object, fetch head, trailer and the frames that they need.",
+    "A request that gets no answer, a reset, 429 or 5xx is repeated with growing pauses for "
+    "PRUNE_CLI_REMOTE_PATIENCE; then the run ends with 69, the URL and the number of tries.",
+    "An object appears when it is whole. Up to one part (8 MiB, or 32 MiB where the size of the input is "
+    "unknown) it is a single request, else an upload in parts that is completed at the end, and aborted "
+    "when the run fails or is stopped. Then its size is compared. Without `-f` an object that exists is "
+    "refused before the work, and again at the end: for a single request by a condition of the store, for "
+    "uploads in parts by a look just before they are completed, because stores have no condition for these. "
+    "Two runs that write one object at the same moment both write it whole; the last one stays. A part is "
+    "sized by the input, at most 9,000 parts for ten times its size; output of a pipe may have 320 GB.",
+    "A run that is killed (-9) may leave parts of an upload, invisible but paid for. The next run that "
+    "writes the same object of S3 names them; Azure drops them after a week. A lifecycle rule of the bucket "
+    'removes them by itself: {"Rules": [{"ID": "parts", "Status": "Enabled", "Filter": {}, '
+    '"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7}}]}, set by `aws s3api '
+    "put-bucket-lifecycle-configuration`. An upload cannot be resumed: for long runs `score -O URL/` writes "
+    "one object per input and skips finished ones.",
+)
 STATUSES = {
     0: "Done.",
     **{
@@ -122,8 +150,13 @@ BY_SIGNAL = "128 + N: ended by signal N. 141, in silence: the reader of the outp
 ENVIRONMENT = {
     "PRUNE_CLI_MODEL": "Default of score --model.",
     "PRUNE_CLI_DEVICE": "Default of --device.",
-    "TMPDIR": "Directory for temporary files of rank (-T), of slice for a pipe that it reads twice, and for "
-    "Parquet from a pipe.",
+    "PRUNE_CLI_REMOTE_PATIENCE": "Seconds for which a request to a server is repeated; 600 by default.",
+    "AWS_*, GOOGLE_*, AZURE_*": "Credentials, region and address of object storage, such as "
+    "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL, "
+    "GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY.",
+    "HTTPS_PROXY, NO_PROXY": "The proxy for URLs, and hosts that are reached without it.",
+    "TMPDIR": "Directory for temporary files of rank (-T), of slice for a pipe that it reads twice, for "
+    "Parquet from a pipe, and for a file of a web server without ranges.",
     "ZSTD_CLEVEL": "Default of --level.",
     "ZSTD_NBTHREADS": "Default of --threads.",
     "NO_COLOR": "Disables colour on a terminal.",
