@@ -44,7 +44,7 @@ def test_the_reports_of_jobs_add_up_to_that_of_the_command(inputs, tmp_path):
     assert status == 0
     work = work_on(inputs, tmp_path / "jobs", metric=["random"])
     with Serial() as engine:
-        first, second = engine.map(work, work.jobs(), terminal.silent())
+        first, second = engine.map(work, work.jobs(workers=1), terminal.silent())
     times = ("seconds", "tokens_per_second")
     summary = {name: value for name, value in (first + second).summary().items() if name not in times}
     whole = json.loads((tmp_path / "s").read_bytes())
@@ -65,7 +65,7 @@ def test_models_are_loaded_once_for_all_jobs(inputs, tmp_path, monkeypatch):
 def test_a_single_output_is_a_single_job(inputs, tmp_path):
     output = str(tmp_path / "out.zst")
     work = ScoreWork(inputs, ScoreSettings(Scores(metric=["random"]), streams=Streams(output=output)))
-    [job] = work.jobs()
+    [job] = work.jobs(workers=1)
     assert job.inputs == inputs
     assert work.open().do(job, terminal.silent()).records == len(CORPUS)
     assert pickle.loads(pickle.dumps(job)) == job

@@ -25,6 +25,7 @@ FLOORS = [
 SIBLINGS = ("commands", "stages", "metrics")  # rooms whose files, or folders, stand side by side
 SHARED_ROOMS = {
     "stages.ranking_check",
+    "stages.joining",
     "stages.streams",
     "stages.score.windows",
     "commands.options",

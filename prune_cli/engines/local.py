@@ -55,7 +55,7 @@ def _is_unsigned(messages: Messages) -> bool:
 
 def _report(work: Work[SomeJob, SomeReport], messages: Messages, engine: Engine) -> SomeReport:
     """The report of all jobs."""
-    jobs = work.jobs()
+    jobs = work.jobs(engine.workers)
     begin = time.perf_counter()
     # An empty input gets a bar without an end, like one of unknown size.
     with terminal.progress(
@@ -67,7 +67,7 @@ def _report(work: Work[SomeJob, SomeReport], messages: Messages, engine: Engine)
         # note. Several workers have no such note.
         rate=engine.workers > 1,
     ) as progress:
-        reports = engine.map(work, jobs, progress)
+        reports = work.perform(jobs, engine, progress)
     # Not reached if a job fails: finished outputs stay, but a summary of half a run would mislead.
     return work.finish(reports, time.perf_counter() - begin)
 

@@ -17,7 +17,7 @@ from multiprocessing.connection import wait
 from typing import Any, Generic
 
 from ..errors import Interrupted, PruneError, TryAgainError
-from ..settings.streams import Messages, processors
+from ..settings.streams import Messages, Reading, processors
 from ..terminal import Progress
 from .watch import Watch
 from .work import AnyReport, Engine, SomeJob, Stage
@@ -75,6 +75,7 @@ class WorkerProcesses(Engine):
             verbose=self.messages.verbose,
             recursion_limit=sys.getrecursionlimit(),
             switch_interval=sys.getswitchinterval(),
+            unsigned=isinstance(self.messages, Reading) and self.messages.no_sign_request,
         )
         return _Process(setup, environment(number, self.workers, self.devices))
 

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
 from ..terminal import Progress
+from .watch import Watch
 
 
 class Report(Protocol):
@@ -69,8 +70,14 @@ class Stage(Protocol[DoneJob, DoneReport]):
 class Work(Stage[SomeJob, SomeReport], Protocol[SomeJob, SomeReport]):
     """All of a verb that can be divided."""
 
-    def jobs(self) -> Sequence[SomeJob]:
-        """The jobs; there may be none. Raises PruneError for every fault that is visible before they run."""
+    def jobs(self, workers: int) -> Sequence[SomeJob]:
+        """The jobs for so many workers; there may be none.
+
+        Raises PruneError for every fault that is visible before they run.
+        """
+
+    def perform(self, jobs: Sequence[SomeJob], engine: "Engine", progress: Progress) -> Sequence[SomeReport]:
+        """Have the engine do the jobs, and return their reports, in their order. Raises PruneError."""
 
     def size(self, jobs: Sequence[SomeJob]) -> int | None:
         """Bytes that these jobs read together; None if that is unknown."""
@@ -90,6 +97,8 @@ class Engine(ABC):
 
     workers: int
     """How many jobs are done at the same time, at most. No result may depend on it."""
+    watch: Watch
+    """What a user sees of the workers."""
 
     @abstractmethod
     def each(

@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection, wait
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
-from .. import terminal
+from .. import storage, terminal
 from ..errors import (
     InputOutputError,
     Interrupted,
@@ -80,6 +80,7 @@ class Setup:
     verbose: bool
     recursion_limit: int
     switch_interval: float
+    unsigned: bool = False  # as --no-sign-request asks
 
     def apply(self) -> None:
         """Set up this process."""
@@ -166,7 +167,8 @@ def main(connection: Connection, setup: Setup) -> None:
         signal.signal(signal.SIGTERM, channel.interrupt)
         setup.apply()
         threading.Thread(target=_watch_parent, name="parent", daemon=True).start()
-        _serve(channel, setup)
+        with storage.unsigned(setup.unsigned):
+            _serve(channel, setup)
     except (Interrupted, EOFError, OSError):
         # Stopped between two jobs; no more jobs; or the parent is gone, and SIGTERM has not come yet.
         _end(0)

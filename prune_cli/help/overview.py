@@ -93,6 +93,9 @@ ENGINES = (
     "`--shard I/N` with `-O` makes every N-th part of the plan, starting with the I-th, in this process: for "
     "Slurm and other schedulers. The one that finds all parts finished writes the manifest. Without `-O` the "
     "records are dealt in turn.",
+    "With one output, workers write temporary streams beside it, or in TMPDIR if it goes elsewhere, and "
+    "their frames are copied into it in order. A worker is at most two parts ahead of it. A pipe is read by "
+    "one process; --resume with a single output needs one process.",
     "`--status-file FILE` writes a JSON object every two seconds: `state` (running, done or failed), `verb`, "
     "`parts_done` and `parts`, `done` and `of` (mostly bytes of input), `rate` (of these a second), "
     "`seconds`, `seconds_left`, `workers`, `tried_again` and `updated` (seconds since 1970).",

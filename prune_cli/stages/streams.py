@@ -220,7 +220,12 @@ def failing_visibly(output: Output, streams: Streams) -> Iterator[None]:
 
 def is_plain(streams: Streams, output: Output) -> bool:
     """Whether the output is uncompressed JSON Lines."""
-    return streams.plain or output.is_terminal() or (streams.output or "").endswith(".jsonl")
+    return output.is_terminal() or is_plain_by_name(streams)
+
+
+def is_plain_by_name(streams: Streams) -> bool:
+    """Whether the output is uncompressed JSON Lines wherever it goes."""
+    return streams.plain or (streams.output or "").endswith(".jsonl")
 
 
 def open_sink(

@@ -97,6 +97,8 @@ class Sink(ABC):
         self.facts: dict[str, Any] = {"unscored_tokens": 0}  # more totals for the trailer
         self.records = 0
         self.trailer: Closing = lambda totals: {}
+        # Whether the group field has too many values to be counted, or some that are too long.
+        self.drops_groups = False
 
     @abstractmethod
     def write(self, records: Iterable[Record], *, whole: bool = False) -> None:
@@ -109,6 +111,10 @@ class Sink(ABC):
     @abstractmethod
     def copy_frame(self, table: Table, index: int) -> None:
         """Write a frame of another prune-cli stream. Either all of its records have a score, or none has."""
+
+    def drain(self) -> None:
+        """Write what is queued, so that nothing is read from the source of a copied frame any more."""
+        return  # only frames that are compressed in threads wait
 
     @abstractmethod
     def end_frame(self) -> None:
@@ -355,12 +361,17 @@ class Frames(Sink):
             self.buffers.append(frame.obj)
             frame.release()
 
-    def finish(self) -> None:
-        self.end_frame()
+    def drain(self) -> None:
         while self.waiting:
             self._write_frame(*self.waiting.popleft().result())
+
+    def finish(self) -> None:
+        self.end_frame()
+        self.drain()
         self.pool.shutdown()
-        if len(self.values) > GROUPS or any(len(value) > GROUP_LENGTH for value in self.values):
+        self.drops_groups |= len(self.values) > GROUPS
+        self.drops_groups |= any(len(value) > GROUP_LENGTH for value in self.values)
+        if self.drops_groups:
             self.counts.groups = [{}] * len(self.counts.size)
         trailer = self._trailer()
         self.output.write(trailer + seek_table(frame_sizes(len(self.head), self.counts, len(trailer))))

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from ..conftest import PATIENCE, ROOT, command, lines, status_of, zstd
+from prune_cli.engines import plan
+
+from ..conftest import PATIENCE, ROOT, command, lines, records, status_of, zstd
 
 FILES = 6
 
@@ -103,3 +105,104 @@ def test_no_record_is_lost_or_doubled_when_workers_are_killed(corpus, tmp_path):
 @pytest.mark.parametrize("seed", range(10))
 def test_no_record_is_lost_or_doubled_whoever_is_killed_at_random(seed, corpus, tmp_path):
     hold_to_one_process(corpus, tmp_path, seed=seed, kills=12)
+
+
+# --- One output ---
+
+
+@pytest.fixture
+def small_shards(monkeypatch) -> None:
+    monkeypatch.setattr(plan, "TARGET", 20_000)
+
+
+@pytest.fixture
+def texts(tmp_path) -> list[Path]:
+    """Two files of plain text, with groups."""
+    paths = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    for number, path in enumerate(paths):
+        path.write_bytes(
+            lines(
+                {"id": f"{number}-{at}", "text": "lorem ipsum " * (at % 9), "source": "xyz"[at % 3]}
+                for at in range(500)
+            )
+        )
+    return paths
+
+
+def unpacked(path: Path) -> bytes:
+    if path.suffix == ".jsonl":
+        return path.read_bytes()
+    return subprocess.run(["zstd", "-dc", path], capture_output=True, check=True).stdout
+
+
+@pytest.mark.parametrize("options", [(), ("--plain",), ("--single-frame",), ("--group-by", "id")])
+def test_workers_write_one_output_like_one_process(options, texts, small_shards, tmp_path, here):
+    outputs = [tmp_path / "one.zst", tmp_path / "two.zst"]
+    for output, workers in zip(outputs, ((), ("-j", 2)), strict=True):
+        summary = output.with_suffix(".json")
+        command = ("score", "-m", "random", *options, *workers, *texts, "-o", output, "--summary", summary)
+        assert status_of(*command) == 0
+    if options == ("--plain",):
+        assert outputs[0].read_bytes() == outputs[1].read_bytes()
+        return
+    assert unpacked(outputs[0]) == unpacked(outputs[1])
+    one, two = (json.loads(here("stat", "--no-progress", output).stdout) for output in outputs)
+    assert {**one, "file": ""} == {**two, "file": ""}
+    one, two = (json.loads(output.with_suffix(".json").read_bytes()) for output in outputs)
+    times = ("seconds", "tokens_per_second")
+    assert {name: one[name] for name in one if name not in times} == {
+        name: two[name] for name in two if name not in times
+    }
+    # Nothing is left of the parts.
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"a.jsonl", "b.jsonl", "one.zst", "two.zst", "one.json", "two.json"}
+
+
+def test_workers_score_with_a_model_as_one_process_does(texts, small_shards, tmp_path, here):
+    pytest.importorskip("torch")
+    for name, workers in (("one", ()), ("two", ("-j", 2))):
+        output = tmp_path / f"{name}.zst"
+        assert status_of("score", "--dtype", "float32", *workers, texts[0], "-o", output) == 0
+    one, two = (records((tmp_path / f"{name}.zst").read_bytes()) for name in ("one", "two"))
+    assert [each["id"] for each in one] == [each["id"] for each in two]
+    for left, right in zip(one, two, strict=True):
+        assert (left["perplexity"] is None) == (right["perplexity"] is None) == (not left["text"])
+        assert (left["perplexity"] or 0) == pytest.approx(right["perplexity"] or 0, rel=1e-4)
+    # The same head, and the same counts in the trailer.
+    one, two = (json.loads(here("stat", tmp_path / f"{name}.zst").stdout) for name in ("one", "two"))
+    # Batches differ, and with them the last digits of some scores, of which there may be one more or less.
+    assert abs(one.pop("bytes") - two.pop("bytes")) < 1000
+    assert {**one, "file": ""} == {**two, "file": ""}
+
+
+def test_workers_write_to_standard_output_in_order(texts, small_shards, here, tmp_path):
+    whole = here("score", "-m", "random", *texts).stdout
+    assert records(here("score", "-m", "random", "-j", 2, *texts).stdout) == records(whole)
+
+
+def test_a_pipe_is_read_by_this_process(here):
+    done = here("score", "-m", "random", "-j", 2, stdin=lines([{"id": 1, "text": "a"}]))
+    assert len(records(done.stdout)) == 1
+    assert b"a pipe is read by one process: --jobs has no effect" in done.stderr
+
+
+@pytest.mark.parametrize("option", [("--resume",), ("--shard", "1/2")])
+def test_options_that_need_one_process_are_refused(option, texts, tmp_path, here):
+    said = here("score", "-m", "random", "-j", 2, *option, *texts, "-o", tmp_path / "o.zst", status=2).stderr
+    assert b"write a dataset with -O DIR, or leave out --jobs" in said
+
+
+def test_a_number_of_records_that_is_wrong_leaves_no_output(texts, small_shards, tmp_path, here):
+    command = ("score", "-m", "random", "-j", 2, *texts, "-o", tmp_path / "o.zst", "--expect-records")
+    assert b"1000 records arrived, 999 were expected" in here(*command, 999, status=65).stderr
+    assert not (tmp_path / "o.zst").exists()
+    here(*command, 1000)
+
+
+def test_a_bad_record_behind_the_first_shard_leaves_no_output(texts, small_shards, tmp_path, here):
+    with texts[1].open("ab") as file:
+        file.write(b"oops\n")
+    command = ("score", "-m", "random", "-j", 2, *texts, "-o", tmp_path / "o.zst")
+    assert b"b.jsonl from byte " in (said := here(*command, status=65).stderr)
+    assert b"not JSON" in said
+    assert {path.name for path in tmp_path.iterdir()} == {"a.jsonl", "b.jsonl"}

@@ -25,6 +25,8 @@ class ScoreJob:
     settings: ScoreSettings
     # The piece of the only input that is scored, for an output of a directory.
     piece: Shard | None = None
+    # For a part of one output, the group field of the whole. The part itself is a temporary stream.
+    group: str | None = None
 
     @property
     def name(self) -> str:
@@ -57,6 +59,8 @@ class ScoreJob:
     def open_output(self, inputs: Sequence[Input]) -> AbstractContextManager[Output]:
         """The output, resumed if that is asked for."""
         force = self.streams.force
+        if self.group is not None:
+            return storage.create(self.output, force=True)
         if self.settings.results.resume:
             return resume.resume(self.output or "", inputs, force=force)
         return resume.afresh(self.output, inputs, force=force)

@@ -26,6 +26,7 @@ class ScoreReport:
     finished: int = 0  # outputs that an earlier run had finished
     trained_on: int = 0  # records that are in the training data of a model
     not_trained_on: int = 0  # records that are not in it, counted for metrics that want them there
+    dropped_groups: int = 0  # outputs whose groups have too many values to be counted
     flops: float = 0.0
     blank: int = 0  # blank lines
     skipped: int = 0  # bad records

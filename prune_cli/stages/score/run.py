@@ -9,13 +9,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ... import storage
+from ...engines.local import Serial
 from ...engines.plan import InputFile, inspect, plan
+from ...engines.work import Engine
 from ...settings.model import EVERY_GPU
 from ...settings.score import ScoreSettings
 from ...storage import output_paths
 from ...storage.base import Input
 from ...stream import dataset
+from ...terminal import Progress
 from .. import streams
+from . import joined
 from .job import ScoreJob
 from .progress import ScoreReport
 from .worker import VERB, ScoreWorker
@@ -35,8 +39,8 @@ class ScoreWork:
         """The name that progress is shown under."""
         return VERB
 
-    def jobs(self) -> list[ScoreJob]:
-        """One job for each output. Raises UsageError, CannotCreateError or another PruneError."""
+    def jobs(self, workers: int) -> list[ScoreJob]:
+        """The jobs for so many workers. Raises UsageError, CannotCreateError or another PruneError."""
         results = self.settings.results
         ScoreWorker(self.settings)  # raises what is wrong with the settings
         results.check(self.settings.streams)
@@ -49,7 +53,8 @@ class ScoreWork:
             storage.check_target(results.summary, inputs, force=self.settings.streams.force)
         if results.output_directory is None or self.settings.trial.dry_run:
             paths = tuple(file.path for file in inputs)
-            return [ScoreJob(paths, self.settings.streams.output, self.settings)]
+            job = ScoreJob(paths, self.settings.streams.output, self.settings)
+            return joined.divided(job, inputs) if workers > 1 else [job]
         jobs = self._jobs_of_directory(inputs, results.output_directory)
         # Outputs that exist come first: one of other input or settings ends the run at once, not after hours.
         return sorted(jobs, key=lambda job: not job.is_finished())
@@ -96,6 +101,17 @@ class ScoreWork:
         outputs = output_paths.in_directory(directory, inputs, plain=plain, part=part)
         names = [name for output in outputs for name in (output, f"{output}.partial")]
         return outputs if any(storage.exists(name) for name in names) else None
+
+    def perform(self, jobs: Sequence[ScoreJob], engine: Engine, progress: Progress) -> Sequence[ScoreReport]:
+        """Have the engine do the jobs. With one output, it is made of theirs."""
+        if self.settings.results.output_directory is not None:
+            return engine.map(self, jobs, progress)
+        if len(jobs) == 1:
+            # In this process: a worker has not its pipes, and could not read them again if it died.
+            return Serial(engine.watch).map(self, jobs, progress)
+        paths = tuple(dict.fromkeys(path for job in jobs for path in job.inputs))
+        original = ScoreJob(paths, self.settings.streams.output, self.settings)
+        return [joined.perform(self, jobs, original, engine, progress)]
 
     def size(self, jobs: Sequence[ScoreJob]) -> int | None:
         """Bytes of the inputs of these jobs; None if one is a pipe."""

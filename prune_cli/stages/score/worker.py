@@ -129,12 +129,13 @@ class ScoreWorker:
             bar = streams.RecordProgress(source)
             job.deal(source)
             with closing(source):
-                group = streams.group_field_of(source, self.settings.scores.group_by)
+                group = job.group or streams.group_field_of(source, self.settings.scores.group_by)
                 self.layout = replace(self.layout, group=group)
                 head = streams.head_after(source, VERB, group, keeps=(), score=provenance)
                 trailer = partial(self._trailer, digests)
                 with streams.open_sink(job.streams, output, head, trailer) as sink:
                     report = self._write(source, output, sink, JobProgress(bar, progress))
+                report += ScoreReport(dropped_groups=sink.drops_groups)
             bar.finish()
         streams.warn_of_missing(source)
         return report + ScoreReport(blank=source.blank, skipped=source.skipped, provenance=provenance)
