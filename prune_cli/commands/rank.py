@@ -1,13 +1,16 @@
 """prune-cli rank"""
 
-from ..engines import local
+from ..engines import choose, local
+from ..settings.engine import WorkerSettings
 from ..settings.rank import Ranking
 from ..settings.streams import Streams
 from .options import Files, command
 
 COST = (
     "Reads everything before it writes, except with --merge. Memory is -S plus 110 MiB; a record takes 128 "
-    "bytes besides its text. What does not fit is sorted in -T: compressed, written once and read once."
+    "bytes besides its text. What does not fit is sorted in -T: compressed, written once and read once. With "
+    "--jobs everything is sorted in -T, compressed only if it is larger than the memory of all workers; the "
+    "parent process takes up to a tenth of the time of all, to put the parts together."
 )
 EXAMPLES = (
     (
@@ -23,17 +26,27 @@ EXAMPLES = (
         "Merge the rankings of several machines into one:",
         "prune-cli rank --merge part-*.jsonl.zst -o ranked.jsonl.zst",
     ),
+    (
+        "Rank many files with a process per CPU, each with 2 GiB to sort in:",
+        "prune-cli rank -j auto -S 2G -T /scratch scored/*.jsonl.zst -o ranked.jsonl.zst",
+    ),
     ("Check that a file is in order:", "prune-cli rank --check ranked.jsonl.zst"),
 )
 
 
 @command
-def rank(files: Files = None, ranking: Ranking = Ranking(), streams: Streams = Streams()) -> int:
+def rank(
+    files: Files = None,
+    ranking: Ranking = Ranking(),
+    streams: Streams = Streams(),
+    workers: WorkerSettings = WorkerSettings(),
+) -> int:
     """Order records by a score and add `rank` and `quantile`.
 
     Rank 0 is the lowest score. The quantile of a record is the share of records, or of tokens, below its
     middle: (rank + 1/2) / N. Ties keep their input order; records whose score is null come last, unranked.
     """
-    from ..stages.rank.run import RankJob
+    from ..stages.rank.run import RankJob, RankOnEngine
 
-    return local.run(RankJob(tuple(files or ()), ranking, streams), streams)
+    with choose.open_engine(workers, streams) as engine:
+        return local.run(RankOnEngine(RankJob(tuple(files or ()), ranking, streams), engine), streams)

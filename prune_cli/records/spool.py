@@ -143,7 +143,7 @@ class Spool:
         order = scored[np.argsort(rows["key"][scored], kind="stable")]
         if self.descending:
             order = order[::-1]
-        return _parts(rows, order, blocks, most), _parts(rows, unscored, blocks, most)
+        return parts_of(rows, order, blocks, most), parts_of(rows, unscored, blocks, most)
 
     # --- Runs on disk ---
 
@@ -161,7 +161,7 @@ class Spool:
             # Frames are compressed in parallel, but written in order. The queue bounds the memory.
             waiting: deque[Future[tuple[bytes, int]]] = deque()
             for rows, blocks in parts:
-                waiting.append(pool.submit(self._compress, _payload(rows, blocks)))
+                waiting.append(pool.submit(self._compress, payload_of(rows, blocks)))
                 if len(waiting) > self.threads:
                     places.append(_append(file, *waiting.popleft().result()))
             places += [_append(file, *frame.result()) for frame in waiting]
@@ -234,7 +234,7 @@ def merge(streams: Sequence[Iterator[Block]], descending: bool = False, most: in
         bound, first = min((front.keys[-1], index) for index, front in enumerate(fronts))
         taken = [front.take(index, bound, index <= first) for index, front in enumerate(fronts)]
         rows, keys = (np.concatenate(arrays) for arrays in zip(*taken, strict=True))
-        yield from _parts(rows, np.argsort(keys, kind="stable"), [front.text for front in fronts], most)
+        yield from parts_of(rows, np.argsort(keys, kind="stable"), [front.text for front in fronts], most)
 
 
 class _Front:
@@ -270,7 +270,7 @@ class _Front:
         return rows, keys
 
 
-def _parts(rows: np.ndarray, order: np.ndarray, blocks: Sequence[Text], most: int) -> Iterator[Part]:
+def parts_of(rows: np.ndarray, order: np.ndarray, blocks: Sequence[Text], most: int) -> Iterator[Part]:
     """The rows in the given order, in parts of at most `most` bytes of text, or of one longer row."""
     sizes = (rows["end"] + 1 - rows["start"])[order]
     for stretch in cuts(sizes, most):
@@ -280,7 +280,7 @@ def _parts(rows: np.ndarray, order: np.ndarray, blocks: Sequence[Text], most: in
 # --- Frames ---
 
 
-def _payload(rows: np.ndarray, blocks: Sequence[Text]) -> bytes:
+def payload_of(rows: np.ndarray, blocks: Sequence[Text]) -> bytes:
     """The content of a frame: the number of rows, the rows, their lines.
 
     The offsets in the rows count from the start of the content.

@@ -84,7 +84,13 @@ class Ranking:
     group_by: GroupBy = None
     buffer_size: Annotated[
         str,
-        option("--buffer-size", "-S", metavar="SIZE", help="Memory to sort in. The rest is sorted on disk."),
+        option(
+            "--buffer-size",
+            "-S",
+            metavar="SIZE",
+            help="Memory to sort in. The rest is sorted on disk. With --jobs, SIZE is for each worker, and a "
+            "percentage is for all of them.",
+        ),
     ] = "25%"
     temporary_directory: Annotated[
         list[str] | None,

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -206,6 +206,31 @@ def open_streams(
         failing_visibly(output, streams),
     ):
         yield source, output
+
+
+@contextmanager
+def open_divided(
+    verb: str, paths: Sequence[str], streams: Streams, passes: int
+) -> Iterator[tuple[Source, Output, terminal.Progress]]:
+    """As `open_streams`, for a verb whose records are read by workers, who use the progress.
+
+    The source is for a look at the first record, and for the counts of the workers, which it reports.
+    """
+    to_terminal = streams.output in (None, "-") and terminal.shows_output()
+    bar = bool(streams.progress) or not to_terminal
+    with (
+        open_inputs(verb, paths, streams, bar=bar, passes=passes) as (inputs, progress),
+        terminal.progress(verb, None, wanted=False) as silent,
+    ):
+        # Workers count what they read; the look at the first record is no progress.
+        source = source_of(inputs, streams, silent)
+        with (
+            closing(source),
+            storage.create(streams.output, inputs, force=streams.force) as output,
+            failing_visibly(output, streams),
+        ):
+            yield source, output, progress
+    report_skipped(source)
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 sorted by score.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 # Lengths below EXACT have a bin each. Longer ones share one with all that have the same first eleven bits.
@@ -81,6 +83,99 @@ class LengthCorrelation:
         if min(of_scores, of_lengths) <= 1e-9 * n**3:  # 0, but for rounding
             return None
         return float(of_both / (of_scores * of_lengths) ** 0.5)
+
+    # --- The whole from its parts ---
+
+    def add_segment(self, segment: "Segment") -> None:
+        """Add the records of a segment, which follow those before."""
+        self._add_tied(segment.first)
+        if segment.last is None:
+            return
+        self._settle_open()
+        self.open_score = np.nan
+        # The ranks of a segment count from the end of its first tie, which is now at `n`.
+        self.ranks[segment.bins] += segment.ranks + segment.counts * float(self.n)
+        self.counts[segment.bins] += segment.counts
+        self.ties += segment.ties
+        self.n += int(segment.counts.sum())
+        self._add_tied(segment.last)
+
+    def _add_tied(self, tied: "TiedLengths | None") -> None:
+        """Add records of one score, of which more may come, and some may have come."""
+        if tied is None:
+            return
+        if tied.score != self.open_score:
+            self._settle_open()
+            self.open_score = tied.score
+        self.open_counts[tied.bins] += tied.counts
+        self.open_bins.append(tied.bins)
+
+    def _open_tie(self) -> "TiedLengths | None":
+        """The records with the open score."""
+        bins = np.unique(np.concatenate([*self.open_bins, np.zeros(0, np.int64)]))
+        return TiedLengths(float(self.open_score), bins, self.open_counts[bins]) if len(bins) else None
+
+
+@dataclass(frozen=True)
+class TiedLengths:
+    """Records with one score: how many have a length of each bin, int64 (bins)."""
+
+    score: float
+    bins: np.ndarray
+    counts: np.ndarray
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Consecutive records of a stream in the order of its scores: as much as the correlation of all needs.
+
+    The scores at its ends may go on in the segments beside it, so the ranks of these records are open. If
+    there is a `last` one, then it is not the `first`, and `bins` are of the records between the two: their
+    number `counts`, and their `ranks` counted from the end of the first.
+    """
+
+    first: TiedLengths | None
+    last: TiedLengths | None
+    bins: np.ndarray
+    counts: np.ndarray
+    ranks: np.ndarray
+    ties: float
+
+
+class SegmentCorrelation(LengthCorrelation):
+    """Takes the records of a segment, as a LengthCorrelation takes those of the whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first: TiedLengths | None = None
+        self.is_begun = False
+
+    def add(self, scores: np.ndarray, lengths: np.ndarray) -> None:
+        # Alone, so that the first tie is open when the next score comes.
+        same = 0
+        if not self.is_begun and len(scores):
+            self.is_begun = True
+            same = len(scores) if (scores == scores[0]).all() else int((scores != scores[0]).argmax())
+            super().add(scores[:same], lengths[:same])
+        if same < len(scores):
+            super().add(scores[same:], lengths[same:])
+
+    def _settle_open(self) -> None:
+        if self.first is not None or not self.is_begun:
+            super()._settle_open()
+            return
+        self.first = self._open_tie()
+        # The records that follow count from 0: the whole adds what is before them.
+        self.open_counts[:] = 0
+        self.open_bins = []
+
+    def segment(self) -> Segment:
+        """All that was added."""
+        bins = np.flatnonzero(self.counts)
+        first, last = self.first, self._open_tie()
+        if first is None:
+            first, last = last, None
+        return Segment(first, last, bins, self.counts[bins], self.ranks[bins], self.ties)
 
 
 def _bins(lengths: np.ndarray) -> np.ndarray:

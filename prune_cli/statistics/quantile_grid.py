@@ -25,6 +25,14 @@ class QuantileGrid:
         self.scores += scores[reached[reached < len(scores)]].tolist()
         self.last = float(scores[-1])
 
+    def extend(self, later: "QuantileGrid") -> None:
+        """Add the records of another grid, which follow those of this one."""
+        if not later.scores:
+            return
+        # It took its first record for the first at every step before: those that are reached stay.
+        self.scores += later.scores[len(self.scores) :]
+        self.last = later.last
+
     def value(self) -> list[float] | None:
         """The scores at the 65 ends of the 64 steps, rising, rounded to six digits; None if there are no
         records.

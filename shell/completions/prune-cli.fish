@@ -125,6 +125,8 @@ complete -c prune-cli -n '__prune_cli_verb rank' -l plain -d 'Write uncompressed
 complete -c prune-cli -n '__prune_cli_verb rank' -l single-frame -d 'Write one ordinary zstd frame, for readers that stop after the first'
 complete -c prune-cli -n '__prune_cli_verb rank' -l level -x -d 'zstd compression level [3]'
 complete -c prune-cli -n '__prune_cli_verb rank' -l threads -x -d 'Number of compression threads'
+complete -c prune-cli -n '__prune_cli_verb rank' -s j -l jobs -x -d 'Number of worker processes on this machine'
+complete -c prune-cli -n '__prune_cli_verb rank' -l status-file -r -F -d 'Write how far the run is to FILE, as JSON, every few seconds'
 complete -c prune-cli -n '__prune_cli_verb rank' -s h -l help -d 'Show the options'
 
 complete -c prune-cli -n '__prune_cli_verb slice' -F

@@ -1,5 +1,6 @@
 """Which rank and which quantile does each record get?"""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,16 @@ from ...errors import DataError
 from ...settings.streams import Unit
 from ..ranking_check import wrong_quantiles
 from .order import Order
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Scored records and their tokens: of the whole, and before a place in the file; int64 (values) each."""
+
+    n: np.ndarray
+    tokens: np.ndarray
+    n_before: np.ndarray
+    tokens_before: np.ndarray
 
 
 class Quantiles:
@@ -32,6 +43,13 @@ class Quantiles:
         np.add.at(self.n, values, 1)
         np.add.at(self.tokens, values, tokens)
 
+    def add(self, values: np.ndarray, n: np.ndarray, tokens: np.ndarray) -> None:
+        """Count scored records by counts of others: for each value its records, and their tokens."""
+        if len(values):
+            self._grow(int(values.max()) + 1)
+        np.add.at(self.n, values, n[: len(values)])
+        np.add.at(self.tokens, values, tokens[: len(values)])
+
     def _grow(self, values: int) -> None:
         new = values - len(self.n)
         if new > 0:
@@ -54,6 +72,17 @@ class Quantiles:
                 f"no scored record{within} has any tokens",
                 remedy="rank --by records, or name the count with --tokens-field",
             )
+
+    @classmethod
+    def part(cls, order: Order, sums: "Sums") -> "Quantiles":
+        """Those of consecutive records of the file: `next` goes on behind the records before."""
+        quantiles = cls(order)
+        quantiles.n = sums.n
+        quantiles.tokens = sums.tokens
+        # Copies: the counts go on from here, and the sums belong to whoever asks.
+        quantiles.n_before = sums.n_before.copy()
+        quantiles.tokens_before = sums.tokens_before.copy()
+        return quantiles
 
     def next(self, values: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rank and quantile of each of the next records.

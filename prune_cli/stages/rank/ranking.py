@@ -78,7 +78,7 @@ def rank(source: Source, order: Order, sorter: spool.Spool) -> Ranked:
     Raises DataError for a record with an invalid score or token count, and for scores made with different
     settings.
     """
-    reader = _RowReader(order)
+    reader = RowReader(order)
     quantiles = Quantiles(order)
     nulls = 0
     for batch in source.batches(fields_of(order)):
@@ -96,7 +96,7 @@ def merge(sources: Sequence[Source], totals: Sequence[Totals], order: Order) -> 
 
     Raises DataError if one of them is not in order.
     """
-    reader = _RowReader(order)
+    reader = RowReader(order)
     quantiles = Quantiles(order)
     for source in sources:
         source.peek()
@@ -184,11 +184,11 @@ class _RankedInput:
     Its scored records are read first; its unscored ones when those of all inputs are through.
     """
 
-    def __init__(self, source: Source, order: Order, reader: "_RowReader") -> None:
+    def __init__(self, source: Source, order: Order, reader: "RowReader") -> None:
         self.blocks = self._blocks(source, order, reader)
         self.mixed: list[spool.Block] = []  # the unscored records of the block in which they begin
 
-    def _blocks(self, source: Source, order: Order, reader: "_RowReader") -> Iterator[spool.Block]:
+    def _blocks(self, source: Source, order: Order, reader: "RowReader") -> Iterator[spool.Block]:
         scores = _OrderCheck(order.reverse)
         for batch in source.batches(fields_of(order)):
             rows = reader.rows(batch)
@@ -212,15 +212,15 @@ class _RankedInput:
 
 
 def _ranked(
-    parts: Iterator[Part], order: Order, reader: "_RowReader", quantiles: Quantiles, *, nulls: int
+    parts: Iterator[Part], order: Order, reader: "RowReader", quantiles: Quantiles, *, nulls: int
 ) -> Ranked:
     quantiles.start(reader.values.names)
     facts: dict[str, Any] = {}
     placed = _placed(parts, order, quantiles, facts)
-    return Ranked(_head(order, quantiles, nulls), placed, reader.groups.names, facts)
+    return Ranked(section(order, quantiles, nulls), placed, reader.groups.names, facts)
 
 
-def _head(order: Order, quantiles: Quantiles, nulls: int) -> RankSection:
+def section(order: Order, quantiles: Quantiles, nulls: int) -> RankSection:
     return RankSection(
         key=order.key,
         n=int(quantiles.n.sum()),
@@ -234,7 +234,7 @@ def _head(order: Order, quantiles: Quantiles, nulls: int) -> RankSection:
     )
 
 
-class _RowReader:
+class RowReader:
     """Makes rows of batches. Values of the group field and of the `within` field become numbers."""
 
     def __init__(self, order: Order) -> None:
@@ -273,6 +273,19 @@ def _placed(
     """Rank and quantile of each record, in order; `facts` are filled in at the end."""
     correlation = LengthCorrelation()
     grid = QuantileGrid(order.reverse)
+    yield from placed(parts, order, quantiles, correlation, grid)
+    quantiles.check_complete()
+    facts |= facts_of(order, correlation, grid)
+
+
+def placed(
+    parts: Iterator[Part],
+    order: Order,
+    quantiles: Quantiles,
+    correlation: LengthCorrelation,
+    grid: QuantileGrid,
+) -> Iterator[Placed]:
+    """Rank and quantile of each record, in order; they are added to `correlation` and `grid`, too."""
     for rows, blocks in parts:
         # A part has either scored records or unscored ones.
         if np.isnan(rows["key"]).any():
@@ -285,9 +298,13 @@ def _placed(
         if not order.within:
             grid.add(rows["key"], fractions)
         yield Placed(rows, blocks, ranks, fractions)
-    quantiles.check_complete()
-    facts["shape"] = grid.value()
+
+
+def facts_of(order: Order, correlation: LengthCorrelation, grid: QuantileGrid) -> dict[str, Any]:
+    """What the trailer says of the whole ranking."""
+    facts: dict[str, Any] = {"shape": grid.value()}
     spearman = correlation.value()
     if spearman is not None:
         # Records came from the highest score on: the correlation has the opposite sign.
         facts["length_correlation"] = round(-spearman if order.reverse else spearman, 6)
+    return facts

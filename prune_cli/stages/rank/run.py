@@ -4,16 +4,20 @@ import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ... import charts, sizes, storage
+from ...engines.work import Engine
 from ...errors import UsageError
 from ...records.reader import Source
 from ...records.spool import Spool
 from ...settings.rank import Ranking
 from ...settings.streams import Streams, processors
 from ...stream import index
+from ...stream.schema import RankSection
 from .. import streams
 from . import ranking as stage
+from .divided import rank_divided
 from .order import Order, no_ranking, settled, to_check
 
 log = logging.getLogger(__name__)
@@ -66,12 +70,32 @@ class RankJob:
                         sink.write_lines(lines)
                         shown.wrote(len(lines.sizes))
                     sink.facts |= ranked.facts
-        return _report(order, ranked, source.skipped)
+        return _report(order, ranked.head, ranked.facts, source.skipped)
+
+    def is_divisible(self) -> bool:
+        """Whether other processes can read the inputs: a pipe is read by the one that has it."""
+        return all(storage.input_at(path).identity is not None for path in self.inputs or ("-",))
 
     def _check(self) -> RankReport:
         with streams.open_source("rank", self.inputs, self.streams) as source:
             stage.check(source, to_check(source, self.ranking))
         return RankReport(skipped=source.skipped)
+
+
+@dataclass(frozen=True)
+class RankOnEngine:
+    """Rank with the workers of an engine, if there are several and the job can be divided."""
+
+    job: RankJob
+    engine: Engine
+
+    def run(self) -> RankReport:
+        """As `RankJob.run`: it writes the same records. Raises PruneError."""
+        job = self.job
+        if self.engine.workers == 1 or job.ranking.check or job.ranking.merge or not job.is_divisible():
+            return job.run()
+        divided = rank_divided(job.inputs, job.ranking, job.streams, self.engine)
+        return _report(divided.order, divided.head, divided.facts, divided.skipped)
 
 
 def ranked_parts(source: Source, ranking: Ranking) -> Iterator[tuple[tuple[str, ...], stage.Placed]]:
@@ -84,7 +108,7 @@ def ranked_parts(source: Source, ranking: Ranking) -> Iterator[tuple[tuple[str, 
         ranked = stage.rank(source, order, spool)
         for part in ranked.parts:
             yield order.added_fields, part
-    _warn(order, ranked)
+    _warn(order, ranked.head)
 
 
 def _spool(ranking: Ranking, threads: int, order: Order) -> Spool:
@@ -92,20 +116,20 @@ def _spool(ranking: Ranking, threads: int, order: Order) -> Spool:
     return Spool(sizes.parse(ranking.buffer_size), directories, threads, order.reverse)
 
 
-def _warn(order: Order, ranked: stage.Ranked) -> None:
-    if ranked.head.nulls and not ranked.head.n:
-        log.warning("none of %d records has a score in `%s`", ranked.head.nulls, order.key)
+def _warn(order: Order, head: RankSection) -> None:
+    if head.nulls and not head.n:
+        log.warning("none of %d records has a score in `%s`", head.nulls, order.key)
 
 
-def _report(order: Order, ranked: stage.Ranked, skipped: int) -> RankReport:
-    _warn(order, ranked)
+def _report(order: Order, head: RankSection, facts: dict[str, Any], skipped: int) -> RankReport:
+    _warn(order, head)
     return RankReport(
         key=order.key,
         unit=order.by.value,
-        records=ranked.head.n,
-        nulls=ranked.head.nulls or 0,
+        records=head.n,
+        nulls=head.nulls or 0,
         skipped=skipped,
-        shape=ranked.facts.get("shape") or (),
+        shape=facts.get("shape") or (),
     )
 
 
