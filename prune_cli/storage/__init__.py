@@ -142,6 +142,11 @@ def is_file(path: str) -> bool:
     return storage_of(path).is_file(path)
 
 
+def has_folders(path: str) -> bool:
+    """Whether a path can name a folder without a slash at its end, as a local one can."""
+    return storage_of(path).has_folders
+
+
 def exists(path: str) -> bool:
     """Whether there is anything at `path`, or at what a link there leads to."""
     return storage_of(path).exists(path)

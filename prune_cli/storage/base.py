@@ -246,6 +246,8 @@ def stopped_early(output: ResumableOutput) -> Iterator[None]:
 class Storage(ABC):
     """A kind of place where bytes are. Paths come as the user wrote them, scheme included."""
 
+    has_folders = False  # whether a path can name a folder without a slash at its end
+
     @abstractmethod
     def input(self, path: str, progress: Progress = ignore_progress) -> Input:
         """The input at `path`, which is neither opened nor checked."""

@@ -245,8 +245,8 @@ def directory_of(operand: str) -> str | None:
         return os.path.dirname(operand) or "."
     if operand in ("", "-") or storage.is_stream(operand):
         return None
-    # A URL that ends in a slash names no object.
-    is_folder = operand.endswith("/") or not storage.is_file(operand)
+    # A URL without a slash at its end names an object: nothing is asked of the server.
+    is_folder = operand.endswith("/") or (storage.has_folders(operand) and not storage.is_file(operand))
     if is_folder and any(storage.exists(_path(operand, name)) for name in (MANIFEST, PLAN)):
         return operand
     return None

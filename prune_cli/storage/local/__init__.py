@@ -16,6 +16,8 @@ from .reading import LocalInput
 class Local(Storage):
     """Paths as the system takes them; `-` is standard input or standard output."""
 
+    has_folders = True
+
     def input(self, path: str, progress: Progress = ignore_progress) -> Input:
         return LocalInput(path, progress)
 
