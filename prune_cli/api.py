@@ -58,12 +58,14 @@ _OF_FILES = {
 def read(*paths: PathLike) -> Iterator[Record]:
     """The records of files (zstd, gzip or plain JSON Lines) in turn. Raises PruneError for damaged ones."""
     # Imports are late throughout: `import prune_cli` loads nothing heavy, and rank needs no torch.
+    from . import storage
     from .records.reader import Wanted
     from .stages import streams
 
+    names = storage.expand([os.fspath(path) for path in paths])
     with (
         _warnings(),
-        streams.open_source("read", [os.fspath(path) for path in paths], Streams(), bar=False) as source,
+        streams.open_source("read", names, Streams(), bar=False) as source,
     ):
         for batch in source.batches(Wanted({})):
             yield from map(json.loads, batch.lines)

@@ -68,6 +68,9 @@ class Memory(Storage):
     def input(self, path: str, progress: Progress = ignore_progress) -> Input:
         return ObjectInput(path, progress, objects=self.objects, requests=self.requests)
 
+    def below(self, folder: str) -> list[str]:
+        return [path for path in self.objects if path.startswith(folder)]
+
     def exists(self, path: str) -> bool:
         return path in self.objects
 

@@ -14,14 +14,16 @@ from typer.core import TyperCommand, TyperOption
 from .. import sizes, terminal
 from ..errors import UsageError
 from ..settings.option import Option, settings_of
-from ..settings.streams import Messages
+from ..settings.streams import FileList, Messages, Reading
 from . import conflicts
+
+FILES = "files"  # the parameter of a verb whose operands are inputs
 
 Files = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[FILE]...",
-        help="Files to read. The default, and -, is standard input.",
+        help="Files or URLs to read. The default, and -, is standard input.",
         show_default=False,
     ),
 ]
@@ -80,6 +82,9 @@ def command(function: Callable[..., int | None]) -> Callable[..., int | None]:
         else:
             # Keyword-only like all others, so that their order does not depend on which have a default.
             parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+    takes_files = FILES in signature.parameters
+    if takes_files:
+        parameters += _parameters(FileList)
 
     @wraps(function)
     def run(**values: Any) -> int | None:
@@ -89,12 +94,30 @@ def command(function: Callable[..., int | None]) -> Callable[..., int | None]:
             # Before the verb begins, so that its first message is shown, or not, as asked.
             if isinstance(settings, Messages):
                 terminal.configure(function.__name__, quiet=settings.quiet, verbose=settings.verbose)
+        if takes_files:
+            listed = {field.name: values.pop(field.name) for field in fields(FileList)}
+            reading = next((each for each in values.values() if isinstance(each, Reading)), Reading())
+            values[FILES] = _named(values[FILES] or [], FileList(**listed), unsigned=reading.no_sign_request)
         return function(**values)
 
     # typer reads options from the signature, and their types from the annotations.
     run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
+
+
+def _named(operands: list[str], listed: FileList, *, unsigned: bool) -> list[str]:
+    """The inputs that the operands stand for, with those of --files-from behind them.
+
+    `unsigned` as in --no-sign-request: what is behind a pattern is asked for without credentials.
+    """
+    # Most command lines name local files alone, and help is not to pay for the import.
+    if listed == FileList() and not any("://" in operand for operand in operands):
+        return operands
+    from ..storage import file_list
+
+    with file_list.unsigned(unsigned):
+        return file_list.named(operands, listed.files_from, null=listed.null)
 
 
 def _parameters(kind: Any) -> list[inspect.Parameter]:

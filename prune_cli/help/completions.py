@@ -40,7 +40,7 @@ def _takes_directory(option: OptionSpec) -> bool:
 
 
 def _takes_file(option: OptionSpec) -> bool:
-    return option.metavar in ("FILE", "MODEL")
+    return option.metavar in ("FILE", "LIST", "MODEL")
 
 
 def _names(option: OptionSpec) -> tuple[str, ...]:

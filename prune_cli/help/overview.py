@@ -14,6 +14,12 @@ STREAMS = (
     "Input is any number of FILE operands; `-`, or no operand, is standard input. zstd (any number of "
     "frames), gzip, Parquet and plain text are recognised by their first bytes, never by names. zstd frames "
     "and gzip members may follow each other in one file. prune-cli does not read records from a terminal.",
+    "The shell expands patterns of local names; prune-cli expands those in URLs, in sorted order, and one "
+    "that matches nothing is an error. `*` and `[a-z]` stand for characters of one part of a key, `**` for "
+    "any number of parts, `{a,b}` and `{00..99}` for each spelling; quote them. `[*]` is a star itself, as "
+    "`[[]` and `[{]` are brackets. A slash at the end is a folder: all names in it, at any depth, ending in "
+    ".jsonl, .ndjson or .json (also with .zst, .zstd or .gz) or in .parquet, but for those that begin with a "
+    "dot or an underscore. `--files-from LIST` reads more names from a file, without patterns.",
     "Output is standard output or `-o FILE`. It is zstd, which `zstd -dc`, jq, DuckDB, polars, datasets and "
     "fsspec read like any other. It is JSON Lines with `--plain`, with `-o` and a name that ends in .jsonl, "
     "or on a terminal. A few readers stop after the first frame; `--single-frame` writes a single one for "

@@ -57,8 +57,8 @@ def _of_all(summaries: Sequence[tuple[str, str]]) -> Iterator[str]:
 
 def _of_verb(verb: Verb) -> Iterator[str]:
     groups = verb.groups()
-    # No empty line between summary and example: the longest help fills a screen to its last line.
-    yield from (f"usage: {verb.usage}", "", *textwrap.wrap(verb.summary, WIDTH))
+    # No empty line above or below the summary: the longest help fills a screen to its last line.
+    yield from (f"usage: {verb.usage}", *textwrap.wrap(verb.summary, WIDTH))
     for _, command in verb.examples[:1]:
         yield from _shown(command)
     yield ""

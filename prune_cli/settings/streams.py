@@ -107,6 +107,26 @@ class Messages:
 
 
 @dataclass(frozen=True)
+class FileList:
+    """Operands that stand in a file. Every verb with FILE operands has these options."""
+
+    GROUP: ClassVar[str] = INPUT
+    files_from: Annotated[
+        str | None,
+        option(
+            "--files-from",
+            metavar="LIST",
+            help="Read the names in LIST, too, one a line. - is standard input. "
+            "Names are taken as they stand, without patterns and comments; blank lines are skipped.",
+        ),
+    ] = None
+    null: Annotated[
+        bool,
+        option("--null", "-0", help="End the names of --files-from by a NUL byte instead of a line end."),
+    ] = False
+
+
+@dataclass(frozen=True)
 class Reading(Messages):
     """Which input is accepted."""
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 from ..errors import ConfigurationError, UsageError
+from . import patterns
 from .base import UNSIGNED, Input, Output, Progress, ResumableOutput, Storage, ignore_progress
 from .local import Local
 from .os_errors import display
@@ -100,6 +101,19 @@ def settle() -> bool:
 def input_at(path: str, progress: Progress = ignore_progress) -> Input:
     """The input at a path, which is not checked."""
     return storage_of(path).input(path, progress)
+
+
+def expand(paths: Sequence[str]) -> list[str]:
+    """The inputs that operands stand for: patterns and folders in URLs are expanded (see `patterns`).
+
+    Patterns over local files are the shell's: such paths are taken as they stand. Raises NoInputError for a
+    pattern that matches nothing, and UsageError for one over a storage that has no listings.
+    """
+    names: list[str] = []
+    for path in paths:
+        kind = storage_of(path)
+        names += [path] if kind is _LOCAL else patterns.expand(path, kind.below)
+    return names
 
 
 def operands(paths: Sequence[str], progress: Progress = ignore_progress) -> list[Input]:

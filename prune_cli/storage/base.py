@@ -6,7 +6,7 @@ is a file, a pipe or an object behind a URL. To add a storage, derive `Storage`,
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -251,6 +251,14 @@ class Storage(ABC):
     @abstractmethod
     def input(self, path: str, progress: Progress = ignore_progress) -> Input:
         """The input at `path`, which is neither opened nor checked."""
+
+    def below(self, folder: str) -> Iterable[str]:
+        """The paths of all inputs in a folder at any depth, each with that of the folder in front.
+
+        Raises UsageError for a storage that has no listings.
+        """
+        fault = "what lies here cannot be listed, so patterns and folders are no input"
+        raise UsageError(fault, place=display(folder), remedy="name each file, or list them in --files-from")
 
     @abstractmethod
     def exists(self, path: str) -> bool:

@@ -12,10 +12,10 @@ _prune_cli() { # where it returns early, files are completed, or directories
                 --context | --carry | --text-field | --group-by | --expect-records | --long | --max-line | --columns | --level | --threads) ;;
                 --eod) words='auto' ;;
                 --last) words='drop keep' ;;
-                -o | --output) return ;;
+                -o | --output | --files-from) return ;;
                 *)
                     [[ $current == -* ]] || return
-                    words='--tokenizer --context --eod --last --carry --text-field --group-by -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -o --output -f --force --plain --single-frame --level --threads -h --help'
+                    words='--tokenizer --context --eod --last --carry --text-field --group-by -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -o --output -f --force --plain --single-frame --level --threads --files-from -0 --null -h --help'
                     ;;
             esac
             ;;
@@ -24,13 +24,13 @@ _prune_cli() { # where it returns early, files are completed, or directories
                 -m | --metric) words='bits_per_byte brier el2n entropy excess_bits_per_byte excess_loss memorization perplexity perplexity_ratio random top_k_accuracy' ;;
                 --text-field | --prefix | --group-by | --min-tokens | --top-k | --seed | --shard | --only | --self-check | --context | --stride | --batch-tokens | --expect-records | --long | --max-line | --columns | --level | --threads | -j | --jobs) ;;
                 --model | --against | -O | --output-directory) compopt +o default -o dirnames && return ;;
-                --summary | -o | --output | --status-file) return ;;
+                --summary | -o | --output | --status-file | --files-from) return ;;
                 --device) words='auto cpu cuda' ;;
                 --dtype) words='auto float32 bfloat16' ;;
                 --bos) words='auto always never' ;;
                 *)
                     [[ $current == -* ]] || return
-                    words='-m --metric --text-field --prefix --overwrite --group-by --model --against --per-model --min-tokens --top-k --seed -O --output-directory --resume --shard --only --summary --dry-run --self-check --device --dtype --context --stride --bos --batch-tokens -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -o --output -f --force --plain --single-frame --level --threads -j --jobs --status-file -h --help'
+                    words='-m --metric --text-field --prefix --overwrite --group-by --model --against --per-model --min-tokens --top-k --seed -O --output-directory --resume --shard --only --summary --dry-run --self-check --device --dtype --context --stride --bos --batch-tokens -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -o --output -f --force --plain --single-frame --level --threads -j --jobs --status-file --files-from -0 --null -h --help'
                     ;;
             esac
             ;;
@@ -40,10 +40,10 @@ _prune_cli() { # where it returns early, files are completed, or directories
                 --by) words='records tokens' ;;
                 --within | --tokens-field | --prefix | --group-by | -S | --buffer-size | --expect-records | --long | --max-line | --columns | --level | --threads | -j | --jobs) ;;
                 -T | --temporary-directory) compopt +o default -o dirnames && return ;;
-                -o | --output | --status-file) return ;;
+                -o | --output | --status-file | --files-from) return ;;
                 *)
                     [[ $current == -* ]] || return
-                    words='-k --key -r --reverse --by --within -c --check --merge --mixed --tokens-field --prefix --overwrite --group-by -S --buffer-size -T --temporary-directory -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -o --output -f --force --plain --single-frame --level --threads -j --jobs --status-file -h --help'
+                    words='-k --key -r --reverse --by --within -c --check --merge --mixed --tokens-field --prefix --overwrite --group-by -S --buffer-size -T --temporary-directory -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -o --output -f --force --plain --single-frame --level --threads -j --jobs --status-file --files-from -0 --null -h --help'
                     ;;
             esac
             ;;
@@ -52,11 +52,11 @@ _prune_cli() { # where it returns early, files are completed, or directories
                 --keep) words='bottom middle top random easy hard' ;;
                 --frac | --tokens | --range | --min | --max | --sample | --seed | --within | --tokens-field | --text-field | --prefix | --group-by | --expect-records | --long | --max-line | --columns | --level | --threads) ;;
                 -k | --key) words='bits_per_byte brier el2n entropy excess_bits_per_byte excess_loss memorization perplexity perplexity_ratio random top_k_accuracy' ;;
-                --scores | --rejects | --summary | -o | --output) return ;;
+                --scores | --rejects | --summary | -o | --output | --files-from) return ;;
                 --by) words='records tokens' ;;
                 *)
                     [[ $current == -* ]] || return
-                    words='--keep --frac --tokens --range --min --max --sample --invert --keep-unscored --seed -k --key --scores --by --within --tokens-field --text-field --prefix --rejects --summary --group-by -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -o --output -f --force --plain --single-frame --level --threads -h --help'
+                    words='--keep --frac --tokens --range --min --max --sample --invert --keep-unscored --seed -k --key --scores --by --within --tokens-field --text-field --prefix --rejects --summary --group-by -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -o --output -f --force --plain --single-frame --level --threads --files-from -0 --null -h --help'
                     ;;
             esac
             ;;
@@ -64,17 +64,17 @@ _prune_cli() { # where it returns early, files are completed, or directories
             case $before in
                 -k | --key) words='bits_per_byte brier el2n entropy excess_bits_per_byte excess_loss memorization perplexity perplexity_ratio random top_k_accuracy' ;;
                 --tokens-field | --text-field | --group-by | --expect-records | --long | --max-line | --columns) ;;
-                -o | --output) return ;;
+                -o | --output | --files-from) return ;;
                 *)
                     [[ $current == -* ]] || return
-                    words='-k --key --verify --duplicates --tokens-field --text-field --group-by -o --output -f --force -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -h --help'
+                    words='-k --key --verify --duplicates --tokens-field --text-field --group-by -o --output -f --force -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request --files-from -0 --null -h --help'
                     ;;
             esac
             ;;
         train)
             case $before in
                 --preset) words='tiny 124m 1.5b' ;;
-                --config | --eval-data) return ;;
+                --config | --eval-data | --files-from) return ;;
                 --init-from | --tokenizer | -o | --output) compopt +o default -o dirnames && return ;;
                 --train-tokenizer | --steps | --tokens | --epochs | --batch-tokens | --lr | --warmup | --seed | --data-seed | --save-at | --save-every | --keep | --eval-every | --text-field | --expect-records | --long | --max-line | --columns) ;;
                 --schedule) words='cosine linear constant wsd' ;;
@@ -83,7 +83,7 @@ _prune_cli() { # where it returns early, files are completed, or directories
                 --dtype) words='auto float32 bfloat16' ;;
                 *)
                     [[ $current == -* ]] || return
-                    words='--preset --config --init-from --tokenizer --train-tokenizer --steps --tokens --epochs --batch-tokens --lr --schedule --warmup --seed --data-seed --save-at --save-every --keep --eval-every --protocol --checkpoint-activations -o --output -f --force --resume --eval-data --text-field --device --dtype --fsdp -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -h --help'
+                    words='--preset --config --init-from --tokenizer --train-tokenizer --steps --tokens --epochs --batch-tokens --lr --schedule --warmup --seed --data-seed --save-at --save-every --keep --eval-every --protocol --checkpoint-activations -o --output -f --force --resume --eval-data --text-field --device --dtype --fsdp -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request --files-from -0 --null -h --help'
                     ;;
             esac
             ;;

@@ -42,6 +42,8 @@ complete -c prune-cli -n '__prune_cli_verb pack' -l plain -d 'Write uncompressed
 complete -c prune-cli -n '__prune_cli_verb pack' -l single-frame -d 'Write one ordinary zstd frame, for readers that stop after the first'
 complete -c prune-cli -n '__prune_cli_verb pack' -l level -x -d 'zstd compression level [3]'
 complete -c prune-cli -n '__prune_cli_verb pack' -l threads -x -d 'Number of compression threads'
+complete -c prune-cli -n '__prune_cli_verb pack' -l files-from -r -F -d 'Read the names in LIST, too, one a line'
+complete -c prune-cli -n '__prune_cli_verb pack' -s 0 -l null -d 'End the names of --files-from by a NUL byte instead of a line end'
 complete -c prune-cli -n '__prune_cli_verb pack' -s h -l help -d 'Show the options'
 
 complete -c prune-cli -n '__prune_cli_verb score' -F
@@ -90,6 +92,8 @@ complete -c prune-cli -n '__prune_cli_verb score' -l level -x -d 'zstd compressi
 complete -c prune-cli -n '__prune_cli_verb score' -l threads -x -d 'Number of compression threads'
 complete -c prune-cli -n '__prune_cli_verb score' -s j -l jobs -x -d 'Number of worker processes on this machine'
 complete -c prune-cli -n '__prune_cli_verb score' -l status-file -r -F -d 'Write how far the run is to FILE, as JSON, every few seconds'
+complete -c prune-cli -n '__prune_cli_verb score' -l files-from -r -F -d 'Read the names in LIST, too, one a line'
+complete -c prune-cli -n '__prune_cli_verb score' -s 0 -l null -d 'End the names of --files-from by a NUL byte instead of a line end'
 complete -c prune-cli -n '__prune_cli_verb score' -s h -l help -d 'Show the options'
 
 complete -c prune-cli -n '__prune_cli_verb rank' -F
@@ -127,6 +131,8 @@ complete -c prune-cli -n '__prune_cli_verb rank' -l level -x -d 'zstd compressio
 complete -c prune-cli -n '__prune_cli_verb rank' -l threads -x -d 'Number of compression threads'
 complete -c prune-cli -n '__prune_cli_verb rank' -s j -l jobs -x -d 'Number of worker processes on this machine'
 complete -c prune-cli -n '__prune_cli_verb rank' -l status-file -r -F -d 'Write how far the run is to FILE, as JSON, every few seconds'
+complete -c prune-cli -n '__prune_cli_verb rank' -l files-from -r -F -d 'Read the names in LIST, too, one a line'
+complete -c prune-cli -n '__prune_cli_verb rank' -s 0 -l null -d 'End the names of --files-from by a NUL byte instead of a line end'
 complete -c prune-cli -n '__prune_cli_verb rank' -s h -l help -d 'Show the options'
 
 complete -c prune-cli -n '__prune_cli_verb slice' -F
@@ -169,6 +175,8 @@ complete -c prune-cli -n '__prune_cli_verb slice' -l plain -d 'Write uncompresse
 complete -c prune-cli -n '__prune_cli_verb slice' -l single-frame -d 'Write one ordinary zstd frame, for readers that stop after the first'
 complete -c prune-cli -n '__prune_cli_verb slice' -l level -x -d 'zstd compression level [3]'
 complete -c prune-cli -n '__prune_cli_verb slice' -l threads -x -d 'Number of compression threads'
+complete -c prune-cli -n '__prune_cli_verb slice' -l files-from -r -F -d 'Read the names in LIST, too, one a line'
+complete -c prune-cli -n '__prune_cli_verb slice' -s 0 -l null -d 'End the names of --files-from by a NUL byte instead of a line end'
 complete -c prune-cli -n '__prune_cli_verb slice' -s h -l help -d 'Show the options'
 
 complete -c prune-cli -n '__prune_cli_verb stat' -F
@@ -193,6 +201,8 @@ complete -c prune-cli -n '__prune_cli_verb stat' -l ignore-trailing -d 'Drop byt
 complete -c prune-cli -n '__prune_cli_verb stat' -l max-line -x -d 'Longest line accepted [64M]'
 complete -c prune-cli -n '__prune_cli_verb stat' -l columns -x -d 'Read only these columns of Parquet files, in this order'
 complete -c prune-cli -n '__prune_cli_verb stat' -l no-sign-request -d 'Send no credentials to object storage, as for a public bucket'
+complete -c prune-cli -n '__prune_cli_verb stat' -l files-from -r -F -d 'Read the names in LIST, too, one a line'
+complete -c prune-cli -n '__prune_cli_verb stat' -s 0 -l null -d 'End the names of --files-from by a NUL byte instead of a line end'
 complete -c prune-cli -n '__prune_cli_verb stat' -s h -l help -d 'Show the options'
 
 complete -c prune-cli -n '__prune_cli_verb train' -F
@@ -237,6 +247,8 @@ complete -c prune-cli -n '__prune_cli_verb train' -l ignore-trailing -d 'Drop by
 complete -c prune-cli -n '__prune_cli_verb train' -l max-line -x -d 'Longest line accepted [64M]'
 complete -c prune-cli -n '__prune_cli_verb train' -l columns -x -d 'Read only these columns of Parquet files, in this order'
 complete -c prune-cli -n '__prune_cli_verb train' -l no-sign-request -d 'Send no credentials to object storage, as for a public bucket'
+complete -c prune-cli -n '__prune_cli_verb train' -l files-from -r -F -d 'Read the names in LIST, too, one a line'
+complete -c prune-cli -n '__prune_cli_verb train' -s 0 -l null -d 'End the names of --files-from by a NUL byte instead of a line end'
 complete -c prune-cli -n '__prune_cli_verb train' -s h -l help -d 'Show the options'
 
 complete -c prune-cli -n '__prune_cli_verb eval' -F

@@ -59,6 +59,8 @@ def into(monkeypatch) -> Callable[[Store], Store]:
                 monkeypatch.delenv(name)
         for name, value in store.variables.items():
             monkeypatch.setenv(name, value)
+        # Long enough for a busy machine, and not the ten minutes that a user would want.
+        monkeypatch.setenv("PRUNE_CLI_REMOTE_PATIENCE", "30")
         return store
 
     return enter

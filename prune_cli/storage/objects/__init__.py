@@ -1,11 +1,12 @@
 """The storage of objects: S3 and what speaks its language, Google Cloud Storage and Azure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 from ...errors import CannotCreateError, NoInputError, PermissionDeniedError, UsageError
 from ..base import Input, Output, Progress, ResumableOutput, Storage, committed, ignore_progress, is_an_input
 from ..os_errors import display
+from ..remote.reading import Meta
 from ..remote.workers import WORKERS
 from . import uploads
 from .client import BucketAbsentError, client_of
@@ -17,8 +18,22 @@ from .writing import ObjectOutput, part_size
 class Objects(Storage):
     """URLs of objects. Requests are made only for URLs that a command names."""
 
+    def __init__(self) -> None:
+        # What a listing said of objects that nobody has opened yet.
+        self.listed: dict[str, Meta] = {}
+
     def input(self, path: str, progress: Progress = ignore_progress) -> Input:
-        return ObjectInput(path, progress)
+        # Once: who opens the object again, perhaps an hour later, should see how it is then.
+        return ObjectInput(path, progress, meta=self.listed.pop(path, None))
+
+    def below(self, folder: str) -> Iterable[str]:
+        address = parse(folder)
+        client = client_of(address.bucket)
+        base = folder.removesuffix(address.key)
+        # A page of a listing holds a thousand keys, with their sizes and ETags: they are not asked for again.
+        entries = WORKERS.run(lambda: client.entries(address.key))
+        self.listed.update((base + key, meta) for key, meta in entries)
+        return [base + key for key, _ in entries]
 
     def exists(self, path: str) -> bool:
         address = object_at(path)

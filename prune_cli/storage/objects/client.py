@@ -6,10 +6,10 @@ because it does not let go of a part.
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
-from functools import cache, partial
+from functools import cache
 from typing import Any, Literal, TypeVar
 
 import obstore
@@ -28,6 +28,7 @@ from .urls import Bucket
 # Metadata of what we write: tells our own object from somebody else's, if the answer to a write is lost.
 TOKEN = "prunecli"
 ANSWER_TIMEOUT = timedelta(seconds=120)  # body included
+LISTING_RETRIES = 6  # of a page, before the listing is begun again
 PAGE = 1000  # keys of a listing, the most that S3 returns
 STALL_TIMEOUT = timedelta(seconds=30)  # without a byte
 CONNECT_TIMEOUT = timedelta(seconds=10)
@@ -106,13 +107,9 @@ class Client:
         """An upload in parts of `part` bytes. No request is made before the first part is full."""
         return Upload(self, key, part, concurrency, token)
 
-    def entries(self, prefix: str) -> Iterator[tuple[str, Meta]]:
-        """Key and description of every object whose key begins with the folder `prefix`, sorted by key."""
-        last: str | None = None
-        # Each page is a listing of its own, behind the last key: one that failed half-way is asked for again.
-        while page := self._ask(prefix, partial(self._page, prefix, last)):
-            yield from ((entry["path"], _meta(entry)) for entry in page)
-            last = page[-1]["path"]
+    def entries(self, prefix: str) -> list[tuple[str, Meta]]:
+        """Key and description of every object whose key begins with the folder `prefix`."""
+        return self._ask(prefix, lambda: self._listing(prefix))
 
     # --- Single requests ---
 
@@ -120,9 +117,12 @@ class Client:
         result = obstore.get(self._once, key, options={"head": True})
         return _meta(result.meta, result.attributes.get(TOKEN))
 
-    def _page(self, prefix: str, after: str | None) -> Sequence[Any]:
-        pages = obstore.list(self._once, prefix or None, offset=after, chunk_size=PAGE)
-        return next(iter(pages), [])
+    def _listing(self, prefix: str) -> list[tuple[str, Meta]]:
+        # The library follows the pages, and repeats one that fails: to begin behind a key instead is not
+        # obeyed by every store, and would list the first page for ever.
+        store = self._store(max_retries=LISTING_RETRIES, timeout=ANSWER_TIMEOUT)
+        pages = obstore.list(store, prefix or None, chunk_size=PAGE)
+        return [(entry["path"], _meta(entry)) for page in pages for entry in page]
 
     def _explained(self, key: str) -> Meta:
         result = obstore.get(self._once, key, options={"range": (0, 1)})
