@@ -50,6 +50,9 @@ class Web(Storage):
             return False
         return True
 
+    def is_file(self, path: str) -> bool:
+        return not path.endswith("/")  # by its name, without a request
+
     def create(
         self, path: str, inputs: Sequence[Input] = (), *, force: bool = False
     ) -> AbstractContextManager[Output]:

@@ -23,6 +23,9 @@ LARGEST = 32 << 20  # bytes of a request for a range that the caller chose
 # Together at most 256 KiB an object: head, trailer and seek table of a stream of ours are in them.
 HEAD_BYTES = 64 << 10
 TAIL_BYTES = 160 << 10
+# Bytes of the first ranges that a caller chose, which are kept: `slice` looks for the edges of the cut in
+# frames that it copies later.
+EARLY_BYTES = 16 << 20
 
 Span = tuple[int, int]  # offsets of the first byte and of the byte after the last
 
@@ -76,6 +79,7 @@ class RemoteInput(RangedInput):
         self.waiting: deque[Future[memoryview]] = deque()
         self.next = 0  # offset of the range to ask for next
         self.looking: Future[Meta] | None = None
+        self.early: dict[Span, memoryview] = {}
 
     @abstractmethod
     def look(self) -> Meta:
@@ -117,6 +121,7 @@ class RemoteInput(RangedInput):
     def open(self) -> Iterator[Input]:
         self.position = self.next = 0
         self.current = memoryview(b"")
+        self.early.clear()
         _ = self.version
         try:
             # Every range names the version: nothing is left to compare at the end.
@@ -125,6 +130,7 @@ class RemoteInput(RangedInput):
             for future in self.waiting:
                 future.cancel()
             self.waiting.clear()
+            self.early.clear()
             self.current = memoryview(b"")
 
     def read(self, size: int, /) -> bytes:
@@ -185,7 +191,11 @@ class RemoteInput(RangedInput):
     def _ranges(self, start: int, stop: int) -> Iterator[memoryview]:
         """A range that the caller chose, in pieces that one request may have."""
         for first in range(start, stop, LARGEST):
-            yield self.request((first, min(first + LARGEST, stop))).result()
+            span = (first, min(first + LARGEST, stop))
+            data = self.early.get(span) or self.request(span).result()
+            if sum(map(len, self.early.values())) + len(data) <= EARLY_BYTES:
+                self.early[span] = data
+            yield data
 
     def _spans(self) -> list[Span]:
         """Both ends; one span if the object is no larger than they are."""
