@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Protocol
@@ -41,9 +41,29 @@ class _OneLine(logging.Formatter):
         return f"{self.name}: {level}{' '.join(record.getMessage().split())}"
 
 
-def configure(verb: str, *, quiet: bool = False, verbose: bool = False) -> None:
-    """Send the log of the package to standard error: warnings; with `verbose` all, with `quiet` errors."""
-    handler = logging.StreamHandler(sys.stderr)
+class _Elsewhere(logging.Handler):
+    """Hands each line to a function."""
+
+    def __init__(self, write: Callable[[str], object]) -> None:
+        super().__init__()
+        self.write = write
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.write(self.format(record))
+
+
+def configure(
+    verb: str,
+    *,
+    quiet: bool = False,
+    verbose: bool = False,
+    write: Callable[[str], object] | None = None,
+) -> None:
+    """Send the log of the package to standard error: warnings; with `verbose` all, with `quiet` errors.
+
+    With `write`, its lines go there instead.
+    """
+    handler = _Elsewhere(write) if write else logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLine(verb))
     log = logging.getLogger("prune_cli")
     log.handlers = [handler]

@@ -43,7 +43,7 @@ class Kind(Enum):
     """What a message of a worker says."""
 
     progress = "progress"  # the amount that was done since the last one
-    note = "note"  # a text beside the bar
+    line = "line"  # a line for standard error, if this process has none that anybody sees
     done = "done"  # the report of the job
     failed = "failed"  # the PruneError that ends the run
     lost = "lost"  # the reason why this process cannot go on; another one may do the job
@@ -70,6 +70,9 @@ class Do(NamedTuple):
     job: Any
 
 
+Order = Begin | Do
+
+
 @dataclass(frozen=True)
 class Setup:
     """How a worker process is set up: with the limits of its parent, and its share of the CPUs."""
@@ -81,6 +84,8 @@ class Setup:
     recursion_limit: int
     switch_interval: float
     unsigned: bool = False  # as --no-sign-request asks
+    period: float = PERIOD  # seconds between two messages about progress
+    sends_lines: bool = False  # its standard error is not that of the parent
 
     def apply(self) -> None:
         """Set up this process."""
@@ -108,7 +113,7 @@ class Channel:
             finally:
                 self.is_sending = False
         # The signal may have come while the message was on its way. A report is as good as a job undone.
-        if is_main and self.stop_signal and kind in (Kind.progress, Kind.note):
+        if is_main and self.stop_signal and kind in (Kind.progress, Kind.line):
             raise Interrupted(self.stop_signal)
 
     def interrupt(self, number: int, frame: FrameType | None) -> None:
@@ -121,10 +126,11 @@ class Channel:
 
 
 class _Reported:
-    """Progress that is sent to the parent, a few times a second."""
+    """Progress that is sent to the parent, now and then."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, period: float) -> None:
         self.channel = channel
+        self.period = period
         self.lock = threading.Lock()
         self.amount = 0.0
         self.sent = time.monotonic()
@@ -136,7 +142,7 @@ class _Reported:
         with self.lock:
             self.amount += amount
             self.done += amount
-            if time.monotonic() - self.sent < PERIOD:
+            if time.monotonic() - self.sent < self.period:
                 return
         self.flush()
 
@@ -150,8 +156,7 @@ class _Reported:
             self.channel.send(Kind.progress, amount)
 
     def describe(self, text: str) -> None:
-        """Send a note."""
-        self.channel.send(Kind.note, text)
+        """Do nothing: the note beside the bar is about all workers."""
 
     def expect(self, total: float) -> None:
         """Do nothing: the parent knows the total of all jobs."""
@@ -178,15 +183,20 @@ def _serve(channel: Channel, setup: Setup) -> None:
     stage: Stage[Any, Any] | None = None
     worker: Any = None
     while not channel.stop_signal:
-        order: Begin | Do = channel.connection.recv()
+        order: Order = channel.connection.recv()
         if isinstance(order, Begin):
             stage = order.stage
             worker = None  # its models may have to go before those of the next stage fit
-            terminal.configure(f"{stage.verb}[{setup.number}]", quiet=setup.quiet, verbose=setup.verbose)
+            terminal.configure(
+                f"{stage.verb}[{setup.number}]",
+                quiet=setup.quiet,
+                verbose=setup.verbose,
+                write=partial(channel.send, Kind.line) if setup.sends_lines else None,
+            )
             continue
         assert stage is not None
         worker = worker or _attempt(channel, stage.open)
-        progress = _Reported(channel)
+        progress = _Reported(channel, setup.period)
         report = _attempt(channel, partial(worker.do, order.job, progress))
         progress.flush()
         channel.send(Kind.done, report)

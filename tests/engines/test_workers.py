@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from prune_cli.engines.crew import TRIES, WorkerBug
 from prune_cli.engines.local import Serial
-from prune_cli.engines.processes import TRIES, WorkerBug, WorkerProcesses, environment
+from prune_cli.engines.processes import WorkerProcesses, environment
 from prune_cli.errors import DataError, TryAgainError
 from prune_cli.settings.streams import Messages, processors
 from prune_cli.terminal import silent
