@@ -84,6 +84,9 @@ class Proxy:
     exchanges: list[Exchange] = field(default_factory=list)
     dice: random.Random | None = None  # with `odds`: faults by chance, after those of the list
     odds: dict[Action, float] = field(default_factory=dict)
+    spared: str = "^$"  # requests that no chance strikes
+    most: int = 1 << 62  # faults by chance, after which all goes well
+    struck: int = 0
     port: int = 0
 
     def __enter__(self) -> "Proxy":
@@ -138,11 +141,12 @@ class Proxy:
 
     def _choose(self, line: str) -> Fault | None:
         struck = [fault for fault in self.faults if fault.strikes(line)]
-        if struck or self.dice is None:
+        if struck or self.dice is None or self.struck >= self.most or re.search(self.spared, line):
             return struck[0] if struck else None
         for action, odds in self.odds.items():
             if self.dice.random() < odds:
-                return Fault("", action, status=self.dice.choice((503, 500, 429)), seconds=0.02)
+                self.struck += 1
+                return Fault("", action, status=self.dice.choice((503, 500, 429)), seconds=0.002)
         return None
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
