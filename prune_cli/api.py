@@ -160,7 +160,7 @@ def slice(records: Iterable[Record], **options: Any) -> Iterator[Record]:
 def stat(records: Iterable[Record], **options: Any) -> Record:
     """What the records hold: their number, tokens, and the thresholds of their scores."""
     inspection, checks = _settings("stat", options, Inspection, Reading)
-    from .stages.stat.run import describe_records
+    from .stages.stat.describing import describe_records
 
     with _opened(records, checks) as source:
         return describe_records(source, inspection)

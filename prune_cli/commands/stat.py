@@ -1,6 +1,7 @@
 """prune-cli stat"""
 
-from ..engines import local
+from ..engines import choose, local
+from ..settings.engine import WorkerSettings
 from ..settings.stat import Inspection
 from ..settings.streams import Reading
 from .options import Files, command
@@ -20,7 +21,12 @@ EXAMPLES = (
 
 
 @command
-def stat(files: Files = None, inspection: Inspection = Inspection(), reading: Reading = Reading()) -> int:
+def stat(
+    files: Files = None,
+    inspection: Inspection = Inspection(),
+    reading: Reading = Reading(),
+    workers: WorkerSettings = WorkerSettings(),
+) -> int:
     """Print the records, tokens and score thresholds of streams, by source.
 
     Writes one JSON object per file: `records`, `nulls` (records without a score), `tokens` (null if no record
@@ -29,7 +35,10 @@ def stat(files: Files = None, inspection: Inspection = Inspection(), reading: Re
     keeps, counted in the unit of the ranking. `length_correlation` is Spearman's correlation of score and
     length. The trailer of a ranked file has the thresholds of the whole file; thresholds of a file that was
     only scored, and thresholds by group, need -k or --verify.
-    """
-    from ..stages.stat.run import StatJob
 
-    return local.run(StatJob(tuple(files or ()), inspection, reading), reading)
+    A dataset is one object, with the number of its `parts`, and `parts_done` of them while it is made.
+    """
+    from ..stages.stat.run import StatJob, StatOnEngine
+
+    with choose.open_engine(workers, reading) as engine:
+        return local.run(StatOnEngine(StatJob(tuple(files or ()), inspection, reading), engine), reading)

@@ -252,23 +252,20 @@ def directory_of(operand: str) -> str | None:
     return None
 
 
-def progress_of(directory: str) -> tuple[int, int] | None:
-    """How many parts of the plan there are, and how many there are to be; None without a plan."""
+def parts_there(directory: str) -> tuple[list[str], int]:
+    """The paths of the parts that are finished, and how many there are to be; none without a plan."""
     plan = read_plan(directory)
-    if plan is None:
-        return None
-    done = sum(storage.exists(_path(directory, part.name)) for part in plan.parts)
-    return done, len(plan.parts)
+    paths = [_path(directory, part.name) for part in plan.parts] if plan else []
+    return [path for path in paths if storage.exists(path)], len(paths)
 
 
 def finished(directory: str) -> DatasetManifest:
     """The manifest of a dataset. Raises DataError for one that is not finished, with its progress."""
     manifest = read_manifest(directory)
-    progress = progress_of(directory)
     if manifest is not None:
         return manifest
-    done, of = progress or (0, 0)
-    fault = f"unfinished, {done} of {of} parts"
+    there, of = parts_there(directory)
+    fault = f"unfinished, {len(there)} of {of} parts"
     raise DataError(fault, place=display(directory), remedy="run the command that makes it again")
 
 

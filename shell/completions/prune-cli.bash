@@ -63,11 +63,11 @@ _prune_cli() { # where it returns early, files are completed, or directories
         stat)
             case $before in
                 -k | --key) words='bits_per_byte brier el2n entropy excess_bits_per_byte excess_loss memorization perplexity perplexity_ratio random top_k_accuracy' ;;
-                --tokens-field | --text-field | --group-by | --expect-records | --long | --max-line | --columns) ;;
-                -o | --output | --files-from) return ;;
+                --tokens-field | --text-field | --group-by | --expect-records | --long | --max-line | --columns | -j | --jobs) ;;
+                -o | --output | --status-file | --files-from) return ;;
                 *)
                     [[ $current == -* ]] || return
-                    words='-k --key --verify --duplicates --tokens-field --text-field --group-by -o --output -f --force -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request --files-from -0 --null -h --help'
+                    words='-k --key --verify --duplicates --tokens-field --text-field --group-by -o --output -f --force -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -j --jobs --status-file --files-from -0 --null -h --help'
                     ;;
             esac
             ;;

@@ -201,6 +201,8 @@ complete -c prune-cli -n '__prune_cli_verb stat' -l ignore-trailing -d 'Drop byt
 complete -c prune-cli -n '__prune_cli_verb stat' -l max-line -x -d 'Longest line accepted [64M]'
 complete -c prune-cli -n '__prune_cli_verb stat' -l columns -x -d 'Read only these columns of Parquet files, in this order'
 complete -c prune-cli -n '__prune_cli_verb stat' -l no-sign-request -d 'Send no credentials to object storage, as for a public bucket'
+complete -c prune-cli -n '__prune_cli_verb stat' -s j -l jobs -x -d 'Number of worker processes on this machine'
+complete -c prune-cli -n '__prune_cli_verb stat' -l status-file -r -F -d 'Write how far the run is to FILE, as JSON, every few seconds'
 complete -c prune-cli -n '__prune_cli_verb stat' -l files-from -r -F -d 'Read the names in LIST, too, one a line'
 complete -c prune-cli -n '__prune_cli_verb stat' -s 0 -l null -d 'End the names of --files-from by a NUL byte instead of a line end'
 complete -c prune-cli -n '__prune_cli_verb stat' -s h -l help -d 'Show the options'

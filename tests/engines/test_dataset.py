@@ -1,6 +1,7 @@
 """Datasets: the folder of score -O, its plan and manifest, and what its readers make of it."""
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from prune_cli.engines import plan
 from prune_cli.stream import dataset
 
-from ..conftest import lines, records, status_of
+from ..conftest import ROOT, command, lines, records, status_of
 
 TEXT = [{"id": f"doc-{at}", "text": "lorem ipsum " * (at % 7 + 1)} for at in range(300)]
 RANDOM = ("-m", "random")
@@ -157,8 +158,12 @@ def test_a_dataset_is_an_operand_like_its_parts_in_order(operand, made, here):
     names = parts(made)
     by_parts = here("rank", "-k", "random", "--plain", *(made / name for name in names)).stdout
     assert here("rank", "-k", "random", "--plain", f"{made}{operand}").stdout == by_parts
-    described = here("stat", f"{made}{operand}").stdout
-    assert len(described.splitlines()) == len(names)
+    [described] = map(json.loads, here("stat", f"{made}{operand}").stdout.splitlines())
+    assert (described["parts"], described["parts_done"], described["records"]) == (
+        len(names),
+        len(names),
+        283,
+    )
 
 
 def test_a_dataset_can_be_moved(made, tmp_path, here):
@@ -221,6 +226,44 @@ def test_a_damaged_plan_or_manifest_is_named(name, change, fault, made, corpus, 
 def test_a_folder_without_a_plan_is_no_dataset(tmp_path, here):
     (tmp_path / "folder").mkdir()
     assert b"is a directory" in here("rank", tmp_path / "folder", status=66).stderr
+
+
+def test_stat_tells_how_far_a_dataset_is_and_adds_up_its_trailers(made, here, tmp_path):
+    whole = json.loads(here("stat", made).stdout)
+    parts_alone = [
+        json.loads(line) for line in here("stat", *(made / name for name in parts(made))).stdout.splitlines()
+    ]
+    for name in ("records", "nulls", "bytes"):
+        assert whole[name] == sum(part[name] for part in parts_alone)
+    (made / "manifest.json").unlink()
+    gone = parts_of_plan(made)[1]
+    (made / gone).unlink()
+    unfinished = json.loads(here("stat", made).stdout)
+    assert (unfinished["parts"], unfinished["parts_done"]) == (len(parts_alone), len(parts_alone) - 1)
+    assert unfinished["records"] == whole["records"] - parts_alone[1]["records"]
+    # From the records of all parts, as of one stream.
+    by_records = json.loads(here("stat", "-k", "random", made).stdout)
+    assert by_records["records"] == unfinished["records"]
+    assert by_records["scores"]["random"]["records"] == unfinished["records"]
+    for path in made.glob("*.zst"):
+        path.unlink()
+    empty = subprocess.run(
+        command("stat", made), capture_output=True, cwd=ROOT, check=True, preexec_fn=close_input
+    )
+    assert json.loads(empty.stdout)["parts_done"] == 0
+
+
+def close_input() -> None:
+    os.close(0)
+
+
+def test_stat_describes_files_with_workers_in_order(corpus, made, here):
+    files = [*corpus, made, *corpus]
+    assert (
+        here("stat", "-j", 2, "-k", "random", made, made / parts(made)[0]).stdout
+        == here("stat", "-k", "random", made, made / parts(made)[0]).stdout
+    )
+    assert here("stat", "-j", 2, *files).stdout == here("stat", *files).stdout
 
 
 # --- Shards of a plan ---

@@ -1,21 +1,20 @@
-"""Run `stat`: from inputs and settings to one JSON object for each file."""
+"""Run `stat`: from inputs and settings to one JSON object for each file or dataset."""
 
 import json
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
 
-from ... import storage
-from ...records.reader import Source, check_expected
+from ... import storage, terminal
+from ...engines.work import Engine
 from ...settings.stat import Inspection
 from ...settings.streams import Reading
-from ...storage.base import Input
-from ...stream import index
-from ...stream.schema import Head
+from ...storage.base import Input, Output
 from .. import streams
-from . import scan, trailer
+from .describing import Describer, Description, Subject, subjects
 
+VERB = "stat"
 AHEAD = 32  # inputs whose trailers are fetched at a time: most of the time passes in waiting for a server
 
 
@@ -40,24 +39,36 @@ class StatJob:
     inspection: Inspection
     reading: Reading
 
-    def run(self) -> StatReport:
-        """Write an object for each file. Raises PruneError."""
-        sources: list[Source] = []
-        records = 0
+    def run(self, engine: Engine | None = None) -> StatReport:
+        """Write an object for each file, with the workers of an engine if there are several.
+
+        Raises PruneError.
+        """
+        named = subjects(self.inputs)
+        paths = [path for subject in named for path in subject.paths]
+        # No operand at all would be standard input.
+        nothing = nullcontext[tuple[list[Input], terminal.Progress]](([], terminal.silent()))
+        opened = streams.open_inputs(VERB, paths, self.reading) if paths else nothing
         with (
-            streams.open_inputs("stat", self.inputs, self.reading) as (inputs, progress),
+            opened as (inputs, progress),
             storage.create(self.inspection.output, inputs, force=self.inspection.force) as output,
         ):
-            for file in self._fetching_ahead(inputs):
-                with closing(streams.source_of([file], self.reading, progress)) as source:
-                    description = {"file": file.name, **self._describe(file, source)}
-                sources.append(source)
-                records += description["records"]
-                indent = 2 if output.is_terminal() else None
-                output.write(json.dumps(description, indent=indent).encode() + b"\n")
-        streams.report_skipped(*sources)
-        skipped = sum(source.skipped for source in sources)
-        return StatReport(files=len(sources), records=records, skipped=skipped)
+            # A pipe is read by the process that has it.
+            is_divisible = all(file.identity is not None for file in inputs)
+            if engine and engine.workers > 1 and is_divisible:
+                described = engine.each(StatStage(self.inspection, self.reading), _jobs(named), progress)
+            else:
+                described = self._described(named, inputs, progress)
+            report = _write(described, output)
+        return report
+
+    def _described(
+        self, named: Sequence[Subject], inputs: list[Input], progress: terminal.Progress
+    ) -> Iterator[Description]:
+        describer = Describer(self.inspection, self.reading)
+        ahead = self._fetching_ahead(inputs)
+        for subject in named:
+            yield describer.describe(subject, islice(ahead, len(subject.paths)), progress)
 
     def _fetching_ahead(self, inputs: list[Input]) -> Iterator[Input]:
         """The inputs, while the trailers of the next ones are fetched if they are on a server."""
@@ -69,43 +80,70 @@ class StatJob:
             yield file
             file.forget()
 
-    def _describe(self, file: Input, source: Source) -> dict[str, Any]:
-        """The statistics of a file, from its trailer if that is enough, else from its records."""
-        table = None if self.inspection.reads_everything else index.read_table(file)
-        if table and self._is_described_by(table.head):
-            check_expected(table.totals.records, self.reading.expect_records, file.name)
-            with table.file.open():
-                return {**_origin(table.head), **trailer.describe(table, source)}
-        return describe_records(source, self.inspection)
 
-    def _is_described_by(self, head: Head) -> bool:
-        """Whether the trailer counts what is asked for: groups by one field and tokens by another."""
-        counted = head.rank.tokens_field if head.rank else None
-        return self.inspection.group_by in (None, head.group) and self.inspection.tokens_field in (
-            None,
-            counted,
-        )
+def _write(described: Iterator[Description], output: Output) -> StatReport:
+    files = records = blank = skipped = 0
+    for description in described:
+        indent = 2 if output.is_terminal() else None
+        output.write(json.dumps(description.content, indent=indent).encode() + b"\n")
+        files += 1
+        records += description.records
+        blank += description.blank
+        skipped += description.skipped
+    streams.log_skipped(blank, skipped)
+    return StatReport(files=files, records=records, skipped=skipped)
 
 
-def describe_records(source: Source, inspection: Inspection) -> dict[str, Any]:
-    """The statistics of a source, from its records. Raises PruneError."""
-    head, fields = source.peek()
-    scores = inspection.key or streams.scores_among(head, fields)
-    columns = scan.Columns(
-        scores=scores,
-        tokens=streams.tokens_field_of(source, inspection.tokens_field),
-        group=streams.group_field_of(source, inspection.group_by),
-        text=inspection.text_field if inspection.duplicates else None,
-        ranking=head.rank if head and inspection.verify else None,
-    )
-    statistics = scan.describe(source, columns, head.rank if head else None)
-    return {**_origin(head), **statistics}
+# --- With workers ---
 
 
-def _origin(head: Head | None) -> dict[str, Any]:
-    """The verb that wrote the stream, and the ranking that it holds."""
-    origin: dict[str, Any] = {"verb": head.verb if head else None}
-    if head and (ranking := head.rank):
-        origin |= {"key": ranking.key, "unit": ranking.unit, "reverse": ranking.reverse}
-        origin |= {"within": ranking.within} if ranking.within else {}
-    return origin
+@dataclass(frozen=True)
+class OneStatJob:
+    """Describe one subject in a worker."""
+
+    subject: Subject
+
+    @property
+    def name(self) -> str:
+        """The file or dataset."""
+        return self.subject.name
+
+
+def _jobs(named: Sequence[Subject]) -> list[OneStatJob]:
+    return [OneStatJob(subject) for subject in named]
+
+
+@dataclass(frozen=True)
+class StatStage:
+    """The settings of all jobs."""
+
+    inspection: Inspection
+    reading: Reading
+    verb: str = VERB
+
+    def open(self) -> "StatWorker":
+        """A worker."""
+        return StatWorker(Describer(self.inspection, self.reading))
+
+
+@dataclass(frozen=True)
+class StatWorker:
+    """Describes one subject after another."""
+
+    describer: Describer
+
+    def do(self, job: OneStatJob, progress: terminal.Progress) -> Description:
+        """The description of a subject. Raises PruneError."""
+        return self.describer.describe(job.subject, storage.operands(job.subject.paths), progress)
+
+
+@dataclass(frozen=True)
+class StatOnEngine:
+    """A job and the engine whose workers do it."""
+
+    job: StatJob
+    engine: Engine
+
+    def run(self) -> StatReport:
+        """See `StatJob.run`."""
+        return self.job.run(self.engine)

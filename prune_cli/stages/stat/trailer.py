@@ -4,6 +4,7 @@ Nothing is read but the trailer and the frames in which thresholds lie.
 """
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -42,6 +43,35 @@ def describe(table: Table, source: Source) -> dict[str, Any]:
         "groups": groups,
         "scores": scores,
         "length_correlation": _length_correlation(table),
+        "verified": False,
+    }
+
+
+def describe_all(tables: Sequence[Table]) -> dict[str, Any]:
+    """The statistics of a dataset by the trailers of its parts, without thresholds."""
+    totals = [table.totals for table in tables]
+    nulls = sum(each.nulls for each in totals)
+    records = sum(each.records for each in totals)
+    tokens = sum(each.tokens for each in totals)
+    # As in `describe`: none at all is not the same as 0.
+    is_counted = bool(tokens) or nulls == records
+    groups: dict[str, list[int]] = {}
+    for each in totals:
+        for name, counts_of_group in each.groups.items():
+            group = groups.setdefault(name, [0, 0])
+            group[0] += counts_of_group[0]
+            group[1] += counts_of_group[1]
+    return {
+        "records": records,
+        "nulls": nulls,
+        "tokens": tokens if is_counted else None,
+        "bytes": sum(each.text for each in totals),
+        "groups": {
+            name: {"records": group[0], "tokens": group[1] if is_counted else None}
+            for name, group in sorted(groups.items())
+        },
+        "scores": {},
+        "length_correlation": None,
         "verified": False,
     }
 

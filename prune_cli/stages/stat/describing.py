@@ -1,0 +1,127 @@
+"""What does `stat` say of one file, or of one dataset? Its trailers if they are enough, else its records."""
+
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+from ... import storage, terminal
+from ...records.reader import Source, check_expected
+from ...settings.stat import Inspection
+from ...settings.streams import Reading
+from ...storage.base import Input
+from ...storage.os_errors import display
+from ...stream import dataset, index
+from ...stream.index import Table
+from ...stream.schema import Head
+from .. import streams
+from . import scan, trailer
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A file, or a dataset with the parts that are there."""
+
+    name: str
+    paths: tuple[str, ...]
+    parts: int | None = None  # that the dataset is to have; None for a file
+
+
+def subjects(operands: Sequence[str]) -> list[Subject]:
+    """What the operands name.
+
+    Raises DataError for a part of a finished dataset that is missing or not that of its manifest.
+    """
+    return [_subject(operand) for operand in operands or ["-"]]
+
+
+def _subject(operand: str) -> Subject:
+    directory = dataset.directory_of(operand)
+    if directory is None:
+        return Subject(storage.input_at(operand).name, (operand,))
+    if dataset.read_manifest(directory) is not None:
+        paths = tuple(file.path for file in dataset.expand([operand]))
+        return Subject(display(directory), paths, len(paths))
+    there, of = dataset.parts_there(directory)
+    return Subject(display(directory), tuple(there), of)
+
+
+@dataclass(frozen=True)
+class Description:
+    """The object that is written for a subject, and what a user is told of its records."""
+
+    content: dict[str, Any]
+    records: int
+    blank: int = 0
+    skipped: int = 0
+
+
+@dataclass(frozen=True)
+class Describer:
+    """Describes subjects with the same settings."""
+
+    inspection: Inspection
+    reading: Reading
+
+    def describe(self, subject: Subject, files: Iterable[Input], progress: terminal.Progress) -> Description:
+        """The description of a subject; `files` are its inputs. Raises PruneError."""
+        inputs: list[Input] = []
+        tables: list[Table] = []
+        for file in files:
+            inputs.append(file)
+            table = None if self.inspection.reads_everything else index.read_table(file)
+            if table and self._is_described_by(table.head):
+                tables.append(table)
+        content: dict[str, Any] = {"file": subject.name}
+        if subject.parts is not None:
+            content |= {"parts": subject.parts, "parts_done": len(subject.paths)}
+        if not inputs:
+            return Description({**content, "records": 0}, records=0)
+        with closing(streams.source_of(inputs, self.reading, progress)) as source:
+            if len(tables) == len(inputs):
+                content |= self._by_trailers(subject, tables, source)
+            else:
+                content |= describe_records(source, self.inspection)
+        streams.warn_of_missing(source)
+        return Description(content, content["records"], source.blank, source.skipped)
+
+    def _by_trailers(self, subject: Subject, tables: list[Table], source: Source) -> dict[str, Any]:
+        origin = _origin(tables[0].head)
+        records = sum(table.totals.records for table in tables)
+        check_expected(records, self.reading.expect_records, subject.name)
+        if subject.parts is not None:
+            return {**origin, **trailer.describe_all(tables)}
+        with tables[0].file.open():
+            return {**origin, **trailer.describe(tables[0], source)}
+
+    def _is_described_by(self, head: Head) -> bool:
+        """Whether the trailer counts what is asked for: groups by one field and tokens by another."""
+        counted = head.rank.tokens_field if head.rank else None
+        return self.inspection.group_by in (None, head.group) and self.inspection.tokens_field in (
+            None,
+            counted,
+        )
+
+
+def describe_records(source: Source, inspection: Inspection) -> dict[str, Any]:
+    """The statistics of a source, from its records. Raises PruneError."""
+    head, fields = source.peek()
+    scores = inspection.key or streams.scores_among(head, fields)
+    columns = scan.Columns(
+        scores=scores,
+        tokens=streams.tokens_field_of(source, inspection.tokens_field),
+        group=streams.group_field_of(source, inspection.group_by),
+        text=inspection.text_field if inspection.duplicates else None,
+        ranking=head.rank if head and inspection.verify else None,
+    )
+    statistics = scan.describe(source, columns, head.rank if head else None)
+    return {**_origin(head), **statistics}
+
+
+def _origin(head: Head | None) -> dict[str, Any]:
+    """The verb that wrote the stream, and the ranking that it holds."""
+    origin: dict[str, Any] = {"verb": head.verb if head else None}
+    if head and (ranking := head.rank):
+        origin |= {"key": ranking.key, "unit": ranking.unit, "reverse": ranking.reverse}
+        origin |= {"within": ranking.within} if ranking.within else {}
+    return origin
