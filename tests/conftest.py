@@ -20,11 +20,17 @@ import zstandard
 
 from prune_cli import cli
 
+from . import warm
 from .servers.fixtures import azurite, gcs, into, moto, proxy, rclone, seaweedfs  # noqa: F401
 
 # Tests run side by side: threads of one process that wait for each other while another has their processor
 # take minutes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The command is started hundreds of times: without kept bytecode each start compiles the package anew, and
+# takes twice as long.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # A shell ignores SIGINT for what it starts with `&`, and what is ignored stays so in the runs that the tests
 # stop.
@@ -55,15 +61,21 @@ def command(*arguments: object) -> list[str]:
 def prune(
     *arguments: object, stdin: bytes = b"", status: int = 0, **more: Any
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run the command in a process of its own and hold it to its exit status."""
-    done = subprocess.run(
-        command(*arguments),
-        input=stdin,
-        capture_output=True,
-        timeout=PATIENCE,
-        cwd=more.pop("cwd", ROOT),
-        **more,
-    )
+    """Run the command in a process of its own and hold it to its exit status.
+
+    In an environment or with limits of its own it is a fresh process, else one that has imported its modules.
+    """
+    if more:
+        done = subprocess.run(
+            command(*arguments),
+            input=stdin,
+            capture_output=True,
+            timeout=PATIENCE,
+            cwd=more.pop("cwd", ROOT),
+            **more,
+        )
+    else:
+        done = warm.run(arguments, stdin)
     assert done.returncode == status, done.stderr.decode()
     return done
 

@@ -4,17 +4,18 @@ kills the process.
 
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import IO
 
 import pytest
 
-from ..conftest import PATIENCE, ROOT, command
+from .. import warm
+from ..conftest import PATIENCE, ROOT
 
-STRACE = ("strace", "-f", "-qq")
 OUTPUT, TEMPORARY = "out.zst", ".out.zst.prune-cli"
 
 
@@ -25,7 +26,8 @@ def can_trace() -> bool:
         return False
     return (
         subprocess.run(
-            [*STRACE, "-o", "/dev/null", "-e", "inject=sync:error=EIO", "true"], capture_output=True
+            ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=sync:error=EIO", "true"],
+            capture_output=True,
         ).returncode
         == 0
     )
@@ -50,28 +52,56 @@ def with_fault(
     paths: list[Path],
     *arguments: object,
     stdout: Path | str = "/dev/null",
-    program: Callable[..., list[str]] = command,
+    program: Callable[..., list[str]] | None = None,
 ) -> Ended:
     """Run a command with the `number`-th of the system calls `call` on one of `paths` failing: `error=EIO`,
-    or `signal=KILL`.
+    or `signal=KILL`. A `program` begins as a fresh process, whose every call counts; without one the command
+    has imported its modules.
     """
     with TemporaryDirectory() as folder, open(stdout, "wb") as out:
-        trace = Path(folder) / "trace"
+        trace, said = Path(folder) / "trace", Path(folder) / "stderr"
         watched = [option for path in paths for option in ("-P", str(path))]
         injected = ["-e", f"trace={call}", "-e", f"inject={call}:{fault}:when={number}"]
-        # Stopped at the calls that are asked for alone a run takes half as long; signals do not reach it
-        # there.
-        alone = ["--seccomp-bpf"] if fault.startswith("error") else []
-        tracing = [*STRACE, *alone, "-o", str(trace), *watched, *injected, *program(*arguments)]
-        done = subprocess.run(
-            tracing, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE, cwd=ROOT, timeout=PATIENCE
-        )
-        met = "INJECTED" in trace.read_text() or done.returncode < 0
-    return Ended(done.returncode, done.stderr.decode(), met)
+        tracing = ["strace", "-f", "-o", str(trace), *watched, *injected]
+        with said.open("wb") as stderr:
+            if program:
+                status = _fresh(tracing, program(*arguments), out, stderr)
+            else:
+                status = _attached(tracing, arguments, out, stderr)
+        met = "INJECTED" in trace.read_text() or status < 0
+        return Ended(status, said.read_text(), met)
+
+
+def _fresh(tracing: list[str], program: list[str], out: IO[bytes], stderr: IO[bytes]) -> int:
+    # Stopped at the calls that are asked for alone a run takes half as long; signals do not reach it there.
+    alone = [] if any(":signal=" in word for word in tracing) else ["--seccomp-bpf"]
+    done = subprocess.run(
+        [*tracing, "-qq", *alone, *program],
+        stdin=subprocess.DEVNULL,
+        stdout=out,
+        stderr=stderr,
+        cwd=ROOT,
+        timeout=PATIENCE,
+    )
+    return done.returncode
+
+
+def _attached(tracing: list[str], arguments: Sequence[object], out: IO[bytes], stderr: IO[bytes]) -> int:
+    started = warm.Started(arguments, stdout=out, stderr=stderr)
+    with subprocess.Popen([*tracing, "-p", str(started.pid)], stderr=subprocess.PIPE) as tracer:
+        attached = tracer.stderr.readline()  # from here on no call escapes
+        status = started.go().wait()
+        rest = tracer.stderr.read()
+    assert b" attached" in attached, attached + rest
+    return status
 
 
 def every_fault(
-    call: str, fault: str, paths: list[Path], *arguments: object, program: Callable[..., list[str]] = command
+    call: str,
+    fault: str,
+    paths: list[Path],
+    *arguments: object,
+    program: Callable[..., list[str]] | None = None,
 ) -> Iterator[tuple[int, Ended]]:
     """The same with the 1st, 2nd, 3rd … call, until the run meets no fault; each time it is to be looked at
     what is left.

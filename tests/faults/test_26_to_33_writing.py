@@ -73,7 +73,15 @@ def test_26_27_when_any_call_on_the_output_fails_the_target_is_old_or_new(call, 
 @traced
 def test_26_27_a_file_system_without_hard_links_still_gets_its_output(corpus, whole, tmp_path):
     ended = with_fault(
-        "link,linkat", "error=EPERM", 1, watched(tmp_path / OUTPUT), "rank", corpus, "-o", tmp_path / OUTPUT
+        "link,linkat",
+        "error=EPERM",
+        1,
+        watched(tmp_path / OUTPUT),
+        "rank",
+        corpus,
+        "-o",
+        tmp_path / OUTPUT,
+        program=command,
     )
     assert (ended.status, ended.met) == (0, True)
     assert (tmp_path / OUTPUT).read_bytes() == whole
@@ -127,6 +135,7 @@ def test_26_27_a_temporary_directory_that_fails_while_sorting(call, fault, corpu
             corpus,
             "-o",
             tmp_path / OUTPUT,
+            program=command,
         )
         statuses.append(ended.status)
         assert ended.status in (0, 74), (number, ended)
