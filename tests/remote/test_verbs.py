@@ -1,0 +1,73 @@
+"""What the verbs fetch of objects, and what they write."""
+
+import os
+
+import pytest
+
+from ..conftest import lines, records, scored
+from ..servers.stores import BUCKET
+
+RECORDS = [record for record in scored(1100) if record["perplexity"] is not None][:1000]
+FOLDER = f"s3://{BUCKET}/verbs"
+
+
+@pytest.fixture
+def store(seaweedfs, proxy, into):
+    seaweedfs.put("verbs/in.jsonl", lines(RECORDS))
+    store = proxy(seaweedfs)
+    into(seaweedfs.via(store.port))
+    return store
+
+
+def test_a_ranked_object_is_sliced_by_range(store, seaweedfs, here, tmp_path):
+    """No frame is fetched twice, and beside those of the cut only one at each of its edges."""
+    noise = [os.urandom(10_000).hex() for _ in range(10)]  # five frames, which do not become small
+    large = [{**record, "text": noise[index % 10]} for index, record in enumerate(RECORDS)]
+    (tmp_path / "in.jsonl").write_bytes(lines(large))
+    here("rank", "-f", tmp_path / "in.jsonl", "-o", f"{FOLDER}/ranked.zst")
+    store.exchanges.clear()
+    here("slice", "--keep", "top", "--frac", "0.2", f"{FOLDER}/ranked.zst", "-f", "-o", tmp_path / "top")
+    ranges = [each.headers["range"] for each in store.requests("^GET")]
+    assert len(ranges) == len(set(ranges))
+    assert store.sent() < len(seaweedfs.get("verbs/ranked.zst"))
+    kept = records((tmp_path / "top").read_bytes())
+    assert [record["rank"] for record in kept] == [*range(800, 1000)]
+
+
+def test_stat_asks_three_times_for_at_most_256_kib(store, here):
+    here("score", "-m", "random", "-f", f"{FOLDER}/in.jsonl", "-o", f"{FOLDER}/scored.zst")
+    store.exchanges.clear()
+    here("stat", f"{FOLDER}/scored.zst")
+    assert len(store.exchanges) <= 3
+    assert store.sent() <= 256 << 10
+
+
+def test_score_writes_an_object_for_each_input_and_skips_finished_ones(store, seaweedfs, here):
+    for name in ("a", "b"):
+        seaweedfs.put(f"verbs/{name}.jsonl", lines(RECORDS[:5]))
+    command = (
+        "score",
+        "-m",
+        "random",
+        "-v",
+        f"{FOLDER}/a.jsonl",
+        f"{FOLDER}/b.jsonl",
+        "-O",
+        f"{FOLDER}/out/",
+    )
+    here(*command)
+    made = seaweedfs.get("verbs/out/a.jsonl.zst")
+    assert [record["text"] for record in records(made)] == [record["text"] for record in RECORDS[:5]]
+    assert b"2 outputs were already finished" in here(*command).stderr
+
+
+def test_score_resume_is_refused_with_the_way_out(store, here):
+    said = here(
+        "score", "-m", "random", "--resume", f"{FOLDER}/in.jsonl", "-o", f"{FOLDER}/resumed.zst", status=2
+    ).stderr
+    assert b"-O URL/ writes one object per input" in said
+
+
+def test_an_output_is_never_an_input(store, here):
+    said = here("rank", "-f", f"{FOLDER}/in.jsonl", "-o", f"{FOLDER}/in.jsonl", status=73).stderr
+    assert b"the output is also an input" in said
