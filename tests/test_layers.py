@@ -44,7 +44,7 @@ HOMES = {
     "transformers": ("models", "training.model"),
     "tokenizers": ("models",),
     "safetensors": ("models", "training.model"),
-    "huggingface_hub": ("models",),
+    "huggingface_hub": ("models", "storage.remote.hub"),
     "torch": ("models", "training", "metrics", "stages.eval"),
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -20,6 +20,9 @@ STREAMS = (
     "`[[]` and `[{]` are brackets. A slash at the end is a folder: all names in it, at any depth, ending in "
     ".jsonl, .ndjson or .json (also with .zst, .zstd or .gz) or in .parquet, but for those that begin with a "
     "dot or an underscore. `--files-from LIST` reads more names from a file, without patterns.",
+    "`hf://datasets/OWNER/NAME@REVISION/PATH` is a file of a dataset on the Hugging Face Hub. The revision "
+    "(main, if it is left out) is pinned to a commit for the run. Each file is copied to TMPDIR while it is "
+    "read, and once more for each further pass.",
     "Output is standard output or `-o FILE`. It is zstd, which `zstd -dc`, jq, DuckDB, polars, datasets and "
     "fsspec read like any other. It is JSON Lines with `--plain`, with `-o` and a name that ends in .jsonl, "
     "or on a terminal. A few readers stop after the first frame; `--single-frame` writes a single one for "
@@ -170,6 +173,8 @@ ENVIRONMENT = {
     "ZSTD_NBTHREADS": "Default of --threads.",
     "NO_COLOR": "Disables colour on a terminal.",
     "TERM": "The value dumb disables progress bars.",
+    "HF_TOKEN": "Access token of the Hugging Face Hub, for private and gated datasets and models.",
+    "HF_ENDPOINT": "Address of another Hub.",
     "HF_HOME": "Cache of models that are named by their hub name; read by the Hugging Face libraries.",
     "CUDA_VISIBLE_DEVICES": "The GPUs to use; read by torch.",
     "OMP_NUM_THREADS": "Number of compute threads; read by torch.",

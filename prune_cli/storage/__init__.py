@@ -42,9 +42,17 @@ def _web() -> Storage:
     return Web()
 
 
+def _hub() -> Storage:
+    # Not at the top: the library of the Hub takes 0.3 s to import.
+    from .remote.hub import Hub
+
+    return Hub()
+
+
 _MAKERS: dict[str, Callable[[], Storage]] = {
     **dict.fromkeys(("s3", "gs", "az", "abfss"), _objects),
     **dict.fromkeys(("https", "http"), _web),
+    "hf": _hub,
 }
 _STORAGES: dict[str, Storage] = {}
 
