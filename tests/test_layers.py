@@ -27,6 +27,7 @@ SHARED_ROOMS = {
     "stages.ranking_check",
     "stages.joining",
     "stages.streams",
+    "stages.divided",
     "stages.score.windows",
     "commands.options",
     "commands.conflicts",

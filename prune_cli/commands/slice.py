@@ -1,6 +1,7 @@
 """prune-cli slice"""
 
-from ..engines import local
+from ..engines import choose, local
+from ..settings.engine import WorkerSettings
 from ..settings.slice import Selection, Slicing
 from ..settings.streams import Streams
 from .options import Files, command
@@ -9,7 +10,8 @@ COST = (
     "Reads a ranked stream once, in constant memory. Copies whole frames of a ranked file as they are, and "
     "does not read those outside the cut. -k, --within, --tokens, --sample and --keep random read twice (a "
     "pipe is copied to a temporary file) and take about 40 bytes of memory per record, 70 if tokens are "
-    "counted."
+    "counted. --jobs divides the reading and the writing of these among processes; the parent decides in "
+    "that memory, and puts the parts together."
 )
 EXAMPLES = (
     (
@@ -43,6 +45,7 @@ def slice(
     selection: Selection = Selection(),
     slicing: Slicing = Slicing(),
     streams: Streams = Streams(),
+    workers: WorkerSettings = WorkerSettings(),
 ) -> int:
     """Keep a part of the distribution of a score.
 
@@ -55,6 +58,8 @@ def slice(
     and `unscored` (records and tokens), the same by `groups`, `ties` that the cut divides, and
     `length_correlation`.
     """
-    from ..stages.slice.run import SliceJob
+    from ..stages.slice.run import SliceJob, SliceOnEngine
 
-    return local.run(SliceJob(tuple(files or ()), selection, slicing, streams), streams)
+    job = SliceJob(tuple(files or ()), selection, slicing, streams)
+    with choose.open_engine(workers, streams) as engine:
+        return local.run(SliceOnEngine(job, engine), streams)

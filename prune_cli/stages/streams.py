@@ -168,6 +168,26 @@ class OutputProgress:
         return self.size * self.written // max(self.records, 1)
 
 
+class WorkerProgress:
+    """The bar of a source, for workers that read its inputs `passes` times."""
+
+    def __init__(self, source: Source, passes: int) -> None:
+        self.source = source
+        self.done = 0.0
+        self.total: float | None = passes * (storage.total_size(source.inputs) or 0)
+
+    def advance(self, amount: float) -> None:
+        """Add to the amount that is done."""
+        self.done += amount
+        self.source.inputs[0].progress(int(amount))
+
+    def describe(self, text: str) -> None:
+        """Do nothing: the bar of a source has no notes."""
+
+    def expect(self, total: float) -> None:
+        """Do nothing: the total is known."""
+
+
 def report_skipped(*sources: Source) -> None:
     """Log how many blank lines and bad records were skipped."""
     log_skipped(sum(source.blank for source in sources), sum(source.skipped for source in sources))

@@ -112,6 +112,10 @@ class Sink(ABC):
     def copy_frame(self, table: Table, index: int) -> None:
         """Write a frame of another prune-cli stream. Either all of its records have a score, or none has."""
 
+    def count_groups(self, names: Iterable[str]) -> None:
+        """Count these groups as present: too many of them, or too long ones, are left out of the trailer."""
+        return  # only a trailer has groups
+
     def drain(self) -> None:
         """Write what is queued, so that nothing is read from the source of a copied frame any more."""
         return  # only frames that are compressed in threads wait
@@ -360,6 +364,9 @@ class Frames(Sink):
         if isinstance(frame, memoryview) and isinstance(frame.obj, bytearray):
             self.buffers.append(frame.obj)
             frame.release()
+
+    def count_groups(self, names: Iterable[str]) -> None:
+        self.values.update(names)
 
     def drain(self) -> None:
         while self.waiting:

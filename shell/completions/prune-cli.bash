@@ -50,13 +50,13 @@ _prune_cli() { # where it returns early, files are completed, or directories
         slice)
             case $before in
                 --keep) words='bottom middle top random easy hard' ;;
-                --frac | --tokens | --range | --min | --max | --sample | --seed | --within | --tokens-field | --text-field | --prefix | --group-by | --expect-records | --long | --max-line | --columns | --level | --threads) ;;
+                --frac | --tokens | --range | --min | --max | --sample | --seed | --within | --tokens-field | --text-field | --prefix | --group-by | --expect-records | --long | --max-line | --columns | --level | --threads | -j | --jobs) ;;
                 -k | --key) words='bits_per_byte brier el2n entropy excess_bits_per_byte excess_loss memorization perplexity perplexity_ratio random top_k_accuracy' ;;
-                --scores | --rejects | --summary | -o | --output | --files-from) return ;;
+                --scores | --rejects | --summary | -o | --output | --status-file | --files-from) return ;;
                 --by) words='records tokens' ;;
                 *)
                     [[ $current == -* ]] || return
-                    words='--keep --frac --tokens --range --min --max --sample --invert --keep-unscored --seed -k --key --scores --by --within --tokens-field --text-field --prefix --rejects --summary --group-by -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -o --output -f --force --plain --single-frame --level --threads --files-from -0 --null -h --help'
+                    words='--keep --frac --tokens --range --min --max --sample --invert --keep-unscored --seed -k --key --scores --by --within --tokens-field --text-field --prefix --rejects --summary --group-by -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -o --output -f --force --plain --single-frame --level --threads -j --jobs --status-file --files-from -0 --null -h --help'
                     ;;
             esac
             ;;

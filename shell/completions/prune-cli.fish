@@ -175,6 +175,8 @@ complete -c prune-cli -n '__prune_cli_verb slice' -l plain -d 'Write uncompresse
 complete -c prune-cli -n '__prune_cli_verb slice' -l single-frame -d 'Write one ordinary zstd frame, for readers that stop after the first'
 complete -c prune-cli -n '__prune_cli_verb slice' -l level -x -d 'zstd compression level [3]'
 complete -c prune-cli -n '__prune_cli_verb slice' -l threads -x -d 'Number of compression threads'
+complete -c prune-cli -n '__prune_cli_verb slice' -s j -l jobs -x -d 'Number of worker processes on this machine'
+complete -c prune-cli -n '__prune_cli_verb slice' -l status-file -r -F -d 'Write how far the run is to FILE, as JSON, every few seconds'
 complete -c prune-cli -n '__prune_cli_verb slice' -l files-from -r -F -d 'Read the names in LIST, too, one a line'
 complete -c prune-cli -n '__prune_cli_verb slice' -s 0 -l null -d 'End the names of --files-from by a NUL byte instead of a line end'
 complete -c prune-cli -n '__prune_cli_verb slice' -s h -l help -d 'Show the options'

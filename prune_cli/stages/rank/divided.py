@@ -28,15 +28,16 @@ from ...statistics.key_histogram import Histogram
 from ...statistics.partition import Boundaries, boundaries, union
 from ...statistics.quantile_grid import QuantileGrid
 from ...storage.temporary import check_directories, check_room, shared_folders
-from ...stream import index
 from ...stream.schema import Head, RankSection
 from ...stream.writer import GROUPS, Sink, Writing
 from ...terminal import Progress
 from .. import streams
+from ..divided import portions, report_as
+from ..joining import Joiner
 from .counting import Cells, PositionJob, Positions, PositionStage, RefineJob, RefineStage
-from .merging import Cell, Merged, MergeJob, MergeStage
+from .merging import Cell, MergeJob, MergeStage
 from .order import Order, check_alike, settled
-from .portions import FRAMES, PORTIONS, WorkerShare, portions, share_of, text_bytes
+from .portions import FRAMES, WorkerShare, share_of, text_bytes
 from .quantiles import Quantiles, Sums
 from .ranking import facts_of, section
 from .sorting import Sorted, SortJob, SortStage
@@ -85,7 +86,7 @@ class DividedRanking:
         )
         jobs = [
             SortJob(tuple(file.path for file in portion), self._path(number, "runs"))
-            for number, portion in enumerate(portions(self.source.inputs, PORTIONS * self.engine.workers))
+            for number, portion in enumerate(portions(self.source.inputs, self.engine.workers))
         ]
         self.source.close()
         self.sorted = self.engine.map(stage, jobs, self.progress)
@@ -130,15 +131,7 @@ class DividedRanking:
                 place=self.source.name,
                 remedy="are these counts of tokens?",
             )
-        # The source reports what the workers counted, as if it had read all records itself.
-        for each in self.sorted:
-            self.source.records += each.records
-            self.source.blank += each.blank
-            self.source.skipped += each.skipped
-            self.source.checks.missing |= each.missing
-            self.source.checks.present |= each.present
-        self.source.checks.missing -= self.source.checks.present
-        self.source.check_count()
+        report_as(self.source, [each.counts for each in self.sorted])
 
     def _number_groups(self) -> None:
         """One numbering for the groups of all files, in the order in which they first occur."""
@@ -241,31 +234,18 @@ class DividedRanking:
         )
         correlation = LengthCorrelation()
         grid = QuantileGrid(self.order.reverse)
-        unscored_tokens = 0
+        joiner = Joiner(sink)
         for merged in self.engine.each(stage, jobs, self.progress):
-            unscored_tokens += _append(sink, merged)
+            joiner.append(merged.output)
             correlation.add_segment(merged.lengths)
             grid.extend(merged.grid)
-        sink.facts["unscored_tokens"] = unscored_tokens
+        sink.count_groups(self.group_names)
         self.facts = facts_of(self.order, correlation, grid)
         sink.facts |= self.facts
 
     def _level(self) -> int:
         # What the parent decompresses again is compressed as fast as can be.
         return 1 if self.streams.plain or self.streams.single_frame else self.streams.level
-
-
-def _append(sink: Sink, merged: Merged) -> int:
-    """Write the frames of a part, remove it, and return the tokens of its unscored records."""
-    table = index.read_table(storage.input_at(merged.output))
-    if table is None:
-        raise DataError("a temporary file is damaged", place=merged.output)
-    with table.file.open():
-        for frame in range(len(table.frames)):
-            sink.copy_frame(table, frame)
-        sink.drain()
-    os.unlink(merged.output)
-    return table.totals.unscored_tokens or 0
 
 
 # --- The order of all records ---

@@ -1,7 +1,7 @@
 """Third stage of a divided ranking: which records are in a part, in which order, with which ranks?"""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -15,12 +15,12 @@ from ...records.spool import PART, parts_of
 from ...statistics.correlation import Segment, SegmentCorrelation
 from ...statistics.quantile_grid import QuantileGrid
 from ...storage.base import Output
-from ...storage.temporary import SharedFile
 from ...stream import writer
 from ...stream.batch import Text
 from ...stream.schema import Head
 from ...stream.writer import Writing
 from ...terminal import Progress
+from ..divided import part_of_output
 from .order import Order
 from .quantiles import Quantiles, Sums
 from .ranking import Ranked, lines, placed
@@ -112,7 +112,7 @@ class MergeWorker:
         return Merged(job.output, correlation.segment(), grid)
 
     def _create(self, path: str) -> AbstractContextManager[Output]:
-        return storage.create(path, force=True) if self.stage.is_final else _temporary(path)
+        return storage.create(path, force=True) if self.stage.is_final else part_of_output(path)
 
     def _parts(self, cell: Cell) -> Iterator[Part]:
         """The records of a cell in order, about a megabyte at a time."""
@@ -155,10 +155,3 @@ class _Reader:
                 # Only the values that occur have sums here: their places among them are the new numbers.
                 rows["within"] = np.searchsorted(self.values, self.codes[rows["within"]])
             yield rows, text
-
-
-@contextmanager
-def _temporary(path: str) -> Iterator[Output]:
-    """A piece of an output, read once and removed: it need not survive a crash, so nothing is synced."""
-    with SharedFile(path, write=True) as file:
-        yield file.output

@@ -1,15 +1,12 @@
-"""How much does each worker of a divided ranking get: of memory, and of the input?"""
+"""How much does each worker of a divided ranking get: of memory, and of the text?"""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ... import sizes, storage
+from ... import sizes
 from ...settings.rank import Ranking
 from ...storage.base import Input
 
 PIECE = 64 << 20  # bytes of text in a part of the ranking that one worker merges and compresses
-# Inputs are dealt in so many portions a worker, so that none waits long for the last to finish.
-PORTIONS = 4
 EXPANSION = 4  # bytes of text in a byte of compressed input, about
 # Of the text that a run and a merge share, how many frames a merge reads: the first and last are read twice.
 FRAMES = 16
@@ -35,21 +32,6 @@ def share_of(ranking: Ranking, workers: int) -> WorkerShare:
     """The memory of each worker: -S, of which a percentage is one of the machine for all of them together."""
     size = sizes.parse(ranking.buffer_size)
     return WorkerShare(size // workers if ranking.buffer_size.strip().endswith("%") else size)
-
-
-def portions(inputs: Sequence[Input], number: int) -> Iterator[list[Input]]:
-    """Consecutive inputs in about so many portions of about the same bytes."""
-    most = (storage.total_size(inputs) or 0) / number
-    held: list[Input] = []
-    size = 0
-    for file in inputs:
-        held.append(file)
-        size += file.size or 0
-        if size >= most:
-            yield held
-            held, size = [], 0
-    if held:
-        yield held
 
 
 def text_bytes(file: Input) -> int:

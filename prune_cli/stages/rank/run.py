@@ -16,6 +16,7 @@ from ...settings.streams import Streams, processors
 from ...stream import index
 from ...stream.schema import RankSection
 from .. import streams
+from ..divided import can_be_divided
 from . import ranking as stage
 from .divided import rank_divided
 from .order import Order, no_ranking, settled, to_check
@@ -72,10 +73,6 @@ class RankJob:
                     sink.facts |= ranked.facts
         return _report(order, ranked.head, ranked.facts, source.skipped)
 
-    def is_divisible(self) -> bool:
-        """Whether other processes can read the inputs: a pipe is read by the one that has it."""
-        return all(storage.input_at(path).identity is not None for path in self.inputs or ("-",))
-
     def _check(self) -> RankReport:
         with streams.open_source("rank", self.inputs, self.streams) as source:
             stage.check(source, to_check(source, self.ranking))
@@ -92,7 +89,8 @@ class RankOnEngine:
     def run(self) -> RankReport:
         """As `RankJob.run`: it writes the same records. Raises PruneError."""
         job = self.job
-        if self.engine.workers == 1 or job.ranking.check or job.ranking.merge or not job.is_divisible():
+        is_alone = self.engine.workers == 1 or job.ranking.check or job.ranking.merge
+        if is_alone or not can_be_divided(job.inputs):
             return job.run()
         divided = rank_divided(job.inputs, job.ranking, job.streams, self.engine)
         return _report(divided.order, divided.head, divided.facts, divided.skipped)

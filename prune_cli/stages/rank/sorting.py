@@ -12,6 +12,7 @@ from ...statistics.key_histogram import SHIFTS, Histogram
 from ...stream.schema import Head
 from ...terminal import Progress
 from .. import streams
+from ..divided import ReadCounts
 from .order import Order, check_alike
 from .quantiles import Quantiles
 from .ranking import RowReader, fields_of
@@ -36,7 +37,7 @@ class Sorted:
 
     `histogram` is of all keys. `n` and `tokens` count scored records by the values of the `within` field,
     whose names are `values`; without such a field there is one value. `heads` have the file that they were
-    in. `missing` and `present` are fields that options name.
+    in.
     """
 
     file: SortedFile
@@ -47,11 +48,7 @@ class Sorted:
     groups: list[str]
     nulls: int
     heads: list[tuple[Head | None, str]]
-    records: int
-    blank: int
-    skipped: int
-    missing: set[str]
-    present: set[str]
+    counts: ReadCounts
 
 
 @dataclass(frozen=True)
@@ -119,11 +116,7 @@ class SortWorker:
             groups=reader.groups.names,
             nulls=nulls,
             heads=heads,
-            records=source.records,
-            blank=source.blank,
-            skipped=source.skipped,
-            missing=source.checks.missing,
-            present=source.checks.present,
+            counts=ReadCounts.of(source),
         )
 
 

@@ -1,5 +1,6 @@
 """Where did the records go? Records and tokens that were kept, cut or are unscored, in total and by group."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -47,6 +48,20 @@ class FateCounts:
             self.table[fate, code] += counts
         grouped = np.sum([*groups.values(), (0, 0)], axis=0)
         self.table[fate, -1] += np.array(amount) - grouped
+
+    def add_all(self, other: "FateCounts") -> None:
+        """Add all that another has counted."""
+        for name, code in other.codes.items():
+            own = self._code(name)  # on a line of its own: it can replace the table
+            self.table[:, own] += other.table[:, code]
+        self.table[:, -1] += other.table[:, -1]
+
+    def names_among(self, fates: Sequence[int]) -> list[str]:
+        """The groups that have records of these fates; all of them if they are too many for a trailer."""
+        if len(self.names) > GROUPS:
+            return self.names
+        records = self.table[list(fates), :, 0].sum(axis=0).tolist()
+        return [name for name in self.names if records[self.codes[name]]]
 
     def _code(self, name: str) -> int:
         if name not in self.codes:

@@ -1,17 +1,21 @@
 """How is an input sliced: by copying frames, in one pass, in two, or by scores of another file?"""
 
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from ...engines.work import Engine
 from ...records.reader import Source, check_expected
 from ...settings.slice import Keep
 from ...settings.streams import Streams, Unit
+from ...storage.temporary import shared_folders
 from ...stream import index
 from ...stream.index import Table
 from ...stream.schema import Head, RankSection
 from .. import streams
 from .copied import WholeFrame, copied, is_copyable
+from .divided import DividedSlice, FinishedPart, SliceWorkers
 from .ranked import ranked
 from .selection import Request, check_ranking
 from .split import SliceStatistics, Split
@@ -26,7 +30,7 @@ class SlicePlan:
     unit that a picture is labelled with.
     """
 
-    parts: Iterator[Split | WholeFrame]
+    parts: Iterator[Split | WholeFrame | FinishedPart]
     request: Request
     head: Head | None
     key: str
@@ -47,9 +51,16 @@ def reads_twice(request: Request) -> bool:
 
 @contextmanager
 def plan(
-    source: Source, request: Request, options: Streams, statistics: SliceStatistics
+    source: Source,
+    request: Request,
+    options: Streams,
+    statistics: SliceStatistics,
+    engine: Engine | None = None,
 ) -> Iterator[SlicePlan]:
-    """The plan for an input. What it reads beside the source is open until the block ends."""
+    """The plan for an input. What it reads beside the source is open until the block ends.
+
+    Several workers of the engine divide the work of an unranked stream.
+    """
     if request.slicing.scores is not None:
         # --expect-records is for the corpus, and the corpus already has a progress bar.
         reading = replace(options, expect_records=None)
@@ -59,6 +70,9 @@ def plan(
     elif table := _copyable_table(source, request, options):
         with table.file.open():
             yield _by_frames(source, table, request, statistics)
+    elif engine and engine.workers > 1 and all(file.identity is not None for file in source.inputs):
+        with shared_folders([tempfile.gettempdir()]) as (folder,):
+            yield by_records(source, request, statistics, SliceWorkers(engine, folder, options))
     else:
         yield by_records(source, request, statistics)
 
@@ -119,7 +133,10 @@ def _by_frames(source: Source, table: Table, request: Request, statistics: Slice
     )
 
 
-def by_records(source: Source, request: Request, statistics: SliceStatistics) -> SlicePlan:
+def by_records(
+    source: Source, request: Request, statistics: SliceStatistics, workers: SliceWorkers | None = None
+) -> SlicePlan:
+    """The plan for records that are read: once if they are ranked, else twice, perhaps by workers."""
     head, _ = source.peek()
     ranking = head.rank if head else None
     if ranking:
@@ -142,15 +159,14 @@ def by_records(source: Source, request: Request, statistics: SliceStatistics) ->
             records=lambda: source.records,
         )
     request = _with_order(source, request, ranking)
+    key = request.slicing.key or "score"
+    unit = str(request.slicing.by or Unit.records)
+    if workers:
+        divided = DividedSlice(workers, source, request, statistics)
+        return SlicePlan(divided.parts(), request, head, key, unit, lambda: divided.records)
     again = source.again()
-    return SlicePlan(
-        parts=unranked(source, again, request, statistics),
-        request=request,
-        head=head,
-        key=request.slicing.key or "score",
-        unit=str(request.slicing.by or Unit.records),
-        records=lambda: again.records,
-    )
+    parts = unranked(source, again, request, statistics)
+    return SlicePlan(parts, request, head, key, unit, lambda: again.records)
 
 
 def _is_one_pass(request: Request, ranking: RankSection | None) -> bool:

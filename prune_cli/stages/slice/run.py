@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ... import storage
+from ...engines.work import Engine
 from ...errors import UsageError
 from ...records.reader import Source
 from ...settings.slice import Selection, Slicing
@@ -15,7 +16,10 @@ from ...storage.base import Output
 from ...stream.schema import Head
 from ...stream.writer import Sink
 from .. import streams
+from ..joining import Joiner
 from .copied import WholeFrame
+from .counts import CUT, KEPT, UNSCORED, FateCounts
+from .divided import FinishedPart
 from .plan import SlicePlan, by_records, plan, reads_twice
 from .report import SliceReport, histogram
 from .selection import group_field, request, without_percent
@@ -31,8 +35,11 @@ class SliceJob:
     slicing: Slicing
     streams: Streams
 
-    def run(self) -> SliceReport:
-        """Write the records that are kept, those that are not, and the summary. Raises PruneError."""
+    def run(self, engine: Engine | None = None) -> SliceReport:
+        """Write the records that are kept, those that are not, and the summary. Raises PruneError.
+
+        Several workers of an engine divide the work of an unranked stream among them.
+        """
         checked = request(self.selection, self.slicing)
         self._check_paths()
         statistics = SliceStatistics()
@@ -41,7 +48,7 @@ class SliceJob:
             streams.open_streams("slice", self.inputs, self.streams, replay=replay) as (source, output),
             self._create(self.slicing.rejects, source) as rejects,
             self._create(self.slicing.summary, source) as summary,
-            plan(source, checked, self.streams, statistics) as planned,
+            plan(source, checked, self.streams, statistics, engine) as planned,
         ):
             self._write(planned, statistics, output, rejects)
             statistics.counts.check(planned.records())
@@ -76,6 +83,7 @@ class SliceJob:
             self._rejects_sink(rejects, head) as rejected,
         ):
             _write_parts(planned, kept, rejected)
+            _count_groups(statistics.counts, kept, rejected)
             if statistics.length_correlation is not None:
                 statistics.length_correlation = round(statistics.length_correlation, 6)
                 kept.facts["length_correlation"] = statistics.length_correlation
@@ -149,13 +157,39 @@ def _report(planned: SlicePlan, statistics: SliceStatistics, unit: str) -> Slice
     )
 
 
+@dataclass(frozen=True)
+class SliceOnEngine:
+    """Slice with the workers of an engine."""
+
+    job: SliceJob
+    engine: Engine
+
+    def run(self) -> SliceReport:
+        """As `SliceJob.run`: it writes the same records. Raises PruneError."""
+        return self.job.run(self.engine)
+
+
+def _count_groups(counts: FateCounts, kept: Sink, rejected: Sink | None) -> None:
+    """Have the trailers leave out groups that are too many, which a part of the records need not show."""
+    kept.count_groups(counts.names_among([KEPT]))
+    if rejected:
+        rejected.count_groups(counts.names_among([CUT, UNSCORED]))
+
+
 def _write_parts(planned: SlicePlan, kept: Sink, rejected: Sink | None) -> None:
     """Write each part to its sink; whole frames are copied without being decompressed."""
+    joiner = Joiner(kept)
+    rejected_joiner = Joiner(rejected) if rejected else None
     for part in planned.parts:
         if isinstance(part, WholeFrame):
             sink = kept if part.kept else rejected
             if sink and planned.table:
                 sink.copy_frame(planned.table, part.index)
+            continue
+        if isinstance(part, FinishedPart):
+            joiner.append(part.kept)
+            if part.rejected and rejected_joiner:
+                rejected_joiner.append(part.rejected)
             continue
         if part.kept:
             kept.write_lines(part.kept)

@@ -3,7 +3,7 @@
 One pass over the scores, then one over the records.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
@@ -29,13 +29,17 @@ def unranked(source: Source, again: Source, request: Request, statistics: SliceS
 
     A record takes some 40 bytes of memory while the cut is made, 70 if tokens are counted.
     """
-    decision = _decide(source, request, statistics)
-    return _split(again, decision, request, statistics)
+    decision = decide(read_columns(source, request), request, statistics, source.name)
+    return split(again, decision, request, statistics)
 
 
-def _split(
-    source: Source, decision: "_Decision", request: Request, statistics: SliceStatistics
+def split(
+    source: Source, decision: "Decision", request: Request, statistics: SliceStatistics
 ) -> Iterator[Split]:
+    """Split the records of a source as it was decided.
+
+    Raises InputOutputError if they are not as many as before.
+    """
     splitter = Splitter(request, statistics.counts)
     rank = _rank_field(request)
     group = group_field(request)
@@ -64,7 +68,7 @@ def joined(
 
     Raises DataError if an id differs, or a file has more records than the other.
     """
-    decision = _decide(scores, request, statistics)
+    decision = decide(read_columns(scores, request), request, statistics, scores.name)
     wanted = _wanted_again(again, request, "id")
     ids = chain.from_iterable(batch["id"] for batch in again.batches(wanted))
     splitter = Splitter(request, statistics.counts)
@@ -99,12 +103,17 @@ def _check_ids(batch: Batch, ids: list[Any], start: int) -> None:
 
 
 @dataclass(frozen=True)
-class _Decision:
-    """What was decided of all records of the input: inside the cut, has a score, tokens."""
+class Decision:
+    """What was decided of all records of the input, or of a part: inside the cut, has a score, tokens."""
 
     inside: np.ndarray
     scored: np.ndarray
     tokens: np.ndarray
+
+    def part(self, start: int, end: int) -> "Decision":
+        """That of consecutive records."""
+        rows = slice(start, end)
+        return Decision(self.inside[rows], self.scored[rows], self.tokens[rows])
 
     def verdicts(self, start: int, end: int, ranks: np.ndarray) -> Verdicts:
         """Those of a batch."""
@@ -123,14 +132,13 @@ def _wanted_again(source: Source, request: Request, *fields: str) -> Wanted:
     return Wanted({**wanted.fields, **first.fields}, (*optional, *first.optional), first.single)
 
 
-def _decide(source: Source, request: Request, statistics: SliceStatistics) -> _Decision:
-    """Read the scores, or draw random numbers, and decide on every record."""
-    columns = _read(source, request)
+def decide(columns: "ScoreColumns", request: Request, statistics: SliceStatistics, place: str) -> Decision:
+    """Decide on every record. `place` is named in errors."""
     values = columns.sort_values(request)
     scored = ~np.isnan(columns.scores)
     unit = str(request.slicing.by or Unit.records)
     if unit == Unit.tokens and request.cut.divides_quantiles:
-        _check_tokens(columns, scored, source)
+        _check_tokens(columns, scored, place)
     inside, order = choose(values, columns.tokens, scored, request.cut, unit, columns.within)
     if request.slicing.key and columns.within is None:
         is_drawn = values is not columns.scores
@@ -143,23 +151,23 @@ def _decide(source: Source, request: Request, statistics: SliceStatistics) -> _D
             statistics.shape = grid_of(columns.scores, order)
             statistics.quantiles = None if is_drawn else _quantiles(inside[order])
     statistics.length_correlation = statistics.lengths.value()
-    return _Decision(inside, scored, columns.tokens)
+    return Decision(inside, scored, columns.tokens)
 
 
-def _check_tokens(columns: "_Columns", scored: np.ndarray, source: Source) -> None:
+def _check_tokens(columns: "ScoreColumns", scored: np.ndarray, place: str) -> None:
     """Raise DataError where `rank` does: quantiles by tokens would be fractions of nothing."""
     groups = np.zeros(len(scored), np.int64) if columns.within is None else columns.within
     has_tokens = np.isin(groups[scored], groups[scored & (columns.tokens > 0)])
     if not has_tokens.all():
         raise DataError(
             "no scored record" + ("" if columns.within is None else " of a group") + " has any tokens",
-            place=source.name,
+            place=place,
             remedy="slice --by records, or name the count with --tokens-field",
         )
 
 
 def _measure(
-    columns: "_Columns", order: np.ndarray, inside: np.ndarray | None, statistics: SliceStatistics
+    columns: "ScoreColumns", order: np.ndarray, inside: np.ndarray | None, statistics: SliceStatistics
 ) -> None:
     """Correlation with length, and ties unless `inside` is None: a random draw splits ties on purpose."""
     for start in range(0, len(order), CHUNK):
@@ -178,16 +186,34 @@ def _quantiles(inside: np.ndarray) -> tuple[float, float] | None:
 
 
 @dataclass(frozen=True)
-class _Columns:
-    """What was read of all records.
+class ScoreColumns:
+    """What was read of all records, or of a part.
 
-    `bits` are random, and empty unless records are drawn; `within` holds codes of values.
+    `bits` are random, and empty unless records are drawn; `within` holds codes of values, which are `names`.
     """
 
     scores: np.ndarray
     bits: np.ndarray
     tokens: np.ndarray
     within: np.ndarray | None
+    names: list[Any]
+
+    @classmethod
+    def joined(cls, parts: Sequence["ScoreColumns"]) -> "ScoreColumns":
+        """The columns of all parts, in which equal values of `within` have one code."""
+        numbers: dict[Any, int] = {}
+        recoded = []
+        for part in parts:
+            codes = np.array([numbers.setdefault(name, len(numbers)) for name in part.names], np.int32)
+            recoded.append(codes[part.within] if part.within is not None else np.zeros(0, np.int32))
+        is_within = parts[0].within is not None
+        return cls(
+            scores=np.concatenate([part.scores for part in parts]),
+            bits=np.concatenate([part.bits for part in parts]),
+            tokens=np.concatenate([part.tokens for part in parts]),
+            within=np.concatenate(recoded) if is_within else None,
+            names=list(numbers),
+        )
 
     def sort_values(self, request: Request) -> np.ndarray:
         """The numbers that order the records: the scores themselves (the same array), or a random draw."""
@@ -200,7 +226,8 @@ class _Columns:
         return drawn
 
 
-def _read(source: Source, request: Request) -> _Columns:
+def read_columns(source: Source, request: Request) -> ScoreColumns:
+    """Read the scores of a source, or draw random numbers. Raises DataError for a record without a score."""
     slicing = request.slicing
     labels = Labels(str, int)
     # An empty part first, so that a stream without records has columns, too.
@@ -210,7 +237,7 @@ def _read(source: Source, request: Request) -> _Columns:
         codes = labels.codes(batch[slicing.within]) if slicing.within else np.zeros(0, np.int32)
         parts.append((_scores(batch, request), bits, counts(batch[tokens_field(request)]), codes))
     scores, bits, tokens, codes = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return _Columns(scores, bits, tokens, codes if slicing.within else None)
+    return ScoreColumns(scores, bits, tokens, codes if slicing.within else None, labels.names)
 
 
 def _wanted(request: Request) -> Wanted:

@@ -1,0 +1,208 @@
+"""How do several workers slice an unranked stream together? They read its scores, and then split its records.
+
+What is decided in between is decided of all scores at once, in the parent: the records that are kept are
+those of one process, and so is all that is counted.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+
+from ... import storage
+from ...engines.work import Engine
+from ...records.reader import Source
+from ...settings.streams import Reading, Streams
+from ...stream import writer
+from ...stream.schema import Head
+from ...stream.writer import Writing
+from ...terminal import Progress
+from .. import streams
+from ..divided import ReadCounts, part_of_output, portions, report_as
+from .counts import FateCounts
+from .selection import Request, group_field
+from .split import SliceStatistics
+from .unranked import Decision, ScoreColumns, decide, read_columns, split
+
+
+@dataclass(frozen=True)
+class FinishedPart:
+    """Records that a worker has split: files of those that are kept, and of the others if wanted."""
+
+    kept: str
+    rejected: str | None
+
+
+@dataclass(frozen=True)
+class SliceWorkers:
+    """Who divides the work, and the folder for the parts."""
+
+    engine: Engine
+    folder: str
+    streams: Streams
+
+
+@dataclass(frozen=True)
+class ReadJob:
+    """Read the scores of consecutive inputs."""
+
+    inputs: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The first input, for messages."""
+        return self.inputs[0]
+
+
+@dataclass(frozen=True)
+class ReadStage:
+    """How scores are read."""
+
+    request: Request
+    reading: Reading
+    watched: tuple[str, ...]
+    verb: str = "slice"
+
+    def open(self) -> "ReadWorker":
+        """A worker."""
+        return ReadWorker(self)
+
+
+class ReadWorker:
+    """Reads scores, or draws random numbers."""
+
+    def __init__(self, stage: ReadStage) -> None:
+        self.stage = stage
+
+    def do(self, job: ReadJob, progress: Progress) -> tuple[ScoreColumns, ReadCounts]:
+        """The scores of a job. Raises DataError for a record without a score."""
+        with closing(_source(job.inputs, self.stage.reading, self.stage.watched, progress)) as source:
+            columns = read_columns(source, self.stage.request)
+        return columns, ReadCounts.of(source)
+
+
+@dataclass(frozen=True)
+class SplitJob:
+    """Split the records of the same inputs as it was decided."""
+
+    inputs: tuple[str, ...]
+    decision: Decision
+    output: FinishedPart
+
+    @property
+    def name(self) -> str:
+        """The first input, for messages."""
+        return self.inputs[0]
+
+
+@dataclass(frozen=True)
+class SplitStage:
+    """How records are split and written."""
+
+    request: Request
+    reading: Reading
+    watched: tuple[str, ...]
+    head: Head
+    writing: Writing
+    verb: str = "slice"
+
+    def open(self) -> "SplitWorker":
+        """A worker."""
+        return SplitWorker(self)
+
+
+class SplitWorker:
+    """Splits records into those that are kept and the others."""
+
+    def __init__(self, stage: SplitStage) -> None:
+        self.stage = stage
+
+    def do(self, job: SplitJob, progress: Progress) -> tuple[FinishedPart, FateCounts, ReadCounts]:
+        """Write the outputs of a job. Raises InputOutputError if its inputs have changed."""
+        stage = self.stage
+        statistics = SliceStatistics()
+        with ExitStack() as stack:
+            source = stack.enter_context(closing(_source(job.inputs, stage.reading, stage.watched, progress)))
+            # The first reading has warned of bad records.
+            source.warn = lambda message: None
+            sinks = [
+                stack.enter_context(
+                    writer.open_sink(stack.enter_context(part_of_output(path)), stage.head, stage.writing)
+                )
+                for path in (job.output.kept, job.output.rejected)
+                if path
+            ]
+            for part in split(source, job.decision, stage.request, statistics):
+                for sink, lines in zip(sinks, (part.kept, part.rejected), strict=False):
+                    if lines:
+                        sink.write_lines(lines)
+        return job.output, statistics.counts, ReadCounts.of(source)
+
+
+def _source(
+    inputs: tuple[str, ...], reading: Reading, watched: tuple[str, ...], progress: Progress
+) -> Source:
+    source = streams.source_of(storage.operands(inputs), reading, progress)
+    for name in watched:
+        source.watch(name)
+    return source
+
+
+class DividedSlice:
+    """A slice that workers make together."""
+
+    def __init__(
+        self, workers: SliceWorkers, source: Source, request: Request, statistics: SliceStatistics
+    ) -> None:
+        self.workers = workers
+        self.source = source
+        self.request = request
+        self.statistics = statistics
+        self.records = 0  # that were split
+        self.inputs = [
+            tuple(file.path for file in portion)
+            for portion in portions(source.inputs, workers.engine.workers)
+        ]
+        # The parent alone knows how many records there are in all.
+        self.reading = replace(workers.streams, expect_records=None)
+        self.watched = tuple(sorted(source.checks.watched))
+        self.progress = streams.WorkerProgress(source, passes=2)
+
+    def parts(self) -> Iterator[FinishedPart]:
+        """The parts, in input order, each as soon as it is made."""
+        self.source.close()
+        decisions = self._decisions()
+        jobs = [
+            SplitJob(inputs, decision, self._output(number))
+            for number, (inputs, decision) in enumerate(zip(self.inputs, decisions, strict=True))
+        ]
+        options = self.workers.streams
+        # What the parent decompresses again is compressed as fast as can be.
+        level = 1 if options.plain or options.single_frame else options.level
+        head = Head.compose("slice", group_field(self.request))
+        stage = SplitStage(
+            self.request, self.reading, self.watched, head=head, writing=Writing(level=level, threads=1)
+        )
+        for part, counts, read in self.workers.engine.each(stage, jobs, self.progress):
+            self.statistics.counts.add_all(counts)
+            self.records += read.records
+            # Bad records are counted once, by the first reading.
+            report_as(self.source, [replace(read, records=0, blank=0, skipped=0)])
+            yield part
+
+    def _decisions(self) -> list[Decision]:
+        """What is decided of each portion of the inputs."""
+        stage = ReadStage(self.request, self.reading, self.watched)
+        jobs = [ReadJob(inputs) for inputs in self.inputs]
+        read = self.workers.engine.map(stage, jobs, self.progress)
+        report_as(self.source, [counts for _, counts in read])
+        sizes = [len(columns.scores) for columns, _ in read]
+        columns = ScoreColumns.joined([columns for columns, _ in read])
+        decision = decide(columns, self.request, self.statistics, self.source.name)
+        ends = [sum(sizes[: number + 1]) for number in range(len(sizes))]
+        return [decision.part(end - size, end) for size, end in zip(sizes, ends, strict=True)]
+
+    def _output(self, number: int) -> FinishedPart:
+        path = os.path.join(self.workers.folder, f"{number:05d}")
+        rejected = f"{path}.rejected" if self.request.slicing.rejects else None
+        return FinishedPart(f"{path}.kept", rejected)
