@@ -5,8 +5,8 @@ import re
 from collections.abc import Sequence
 
 from ..errors import UsageError
-from . import check_target, make_directory
-from .base import Input
+from . import check_target, exists, input_at, make_directory
+from .base import Identity, Input
 from .os_errors import display
 
 COMPRESSED = (".zst", ".zstd", ".gz")
@@ -27,9 +27,15 @@ def in_directory(
     paths = [os.path.join(directory, _name(file, plain, part)) for file in inputs]
     _check_distinct(paths, inputs)
     make_directory(directory)
+    by_identity: dict[Identity | None, list[Input]] = {}
+    for file in inputs:
+        by_identity.setdefault(file.identity, []).append(file)
     # With force: an output that exists may be one that an earlier run finished, which the caller checks.
     for path in paths:
-        check_target(path, inputs, force=True)
+        # Only an input of the same identity can be the same file, by whatever name. To hold each output to
+        # each input would take hours for 30,000 that exist.
+        same = by_identity.get(input_at(path).identity, []) if exists(path) else []
+        check_target(path, same, force=True)
     return paths
 
 

@@ -309,3 +309,28 @@ def test_a_folder_is_held_for_one_run_of_a_kind(tmp_path):
     with dataset.lease(str(tmp_path), "run"):
         pass
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
+def test_an_output_that_is_an_input_by_another_name_is_refused(link, corpus, tmp_path, capfd):
+    (tmp_path / "out").mkdir()
+    getattr(tmp_path / "out" / "wiki.jsonl.zst", link)(corpus[0])
+    assert status_of("score", *RANDOM, "-O", tmp_path / "out", *corpus) == 73
+    assert "wiki.jsonl.zst: the output is also an input" in capfd.readouterr().err
+
+
+def test_outputs_are_checked_in_a_time_that_grows_with_their_number_alone(tmp_path, monkeypatch):
+    """30,000 outputs that exist are not compared with 30,000 inputs each."""
+    from prune_cli import storage
+    from prune_cli.storage import output_paths
+    from prune_cli.storage.local.reading import LocalInput
+
+    (tmp_path / "out").mkdir()
+    paths = [tmp_path / f"{number}.jsonl" for number in range(50)]
+    for path in paths:
+        path.touch()
+        (tmp_path / "out" / f"{path.name}.zst").touch()
+    compared = []
+    monkeypatch.setattr(LocalInput, "is_same_file", lambda *pair: compared.append(pair))
+    output_paths.in_directory(str(tmp_path / "out"), storage.operands([str(path) for path in paths]))
+    assert not compared
