@@ -1,11 +1,15 @@
 """prune-cli pack"""
 
-from ..engines import local
+from ..engines import choose, local
+from ..settings.engine import WorkerSettings
 from ..settings.pack import Packing
 from ..settings.streams import Streams
 from .options import Files, command
 
-COST = "Reads once. Holds a few megabytes of documents in memory and writes blocks as they fill."
+COST = (
+    "Reads once. Holds a few megabytes of documents in memory and writes blocks as they fill. With --jobs "
+    "the input is read twice, and the tokens are in temporary files meanwhile, four bytes each."
+)
 EXAMPLES = (
     (
         "Make blocks of 2,048 tokens that keep their source, and score them:",
@@ -20,7 +24,12 @@ EXAMPLES = (
 
 
 @command
-def pack(files: Files = None, packing: Packing = Packing(), streams: Streams = Streams()) -> int:
+def pack(
+    files: Files = None,
+    packing: Packing = Packing(),
+    streams: Streams = Streams(),
+    workers: WorkerSettings = WorkerSettings(),
+) -> int:
     """Pack documents into token blocks of one length, the unit that the paper ranks.
 
     Documents are tokenized, followed by an EOS token each, concatenated and cut into blocks without padding.
@@ -28,6 +37,7 @@ def pack(files: Files = None, packing: Packing = Packing(), streams: Streams = S
     the document (and its id), where the stretch starts in the document, where it stands in the block, and its
     number of tokens.
     """
-    from ..stages.pack.run import PackJob
+    from ..stages.pack.run import PackJob, PackOnEngine
 
-    return local.run(PackJob(tuple(files or ()), packing, streams), streams)
+    with choose.open_engine(workers, streams) as engine:
+        return local.run(PackOnEngine(PackJob(tuple(files or ()), packing, streams), engine), streams)

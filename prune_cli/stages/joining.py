@@ -1,6 +1,7 @@
 """How is one output made of the streams that workers wrote? Their frames are copied as they are, in order."""
 
 import os
+import tempfile
 from dataclasses import dataclass
 
 from .. import storage
@@ -32,3 +33,10 @@ class Joiner:
         self.unscored_tokens += table.totals.unscored_tokens or 0
         self.sink.facts["unscored_tokens"] = self.unscored_tokens
         return table.totals
+
+
+def temporary_directory(output: str | None) -> str:
+    """Where the parts are: beside an output of this machine, which has room for it, else in TMPDIR."""
+    if output is None or output == "-" or "://" in output or storage.is_stream(output):
+        return tempfile.gettempdir()
+    return os.path.dirname(output) or "."

@@ -148,6 +148,30 @@ class RecordProgress:
             self.shown = position
 
 
+class InputProgress:
+    """Progress of workers on the bar of a source that is read by them, and not here."""
+
+    def __init__(self, source: Source) -> None:
+        self.done = 0.0
+        self.total: float | None = storage.total_size(source.inputs)
+        self._advance: Callable[[int], object] = source.inputs[0].progress
+        # What this process reads of the source is read again by the workers.
+        for file in source.inputs:
+            file.progress = lambda size: None
+
+    def advance(self, amount: float) -> None:
+        """Add to the amount that is done."""
+        self.done += amount
+        self._advance(int(amount))
+
+    def describe(self, text: str) -> None:
+        """Do nothing: the bar of a source has no note."""
+
+    def expect(self, total: float) -> None:
+        """Set the total."""
+        self.total = total
+
+
 class OutputProgress:
     """Advances the bar of a source by records that are written: all of them are as much as its inputs."""
 

@@ -9,13 +9,13 @@ _prune_cli() { # where it returns early, files are completed, or directories
         pack)
             case $before in
                 --tokenizer) compopt +o default -o dirnames && return ;;
-                --context | --carry | --text-field | --group-by | --expect-records | --long | --max-line | --columns | --level | --threads) ;;
+                --context | --carry | --text-field | --group-by | --expect-records | --long | --max-line | --columns | --level | --threads | -j | --jobs) ;;
                 --eod) words='auto' ;;
                 --last) words='drop keep' ;;
-                -o | --output | --files-from) return ;;
+                -o | --output | --status-file | --files-from) return ;;
                 *)
                     [[ $current == -* ]] || return
-                    words='--tokenizer --context --eod --last --carry --text-field --group-by -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -o --output -f --force --plain --single-frame --level --threads --files-from -0 --null -h --help'
+                    words='--tokenizer --context --eod --last --carry --text-field --group-by -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -o --output -f --force --plain --single-frame --level --threads -j --jobs --status-file --files-from -0 --null -h --help'
                     ;;
             esac
             ;;

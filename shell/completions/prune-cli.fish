@@ -42,6 +42,8 @@ complete -c prune-cli -n '__prune_cli_verb pack' -l plain -d 'Write uncompressed
 complete -c prune-cli -n '__prune_cli_verb pack' -l single-frame -d 'Write one ordinary zstd frame, for readers that stop after the first'
 complete -c prune-cli -n '__prune_cli_verb pack' -l level -x -d 'zstd compression level [3]'
 complete -c prune-cli -n '__prune_cli_verb pack' -l threads -x -d 'Number of compression threads'
+complete -c prune-cli -n '__prune_cli_verb pack' -s j -l jobs -x -d 'Number of worker processes on this machine'
+complete -c prune-cli -n '__prune_cli_verb pack' -l status-file -r -F -d 'Write how far the run is to FILE, as JSON, every few seconds'
 complete -c prune-cli -n '__prune_cli_verb pack' -l files-from -r -F -d 'Read the names in LIST, too, one a line'
 complete -c prune-cli -n '__prune_cli_verb pack' -s 0 -l null -d 'End the names of --files-from by a NUL byte instead of a line end'
 complete -c prune-cli -n '__prune_cli_verb pack' -s h -l help -d 'Show the options'

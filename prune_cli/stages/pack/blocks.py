@@ -59,6 +59,39 @@ class PackCounts:
     absent: set[str] = field(default_factory=set)  # carried fields that no document has had so far
 
 
+@dataclass(frozen=True)
+class Portion:
+    """The blocks that begin in one shard of the documents, among those of all."""
+
+    documents: int  # before the shard
+    first_block: int
+    skip: int  # tokens of the shard that belong to a block which began before it
+    blocks: int  # that begin in the shard
+
+
+def pack_portion(
+    documents: Iterable[Document], encode: Encode, layout: BlockLayout, portion: Portion
+) -> Iterator[Record]:
+    """As `pack`, only the blocks of a portion. The documents begin with its shard, and go on behind it."""
+    counts = PackCounts(blocks=portion.first_block)
+    skip = portion.skip
+    block = _Block(layout)
+    last = portion.first_block + portion.blocks
+    for ordinal, document, ids in token_stream(documents, encode, layout, counts):
+        start = min(skip, len(ids))
+        skip -= start
+        while start < len(ids):
+            start += block.take(document, portion.documents + ordinal, ids, start)
+            if not block.room:
+                yield block.record(counts)
+                if counts.blocks == last:
+                    return
+                block = _Block(layout)
+    # The last block of all may be short.
+    if block.spans:
+        yield block.record(counts)
+
+
 def pack(
     documents: Iterable[Document], encode: Encode, layout: BlockLayout, counts: PackCounts
 ) -> Iterator[Record]:
@@ -74,7 +107,7 @@ def pack(
     """
     counts.absent = set(layout.carry)
     block = _Block(layout)
-    for ordinal, document, ids in _token_stream(documents, encode, layout, counts):
+    for ordinal, document, ids in token_stream(documents, encode, layout, counts):
         start = 0
         # A document can fill several blocks, and the next document begins in the last of them.
         while start < len(ids):
@@ -86,10 +119,10 @@ def pack(
         yield block.record(counts)
     elif block.spans:
         counts.dropped = layout.context - block.room
-    _warn(counts)
+    warn(counts)
 
 
-def _token_stream(
+def token_stream(
     documents: Iterable[Document], encode: Encode, layout: BlockLayout, counts: PackCounts
 ) -> Iterator[tuple[int, Document, Ids]]:
     """Each document that has tokens: its number among all, itself, and its tokens with EOS at the end."""
@@ -189,7 +222,7 @@ def _verbatim(fields: dict[str, bytes]) -> dict[str, Any]:
     return {name: verbatim(value) for name, value in fields.items()}
 
 
-def _warn(counts: PackCounts) -> None:
+def warn(counts: PackCounts) -> None:
     """Log what a user may not expect: no blocks, an absent field, tokens that stand for something else."""
     if counts.dropped and not counts.blocks:
         log.warning("all %d tokens are dropped: they do not fill one block; see --last keep", counts.dropped)

@@ -3,11 +3,13 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ...errors import ConfigurationError
 from ...models.text import tokenizer as tokenizers
 from ...models.text.special_tokens import warnings_about_end
-from .blocks import Ids
+from ...settings.pack import Last, Packing
+from .blocks import BlockLayout, Ids
 
 log = logging.getLogger(__name__)
 
@@ -49,3 +51,28 @@ def load(directory: Path, eos: int | None) -> BlockTokenizer:
         fault = f"--eod {eos} is outside its vocabulary of {size}"
         raise ConfigurationError(fault, place=str(directory), remedy="name a token that it has")
     return BlockTokenizer(tokenizer, eos)
+
+
+def provenance_of(packing: Packing, tokenizer: BlockTokenizer) -> dict[str, Any]:
+    """Tokenizer and layout for the head.
+
+    `train` and `score` refuse blocks of another tokenizer by this hash.
+    """
+    return {
+        "tokenizer": tokenizer.hash,
+        "context": packing.context,
+        "eod": tokenizer.eos,
+        "last": packing.last.value,
+    }
+
+
+def layout_of(packing: Packing, tokenizer: BlockTokenizer, group: str) -> BlockLayout:
+    """How blocks are made with a tokenizer."""
+    return BlockLayout(
+        context=packing.context,
+        eos=tokenizer.eos,
+        keep_last=packing.last == Last.keep,
+        carry=packing.carried_fields(),
+        group=group,
+        unknown=tokenizer.unknown,
+    )

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -19,7 +18,7 @@ from ...stream import resume
 from ...stream.schema import Head, Totals
 from ...stream.section import Shard
 from .. import streams
-from ..joining import Joiner
+from ..joining import Joiner, temporary_directory
 from .job import ScoreJob
 from .progress import ScoreReport
 from .worker import ScoreWorker
@@ -85,7 +84,7 @@ def perform(
     with (
         resume.afresh(path, inputs, force=original.streams.force) as output,
         streams.failing_visibly(output, original.streams),
-        shared_folders([_temporary_directory(path)]) as [folder],
+        shared_folders([temporary_directory(path)]) as [folder],
     ):
         parts = [
             replace(job, output=os.path.join(folder, f"{number}.zst")) for number, job in enumerate(jobs)
@@ -123,10 +122,3 @@ def _join(
 def _head(job: ScoreJob, provenance: dict[str, Any], group: str) -> Head:
     with closing(_first(job, storage.operands(job.inputs))) as source:
         return streams.head_after(source, "score", group, keeps=(), score=provenance)
-
-
-def _temporary_directory(output: str | None) -> str:
-    """Where the parts are: beside an output of this machine, which has room for it, else in TMPDIR."""
-    if output is None or output == "-" or "://" in output or storage.is_stream(output):
-        return tempfile.gettempdir()
-    return os.path.dirname(output) or "."
