@@ -91,6 +91,9 @@ DATASETS = (
     "that of the manifest. The same command makes what is missing of an unfinished dataset, and finds "
     "nothing to do for a finished one. Parts of further inputs are added to the plan; other settings, or an "
     "input that would be cut in another way, are refused (78). -f begins again.",
+    "A second run of the same command on a dataset that is being made ends with status 75. Where files have "
+    "locks, a run that was killed can be repeated at once; on object storage after two minutes, in which it "
+    "has given no sign of life in its run-*.json.",
 )
 ENGINES = (
     "`--jobs N` works in N processes on this machine, `--jobs auto` in one for each CPU, and "

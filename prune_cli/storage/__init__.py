@@ -164,6 +164,11 @@ def is_file(path: str) -> bool:
     return storage_of(path).is_file(path)
 
 
+def locks_outputs(path: str) -> bool:
+    """Whether an output at `path` is locked for other processes while it is written."""
+    return storage_of(path).locks_outputs
+
+
 def has_folders(path: str) -> bool:
     """Whether a path can name a folder without a slash at its end, as a local one can."""
     return storage_of(path).has_folders

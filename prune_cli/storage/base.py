@@ -246,6 +246,7 @@ def stopped_early(output: ResumableOutput) -> Iterator[None]:
 class Storage(ABC):
     """A kind of place where bytes are. Paths come as the user wrote them, scheme included."""
 
+    locks_outputs = False  # whether an output that is being written is locked for other processes
     has_folders = False  # whether a path can name a folder without a slash at its end
 
     @abstractmethod

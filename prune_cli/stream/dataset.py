@@ -7,8 +7,7 @@ the manifest after the last one. Both are at a path or URL like the parts, throu
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any, TypeVar
 
@@ -201,26 +200,6 @@ def digest_of(file: Input) -> str:
     with file.duplicate().open() as opened:
         tail = opened.read_at(max(0, size - TAIL), TAIL)
     return blake2b(tail, digest_size=16).hexdigest()
-
-
-class _Released(Exception):
-    """Ends the block of an output that is not to be made."""
-
-
-@contextmanager
-def lease(directory: str, label: str) -> Iterator[None]:
-    """Hold the folder for the run `label`, of which there can be one at a time.
-
-    Raises TryAgainError while another process holds it. It is free again as soon as that one is gone.
-    """
-    path = _path(directory, f".{label}")
-    try:
-        with storage.create(path, force=True):
-            yield
-            # Where outputs have locks, an output that is being written is one. It is never finished.
-            raise _Released
-    except _Released:
-        return
 
 
 # --- What a reader sees ---

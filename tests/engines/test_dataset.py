@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from prune_cli.engines import plan
-from prune_cli.stream import dataset
 
 from ..conftest import ROOT, command, lines, records, status_of
 
@@ -293,22 +292,6 @@ def test_shards_that_an_earlier_version_began_deal_records(corpus, tmp_path, mon
     assert {path.name for path in folder.iterdir()} == {f"web.{part}-of-2.jsonl.zst" for part in (1, 2)}
     found = records(unpacked(*folder.iterdir()))
     assert sorted(record["id"] for record in found) == sorted(record["id"] for record in TEXT[:280])
-
-
-# --- Who holds a folder ---
-
-
-def test_a_folder_is_held_for_one_run_of_a_kind(tmp_path):
-    from prune_cli.errors import TryAgainError
-
-    with dataset.lease(str(tmp_path), "run"):
-        with pytest.raises(TryAgainError), dataset.lease(str(tmp_path), "run"):
-            raise AssertionError
-        with dataset.lease(str(tmp_path), "another"):
-            pass
-    with dataset.lease(str(tmp_path), "run"):
-        pass
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])

@@ -5,8 +5,10 @@
 
 import json
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 
 from ... import storage
 from ...engines.local import Serial
@@ -17,6 +19,7 @@ from ...settings.score import ScoreSettings
 from ...storage import output_paths
 from ...storage.base import Input
 from ...stream import dataset
+from ...stream.lease import lease
 from ...terminal import Progress
 from .. import streams
 from . import joined
@@ -104,8 +107,10 @@ class ScoreWork:
 
     def perform(self, jobs: Sequence[ScoreJob], engine: Engine, progress: Progress) -> Sequence[ScoreReport]:
         """Have the engine do the jobs. With one output, it is made of theirs."""
-        if self.settings.results.output_directory is not None:
-            return engine.map(self, jobs, progress)
+        directory = self.settings.results.output_directory
+        if directory is not None and not self.settings.trial.dry_run:
+            with lease(directory, f"run-{_digest(jobs)}"):
+                return engine.map(self, jobs, progress)
         if len(jobs) == 1:
             # In this process: a worker has not its pipes, and could not read them again if it died.
             return Serial(engine.watch).map(self, jobs, progress)
@@ -146,3 +151,9 @@ class ScoreWork:
         ScoreWorker(self.settings).training.warn(report)
         streams.log_skipped(report.blank, report.skipped)
         return report
+
+
+def _digest(jobs: Sequence[ScoreJob]) -> str:
+    """A name for a run: runs on other inputs, and other shards of a plan, may work in the same folder."""
+    names = "\n".join(sorted(job.output or "" for job in jobs))
+    return blake2b(os.fsencode(names), digest_size=6).hexdigest()

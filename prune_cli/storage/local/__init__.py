@@ -17,6 +17,7 @@ class Local(Storage):
     """Paths as the system takes them; `-` is standard input or standard output."""
 
     has_folders = True
+    locks_outputs = True
 
     def input(self, path: str, progress: Progress = ignore_progress) -> Input:
         return LocalInput(path, progress)
