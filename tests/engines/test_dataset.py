@@ -165,6 +165,21 @@ def test_a_dataset_is_an_operand_like_its_parts_in_order(operand, made, here):
     )
 
 
+def test_a_dataset_is_a_test_set_of_eval(made):
+    pytest.importorskip("torch")
+    from prune_cli.settings.eval import Evaluation
+    from prune_cli.settings.streams import Reading
+    from prune_cli.stages.eval.held_out import read_all
+    from prune_cli.stages.eval.operands import Operands
+    from prune_cli.stages.eval.run import EvalJob
+
+    evaluation = Evaluation(data=[str(made)])
+    [test_set] = read_all(evaluation, Reading())
+    assert len(test_set.items) == 283
+    inputs = EvalJob((), evaluation)._inputs(Operands([], [], frozenset()))
+    assert [Path(file.path).name for file in inputs] == parts(made)
+
+
 def test_a_dataset_can_be_moved(made, tmp_path, here):
     shutil.copytree(made, tmp_path / "copy")
     assert len(records(here("rank", "-k", "random", tmp_path / "copy").stdout)) == 283

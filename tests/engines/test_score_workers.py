@@ -68,12 +68,11 @@ def children(pid: int) -> list[int]:
     return [int(pid) for pid in pids if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
-def kill_at_random(corpus, folder: Path, *, seed: int, kills: int) -> int:
-    """Run score, kill workers and now and then the run itself, until it is done; returns the kills."""
+def kill_at_random(*arguments: object, seed: int, kills: int) -> int:
+    """Run a command, kill workers and now and then the run itself, until it is done; returns the kills."""
     dice = random.Random(seed)
     done = 0
     while True:
-        arguments = ("score", "-q", "-m", "random", "-j", 2, "-O", folder, *corpus)
         with subprocess.Popen(command(*arguments), cwd=ROOT, stderr=subprocess.PIPE) as process:
             while process.poll() is None and done < kills:
                 time.sleep(dice.uniform(0.1, 0.7))
@@ -95,7 +94,8 @@ def hold_to_one_process(corpus, folder: Path, *, seed: int, kills: int) -> int:
     """Returns the number of kills."""
     assert status_of("score", "-m", "random", "-f", "-O", folder / "one", *corpus) == 0
     killed = folder / f"killed-{seed}"
-    done = kill_at_random(corpus, killed, seed=seed, kills=kills)
+    arguments = ("score", "-q", "-m", "random", "-j", 2, *corpus)
+    done = kill_at_random(*arguments, "-O", killed, seed=seed, kills=kills)
     assert content(killed) == content(folder / "one")
     assert (killed / "manifest.json").read_bytes() == (folder / "one" / "manifest.json").read_bytes()
     return done
@@ -215,3 +215,18 @@ def test_a_bad_record_behind_the_first_shard_leaves_no_output(texts, small_shard
     assert b"b.jsonl from byte " in (said := here(*command, status=65).stderr)
     assert b"not JSON" in said
     assert {path.name for path in tmp_path.iterdir()} == {"a.jsonl", "b.jsonl"}
+
+
+def test_one_output_is_whole_or_absent_whoever_is_killed(corpus, tmp_path):
+    """Files that are not cut are shards as well."""
+    arguments = ("score", "-q", "-m", "random", *corpus)
+    assert status_of(*arguments, "-o", tmp_path / "one.zst") == 0
+    assert kill_at_random(*arguments, "-j", 2, "-o", tmp_path / "killed.zst", seed=3, kills=4)
+    assert unpacked(tmp_path / "killed.zst") == unpacked(tmp_path / "one.zst")
+    # Not even folders of runs that were killed.
+    assert {path.name for path in tmp_path.iterdir()} <= {
+        *(path.name for path in corpus),
+        "one.zst",
+        "killed.zst",
+        ".killed.zst.prune-cli",
+    }

@@ -13,6 +13,7 @@ from ...settings.model import ModelSettings
 from ...settings.streams import Reading, processors
 from ...statistics.bootstrap import Sampling
 from ...storage.base import Input, Output
+from ...stream import dataset
 from .. import streams
 from . import checks, eval_tables, held_out, operands
 from . import journal as journals
@@ -78,7 +79,7 @@ class EvalJob:
         """The files to read, each checked."""
         paths = [*sides.read, *dict.fromkeys(self.evaluation.data or ())]
         # No operand at all would be standard input, which nobody asked for.
-        inputs = storage.operands(paths) if paths else []
+        inputs = dataset.expand(paths) if paths else []
         storage.warn_of_repeats(inputs)
         return inputs
 
