@@ -57,6 +57,10 @@ _MAKERS: dict[str, Callable[[], Storage]] = {
 _STORAGES: dict[str, Storage] = {}
 
 
+# Files that say that a folder is one dataset (see stream/dataset.py), and are no records themselves.
+DESCRIPTIONS = ("manifest.json", "plan.json")
+
+
 def register(scheme: str, make: Callable[[], Storage]) -> None:
     """Have `make` return the storage for paths that start with `scheme`://."""
     _MAKERS[scheme] = make
@@ -114,13 +118,16 @@ def input_at(path: str, progress: Progress = ignore_progress) -> Input:
 def expand(paths: Sequence[str]) -> list[str]:
     """The inputs that operands stand for: patterns and folders in URLs are expanded (see `patterns`).
 
-    Patterns over local files are the shell's: such paths are taken as they stand. Raises NoInputError for a
-    pattern that matches nothing, and UsageError for one over a storage that has no listings.
+    Patterns over local files are the shell's: such paths are taken as they stand, and so is the folder of a
+    dataset. Raises NoInputError for a pattern that matches nothing, and UsageError for one over a storage
+    that has no listings.
     """
     names: list[str] = []
     for path in paths:
         kind = storage_of(path)
-        names += [path] if kind is _LOCAL else patterns.expand(path, kind.below)
+        expanded = [path] if kind is _LOCAL else patterns.expand(path, kind.below)
+        is_dataset = path.endswith("/") and any(path + name in expanded for name in DESCRIPTIONS)
+        names += [path] if is_dataset else expanded
     return names
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from ..errors import CannotCreateError, InputOutputError, Interrupted, TryAgainError, UsageError
-from .os_errors import display
+from .os_errors import display, operand_name
 
 Identity = tuple[int | str, ...]
 """Changes when the content under a name does: (device, inode, size, times) of a file, ETag of an object."""
@@ -47,7 +47,7 @@ class Input(ABC):
     @property
     def name(self) -> str:
         """The name in messages: one printable line, whatever bytes the path is made of."""
-        return "(standard input)" if self.path == "-" else display(self.path)
+        return operand_name(self.path)
 
     @property
     @abstractmethod

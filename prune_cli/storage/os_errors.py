@@ -39,3 +39,8 @@ def check_memory(error: Exception) -> None:
     # zstandard has one exception for everything; only its message tells.
     if "memory" in str(error):
         raise MemoryError from None
+
+
+def operand_name(path: str) -> str:
+    """The name of an operand in messages."""
+    return "(standard input)" if path == "-" else display(path)

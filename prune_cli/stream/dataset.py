@@ -23,8 +23,7 @@ from .resume import changed_settings
 from .section import Shard
 
 FORMAT = 1  # of plans and manifests; a reader of format 1 refuses all others
-PLAN = "plan.json"
-MANIFEST = "manifest.json"
+MANIFEST, PLAN = storage.DESCRIPTIONS
 TAIL = 64 << 10  # bytes at the end of a part that its digest covers
 REMEDY = "-f makes it again, another -O DIR keeps it"
 PATIENCE = 30.0  # seconds that another run may take to write a plan

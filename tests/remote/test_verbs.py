@@ -60,6 +60,13 @@ def test_score_writes_an_object_for_each_input_and_skips_finished_ones(store, se
     assert [record["text"] for record in records(made)] == [record["text"] for record in RECORDS[:5]]
     assert b"2 outputs were already finished" in here(*command).stderr
 
+    # The folder is a dataset: its parts are read, not the files that describe it.
+    both = here("rank", "-k", "random", "--plain", f"{FOLDER}/out/").stdout
+    assert len(records(both)) == 10
+    seaweedfs.put("verbs/out/b.jsonl.zst", made[:-1])
+    said = here("rank", "-k", "random", f"{FOLDER}/out/", status=65).stderr.decode()
+    assert f"{FOLDER}/out/b.jsonl.zst" in said
+
 
 def test_score_resume_is_refused_with_the_way_out(store, here):
     said = here(

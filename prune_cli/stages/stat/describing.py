@@ -5,12 +5,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from ... import storage, terminal
+from ... import terminal
 from ...records.reader import Source, check_expected
 from ...settings.stat import Inspection
 from ...settings.streams import Reading
 from ...storage.base import Input
-from ...storage.os_errors import display
+from ...storage.os_errors import display, operand_name
 from ...stream import dataset, index
 from ...stream.index import Table
 from ...stream.schema import Head
@@ -38,7 +38,7 @@ def subjects(operands: Sequence[str]) -> list[Subject]:
 def _subject(operand: str) -> Subject:
     directory = dataset.directory_of(operand)
     if directory is None:
-        return Subject(storage.input_at(operand).name, (operand,))
+        return Subject(operand_name(operand), (operand,))
     if dataset.read_manifest(directory) is not None:
         paths = tuple(file.path for file in dataset.expand([operand]))
         return Subject(display(directory), paths, len(paths))
