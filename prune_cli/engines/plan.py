@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 from .. import formats
-from ..formats import jsonl
+from ..formats import jsonl, parquet
 from ..formats.base import START
 from ..storage.base import Identity, Input
 from ..stream import index
@@ -50,8 +50,11 @@ def inspect(file: Input, target: int | None = None) -> InputFile:
         return InputFile(file.path, size, identity, Grain.frames, tuple(ends), tuple(table.frames.text))
     with file.duplicate().open() as opened:
         start = opened.read_at(0, START)
-    if formats.detect(start) is jsonl.FORMAT and jsonl.is_text(start):
+    detected = formats.detect(start)
+    if detected is jsonl.FORMAT and jsonl.is_text(start):
         return InputFile(file.path, size, identity, Grain.lines)
+    if detected is parquet.FORMAT and (groups := parquet.layout_of(file)):
+        return InputFile(file.path, size, identity, Grain.groups, groups.offsets, groups.texts)
     return whole
 
 
@@ -86,13 +89,13 @@ def _bounds(file: InputFile, target: int) -> list[int]:
     if file.grain is Grain.lines:
         parts = max(1, -(-size // target))
         return [size * part // parts for part in range(parts + 1)]
-    if file.grain is Grain.frames and file.texts:
+    if file.grain in (Grain.frames, Grain.groups) and file.texts:
         return _frame_bounds(file, target)
     return [0, size]
 
 
 def _frame_bounds(file: InputFile, target: int) -> list[int]:
-    """Offsets of frames that divide the text as evenly as frames allow."""
+    """Offsets of frames, or row groups, that divide the text as evenly as these allow."""
     before = list(accumulate(file.texts, initial=0))
     parts = max(1, -(-before[-1] // target))
     cuts = [_nearest(before, before[-1] * part // parts) for part in range(1, parts)]

@@ -4,12 +4,17 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError, DataError
 from ..storage.base import Input, Progress, ignore_progress
 from ..storage.temporary import TemporaryFile
 from ..stream.lookahead import REMEDY, Limits, LookAhead, RandomAccess, Warn
 from .base import START, Format
+
+if TYPE_CHECKING:
+    from .parquet_rows import GroupLayout
 
 MAGIC = b"PAR1"  # at both ends of a file
 ENCRYPTED = b"PARE"  # instead, where the footer is encrypted
@@ -23,6 +28,33 @@ def _matches(start: bytes) -> bool:
 def _read(source: LookAhead, limits: Limits, warn: Warn) -> Iterator[bytes]:
     if source.peek(4) == ENCRYPTED:
         raise DataError("encrypted Parquet", remedy="decrypt it first: no keys are read")
+    rows = _rows_module()
+    with ExitStack() as stack:
+        content, size, progress = _random_access(source, stack)
+        _check_end(content, size)
+        yield from rows.lines(content, size, limits.columns, progress)
+
+
+def read_groups(file: Input, start: int, end: int, limits: Limits) -> Iterator[bytes]:
+    """As a whole file, only the row groups that begin from `start` to before `end`. The input is open."""
+    rows = _rows_module()
+    yield from rows.lines(file, file.size or 0, limits.columns, file.progress, rows.Groups(start, end))
+
+
+def layout_of(file: Input) -> "GroupLayout | None":
+    """Where the row groups of a file lie; None if it cannot be read by row groups, or not at all."""
+    try:
+        with file.duplicate().open() as opened:
+            size = opened.size or 0
+            _check_end(opened, size)
+            layout: GroupLayout | None = _rows_module().layout(opened, size)
+            return layout
+    # What is wrong with it is for the reader of the whole file to say.
+    except (ConfigurationError, DataError):
+        return None
+
+
+def _rows_module() -> ModuleType:
     # pyarrow's own allocators keep what they free, which adds 80 MB where a page has 100. It reads the
     # variable when it is imported.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
@@ -33,10 +65,7 @@ def _read(source: LookAhead, limits: Limits, warn: Warn) -> Iterator[bytes]:
         raise ConfigurationError(
             f"reading Parquet needs {error.name}", remedy="pip install 'prune-cli[parquet]'"
         ) from None
-    with ExitStack() as stack:
-        content, size, progress = _random_access(source, stack)
-        _check_end(content, size)
-        yield from parquet_rows.lines(content, size, limits.columns, progress)
+    return parquet_rows
 
 
 def _random_access(source: LookAhead, stack: ExitStack) -> tuple[RandomAccess, int, Progress]:

@@ -44,13 +44,56 @@ class Rows:
     failure: PruneError | None = None
 
 
-def lines(content: RandomAccess, size: int, columns: Sequence[str], progress: Progress) -> Iterator[bytes]:
+@dataclass(frozen=True)
+class Groups:
+    """The row groups that begin at offsets from `start` to before `end`."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class GroupLayout:
+    """Where the row groups of a file lie: their offsets and the end of the last; and their bytes and rows."""
+
+    offsets: tuple[int, ...]
+    texts: tuple[int, ...]
+    rows: tuple[int, ...]
+
+
+def layout(content: RandomAccess, size: int) -> GroupLayout | None:
+    """The row groups of a file; None unless they lie one behind the other. Raises DataError for no file."""
+    table = _Table(content, size, ())
+    spans = [table.whole_span(group) for group in table.groups]
+    offsets = [start for start, _ in spans]
+    ends = [end for _, end in spans]
+    # What a writer may do, but nobody does: then the file is read whole.
+    if not spans or offsets[0] < 0 or ends[-1] > size:
+        return None
+    if any(following < end for end, following in zip(ends, offsets[1:], strict=False)):
+        return None
+    described = [table.described(group) for group in table.groups]
+    return GroupLayout(
+        offsets=(*offsets, ends[-1]),
+        texts=tuple(int(each.total_byte_size) for each in described),
+        rows=tuple(each.num_rows for each in described),
+    )
+
+
+def lines(
+    content: RandomAccess,
+    size: int,
+    columns: Sequence[str],
+    progress: Progress,
+    chosen: Groups | None = None,
+) -> Iterator[bytes]:
     """The rows as lines of JSON, in pieces. `columns` are those to read, in order; all if there are none.
 
-    `progress` is advanced by `size` in all. Raises DataError after the lines before a fault, so that the next
-    line has the number of the row that is at fault.
+    `progress` is advanced by `size` in all, or by that of the `chosen` row groups. Raises DataError after the
+    lines before a fault, so that the next line has the number of the row that is at fault.
     """
-    table = _Table(content, size, columns)
+    table = _Table(content, size, columns, chosen)
+    size = size if chosen is None else chosen.end - chosen.start
     done = 0
     shown = 0
     for rows in table.rows():
@@ -68,7 +111,9 @@ def lines(content: RandomAccess, size: int, columns: Sequence[str], progress: Pr
 class _Table:
     """The rows of one file. Raises DataError for a footer that cannot be used."""
 
-    def __init__(self, content: RandomAccess, size: int, columns: Sequence[str]) -> None:
+    def __init__(
+        self, content: RandomAccess, size: int, columns: Sequence[str], chosen: Groups | None = None
+    ) -> None:
         self.content = content
         self.size = size
         # A reader for each thread, because pyarrow does not say that threads may share one.
@@ -76,8 +121,12 @@ class _Table:
         self.metadata: pq.FileMetaData | None = None
         reader = self._reader()
         self.metadata = reader.metadata
+        self.groups = range(self.metadata.num_row_groups)
         self.count = self.metadata.num_rows
-        self.groups = self.metadata.num_row_groups
+        if chosen is not None:
+            inside = [at for at in self.groups if chosen.start <= self.whole_span(at)[0] < chosen.end]
+            self.groups = range(inside[0], inside[-1] + 1) if inside else range(0)
+            self.count = sum(self.described(group).num_rows for group in self.groups)
         self.all_columns = not columns
         self.names = _checked_columns(reader, columns)
 
@@ -98,7 +147,7 @@ class _Table:
                 pool.shutdown(cancel_futures=True)
 
     def _tasks(self, pool: ThreadPoolExecutor) -> Iterator[Future[list[Rows]]]:
-        for group in range(self.groups):
+        for group in self.groups:
             if self._size_of(group) <= SMALL:
                 yield pool.submit(self._decoded, group)
                 continue
@@ -116,7 +165,7 @@ class _Table:
 
     def _batches(self, group: int) -> Iterator[pa.RecordBatch | PruneError]:
         """The rows of a row group in batches; a failure to read them comes last."""
-        count = self._group(group).num_rows
+        count = self.described(group).num_rows
         done = 0
         try:
             for batch in self._read(group, None if self.all_columns else self.names):
@@ -129,7 +178,7 @@ class _Table:
             yield DataError(f"damaged Parquet: {done} rows in a row group of {count}", remedy=REMEDY)
 
     def _read(self, group: int, names: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
-        average = self._size_of(group) // max(self._group(group).num_rows, 1)
+        average = self._size_of(group) // max(self.described(group).num_rows, 1)
         most = min(max(PIECE // max(average, 1), 1), MOST_ROWS)
         batches = self._reader().iter_batches(most, row_groups=[group], columns=names, use_threads=False)
         for batch in batches:
@@ -185,19 +234,31 @@ class _Table:
         is_dense = first >= 0 and 0 < size <= min(2 * sum(sizes), SMALL)
         return (first, size) if is_dense else (0, 0)
 
-    def _group(self, group: int) -> pq.RowGroupMetaData:
+    def described(self, group: int) -> pq.RowGroupMetaData:
+        """What the footer says of a row group."""
         assert self.metadata
         return self.metadata.row_group(group)
+
+    def whole_span(self, group: int) -> tuple[int, int]:
+        """The offset of the first byte of all columns of a row group, and that behind the last."""
+        described = self.described(group)
+        chunks = [described.column(at) for at in range(described.num_columns)]
+        starts = [
+            min(chunk.dictionary_page_offset or chunk.data_page_offset, chunk.data_page_offset)
+            for chunk in chunks
+        ]
+        ends = [start + chunk.total_compressed_size for start, chunk in zip(starts, chunks, strict=True)]
+        return min(starts, default=0), max(ends, default=0)
 
     def _size_of(self, group: int) -> int:
         """Bytes of the columns to read, uncompressed, as the footer says."""
         if self.all_columns:
-            return int(self._group(group).total_byte_size)
+            return int(self.described(group).total_byte_size)
         return sum(chunk.total_uncompressed_size for chunk in self._chunks(group))
 
     def _chunks(self, group: int) -> Iterator[pq.ColumnChunkMetaData]:
         """The stored columns to read; a nested column is stored as several."""
-        described = self._group(group)
+        described = self.described(group)
         for at in range(described.num_columns):
             chunk = described.column(at)
             path = chunk.path_in_schema

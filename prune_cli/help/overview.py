@@ -84,8 +84,9 @@ DATASETS = (
     "`score -O DIR` makes a dataset: DIR/plan.json, which names the parts that are to be made, the parts, "
     "and DIR/manifest.json, which names all of them once they are there. An input is one part, which keeps "
     "its name (web.jsonl.zst), or if it is larger several of about 256 MB of text "
-    "(web.00001-of-00004.jsonl.zst). Streams of prune-cli are cut between frames and plain text between "
-    "lines; other files are not cut. A part that has its name is whole. DIR may be a URL.",
+    "(web.00001-of-00004.jsonl.zst). Streams of prune-cli are cut between frames, Parquet between row "
+    "groups and plain text between lines; other files are not cut. A part that has its name is whole. DIR "
+    "may be a URL.",
     "A dataset is an operand of every verb, by its folder or its manifest: it stands for its parts in order. "
     "The verb fails before it writes anything if the dataset is unfinished, or if a part is missing or not "
     "that of the manifest. The same command makes what is missing of an unfinished dataset, and finds "

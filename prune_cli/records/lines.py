@@ -7,11 +7,12 @@ import numpy as np
 
 from .. import formats
 from ..errors import DataError
+from ..formats import parquet
 from ..storage.base import Input
 from ..stream.batch import Text
 from ..stream.lookahead import Limits, Warn
 from ..stream.schema import Event, Head
-from ..stream.section import Section
+from ..stream.section import Grain, Section
 from .prefetch import prefetch
 
 OPEN, CLOSE, NEWLINE = b"{}\n"  # as integers, which numpy compares with whole blocks
@@ -64,7 +65,7 @@ def blocks(
         first = 1
         if isinstance(file, Section):
             first = file.first_line()
-            read = file.events()
+            read = file.events() if file.grain is not Grain.groups else _rows(file, limits)
         else:
             read = formats.read(raw, limits, warn_of_file, file.path)
         # Two threads: one decompresses while the other searches for line ends.
@@ -74,6 +75,12 @@ def blocks(
                 yield item
             else:
                 on_event(item)
+
+
+def _rows(section: Section, limits: Limits) -> Iterator[Event]:
+    """The rows of a section of a Parquet file."""
+    section.whole.progress = section.progress
+    return parquet.read_groups(section.whole, section.start, section.end, limits)
 
 
 def _counted(events: Iterator[Event], on_text: Callable[[int], None]) -> Iterator[Event]:

@@ -23,6 +23,7 @@ class Grain(StrEnum):
     whole = "whole"  # nowhere
     lines = "lines"  # anywhere: a line belongs to the section in which it starts
     frames = "frames"  # at the data frames of one prune-cli stream
+    groups = "groups"  # at the row groups of a Parquet file
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Section(Input):
     @property
     def name(self) -> str:
         """The name of the file; where lines cannot be counted from its start, with the first byte."""
-        is_counted = self.grain is Grain.frames or not self.start
+        is_counted = self.grain is Grain.frames or (self.grain is Grain.lines and not self.start)
         return self.whole.name if is_counted else f"{self.whole.name} from byte {self.start}"
 
     @property
@@ -101,13 +102,13 @@ class Section(Input):
 
     def first_line(self) -> int:
         """The number of the first line, as far as `name` lets one count."""
-        if self.grain is Grain.lines:
+        if self.grain is not Grain.frames:
             return 1
         table = self._table
         return table.line(self._frames(table).start)
 
     def events(self) -> Iterator[Event]:
-        """As `formats.read` of a file. The input is open."""
+        """As `formats.read` of a file, except for Parquet, which `formats` reads. The input is open."""
         return self._frame_events() if self.grain is Grain.frames else self._line_events()
 
     def digest(self) -> str:

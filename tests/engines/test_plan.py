@@ -14,6 +14,7 @@ from prune_cli.engines.plan import InputFile, inspect, plan
 from prune_cli.errors import DataError
 from prune_cli.records.reader import ReadingLimits, Source, Wanted
 from prune_cli.stream import writer
+from prune_cli.stream.lookahead import Limits
 from prune_cli.stream.section import Grain, Section, Shard
 
 from ..conftest import lines, scored, status_of, zstd
@@ -243,3 +244,34 @@ def test_an_input_that_changed_since_the_plan_is_named(change, tmp_path):
     path.write_bytes(path.read_bytes() + change)
     with pytest.raises(DataError, match=r"a\.jsonl: changed since the run began"):
         shards[1].open_input()
+
+
+# --- Parquet ---
+
+
+@pytest.mark.parametrize("target", [1, 2000, 100_000])
+def test_the_shards_of_a_parquet_file_hold_each_row_once(target, tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "web.parquet"
+    rows = [{"id": at, "text": "lorem ipsum " * (at % 9), "nested": {"a": [at, None]}} for at in range(500)]
+    pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=40)
+    shards = shards_of(path, target)
+    # 13 row groups of at least a kilobyte of text each.
+    assert len(shards) == {1: 13, 2000: len(shards), 100_000: 1}[target]
+    assert text_of(*shards) == lines(rows).replace(b": ", b":").replace(b", ", b",")
+    if target == 2000:
+        assert 2 < len(shards) < 13
+        digests = [section.digest() for section in sections_of(path, target)]
+        assert len({*digests}) == len(shards)
+
+
+def test_columns_of_a_parquet_section_are_those_that_are_asked_for(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "web.parquet"
+    pq.write_table(pa.table({"a": range(100), "b": ["x"] * 100}), path, row_group_size=10)
+    section = sections_of(path, 100)[-1]
+    source = Source([section], ReadingLimits(limits=Limits(columns=("b",))))
+    text = b"".join(bytes(batch.text) for batch in source.batches(Wanted({})))
+    assert {*text.splitlines()} == {b'{"b":"x"}'}
