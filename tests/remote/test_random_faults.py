@@ -95,7 +95,11 @@ def example(seed: int, seaweedfs, proxy, into, corpora, undisturbed, capfd, monk
     assert status in (0, GAVE_UP), story
     # A run that gave up may have written the whole object, if only the answers that say so were lost.
     assert content == undisturbed[verb] or (content is None and status), story
-    assert not seaweedfs.open_uploads(key), story
+    # Who begins an upload and loses the answer has one without parts, whose number nobody was told: the next
+    # run names it.
+    begun = network.requests(rf"^POST .*{key}.*\?uploads")
+    untold = [each for each in begun if each.action in ("lost answer", "reset in body", "short body")]
+    assert len(seaweedfs.open_uploads(key)) <= len(untold), story
 
 
 @pytest.mark.parametrize("seed", range(20))
