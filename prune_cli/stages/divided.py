@@ -5,28 +5,59 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from .. import storage
+from ..engines.plan import inspect, plan
 from ..records.reader import Source
+from ..settings.streams import Reading
 from ..storage.base import Input, Output
 from ..storage.temporary import SharedFile
 from ..stream import dataset
+from ..stream.section import Shard
+from ..terminal import Progress
+from . import streams
 
 # Inputs are dealt in so many portions a worker, so that none waits long for the last to finish.
 PORTIONS = 4
+# Bytes of text in a piece of a large file.
+SMALLEST_PIECE = 16 << 20
+LARGEST_PIECE = 256 << 20
 
 
-def portions(inputs: Sequence[Input], workers: int) -> Iterator[list[Input]]:
-    """Consecutive inputs in portions of about the same bytes."""
+@dataclass(frozen=True)
+class InputPortion:
+    """Consecutive pieces of the input, by value."""
+
+    shards: tuple[Shard, ...]
+
+    @property
+    def name(self) -> str:
+        """The file in which it begins, for messages."""
+        return self.shards[0].input
+
+    def open(self, reading: Reading, watched: Sequence[str], progress: Progress) -> Source:
+        """Its records. `watched` are fields that options name. Raises DataError if a file has changed."""
+        source = streams.source_of([shard.open_input() for shard in self.shards], reading, progress)
+        for name in watched:
+            source.watch(name)
+        return source
+
+
+def portions(inputs: Sequence[Input], workers: int) -> list[InputPortion]:
+    """The inputs in portions of about the same bytes: consecutive files, and pieces of large ones."""
     most = (storage.total_size(inputs) or 0) / (PORTIONS * workers)
-    held: list[Input] = []
+    # Pieces are measured in bytes of text: those of a compressed file are some four to a portion.
+    target = int(min(max(most, SMALLEST_PIECE), LARGEST_PIECE))
+    shards = plan([inspect(file, target) for file in inputs], target)
+    sizes = {file.path: file.size or 0 for file in inputs}
+    result: list[InputPortion] = []
+    held: list[Shard] = []
     size = 0
-    for file in inputs:
-        held.append(file)
-        size += file.size or 0
+    for shard in shards:
+        held.append(shard)
+        size += sizes[shard.input] if shard.end is None else shard.end - shard.start
         if size >= most:
-            yield held
+            result.append(InputPortion(tuple(held)))
             held, size = [], 0
-    if held:
-        yield held
+    return [*result, InputPortion(tuple(held))] if held else result
 
 
 def can_be_divided(paths: Sequence[str]) -> bool:

@@ -11,15 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prune_cli import storage
 from prune_cli.errors import DataError
 from prune_cli.records.sorting.keys import UNSCORED, ordered_keys, scores_of
 from prune_cli.settings.rank import Ranking
 from prune_cli.settings.streams import Streams, Unit
+from prune_cli.stages import divided as stages_divided
 from prune_cli.stages.rank.divided import rank_divided
 from prune_cli.stages.rank.portions import WorkerShare
 from prune_cli.stages.rank.run import RankJob
 from prune_cli.statistics.correlation import LengthCorrelation, SegmentCorrelation
 from prune_cli.storage.temporary import FOLDER, shared_folders
+from prune_cli.stream import writer
 
 from ..conftest import prune, records, scored
 from .sharded import CORPORA, Several, contents, files
@@ -85,6 +88,20 @@ def test_worker_processes_give_duckdbs_order_and_the_bytes_of_one_process(tmp_pa
     )
     ids = duckdb.sql(f"SELECT id FROM ({query}) ORDER BY perplexity NULLS LAST, file, place").fetchall()
     assert [record["id"] for record in map(json.loads, text.splitlines())] == [name for (name,) in ids]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.zst"])
+def test_a_large_file_is_read_in_pieces(suffix, tmp_path, monkeypatch):
+    monkeypatch.setattr(stages_divided, "SMALLEST_PIECE", 1000)
+    monkeypatch.setattr(writer, "FRAME", 500)
+    plain = files(tmp_path, [scored(90)])[0]
+    path = str(tmp_path / f"input{suffix}")
+    RankJob((plain,), Ranking(key="perplexity"), streams(path)).run()
+    ranking = Ranking(key="n_scored", reverse=True, overwrite=True, temporary_directory=[str(tmp_path)])
+    assert len(stages_divided.portions([storage.input_at(path)], 3)) > 3
+    RankJob((path,), ranking, streams(tmp_path / "one.zst")).run()
+    rank_divided([path], ranking, streams(tmp_path / "several.zst"), Several(), WorkerShare(9000, 3000))
+    assert contents(tmp_path / "one.zst") == contents(tmp_path / "several.zst")
 
 
 def test_plain_output_and_standard_output_are_those_of_one_process(tmp_path):

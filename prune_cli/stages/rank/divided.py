@@ -85,7 +85,7 @@ class DividedRanking:
             compress=self._compresses(text),
         )
         jobs = [
-            SortJob(tuple(file.path for file in portion), self._path(number, "runs"))
+            SortJob(portion, self._path(number, "runs"))
             for number, portion in enumerate(portions(self.source.inputs, self.engine.workers))
         ]
         self.source.close()

@@ -5,14 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from ... import storage
 from ...records.sorting.runs import RunColumns, RunWriter, SortedFile
 from ...settings.streams import Reading
 from ...statistics.key_histogram import SHIFTS, Histogram
 from ...stream.schema import Head
 from ...terminal import Progress
-from .. import streams
-from ..divided import ReadCounts
+from ..divided import InputPortion, ReadCounts
 from .order import Order, check_alike
 from .quantiles import Quantiles
 from .ranking import RowReader, fields_of
@@ -20,15 +18,15 @@ from .ranking import RowReader, fields_of
 
 @dataclass(frozen=True)
 class SortJob:
-    """Sort the records of consecutive inputs into the file at `path`."""
+    """Sort the records of a portion of the input into the file at `path`."""
 
-    inputs: tuple[str, ...]
+    portion: InputPortion
     path: str
 
     @property
     def name(self) -> str:
-        """The first input, for messages."""
-        return self.inputs[0]
+        """The portion, for messages."""
+        return self.portion.name
 
 
 @dataclass(frozen=True)
@@ -82,9 +80,7 @@ class SortWorker:
         quantiles = Quantiles(order)
         histograms: list[Histogram] = []
         heads: list[tuple[Head | None, str]] = []
-        source = streams.source_of(storage.operands(job.inputs), stage.reading, progress)
-        for name in stage.watched:
-            source.watch(name)
+        source = job.portion.open(stage.reading, stage.watched, progress)
         nulls = 0
         with RunWriter(
             job.path,

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 
-from ... import storage
 from ...engines.work import Engine
 from ...records.reader import Source
 from ...settings.streams import Reading, Streams
@@ -18,7 +17,7 @@ from ...stream.schema import Head
 from ...stream.writer import Writing
 from ...terminal import Progress
 from .. import streams
-from ..divided import ReadCounts, part_of_output, portions, report_as
+from ..divided import InputPortion, ReadCounts, part_of_output, portions, report_as
 from .counts import FateCounts
 from .selection import Request, group_field
 from .split import SliceStatistics
@@ -44,14 +43,14 @@ class SliceWorkers:
 
 @dataclass(frozen=True)
 class ReadJob:
-    """Read the scores of consecutive inputs."""
+    """Read the scores of a portion of the input."""
 
-    inputs: tuple[str, ...]
+    portion: InputPortion
 
     @property
     def name(self) -> str:
-        """The first input, for messages."""
-        return self.inputs[0]
+        """The portion, for messages."""
+        return self.portion.name
 
 
 @dataclass(frozen=True)
@@ -76,23 +75,23 @@ class ReadWorker:
 
     def do(self, job: ReadJob, progress: Progress) -> tuple[ScoreColumns, ReadCounts]:
         """The scores of a job. Raises DataError for a record without a score."""
-        with closing(_source(job.inputs, self.stage.reading, self.stage.watched, progress)) as source:
+        with closing(job.portion.open(self.stage.reading, self.stage.watched, progress)) as source:
             columns = read_columns(source, self.stage.request)
         return columns, ReadCounts.of(source)
 
 
 @dataclass(frozen=True)
 class SplitJob:
-    """Split the records of the same inputs as it was decided."""
+    """Split the records of the same portion as it was decided."""
 
-    inputs: tuple[str, ...]
+    portion: InputPortion
     decision: Decision
     output: FinishedPart
 
     @property
     def name(self) -> str:
-        """The first input, for messages."""
-        return self.inputs[0]
+        """The portion, for messages."""
+        return self.portion.name
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ class SplitWorker:
         stage = self.stage
         statistics = SliceStatistics()
         with ExitStack() as stack:
-            source = stack.enter_context(closing(_source(job.inputs, stage.reading, stage.watched, progress)))
+            source = stack.enter_context(closing(job.portion.open(stage.reading, stage.watched, progress)))
             # The first reading has warned of bad records.
             source.warn = lambda message: None
             sinks = [
@@ -139,15 +138,6 @@ class SplitWorker:
         return job.output, statistics.counts, ReadCounts.of(source)
 
 
-def _source(
-    inputs: tuple[str, ...], reading: Reading, watched: tuple[str, ...], progress: Progress
-) -> Source:
-    source = streams.source_of(storage.operands(inputs), reading, progress)
-    for name in watched:
-        source.watch(name)
-    return source
-
-
 class DividedSlice:
     """A slice that workers make together."""
 
@@ -159,10 +149,7 @@ class DividedSlice:
         self.request = request
         self.statistics = statistics
         self.records = 0  # that were split
-        self.inputs = [
-            tuple(file.path for file in portion)
-            for portion in portions(source.inputs, workers.engine.workers)
-        ]
+        self.portions = portions(source.inputs, workers.engine.workers)
         # The parent alone knows how many records there are in all.
         self.reading = replace(workers.streams, expect_records=None)
         self.watched = tuple(sorted(source.checks.watched))
@@ -173,8 +160,8 @@ class DividedSlice:
         self.source.close()
         decisions = self._decisions()
         jobs = [
-            SplitJob(inputs, decision, self._output(number))
-            for number, (inputs, decision) in enumerate(zip(self.inputs, decisions, strict=True))
+            SplitJob(portion, decision, self._output(number))
+            for number, (portion, decision) in enumerate(zip(self.portions, decisions, strict=True))
         ]
         options = self.workers.streams
         # What the parent decompresses again is compressed as fast as can be.
@@ -193,7 +180,7 @@ class DividedSlice:
     def _decisions(self) -> list[Decision]:
         """What is decided of each portion of the inputs."""
         stage = ReadStage(self.request, self.reading, self.watched)
-        jobs = [ReadJob(inputs) for inputs in self.inputs]
+        jobs = [ReadJob(portion) for portion in self.portions]
         read = self.workers.engine.map(stage, jobs, self.progress)
         report_as(self.source, [counts for _, counts in read])
         sizes = [len(columns.scores) for columns, _ in read]
