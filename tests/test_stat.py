@@ -1,8 +1,13 @@
 """stat: the same numbers from the trailer, from reading everything, and from DuckDB."""
 
 import json
+import random
+import tempfile
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from .conftest import damaged, lines, prune, records, scored, status_of
 
@@ -133,3 +138,29 @@ def test_a_trailer_answers_only_what_was_asked(here, ranked):
     assert whole["tokens"] > 0
     other = json.loads(here("stat", "--tokens-field", "rank", ranked).stdout)
     assert other["tokens"] != whole["tokens"]
+
+
+@settings(max_examples=40)
+@given(
+    scores=st.lists(st.sampled_from([None, -1.5, 0, 0.25, 1, 1, 7e9]) | st.floats(-9, 9), max_size=60),
+    by=st.sampled_from(["records", "tokens"]),
+    reverse=st.booleans(),
+    seed=st.integers(0, 9),
+)
+def test_the_thresholds_in_a_trailer_are_those_of_the_records(scores, by, reverse, seed):
+    dice = random.Random(seed)
+    stream = [{"perplexity": score, "n_scored": dice.randint(1, 5)} for score in scores]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        path = folder / "ranked.zst"
+        (folder / "in.jsonl").write_bytes(lines(stream))
+        options = ("--by", by, *(["-r"] if reverse else []))
+        if not any(score is not None for score in scores):
+            return
+        assert status_of("rank", *options, folder / "in.jsonl", "--allow-empty", "-o", path) == 0
+        said = {}
+        for way in ([], ["--verify"]):
+            out = folder / "stat.json"
+            assert status_of("stat", *way, path, "-f", "-o", out) == 0
+            said[bool(way)] = json.loads(out.read_bytes())["scores"]["perplexity"]
+    assert said[False] == said[True]

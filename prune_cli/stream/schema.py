@@ -146,6 +146,7 @@ class Totals(msgspec.Struct, frozen=True, omit_defaults=True):
     unscored_tokens: Whole | None = None
     length_correlation: float | None = None
     shape: list[float] | None = None
+    thresholds: dict[str, float] | None = None  # of a ranking, at which fractions of it begin
 
 
 class Trailer(msgspec.Struct, frozen=True):

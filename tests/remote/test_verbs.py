@@ -34,10 +34,11 @@ def test_a_ranked_object_is_sliced_by_range(store, seaweedfs, here, tmp_path):
     assert [record["rank"] for record in kept] == [*range(800, 1000)]
 
 
-def test_stat_asks_three_times_for_at_most_256_kib(store, here):
-    here("score", "-m", "random", "-f", f"{FOLDER}/in.jsonl", "-o", f"{FOLDER}/scored.zst")
+@pytest.mark.parametrize("command", [("score", "-m", "random"), ("rank",)])
+def test_stat_asks_three_times_for_at_most_256_kib(command, store, here):
+    here(*command, "-f", f"{FOLDER}/in.jsonl", "-o", f"{FOLDER}/made.zst")
     store.exchanges.clear()
-    here("stat", f"{FOLDER}/scored.zst")
+    here("stat", f"{FOLDER}/made.zst")
     assert len(store.exchanges) <= 3
     assert store.sent() <= 256 << 10
 

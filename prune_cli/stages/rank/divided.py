@@ -22,7 +22,7 @@ from ...records.reader import Source
 from ...records.sorting.keys import UNSCORED
 from ...records.spool import ROW_BYTES
 from ...settings.rank import Ranking
-from ...settings.streams import Streams
+from ...settings.streams import Streams, Unit
 from ...statistics.correlation import LengthCorrelation
 from ...statistics.key_histogram import Histogram
 from ...statistics.partition import Boundaries, boundaries, union
@@ -233,7 +233,7 @@ class DividedRanking:
             is_final=False,
         )
         correlation = LengthCorrelation()
-        grid = QuantileGrid(self.order.reverse)
+        grid = QuantileGrid(self.order.reverse, by_tokens=self.order.by == Unit.tokens)
         joiner = Joiner(sink)
         for merged in self.engine.each(stage, jobs, self.progress):
             joiner.append(merged.output)

@@ -12,6 +12,7 @@ from ...records.columns import Part
 from ...records.sorting.keys import ordered_keys
 from ...records.sorting.runs import RunReader, SortedFile
 from ...records.spool import PART, parts_of
+from ...settings.streams import Unit
 from ...statistics.correlation import Segment, SegmentCorrelation
 from ...statistics.quantile_grid import QuantileGrid
 from ...storage.base import Output
@@ -99,7 +100,7 @@ class MergeWorker:
         stage = self.stage
         order = stage.order
         correlation = SegmentCorrelation()
-        grid = QuantileGrid(order.reverse)
+        grid = QuantileGrid(order.reverse, by_tokens=order.by == Unit.tokens)
         ranking = stage.head.rank
         assert ranking is not None  # it is the head of a ranking
         with self._create(job.output) as output, writer.open_sink(output, stage.head, stage.writing) as sink:

@@ -272,7 +272,7 @@ def _placed(
 ) -> Iterator[Placed]:
     """Rank and quantile of each record, in order; `facts` are filled in at the end."""
     correlation = LengthCorrelation()
-    grid = QuantileGrid(order.reverse)
+    grid = QuantileGrid(order.reverse, by_tokens=order.by == Unit.tokens)
     yield from placed(parts, order, quantiles, correlation, grid)
     quantiles.check_complete()
     facts |= facts_of(order, correlation, grid)
@@ -302,7 +302,7 @@ def placed(
 
 def facts_of(order: Order, correlation: LengthCorrelation, grid: QuantileGrid) -> dict[str, Any]:
     """What the trailer says of the whole ranking."""
-    facts: dict[str, Any] = {"shape": grid.value()}
+    facts: dict[str, Any] = {"shape": grid.value(), "thresholds": grid.thresholds() or None}
     spearman = correlation.value()
     if spearman is not None:
         # Records came from the highest score on: the correlation has the opposite sign.

@@ -6,9 +6,7 @@ from typing import Any
 import numpy as np
 
 from ...statistics.cuts import Cut
-
-# Text, because it is what the JSON shows and what `slice --range` takes.
-FRACTIONS = ("0", "0.01", "0.05", "0.1", "0.25", "0.3", "0.5", "0.7", "0.75", "0.9", "0.95", "0.99", "1")
+from ...statistics.quantile_grid import FRACTIONS
 
 
 def first_ranks(n: int) -> dict[str, int]:

@@ -34,7 +34,7 @@ def describe(table: Table, source: Source) -> dict[str, Any]:
     }
     scores = {}
     if ranking and not ranking.within:
-        scores[ranking.key] = _RankedFrames(table, source, ranking).thresholds()
+        scores[ranking.key] = _thresholds(table, source, ranking)
     return {
         "records": totals.records,
         "nulls": totals.nulls,
@@ -45,6 +45,15 @@ def describe(table: Table, source: Source) -> dict[str, Any]:
         "length_correlation": _length_correlation(table),
         "verified": False,
     }
+
+
+def _thresholds(table: Table, source: Source, ranking: RankSection) -> dict[str, Any]:
+    """The scores at which fractions of a ranked file begin."""
+    totals = table.totals
+    # A slice is not the ranking that its trailer may still describe, and version 0.1.0 wrote no thresholds.
+    if table.head.verb == "rank" and totals.thresholds is not None:
+        return {"records": totals.records - totals.nulls, "quantiles": totals.thresholds}
+    return _RankedFrames(table, source, ranking).thresholds()
 
 
 def describe_all(tables: Sequence[Table]) -> dict[str, Any]:
