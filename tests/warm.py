@@ -2,8 +2,8 @@
 
 A fresh process takes 0.3 s of processor time to start Python and import a verb, and 4 s with torch; the suite
 starts hundreds. A fork shares with a fresh process all that comes after: arguments, environment, descriptors,
-signals, exit status and the interpreter's end. Tests of the start itself (closed streams, limits, peak
-memory, odd environments) run a fresh process.
+signals, exit status, memory and the interpreter's end. Tests of the start itself (closed streams, limits, odd
+environments) run a fresh process.
 
 `python -m tests.warm DESCRIPTOR MODULE...` is the process that is forked.
 """
@@ -21,6 +21,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
@@ -28,7 +30,7 @@ from typing import IO, Any
 ROOT = Path(__file__).resolve().parent.parent
 LIGHT = tuple(f"prune_cli.stages.{verb}.run" for verb in ("rank", "slice", "stat", "score", "eval"))
 HEAVY = (*LIGHT, "prune_cli.stages.pack.run", "prune_cli.stages.train", "torch", "transformers")
-NUMBER = struct.Struct("<q")  # a process, then its exit status
+NUMBER = struct.Struct("<q")  # a process, then its exit status and its peak of resident bytes
 
 
 # In the process that is forked
@@ -67,11 +69,11 @@ def serve(control: socket.socket) -> dict[str, Any]:
 
 def report_the_ended(running: dict[int, int]) -> None:
     while running:
-        pid, status = os.waitpid(-1, os.WNOHANG)
+        pid, status, used = os.wait4(-1, os.WNOHANG)
         if not pid:
             return
         report = running.pop(pid)
-        os.write(report, NUMBER.pack(os.waitstatus_to_exitcode(status)))
+        os.write(report, NUMBER.pack(os.waitstatus_to_exitcode(status)) + NUMBER.pack(used.ru_maxrss << 10))
         os.close(report)
 
 
@@ -156,6 +158,7 @@ class Started:
         os.close(gate)
         self.pid = self._number()
         self.returncode: int | None = None
+        self.peak = 0  # resident bytes, known when the process has ended
 
     def _number(self) -> int:
         [number] = NUMBER.unpack(os.read(self.report, NUMBER.size))
@@ -168,6 +171,7 @@ class Started:
     def wait(self) -> int:
         if self.returncode is None:
             self.returncode = self._number()
+            self.peak = self._number()
             os.close(self.report)
         return self.returncode
 
@@ -175,14 +179,31 @@ class Started:
 def run(
     arguments: Sequence[object], stdin: bytes = b"", cwd: Path = ROOT
 ) -> subprocess.CompletedProcess[bytes]:
-    """A command over some bytes, in files: no stream of it is ever full."""
-    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as said:
-        given.write(stdin)
-        given.seek(0)
-        status = Started(arguments, stdin=given, stdout=out, stderr=said, cwd=cwd).go().wait()
-        for file in (out, said):
-            file.seek(0)
-        return subprocess.CompletedProcess([*map(str, arguments)], status, out.read(), said.read())
+    """A command whose three streams are pipes, fed with some bytes; as of `subprocess.run`."""
+    (given, feed), (out, to_out), (said, to_said) = (os.pipe() for _ in range(3))
+    with open(given, "rb") as source, open(to_out, "wb") as sink, open(to_said, "wb") as log:
+        started = Started(arguments, stdin=source, stdout=sink, stderr=log, cwd=cwd)
+    # A thread for each pipe: none may fill up while another is waited for.
+    with ThreadPoolExecutor(3) as threads:
+        feeding = threads.submit(_feed, feed, stdin)
+        contents = [threads.submit(_content, end) for end in (out, said)]
+        status = started.go().wait()
+        feeding.result()
+        return subprocess.CompletedProcess(
+            [*map(str, arguments)], status, *(content.result() for content in contents)
+        )
+
+
+def _feed(descriptor: int, content: bytes) -> None:
+    with suppress(BrokenPipeError), open(descriptor, "wb", buffering=0) as pipe:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[pipe.write(rest) :]
+
+
+def _content(descriptor: int) -> bytes:
+    with open(descriptor, "rb") as pipe:
+        return pipe.read()
 
 
 if __name__ == "__main__":
