@@ -48,15 +48,15 @@ class Ended:
 def with_fault(
     call: str,
     fault: str,
-    number: int,
+    number: int | str,
     paths: list[Path],
     *arguments: object,
     stdout: Path | str = "/dev/null",
     program: Callable[..., list[str]] | None = None,
 ) -> Ended:
     """Run a command with the `number`-th of the system calls `call` on one of `paths` failing: `error=EIO`,
-    or `signal=KILL`. A `program` begins as a fresh process, whose every call counts; without one the command
-    has imported its modules.
+    or `signal=KILL`; `3+` is the third and all after it. A `program` begins as a fresh process, whose every
+    call counts; without one the command has imported its modules.
     """
     with TemporaryDirectory() as folder, open(stdout, "wb") as out:
         trace, said = Path(folder) / "trace", Path(folder) / "stderr"

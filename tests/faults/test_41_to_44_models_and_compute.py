@@ -274,6 +274,15 @@ def test_44_score_in_a_cron_jobs_surroundings_says_nothing(model, tmp_path, here
 
 
 @traced
-def test_41_weights_that_become_unreadable_after_the_checks(model, tmp_path):
-    ended = with_fault("openat", "error=EIO", 1, [model / "model.safetensors"], "score", "--model", model)
-    assert (ended.status, ended.stderr.count("\n")) == (78, 1)
+@pytest.mark.parametrize(
+    ("opening", "status"),
+    [(1, 78), (5, 78), (7, 74)],
+    ids=["a check", "transformers", "the hash"],
+)
+def test_41_weights_that_become_unreadable(opening, status, model, tmp_path):
+    """From this opening on: the checks open the weights four times, and then transformers twice."""
+    (tmp_path / "one.jsonl").write_bytes(lines([{"text": "a text"}]))
+    scoring = ("score", "--model", model, tmp_path / "one.jsonl", "-o", tmp_path / "out")
+    ended = with_fault("openat", "error=EIO", f"{opening}+", [model / "model.safetensors"], *scoring)
+    assert (ended.status, ended.met, ended.stderr.count("\n")) == (status, True, 1), ended
+    assert remains(tmp_path) == {"one.jsonl"}
