@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
@@ -23,7 +24,8 @@ from prune_cli.training.model import checkpoint_activations, load_model, save_to
 from prune_cli.training.recipe import PRESETS
 from prune_cli.training.step import adamw, fitting_tokens, micro_batches
 
-from .conftest import PATIENCE, ROOT, command, lines, scored, status_of
+from . import warm
+from .conftest import PATIENCE, ROOT, lines, scored, status_of
 from .training import train
 
 # A batch of nine blocks does not split evenly.
@@ -53,21 +55,23 @@ def begun(*given):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
-    return [
-        subprocess.Popen(
-            command(*given),
-            stderr=subprocess.PIPE,
-            cwd=ROOT,
-            env={**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-        )
-        for rank in range(2)
-    ]
+    both = []
+    for rank in range(2):
+        variables = {**place, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        said = tempfile.TemporaryFile()
+        both.append((warm.Started(given, stderr=said, environment=variables).go(), said))
+    return both
 
 
-def ended(processes):
-    """The exit status of each, and what it said."""
-    said = [process.communicate(timeout=PATIENCE)[1].decode() for process in processes]
-    return [process.returncode for process in processes], said
+def ended(both):
+    """The exit status of each process, and what it said."""
+    statuses = [process.wait() for process, _ in both]
+    messages = []
+    for _, said in both:
+        with said:
+            said.seek(0)
+            messages.append(said.read().decode())
+    return statuses, messages
 
 
 def numbers(run):
@@ -108,7 +112,7 @@ def test_two_processes_give_the_numbers_of_one(home, tmp_path):
 def test_after_a_kill_the_other_process_ends_and_one_process_resumes(home, tmp_path, here):
     both = begun(*arguments(home, tmp_path / "run", "--fsdp"))
     wait_for(tmp_path / "run.partial" / "step-10")
-    both[1].kill()
+    os.kill(both[1][0].pid, signal.SIGKILL)
     status, said = ended(both)
     assert status == [75, -signal.SIGKILL]
     assert said[0] == (
@@ -144,8 +148,22 @@ def test_two_sharded_processes_resume_a_run_of_one(home, tmp_path):
     assert_same(tmp_path / "run", home / "one")
 
 
-def test_a_damaged_record_ends_all_processes_with_one_message(home, tmp_path):
+@pytest.fixture
+def damaged(home, tmp_path):
+    """Training on a corpus whose last record is none."""
     (tmp_path / "corpus.jsonl").write_bytes(lines(scored(20)) + b"oops\n")
+    return [*arguments(home, tmp_path / "run")[:-1], tmp_path / "corpus.jsonl"]
+
+
+def test_a_damaged_record_ends_all_processes_with_one_message(damaged, tmp_path):
+    status, said = ended(begun(*damaged))
+    assert status == [65, 65]
+    assert "".join(said).count("prune-cli train: ") == "".join(said).count("corpus.jsonl:21: not JSON") == 1
+    assert not (tmp_path / "run.partial").exists()
+
+
+@pytest.mark.sweep
+def test_the_launcher_reports_the_status_of_a_damaged_record(damaged, tmp_path):
     launcher = [
         sys.executable,
         "-m",
@@ -156,8 +174,9 @@ def test_a_damaged_record_ends_all_processes_with_one_message(home, tmp_path):
         "-m",
         "prune_cli",
     ]
-    given = [*map(str, arguments(home, tmp_path / "run")[:-1]), str(tmp_path / "corpus.jsonl")]
-    done = subprocess.run([*launcher, *given], capture_output=True, text=True, timeout=PATIENCE, cwd=ROOT)
+    done = subprocess.run(
+        [*launcher, *map(str, damaged)], capture_output=True, text=True, timeout=PATIENCE, cwd=ROOT
+    )
     assert done.returncode == 1
     assert done.stderr.count("prune-cli train: ") == done.stderr.count("corpus.jsonl:21: not JSON") == 1
     assert "exitcode  : 65" in done.stderr

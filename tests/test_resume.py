@@ -60,14 +60,19 @@ def test_every_window_is_a_frame_and_the_output_is_complete(whole, model, corpus
     assert left(tmp_path) == {"out.zst"}
 
 
-def test_a_file_cut_anywhere_is_resumed_to_the_same_bytes(whole, model, corpus, tmp_path):
-    """Cut in START, head, data frames, trailer and seek table; and whole, but not yet renamed."""
+@pytest.mark.parametrize("inner", [1, pytest.param(100, marks=pytest.mark.sweep)])
+def test_a_file_cut_anywhere_is_resumed_to_the_same_bytes(inner, whole, model, corpus, tmp_path):
+    """Cut in START, head, data frames, trailer and seek table; and whole, but not yet renamed.
+
+    Of the frames in the middle, which are alike, the first `inner`.
+    """
     ends, dice = borders(whole), random.Random(0)
+    ends = [*ends[:3], *ends[3:-4][:inner], *ends[-4:]]
     cuts = {
         0,
         5,
         *(at + step for at in ends for step in (-1, 0, 1)),
-        *(dice.randrange(len(whole)) for _ in range(20)),
+        *(dice.randrange(len(whole)) for _ in range(8 * inner)),
     }
     for cut in sorted(cuts - {len(whole) + 1}):
         (tmp_path / "out.zst.partial").write_bytes(whole[:cut])
