@@ -32,6 +32,7 @@ SMALLER = {
     "--steps 500": "--steps 2",
     # One process, this one: tests/test_recipes.py and tests/test_processes.py start several.
     "torchrun --nproc-per-node 8 -m prune_cli": "prune-cli",
+    "-T /scratch": "-T .",
 }
 SMALL = "layers = 1\nwidth = 32\nheads = 2\ncontext = 64\nbatch_tokens = 128\nlr = 1e-3\nvocabulary = 512\n"
 MODELS = ("gpt2", "base", "a1", "a2", "a3", "b1", "b2", "b3")
@@ -152,6 +153,9 @@ def make_room(script: str, place: Path) -> None:
 def test_an_example_of_a_verb_runs(example, place, run):
     if EXAMPLES[example].startswith("prune-cli eval run/"):
         (place / "run").symlink_to(place / "gpt2")
+    if "scored/*" in EXAMPLES[example]:
+        (place / "scored").mkdir()
+        (place / "scored/part.jsonl.zst").symlink_to(place / "scored.jsonl.zst")
     run(EXAMPLES[example])
 
 

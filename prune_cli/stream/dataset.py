@@ -221,7 +221,7 @@ def directory_of(operand: str) -> str | None:
     """
     if os.path.basename(operand) == MANIFEST and storage.is_file(operand):
         return os.path.dirname(operand) or "."
-    if operand in ("", "-") or storage.is_stream(operand):
+    if operand in ("", "-"):
         return None
     # A URL without a slash at its end names an object: nothing is asked of the server.
     is_folder = operand.endswith("/") or (storage.has_folders(operand) and not storage.is_file(operand))

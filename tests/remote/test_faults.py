@@ -160,6 +160,7 @@ def test_bad_credentials_are_77_with_where_they_came_from(variables, fault, stor
 def test_missing_credentials_are_77_with_where_they_were_looked_for(store, here, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     # A metadata service that nobody has: on a cloud machine there would be one.
     monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://169.254.169.254.invalid")
     said = here("rank", f"s3://{BUCKET}/in.jsonl", status=77).stderr.decode()
