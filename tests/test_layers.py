@@ -41,6 +41,7 @@ HOMES = {
     "orjson": ("stream", "records", "storage", "stages", "training"),
     "msgspec": ("stream", "records"),
     "zstandard": ("stream", "records"),
+    "ray": ("engines.ray",),
     "pyarrow": ("formats.parquet_json", "formats.parquet_rows"),
     "transformers": ("models", "training.model"),
     "tokenizers": ("models",),

@@ -34,6 +34,14 @@ MESSAGES = (
         "--quiet suppresses what it would show",
     ),
 )
+WORKERS = (
+    Rule(
+        ("ray_address",),
+        lambda given: given.get("engine", "local") == "local",
+        "the workers are on this machine",
+        "add --engine ray",
+    ),
+)
 # Not for a name that ends in .jsonl: there a script may fill in the name.
 WRITING = (
     Rule(("single_frame", "level"), lambda given: given.get("plain"), "--plain output is not compressed"),
@@ -60,7 +68,7 @@ OF_GLUE = Rule(
     "--glue has its own data and protocol",
 )
 RULES: Mapping[str, tuple[Rule, ...]] = {
-    "pack": WRITING,
+    "pack": (*WORKERS, *WRITING),
     "rank": (
         Rule(
             (
@@ -70,6 +78,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
             lambda given: given.get("check"),
             "--check neither sorts nor writes",
         ),
+        *WORKERS,
         *WRITING,
     ),
     "score": (
@@ -90,6 +99,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
             "no chosen metric counts hits",
             "add -m top_k_accuracy",
         ),
+        *WORKERS,
         *WRITING,
     ),
     "slice": (
@@ -109,9 +119,11 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
             lambda given: "key" in given or "scores" in given,
             "it names fields of a ranking, and -k or --scores names another score",
         ),
+        *WORKERS,
         *WRITING,
     ),
     "stat": (
+        *WORKERS,
         Rule(
             ("text_field",),
             lambda given: not given.get("duplicates"),

@@ -2,7 +2,7 @@
 
 from ..engines import choose, local
 from ..settings.engine import WorkerSettings
-from ..settings.model import EVERY_GPU, ModelSettings
+from ..settings.model import ModelSettings
 from ..settings.score import ScoreResults, Scores, ScoreSettings, Trial
 from ..settings.streams import Streams
 from .options import Files, command
@@ -67,5 +67,5 @@ def score(
     from ..stages.score.run import ScoreWork
 
     settings = ScoreSettings(scores, results, trial, running, streams)
-    with choose.open_engine(workers, streams, all_gpus=running.device == EVERY_GPU) as engine:
+    with choose.open_engine(workers, streams, device=running.device) as engine:
         return local.run_jobs(ScoreWork(tuple(files or ()), settings), streams, engine)

@@ -94,10 +94,6 @@ class Crew(Engine):
         self.idle.clear()
         self.watch.alive(0)
 
-    def prepare(self, stage: Stage[Any, Any]) -> None:
-        """Raise PruneError for what would keep the workers from doing jobs of this stage."""
-        return  # processes of this machine see what this process sees
-
     @abstractmethod
     def recruit(self, taken: AbstractSet[int], wanted: int) -> CrewMember | None:
         """A new worker whose number is not taken; None if it is only on its way.
@@ -133,8 +129,6 @@ class _Run(Generic[SomeJob, AnyReport]):
 
     def reports(self) -> Iterator[AnyReport]:
         """See `Engine.each`."""
-        if self.jobs:
-            self.crew.prepare(self.stage)
         try:
             while self.taken < len(self.jobs):
                 self._deal()

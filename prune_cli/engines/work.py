@@ -8,7 +8,7 @@ are, and where. A verb of several stages is a work for each of them, and calls t
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import NamedTuple, Protocol, Self, TypeVar
 
 from ..terminal import Progress
 from .watch import Watch
@@ -89,6 +89,13 @@ class Work(Stage[SomeJob, SomeReport], Protocol[SomeJob, SomeReport]):
         """
 
 
+class Places(NamedTuple):
+    """What the workers of a verb have to see, besides the process of the engine."""
+
+    reads: Sequence[str]  # files, and folders such as those of models
+    folders: Sequence[str]  # that they write into
+
+
 class Engine(ABC):
     """Does the jobs of stages, each exactly once as far as its report tells.
 
@@ -115,6 +122,10 @@ class Engine(ABC):
         self, stage: Stage[SomeJob, AnyReport], jobs: Sequence[SomeJob], progress: Progress
     ) -> list[AnyReport]:
         """All reports, in the order of the jobs. Workers never wait for the caller. Raises as `each` does."""
+
+    def check_places(self, places: Places) -> None:
+        """Raise ConfigurationError if a worker could not see the same files, before work is begun."""
+        return  # processes of this machine see what this process sees
 
     def close(self) -> None:
         """End the workers."""

@@ -103,6 +103,17 @@ ENGINES = (
     "A worker that dies, loses its GPU or runs out of memory is replaced, and its part is tried again, three "
     "times at most; then the run ends with status 75 and names the part. Parts that are finished stay. Bad "
     "data ends the run at once. The workers of a run that is killed end by themselves.",
+    "`--engine ray` has the workers on a Ray cluster: that of `--ray-address HOST:PORT` or RAY_ADDRESS, "
+    "or else one of this machine that ends with the run. There is one worker per GPU if the cluster has "
+    "any and the verb has a model, else one per CPU; `--jobs` asks for fewer. It needs pip install "
+    "'prune-cli[ray]'. Run it on a node of the cluster. Every node has to see the inputs, local models, "
+    "the folder of the outputs and that of temporary files under the same path (a shared folder, or "
+    "URLs): this is checked before work begins. Credentials come from the environment of the nodes. If a "
+    "node is lost, its parts are tried again elsewhere; if the head is lost, the same command continues "
+    "on a new cluster.",
+    "Every node needs the same version of prune-cli. To ship it with the run, name it in a runtime_env, such "
+    """as `{"pip": ["prune-cli"]}`: with --runtime-env-json of `ray job submit`, or as """
+    """`{"runtime_env": {"pip": ["prune-cli"]}}` in the variable RAY_JOB_CONFIG_JSON_ENV_VAR.""",
     "`--shard I/N` with `-O` makes every N-th part of the plan, starting with the I-th, in this process: for "
     "Slurm and other schedulers. The one that finds all parts finished writes the manifest. Without `-O` the "
     "records are dealt in turn.",
@@ -165,6 +176,7 @@ STATUSES = {
 BY_SIGNAL = "128 + N: ended by signal N. 141, in silence: the reader of the output closed the pipe."
 ENVIRONMENT = {
     "PRUNE_CLI_MODEL": "Default of score --model.",
+    "RAY_ADDRESS": "Default of --ray-address.",
     "PRUNE_CLI_DEVICE": "Default of --device.",
     "PRUNE_CLI_REMOTE_PATIENCE": "Seconds for which a request to a server is repeated; 600 by default.",
     "AWS_*, GOOGLE_*, AZURE_*": "Credentials, region and address of object storage, such as "

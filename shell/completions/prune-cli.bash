@@ -9,28 +9,30 @@ _prune_cli() { # where it returns early, files are completed, or directories
         pack)
             case $before in
                 --tokenizer) compopt +o default -o dirnames && return ;;
-                --context | --carry | --text-field | --group-by | --expect-records | --long | --max-line | --columns | --level | --threads | -j | --jobs) ;;
+                --context | --carry | --text-field | --group-by | --expect-records | --long | --max-line | --columns | --level | --threads | -j | --jobs | --ray-address) ;;
                 --eod) words='auto' ;;
                 --last) words='drop keep' ;;
                 -o | --output | --status-file | --files-from) return ;;
+                --engine) words='local ray' ;;
                 *)
                     [[ $current == -* ]] || return
-                    words='--tokenizer --context --eod --last --carry --text-field --group-by -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -o --output -f --force --plain --single-frame --level --threads -j --jobs --status-file --files-from -0 --null -h --help'
+                    words='--tokenizer --context --eod --last --carry --text-field --group-by -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -o --output -f --force --plain --single-frame --level --threads -j --jobs --engine --ray-address --status-file --files-from -0 --null -h --help'
                     ;;
             esac
             ;;
         score)
             case $before in
                 -m | --metric) words='bits_per_byte brier el2n entropy excess_bits_per_byte excess_loss memorization perplexity perplexity_ratio random top_k_accuracy' ;;
-                --text-field | --prefix | --group-by | --min-tokens | --top-k | --seed | --shard | --only | --self-check | --context | --stride | --batch-tokens | --expect-records | --long | --max-line | --columns | --level | --threads | -j | --jobs) ;;
+                --text-field | --prefix | --group-by | --min-tokens | --top-k | --seed | --shard | --only | --self-check | --context | --stride | --batch-tokens | --expect-records | --long | --max-line | --columns | --level | --threads | -j | --jobs | --ray-address) ;;
                 --model | --against | -O | --output-directory) compopt +o default -o dirnames && return ;;
                 --summary | -o | --output | --status-file | --files-from) return ;;
                 --device) words='auto cpu cuda' ;;
                 --dtype) words='auto float32 bfloat16' ;;
                 --bos) words='auto always never' ;;
+                --engine) words='local ray' ;;
                 *)
                     [[ $current == -* ]] || return
-                    words='-m --metric --text-field --prefix --overwrite --group-by --model --against --per-model --min-tokens --top-k --seed -O --output-directory --resume --shard --only --summary --dry-run --self-check --device --dtype --context --stride --bos --batch-tokens -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -o --output -f --force --plain --single-frame --level --threads -j --jobs --status-file --files-from -0 --null -h --help'
+                    words='-m --metric --text-field --prefix --overwrite --group-by --model --against --per-model --min-tokens --top-k --seed -O --output-directory --resume --shard --only --summary --dry-run --self-check --device --dtype --context --stride --bos --batch-tokens -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -o --output -f --force --plain --single-frame --level --threads -j --jobs --engine --ray-address --status-file --files-from -0 --null -h --help'
                     ;;
             esac
             ;;
@@ -38,36 +40,39 @@ _prune_cli() { # where it returns early, files are completed, or directories
             case $before in
                 -k | --key) words='bits_per_byte brier el2n entropy excess_bits_per_byte excess_loss memorization perplexity perplexity_ratio random top_k_accuracy' ;;
                 --by) words='records tokens' ;;
-                --within | --tokens-field | --prefix | --group-by | -S | --buffer-size | --expect-records | --long | --max-line | --columns | --level | --threads | -j | --jobs) ;;
+                --within | --tokens-field | --prefix | --group-by | -S | --buffer-size | --expect-records | --long | --max-line | --columns | --level | --threads | -j | --jobs | --ray-address) ;;
                 -T | --temporary-directory) compopt +o default -o dirnames && return ;;
                 -o | --output | --status-file | --files-from) return ;;
+                --engine) words='local ray' ;;
                 *)
                     [[ $current == -* ]] || return
-                    words='-k --key -r --reverse --by --within -c --check --merge --mixed --tokens-field --prefix --overwrite --group-by -S --buffer-size -T --temporary-directory -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -o --output -f --force --plain --single-frame --level --threads -j --jobs --status-file --files-from -0 --null -h --help'
+                    words='-k --key -r --reverse --by --within -c --check --merge --mixed --tokens-field --prefix --overwrite --group-by -S --buffer-size -T --temporary-directory -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -o --output -f --force --plain --single-frame --level --threads -j --jobs --engine --ray-address --status-file --files-from -0 --null -h --help'
                     ;;
             esac
             ;;
         slice)
             case $before in
                 --keep) words='bottom middle top random easy hard' ;;
-                --frac | --tokens | --range | --min | --max | --sample | --seed | --within | --tokens-field | --text-field | --prefix | --group-by | --expect-records | --long | --max-line | --columns | --level | --threads | -j | --jobs) ;;
+                --frac | --tokens | --range | --min | --max | --sample | --seed | --within | --tokens-field | --text-field | --prefix | --group-by | --expect-records | --long | --max-line | --columns | --level | --threads | -j | --jobs | --ray-address) ;;
                 -k | --key) words='bits_per_byte brier el2n entropy excess_bits_per_byte excess_loss memorization perplexity perplexity_ratio random top_k_accuracy' ;;
                 --scores | --rejects | --summary | -o | --output | --status-file | --files-from) return ;;
                 --by) words='records tokens' ;;
+                --engine) words='local ray' ;;
                 *)
                     [[ $current == -* ]] || return
-                    words='--keep --frac --tokens --range --min --max --sample --invert --keep-unscored --seed -k --key --scores --by --within --tokens-field --text-field --prefix --rejects --summary --group-by -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -o --output -f --force --plain --single-frame --level --threads -j --jobs --status-file --files-from -0 --null -h --help'
+                    words='--keep --frac --tokens --range --min --max --sample --invert --keep-unscored --seed -k --key --scores --by --within --tokens-field --text-field --prefix --rejects --summary --group-by -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -o --output -f --force --plain --single-frame --level --threads -j --jobs --engine --ray-address --status-file --files-from -0 --null -h --help'
                     ;;
             esac
             ;;
         stat)
             case $before in
                 -k | --key) words='bits_per_byte brier el2n entropy excess_bits_per_byte excess_loss memorization perplexity perplexity_ratio random top_k_accuracy' ;;
-                --tokens-field | --text-field | --group-by | --expect-records | --long | --max-line | --columns | -j | --jobs) ;;
+                --tokens-field | --text-field | --group-by | --expect-records | --long | --max-line | --columns | -j | --jobs | --ray-address) ;;
                 -o | --output | --status-file | --files-from) return ;;
+                --engine) words='local ray' ;;
                 *)
                     [[ $current == -* ]] || return
-                    words='-k --key --verify --duplicates --tokens-field --text-field --group-by -o --output -f --force -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -j --jobs --status-file --files-from -0 --null -h --help'
+                    words='-k --key --verify --duplicates --tokens-field --text-field --group-by -o --output -f --force -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -j --jobs --engine --ray-address --status-file --files-from -0 --null -h --help'
                     ;;
             esac
             ;;

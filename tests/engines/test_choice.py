@@ -1,11 +1,13 @@
 """Which engine is chosen, which GPUs there are, and the file that shows how far a run is."""
 
 import json
+import os
+import sys
 
 import pytest
 
 from prune_cli import terminal
-from prune_cli.engines import devices, watch
+from prune_cli.engines import devices, ray, watch
 from prune_cli.engines.choose import open_engine
 from prune_cli.engines.local import Serial
 from prune_cli.engines.processes import WorkerProcesses
@@ -52,7 +54,7 @@ def test_a_gpu_that_is_divided_is_used_by_its_parts():
 
 def test_the_gpus_that_the_user_chose_are_all_there_are(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-5d5ba0d6 ,MIG-8b0e3b1a")
-    with open_engine(WorkerSettings(), Messages(), all_gpus=True) as engine:
+    with open_engine(WorkerSettings(), Messages(), device="all") as engine:
         assert isinstance(engine, WorkerProcesses)
         reports = engine.map(Toy(), [ToyJob(number, "self_description") for number in range(3)], silence())
     assert {each["CUDA_VISIBLE_DEVICES"] for each in reports} == {"3", "GPU-5d5ba0d6", "MIG-8b0e3b1a"}
@@ -67,6 +69,27 @@ def test_every_gpu_of_a_machine_without_one_is_an_error(monkeypatch):
 
 def silence() -> terminal.Progress:
     return terminal.silent()
+
+
+def test_ray_that_is_not_installed_is_named(monkeypatch, capfd):
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    for name in ("ray", "prune_cli.engines.ray.actors", "prune_cli.engines.ray.cluster"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert status_of("score", "--engine", "ray", "-m", "random", "-O", "out", "in") == 78
+    assert "needs the package ray, which is not installed; pip install 'prune-cli[ray]'" in (
+        capfd.readouterr().err
+    )
+
+
+def test_a_cluster_of_this_machine_has_a_token_of_its_own(monkeypatch):
+    monkeypatch.setattr(os, "environ", {})
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
+    ray.prepare("head:6379")
+    assert "RAY_AUTH_TOKEN" not in os.environ
+    ray.prepare(None)
+    assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
 
 
 # --- The status file ---

@@ -16,6 +16,8 @@ IN_VAIN = [
     ("rank -c -S 1M x", "--buffer-size"),
     ("rank -c --group-by source x", "--group-by"),
     ("rank --plain --level 9 x", "--level"),
+    ("rank --ray-address head:6379 x", "--ray-address"),
+    ("score --engine local --ray-address auto x", "--ray-address"),
     ("pack --plain --single-frame --tokenizer t x", "--single-frame"),
     ("slice --keep top --frac 0.5 --seed 0 x", "--seed"),
     ("slice --min 1 --within source x", "--within"),

@@ -14,7 +14,7 @@ from itertools import accumulate
 import numpy as np
 
 from ... import storage, terminal
-from ...engines.work import Engine
+from ...engines.work import Engine, Places
 from ...records.documents import Document, Verbatim, documents
 from ...records.reader import Source, check_expected
 from ...settings.pack import Packing
@@ -261,6 +261,8 @@ def tokenize(
     jobs = [TokenJob(shard, os.path.join(folder, f"{shard.number}.tokens")) for shard in shards]
     # Of the whole, not of a shard.
     uncounted = replace(stage, streams=replace(stage.streams, expect_records=None))
+    paths = [*(shard.input for shard in shards), str(stage.packing.tokenizer_path())]
+    engine.check_places(Places(paths, [folder]))
     tokenized = engine.map(uncounted, jobs, progress)
     records = sum(each.counts.documents + each.skipped for each in tokenized)
     check_expected(records, stage.streams.expect_records)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ... import storage
-from ...engines.work import Engine
+from ...engines.work import Engine, Places
 from ...errors import DataError
 from ...records.field_checks import LARGEST_SUM
 from ...records.reader import Source
@@ -89,6 +89,7 @@ class DividedRanking:
             for number, portion in enumerate(portions(self.source.inputs, self.engine.workers))
         ]
         self.source.close()
+        self.engine.check_places(Places([file.path for file in self.source.inputs], self.folders))
         self.sorted = self.engine.map(stage, jobs, self.progress)
         self._check()
         self._number_groups()

@@ -8,7 +8,7 @@ from zlib import crc32
 
 from ... import storage
 from ...records.reader import Source
-from ...settings.score import ScoreSettings
+from ...settings.score import Scores, ScoreSettings
 from ...settings.streams import Streams
 from ...storage.base import Input, Output
 from ...storage.os_errors import display
@@ -75,3 +75,13 @@ class ScoreJob:
         name = os.path.basename(self.inputs[0]) if self.inputs else ""
         first = crc32(os.fsencode(name)) if results.output_directory else 0
         source.deal(*results.shard_of, first)
+
+
+def read_by(jobs: Sequence[ScoreJob]) -> list[str]:
+    """What the jobs read: their inputs, and the folders of models."""
+    inputs = [path for job in jobs for path in job.inputs]
+    scores = jobs[0].settings.scores if jobs else Scores()
+    models = [*(scores.model or ()), scores.against, os.environ.get("PRUNE_CLI_MODEL")]
+    # A name that is no folder is one of the hub.
+    folders = [name for name in models if name and os.path.isdir(name)]
+    return list(dict.fromkeys([*inputs, *folders]))

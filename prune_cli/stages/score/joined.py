@@ -9,7 +9,7 @@ from typing import Any
 
 from ... import storage, terminal
 from ...engines.plan import inspect, plan
-from ...engines.work import Engine, Stage
+from ...engines.work import Engine, Places, Stage
 from ...errors import UsageError
 from ...records.reader import Source, check_expected
 from ...storage.base import Input, Output
@@ -19,7 +19,7 @@ from ...stream.schema import Head, Totals
 from ...stream.section import Shard
 from .. import streams
 from ..joining import Joiner, temporary_directory
-from .job import ScoreJob
+from .job import ScoreJob, read_by
 from .progress import ScoreReport
 from .worker import ScoreWorker
 
@@ -89,6 +89,7 @@ def perform(
         parts = [
             replace(job, output=os.path.join(folder, f"{number}.zst")) for number, job in enumerate(jobs)
         ]
+        engine.check_places(Places(read_by(jobs), [folder]))
         report = _join(original, parts, engine.each(stage, parts, progress), output)
         # Before the output takes its name.
         check_expected(report.records + report.skipped, original.streams.expect_records)

@@ -13,7 +13,7 @@ from hashlib import blake2b
 from ... import storage
 from ...engines.local import Serial
 from ...engines.plan import InputFile, inspect, plan
-from ...engines.work import Engine
+from ...engines.work import Engine, Places
 from ...settings.model import EVERY_GPU
 from ...settings.score import ScoreSettings
 from ...storage import output_paths
@@ -23,7 +23,7 @@ from ...stream.lease import lease
 from ...terminal import Progress
 from .. import streams
 from . import joined
-from .job import ScoreJob
+from .job import ScoreJob, read_by
 from .progress import ScoreReport
 from .worker import VERB, ScoreWorker
 
@@ -110,6 +110,7 @@ class ScoreWork:
         directory = self.settings.results.output_directory
         if directory is not None and not self.settings.trial.dry_run:
             with lease(directory, f"run-{_digest(jobs)}"):
+                engine.check_places(Places(read_by(jobs), [directory]))
                 return engine.map(self, jobs, progress)
         if len(jobs) == 1:
             # In this process: a worker has not its pipes, and could not read them again if it died.

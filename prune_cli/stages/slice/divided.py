@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 
-from ...engines.work import Engine
+from ...engines.work import Engine, Places
 from ...records.reader import Source
 from ...settings.streams import Reading, Streams
 from ...stream import writer
@@ -181,6 +181,8 @@ class DividedSlice:
         """What is decided of each portion of the inputs."""
         stage = ReadStage(self.request, self.reading, self.watched)
         jobs = [ReadJob(portion) for portion in self.portions]
+        paths = [file.path for file in self.source.inputs]
+        self.workers.engine.check_places(Places(paths, [self.workers.folder]))
         read = self.workers.engine.map(stage, jobs, self.progress)
         report_as(self.source, [counts for _, counts in read])
         sizes = [len(columns.scores) for columns, _ in read]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from ... import storage, terminal
-from ...engines.work import Engine
+from ...engines.work import Engine, Places
 from ...settings.stat import Inspection
 from ...settings.streams import Reading
 from ...storage.base import Input, Output
@@ -56,6 +56,7 @@ class StatJob:
             # A pipe is read by the process that has it.
             is_divisible = all(file.identity is not None for file in inputs)
             if engine and engine.workers > 1 and is_divisible:
+                engine.check_places(Places([file.path for file in inputs], []))
                 described = engine.each(StatStage(self.inspection, self.reading), _jobs(named), progress)
             else:
                 described = self._described(named, inputs, progress)

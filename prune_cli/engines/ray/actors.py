@@ -1,0 +1,282 @@
+"""How do actors of a cluster become workers? Each holds a worker process, and passes on what it says.
+
+The process of an actor belongs to Ray: its signals, its threads and its standard error. A job therefore runs
+in a child of it, which is the worker process of any other engine, and stops in order as that does: also
+if the actor, its node's raylet or the driver is killed, because it watches its parent.
+"""
+
+import logging
+import os
+import pickle
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ray
+
+from ...errors import ConfigurationError, Interrupted, UnavailableError
+from ...settings.model import EVERY_GPU
+from ...settings.streams import Messages, processors
+from ...version import __version__
+from ..crew import TRIES, Crew, CrewMember, first_free
+from ..processes import WorkerProcess, setup_of
+from ..watch import Watch
+from ..work import Places
+from ..worker import GRACE, Kind, Message, Order, Setup
+from . import visible
+from .cluster import Cluster
+
+PERIOD = 2.0  # seconds between two messages about progress: hundreds of workers are read by one driver
+LOOK = 1.0  # seconds between two looks at the signals that came
+SOON = 30.0  # seconds after which it is said that the cluster has no room
+# Variables that this process has set or was given for itself, and that a worker elsewhere needs as well.
+CARRIED = (
+    "OMP_NUM_THREADS",
+    "OMP_WAIT_POLICY",
+    "GOMP_SPINCOUNT",
+    "LRU_CACHE_CAPACITY",
+    "TORCH_CPP_LOG_LEVEL",
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What an actor is told when it starts."""
+
+    setup: Setup
+    directory: str  # that relative paths start from
+    variables: Mapping[str, str]
+    gpu: bool
+    sharing: Mapping[str, int]  # by the id of a node: the workers that share its CPUs
+
+
+class Host:
+    """The actor. Its methods run in two threads: one waits for messages while the other says stop."""
+
+    def __init__(self, workplace: Workplace) -> None:
+        # A spawned process imports the main file of its parent, which is Ray's here and takes a second.
+        vars(sys.modules["__main__"]).pop("__file__", None)
+        with suppress(OSError):
+            os.chdir(workplace.directory)
+        node = ray.get_runtime_context().get_node_id()
+        setup = replace(workplace.setup, of=workplace.sharing.get(node, 1))
+        # Ray sets one thread, whatever the node has.
+        variables = {"OMP_NUM_THREADS": str(max(1, processors() // setup.of)), **workplace.variables}
+        if not workplace.gpu:
+            variables["CUDA_VISIBLE_DEVICES"] = ""
+        self.process = WorkerProcess(setup, variables)
+
+    def introduce(self) -> str:
+        """The version of this package on this node."""
+        return __version__
+
+    def exchange(self, orders: Sequence[bytes]) -> list[bytes]:
+        """Pass orders to the worker, then wait for its messages. Both are passed on unopened."""
+        connection = self.process.connection
+        messages: list[bytes] = []
+        try:
+            for order in orders:
+                connection.send_bytes(order)
+            messages.append(connection.recv_bytes())
+            while connection.poll():
+                messages.append(connection.recv_bytes())
+        except (EOFError, OSError):
+            # The worker's last message says more than its end, if there is one.
+            messages = messages or [pickle.dumps(self.process.death())]
+        return messages
+
+    def stop(self) -> None:
+        """Ask the worker to stop its job in order."""
+        self.process.terminate()
+
+    def end(self) -> None:
+        """End a worker that has nothing to do."""
+        self.process.dismiss()
+
+
+class ActorWorker(CrewMember):
+    """An actor and its worker process, as the driver sees them."""
+
+    def __init__(self, number: int, actor: Any) -> None:
+        super().__init__(number)
+        self.actor = actor
+        # What is waited for: first that the actor is there, then its messages.
+        self.answer: Any = actor.introduce.remote()
+
+    def send(self, orders: Sequence[Order]) -> None:
+        self.answer = self.actor.exchange.remote([pickle.dumps(order) for order in orders])
+
+    def receive(self) -> list[Message]:
+        try:
+            messages: list[Message] = [pickle.loads(each) for each in ray.get(self.answer)]
+        except ray.exceptions.RayError as error:
+            return [Message(Kind.lost, reason_of(error))]
+        if messages[-1].kind in (Kind.progress, Kind.line):
+            self.send([])
+        return messages
+
+    def dismiss(self) -> None:
+        with suppress(Exception):
+            ray.kill(self.actor)
+
+    def terminate(self) -> None:
+        with suppress(Exception):
+            self.actor.stop.remote()
+
+    def last_words(self) -> Any:
+        content = None
+        with suppress(Exception):
+            message = Message(Kind.progress, 0)
+            while message.kind in (Kind.progress, Kind.line) and self._answers():
+                message = self.receive()[-1]
+                content = message.content if message.kind is Kind.stopped else None
+        self.dismiss()
+        return content
+
+    def _answers(self) -> bool:
+        return bool(ray.wait([self.answer], timeout=GRACE)[0])
+
+
+def reason_of(error: Exception) -> str:
+    """Why an actor died, in a few words: Ray's are a paragraph."""
+    text = str(error)
+    if "node has died" in text or "node was terminated" in text:
+        return "its node is gone"
+    if "out of memory" in text.lower() and "OutOfMemory" in type(error).__name__ + text:
+        return "out of memory, says Ray"
+    return f"its actor is gone ({type(error).__name__})"
+
+
+class RayActors(Crew):
+    """Workers on a cluster, one a GPU with `gpus`, else one a CPU. Ray decides on which node."""
+
+    remedy = "the same command continues"
+
+    def __init__(
+        self, cluster: Cluster, workers: int, messages: Messages, *, gpus: bool, watch: Watch | None = None
+    ) -> None:
+        super().__init__(workers, watch)
+        self.cluster = cluster
+        self.messages = messages
+        self.gpus = gpus
+        self.coming: list[ActorWorker] = []
+        self.failures = 0  # actors in a row that never arrived
+        # `options`, because Ray's types of `remote` do not have all of these.
+        self.make = ray.remote(Host).options(
+            num_cpus=1,
+            num_gpus=int(gpus),
+            max_restarts=0,
+            max_task_retries=0,
+            max_concurrency=2,
+        )
+
+    def check_places(self, places: Places) -> None:
+        # A cluster that this process started sees what it sees.
+        if not self.cluster.is_own:
+            visible.check(self.cluster, places)
+
+    def recruit(self, taken: AbstractSet[int], wanted: int) -> None:
+        numbers = set(taken) | {member.number for member in self.coming}
+        while len(self.coming) < wanted:
+            number = first_free(numbers)
+            numbers.add(number)
+            self.coming.append(ActorWorker(number, self.make.remote(self._workplace(number))))
+
+    def _workplace(self, number: int) -> Workplace:
+        kind = "GPU" if self.gpus else "CPU"
+        nodes = self.cluster.nodes().items()
+        sharing = {name: min(self.workers, self.cluster.places(node, kind)) for name, node in nodes}
+        setup = replace(setup_of(number, 1, self.messages), period=PERIOD, sends_lines=True)
+        return Workplace(setup, os.getcwd(), _carried(), self.gpus, sharing)
+
+    def wait(self, busy: Sequence[CrewMember]) -> Sequence[CrewMember]:
+        members = [*(member for member in busy if isinstance(member, ActorWorker)), *self.coming]
+        by_answer = {member.answer: member for member in members}
+        warning = threading.Timer(SOON, self._warn)
+        if not busy:
+            warning.start()
+        try:
+            ready: list[Any] = []
+            # Not for ever: a signal that comes while Ray waits is only seen afterwards.
+            while not ready:
+                ready, _ = ray.wait(list(by_answer), timeout=LOOK)
+        except SystemError as error:
+            # Ray's compiled code returns an answer although a signal was raised in it.
+            if isinstance(error.__cause__, Interrupted):
+                raise error.__cause__ from None
+            raise
+        finally:
+            warning.cancel()
+        arrived = [by_answer[answer] for answer in ready if by_answer[answer] in self.coming]
+        for member in arrived:
+            self._welcome(member)
+        return [by_answer[answer] for answer in ready if by_answer[answer] not in arrived]
+
+    def _warn(self) -> None:
+        log.warning("no worker yet: the cluster has no room for one, or starts it slowly")
+
+    def _welcome(self, member: ActorWorker) -> None:
+        """Take in an actor that is there. Raises ConfigurationError if it is of no use."""
+        self.coming.remove(member)
+        try:
+            version = ray.get(member.answer)
+        except ray.exceptions.RayTaskError as error:
+            raise visible.cannot_import(error, "a node") from None
+        except ray.exceptions.RayError as error:
+            # Its node may have died just then: another one is asked for.
+            self.failures += 1
+            if self.failures < TRIES * max(2, self.workers):
+                return
+            raise UnavailableError(f"no worker starts ({reason_of(error)})", place="--engine ray") from None
+        if version != __version__:
+            fault = f"a node has prune-cli {version}, not {__version__}"
+            raise ConfigurationError(fault, remedy="install the same version on all nodes")
+        self.failures = 0
+        self.idle.append(member)
+
+    def close(self) -> None:
+        members = [member for member in self.idle if isinstance(member, ActorWorker)]
+        with suppress(Exception):
+            ends = [member.actor.end.remote() for member in members]
+            if ends:
+                ray.wait(ends, num_returns=len(ends), timeout=GRACE)
+        for member in self.coming:
+            member.dismiss()
+        super().close()
+
+
+def _carried() -> dict[str, str]:
+    return {
+        name: value for name, value in os.environ.items() if name in CARRIED or name.startswith("PRUNE_CLI_")
+    }
+
+
+@contextmanager
+def actors(
+    cluster: Cluster, asked: int | None, messages: Messages, *, device: str | None, watch: Watch
+) -> Iterator[RayActors]:
+    """So many workers as were asked for, or one for each GPU or CPU. `device` is that of models, if any.
+
+    Raises ConfigurationError if the device is a GPU, and the cluster has none.
+    """
+    gpus = _uses_gpus(cluster, device)
+    kind = "GPU" if gpus else "CPU"
+    room = cluster.total(kind)
+    if asked is not None and asked > room:
+        log.warning("the cluster has %d %ss: so many workers, not %d", room, kind, asked)
+    with RayActors(cluster, min(asked or room, room), messages, gpus=gpus, watch=watch) as crew:
+        yield crew
+
+
+def _uses_gpus(cluster: Cluster, device: str | None) -> bool:
+    has_gpus = bool(cluster.total("GPU"))
+    if device is not None and device.startswith((EVERY_GPU, "cuda")) and not has_gpus:
+        remedy = "leave out --device to use its CPUs"
+        raise ConfigurationError("the Ray cluster has no GPU", place=f"--device {device}", remedy=remedy)
+    return has_gpus and device not in (None, "cpu")
