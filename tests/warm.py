@@ -209,6 +209,8 @@ def _content(descriptor: int) -> bytes:
 if __name__ == "__main__":
     way = socket.socket(fileno=int(sys.argv[1]))
     for module in sys.argv[2:]:
-        importlib.import_module(module)
+        # Where the libraries of models are not installed, commands without models are still run.
+        with suppress(ModuleNotFoundError):
+            importlib.import_module(module)
     become(serve(way))
     importlib.import_module("prune_cli.cli").main()
