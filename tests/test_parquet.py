@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 
 from prune_cli import formats, storage
 from prune_cli.errors import InputOutputError
+from prune_cli.formats import parquet_json
 
 from .conftest import ROOT, prune, records, status_of, zstd
 from .parquet_files import RECORDS, WEB, text, written
@@ -43,6 +44,15 @@ def test_texts_are_escaped_byte_for_byte_as_duckdb_does(tmp_path):
     every = "".join(map(chr, range(1, 0x300))) + "\u2028😀\ufeff\U0010ffff"
     ours, theirs = ours_and_duckdbs({"a": ["", every, None, "plain", "\x00", every * 9]}, tmp_path)
     assert ours == theirs
+
+
+@pytest.mark.parametrize("cached", [1, 2, 3, 7])
+def test_texts_are_escaped_alike_wherever_they_are_cut(cached, monkeypatch, tmp_path):
+    monkeypatch.setattr(parquet_json, "CACHED", cached)
+    texts = ['"\\\n', "\t\r", "\x00\x1f\b\f\x7f", "é😀\n", None, ""]
+    ours, theirs = ours_and_duckdbs({"a": texts, 'b"\n': [0.5, None, 1.0, 1e20, -0.0, 2.5]}, tmp_path)
+    assert parsed(ours) == parsed(theirs)
+    assert all(line.split(b',"b')[0] in theirs for line in ours.splitlines())
 
 
 @pytest.mark.parametrize(
