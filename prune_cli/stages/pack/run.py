@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from ... import storage
 from ...engines.plan import inspect, plan
@@ -20,9 +19,6 @@ from .. import streams
 from ..joining import Joiner, temporary_directory
 from . import divided
 from .blocks import IDENTITY, PackCounts, pack, warn
-
-if TYPE_CHECKING:
-    pass
 
 VERB = "pack"
 

@@ -10,8 +10,8 @@ import ssl
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from http.client import HTTPException, HTTPResponse
@@ -26,8 +26,9 @@ from ...errors import (
     UnavailableError,
 )
 from ...version import __version__
-from ..base import CHUNK, Identity, Input, Output, Progress, Storage, ignore_progress
+from ..base import CHUNK, Identity, Input, Progress, ignore_progress
 from ..os_errors import display, failure
+from .read_only import ReadOnly
 from .reading import Meta, RemoteInput
 from .retries import TransientError, persist
 from .workers import WORKERS
@@ -37,37 +38,18 @@ THROTTLED = (408, 425, 429)  # and everything from 500 on
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
-class Web(Storage):
+class Web(ReadOnly):
     """URLs of http:// and https://, which are read and never written."""
 
     def input(self, path: str, progress: Progress = ignore_progress) -> Input:
         return PageInput(path, progress)
 
-    def exists(self, path: str) -> bool:
-        try:
-            PageInput(path).check()
-        except NoInputError:
-            return False
-        return True
-
     def is_file(self, path: str) -> bool:
         return not path.endswith("/")  # by its name, without a request
 
-    def create(
-        self, path: str, inputs: Sequence[Input] = (), *, force: bool = False
-    ) -> AbstractContextManager[Output]:
-        raise _unwritable(path)
-
-    def check_target(self, path: str, inputs: Sequence[Input] = (), *, force: bool = False) -> None:
-        raise _unwritable(path)
-
-    def make_directory(self, path: str) -> None:
-        raise _unwritable(path)
-
-
-def _unwritable(path: str) -> CannotCreateError:
-    remedy = "write to a file, or to s3://, gs:// or az://"
-    return CannotCreateError("a web server cannot be written to", place=display(path), remedy=remedy)
+    def unwritable(self, path: str) -> CannotCreateError:
+        remedy = "write to a file, or to s3://, gs:// or az://"
+        return CannotCreateError("a web server cannot be written to", place=display(path), remedy=remedy)
 
 
 class Copy:

@@ -8,8 +8,8 @@ import os
 import re
 import tempfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any, TypeVar
@@ -29,8 +29,9 @@ from ...errors import (
     UnavailableError,
     UsageError,
 )
-from ..base import Identity, Input, Output, Progress, RangedInput, Storage, ignore_progress
+from ..base import Identity, Input, Progress, RangedInput, ignore_progress
 from ..os_errors import display, failure
+from .read_only import ReadOnly
 from .retries import TransientError, persist
 from .workers import WORKERS
 
@@ -52,7 +53,7 @@ class HubAddress:
     path: str
 
 
-class Hub(Storage):
+class Hub(ReadOnly):
     """URLs of hf://datasets/OWNER/NAME@REVISION/PATH, which are read and never written."""
 
     def input(self, path: str, progress: Progress = ignore_progress) -> Input:
@@ -66,23 +67,9 @@ class Hub(Storage):
         _LISTED.update((base + name, entry) for name, entry in files.items())
         return [base + name for name in files]
 
-    def exists(self, path: str) -> bool:
-        try:
-            HubInput(path).check()
-        except NoInputError:
-            return False
-        return True
-
-    def create(
-        self, path: str, inputs: Sequence[Input] = (), *, force: bool = False
-    ) -> AbstractContextManager[Output]:
-        raise _unwritable(path)
-
-    def check_target(self, path: str, inputs: Sequence[Input] = (), *, force: bool = False) -> None:
-        raise _unwritable(path)
-
-    def make_directory(self, path: str) -> None:
-        raise _unwritable(path)
+    def unwritable(self, path: str) -> CannotCreateError:
+        remedy = "write to files, and upload them with `hf upload-large-folder`"
+        return CannotCreateError("datasets of the Hub are not written to", place=display(path), remedy=remedy)
 
 
 class HubCopy:
@@ -289,8 +276,3 @@ def _failed_request(error: Exception, place: str) -> Exception:
     if isinstance(error, ConnectionError) or type(error).__module__.split(".")[0] in _TRANSPORTS:
         return TransientError("the Hub cannot be reached")
     return error
-
-
-def _unwritable(path: str) -> CannotCreateError:
-    remedy = "write to files, and upload them with `hf upload-large-folder`"
-    return CannotCreateError("datasets of the Hub are not written to", place=display(path), remedy=remedy)
