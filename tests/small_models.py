@@ -1,5 +1,6 @@
 """Small models for the tests: a GPT-2 with random weights and a byte-level tokenizer, and texts for them."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +64,8 @@ def tiny_gpt2(path: Path, **more: Any) -> Path:
 
 def load(path: Path, **settings: Any) -> lm.LanguageModel:
     return lm.load(str(path), lm.ModelSettings(**{"device": "cpu", "dtype": "float32", **settings}))
+
+
+def edit(file: Path, **values: Any) -> None:
+    """Set values in a JSON file of a model directory."""
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))

@@ -1,7 +1,6 @@
 """Files in a model's folder that change what the model is, or only stand for another file, are named."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -13,25 +12,11 @@ pytest.importorskip("torch")
 from prune_cli.errors import ConfigurationError
 from prune_cli.models import safety
 
-from ..small_models import tiny_gpt2
+from ..small_models import edit
 
 RECORD = lines([{"id": 1, "text": "the quick brown fox"}])
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 3434\n"
 LORA = {"peft_type": "LORA", "base_model_name_or_path": "meta-llama/Llama-3.1-8B"}
-
-
-@pytest.fixture(scope="module")
-def gpt2(tmp_path_factory) -> Path:
-    return tiny_gpt2(tmp_path_factory.mktemp("gpt2"))
-
-
-@pytest.fixture
-def copy(gpt2, tmp_path) -> Path:
-    return Path(shutil.copytree(gpt2, tmp_path / "copy"))
-
-
-def edit(file: Path, **values: object) -> None:
-    file.write_text(json.dumps(json.loads(file.read_text()) | values))
 
 
 def refused(path: Path, *words: str) -> None:

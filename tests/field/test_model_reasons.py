@@ -1,7 +1,6 @@
 """A model that cannot be used says why, and every kind of configuration says how long its context is."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -18,23 +17,9 @@ from prune_cli.errors import ConfigurationError
 from prune_cli.models.description import context_length
 from prune_cli.models.library_errors import first_line, remedy_of
 
-from ..small_models import load, save, tiny_gpt2
+from ..small_models import edit, load, save
 
 RECORD = lines([{"id": 1, "text": "the quick brown fox " * 20}])
-
-
-@pytest.fixture(scope="module")
-def gpt2(tmp_path_factory) -> Path:
-    return tiny_gpt2(tmp_path_factory.mktemp("gpt2"))
-
-
-@pytest.fixture
-def copy(gpt2, tmp_path) -> Path:
-    return Path(shutil.copytree(gpt2, tmp_path / "copy"))
-
-
-def edit(file: Path, **values: object) -> None:
-    file.write_text(json.dumps(json.loads(file.read_text()) | values))
 
 
 # --- weights that are no numbers ---

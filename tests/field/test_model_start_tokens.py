@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 from pathlib import Path
 
 import pytest
@@ -16,20 +15,10 @@ import transformers
 
 from prune_cli.errors import ConfigurationError
 
-from ..small_models import load, tiny_gpt2
+from ..small_models import load
 
 TEXT = "The quick brown fox jumps"
 END = 0  # <|endoftext|> of `tiny_gpt2`: its BOS and its EOS
-
-
-@pytest.fixture(scope="module")
-def gpt2(tmp_path_factory) -> Path:
-    return tiny_gpt2(tmp_path_factory.mktemp("gpt2"))
-
-
-@pytest.fixture
-def copy(gpt2, tmp_path) -> Path:
-    return Path(shutil.copytree(gpt2, tmp_path / "copy"))
 
 
 def edit(file: Path, **values: object) -> None:
