@@ -178,13 +178,13 @@ def test_options_for_files_are_refused(verb, options):
 def test_a_model_that_is_worse_fails_the_check(tmp_path):
     reference = ROOT / "prune_cli/reference"
     results = prune_cli.eval(
-        [reference], CORPUS[:40], against=[shuffled(tmp_path / "other")], fail_if_worse=1e9, device="cpu"
+        [reference], CORPUS[:20], against=[shuffled(tmp_path / "other")], fail_if_worse=1e9, device="cpu"
     )
     assert [result["result"] for result in results] == ["likelihood", "likelihood", "comparison"]
     with pytest.raises(CheckFailed):
         list(
             prune_cli.eval(
-                [tmp_path / "other"], CORPUS[:40], against=[reference], fail_if_worse=0, device="cpu"
+                [tmp_path / "other"], CORPUS[:20], against=[reference], fail_if_worse=0, device="cpu"
             )
         )
     with pytest.raises(UsageError, match="needs a baseline"):

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from prune_cli.errors import ConfigurationError, DataError, OutOfMemoryError
 from prune_cli.models import language_model as lm
+from prune_cli.models.device import resolve_dtype
 
 from .conftest import SHARED, shared
 from .small_models import CONTEXT, END, IDS, PROSE, TEXTS, byte_level_tokenizer, load, save, tiny_gpt2
@@ -191,6 +192,18 @@ def test_heads_that_are_more_than_a_matrix_product_are_right(architecture, more,
 def test_bfloat16_is_near_float32(gpt2):
     for exact, near in zip(nll(load(gpt2), *TEXTS), nll(load(gpt2, dtype="bfloat16"), *TEXTS), strict=True):
         assert near.sum() == pytest.approx(exact.sum(), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("hardware", "library", "expected"),
+    [(True, True, torch.bfloat16), (True, False, torch.float32), (False, True, torch.float32)],
+)
+def test_bfloat16_is_chosen_where_cpu_and_library_multiply_it(hardware, library, expected, monkeypatch):
+    """A library that emulates it takes ten times as long as in float32."""
+    capabilities = {"avx2": True, "avx512_bf16": hardware}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: library, raising=False)
+    assert resolve_dtype("auto", torch.device("cpu")) == expected
 
 
 def test_when_memory_runs_out_batches_are_halved(gpt2, caplog):

@@ -210,7 +210,8 @@ def test_the_same_command_on_a_finished_output_changes_nothing(whole, model, cor
 
 
 def test_a_finished_output_of_another_command_is_refused(whole, model, corpus, tmp_path, here):
-    target, at = tmp_path / "out.zst", borders(whole)[4] - 7
+    # The last bytes of a frame are its checksum: what a damaged byte before it breaks depends on the scores.
+    target, at = tmp_path / "out.zst", borders(whole)[4] - 2
     same = ("score", "--resume", "--model", model, "-o", target)
     damaged = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
     for options, given, content, words in (

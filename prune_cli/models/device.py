@@ -69,7 +69,10 @@ def has_bfloat16(device: torch.device) -> bool:
         return torch.cuda.get_device_capability(device) >= (8, 0)  # Ampere was the first
     # Older versions of torch cannot tell. The names are avx512_bf16 and amx_bf16 on x86, bf16 on ARM.
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(present for name, present in capabilities.items() if name.endswith("bf16"))
+    in_hardware = any(present for name, present in capabilities.items() if name.endswith("bf16"))
+    # ONEDNN_MAX_CPU_ISA may keep the library that multiplies from what the CPU can do.
+    in_library = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    return in_hardware and bool(in_library())
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
