@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from ..errors import UsageError
-from ..settings.score import METRICS
+from ..settings.score import METRICS, WITHOUT_MODEL
 
 Given = Mapping[
     str, Any
@@ -84,8 +84,8 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     "score": (
         Rule(
             ("model", "per_model", "context", "stride", "bos", "batch_tokens", "min_tokens"),
-            lambda given: _metrics(given) == {"random"},
-            "the metric random uses no model",
+            lambda given: _metrics(given) <= WITHOUT_MODEL,
+            "no chosen metric uses a model",
         ),
         Rule(
             ("seed",),

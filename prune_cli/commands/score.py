@@ -35,6 +35,11 @@ EXAMPLES = (
         "prune-cli score --model ./gpt2 --shard 2/4 -O scored/ corpus/*.jsonl.zst",
     ),
     (
+        "Drop the hundredth of a corpus that repeats itself most, without a model:",
+        "prune-cli score -m compression corpus.jsonl.zst | "
+        "prune-cli slice -k compression --keep bottom --frac 0.99 > varied.jsonl.zst",
+    ),
+    (
         "Measure how much better one model predicts a text than another:",
         "prune-cli score -m excess_loss --model ./gpt2 --against ./base corpus.jsonl.zst > excess.jsonl.zst",
     ),

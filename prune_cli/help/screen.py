@@ -7,7 +7,7 @@ from typer._click.core import Context
 from typer.core import TyperGroup
 
 from ..commands.options import CheckedCommand
-from ..settings.streams import COMMON
+from ..settings.streams import COMMON, OF_METRICS
 from . import spec
 from .spec import OptionSpec, Verb
 
@@ -62,13 +62,21 @@ def _of_verb(verb: Verb) -> Iterator[str]:
     for _, command in verb.examples[:1]:
         yield from _shown(command)
     yield ""
-    for title in (title for title in groups if title not in COMMON):
+    for title in (title for title in groups if title not in (*COMMON, OF_METRICS)):
         yield f"{title}:"
         for option in groups[title]:
             yield from _beside(_aligned(option), option.brief, COLUMN)
+    # Names alone: these are many, and most users need none of them.
+    if OF_METRICS in groups:
+        yield f"{OF_METRICS}, explained in man prune-cli-{verb.name}:"
+        yield from _beside("", _names(groups[OF_METRICS]), NARROW)
     yield f"Shared by all verbs, explained in man prune-cli-{verb.name}:"
     for title in (title for title in COMMON if title in groups):
-        yield from _beside(title.lower(), " ".join(_short(option) for option in groups[title]), NARROW)
+        yield from _beside(title.lower(), _names(groups[title]), NARROW)
+
+
+def _names(options: Iterable[OptionSpec]) -> str:
+    return " ".join(map(_short, options))
 
 
 def _shown(command: str) -> list[str]:

@@ -8,10 +8,12 @@ from typing import Annotated, ClassVar
 from ..errors import UsageError
 from .model import ModelSettings
 from .option import option
-from .streams import RESULT, GroupBy, Overwrite, Prefix, Streams, TextField
+from .streams import OF_METRICS, RESULT, GroupBy, Overwrite, Prefix, Streams, TextField
 
 # The files of metrics/, listed by name: importing the package here would be an import from a higher floor.
 METRICS = sorted(file.stem for file in Path(__file__).parent.parent.joinpath("metrics").glob("[!_]*.py"))
+# Those that are computed from texts alone: their options are checked before a metric is loaded.
+WITHOUT_MODEL = frozenset({"compression", "random"})
 # Six digits are plenty, and int() of a hostile string of digits is slow.
 SHARD = re.compile(r"(\d{1,6})/(\d{1,6})", re.ASCII)
 
@@ -28,7 +30,8 @@ class Scores:
             "--metric",
             "-m",
             metavar="NAME",
-            help=f"Metric: {', '.join(METRICS)}. Repeat to compute several in one pass.",
+            help="Metric, such as el2n or overlap; may be repeated. Several are computed in one pass; "
+            "Metrics, below, lists all.",
             shown_default="perplexity",
         ),
     ] = None
@@ -76,11 +79,14 @@ class Scores:
             "--top-k",
             metavar="K",
             min=1,
+            group=OF_METRICS,
             help="Ranks that count as a hit of top_k_accuracy. "
             "A token is a hit if it is among the K most likely ones.",
         ),
     ] = 5
-    seed: Annotated[int, option("--seed", metavar="N", help="Seed of the metric random.")] = 0
+    seed: Annotated[
+        int, option("--seed", metavar="N", group=OF_METRICS, help="Seed of the metric random.")
+    ] = 0
 
     @property
     def metrics(self) -> list[str]:

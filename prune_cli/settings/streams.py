@@ -12,6 +12,7 @@ from .option import option
 # Groups in which help lists options. The first four are shared by the verbs that have them.
 COMMON = (INPUT, OUTPUT, WORKERS, MESSAGES) = ("Input", "Output", "Workers", "Messages")
 FIELDS, RESULT, COMPUTING = "Fields", "Result", "Computing"
+OF_METRICS = "Of some metrics"
 
 
 class Unit(StrEnum):

@@ -22,7 +22,7 @@ _prune_cli() { # where it returns early, files are completed, or directories
             ;;
         score)
             case $before in
-                -m | --metric) words='bits_per_byte brier el2n entropy excess_bits_per_byte excess_loss memorization perplexity perplexity_ratio random top_k_accuracy' ;;
+                -m | --metric) words='bits_per_byte brier compression el2n entropy excess_bits_per_byte excess_loss memorization perplexity perplexity_ratio random top_k_accuracy' ;;
                 --text-field | --prefix | --group-by | --min-tokens | --top-k | --seed | --shard | --only | --self-check | --context | --stride | --batch-tokens | --expect-records | --long | --max-line | --columns | --level | --threads | -j | --jobs | --ray-address) ;;
                 --model | --against | -O | --output-directory) compopt +o default -o dirnames && return ;;
                 --summary | -o | --output | --status-file | --files-from) return ;;
@@ -38,7 +38,7 @@ _prune_cli() { # where it returns early, files are completed, or directories
             ;;
         rank)
             case $before in
-                -k | --key) words='bits_per_byte brier el2n entropy excess_bits_per_byte excess_loss memorization perplexity perplexity_ratio random top_k_accuracy' ;;
+                -k | --key) words='bits_per_byte brier compression el2n entropy excess_bits_per_byte excess_loss memorization perplexity perplexity_ratio random top_k_accuracy' ;;
                 --by) words='records tokens' ;;
                 --within | --tokens-field | --prefix | --group-by | -S | --buffer-size | --expect-records | --long | --max-line | --columns | --level | --threads | -j | --jobs | --ray-address) ;;
                 -T | --temporary-directory) compopt +o default -o dirnames && return ;;
@@ -54,7 +54,7 @@ _prune_cli() { # where it returns early, files are completed, or directories
             case $before in
                 --keep) words='bottom middle top random easy hard' ;;
                 --frac | --tokens | --range | --min | --max | --sample | --seed | --within | --tokens-field | --text-field | --prefix | --group-by | --expect-records | --long | --max-line | --columns | --level | --threads | -j | --jobs | --ray-address) ;;
-                -k | --key) words='bits_per_byte brier el2n entropy excess_bits_per_byte excess_loss memorization perplexity perplexity_ratio random top_k_accuracy' ;;
+                -k | --key) words='bits_per_byte brier compression el2n entropy excess_bits_per_byte excess_loss memorization perplexity perplexity_ratio random top_k_accuracy' ;;
                 --scores | --rejects | --summary | -o | --output | --status-file | --files-from) return ;;
                 --by) words='records tokens' ;;
                 --engine) words='local ray' ;;
@@ -66,7 +66,7 @@ _prune_cli() { # where it returns early, files are completed, or directories
             ;;
         stat)
             case $before in
-                -k | --key) words='bits_per_byte brier el2n entropy excess_bits_per_byte excess_loss memorization perplexity perplexity_ratio random top_k_accuracy' ;;
+                -k | --key) words='bits_per_byte brier compression el2n entropy excess_bits_per_byte excess_loss memorization perplexity perplexity_ratio random top_k_accuracy' ;;
                 --tokens-field | --text-field | --group-by | --expect-records | --long | --max-line | --columns | -j | --jobs | --ray-address) ;;
                 -o | --output | --status-file | --files-from) return ;;
                 --engine) words='local ray' ;;
