@@ -48,7 +48,7 @@ Kind = TypeVar("Kind")
 _READING = ("skip_bad", "expect_records")
 # Options that make sense for files alone.
 _OF_FILES = {
-    "rank": ("check", "merge"),
+    "rank": ("check", "merge", "output_directory"),
     "slice": ("rejects", "summary", "scores"),
     "stat": ("output", "force"),
     "eval": ("data",),

@@ -46,6 +46,14 @@ WORKERS = (
 WRITING = (
     Rule(("single_frame", "level"), lambda given: given.get("plain"), "--plain output is not compressed"),
 )
+# The parts of a dataset are streams of ours: their heads and trailers say what belongs together.
+DATASET = (
+    Rule(
+        ("output", "plain", "single_frame"),
+        lambda given: given.get("output_directory"),
+        "-O writes a dataset, whose parts are compressed streams",
+    ),
+)
 NEEDS_GLUE = Rule(
     ("tasks", "seeds", "epochs", "lr", "batch"),
     lambda given: not given.get("glue"),
@@ -72,12 +80,19 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     "rank": (
         Rule(
             (
-                *("output", "plain", "single_frame", "level", "overwrite", "group_by"),
-                *("buffer_size", "temporary_directory"),
+                *("output", "output_directory", "plain", "single_frame", "level", "overwrite"),
+                *("group_by", "buffer_size", "temporary_directory"),
             ),
             lambda given: given.get("check"),
             "--check neither sorts nor writes",
         ),
+        Rule(
+            ("output_directory",),
+            lambda given: given.get("merge"),
+            "--merge writes one output",
+            "rank the inputs of the rankings",
+        ),
+        *DATASET,
         *WORKERS,
         *WRITING,
     ),

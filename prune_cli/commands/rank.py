@@ -10,7 +10,8 @@ COST = (
     "Reads everything before it writes, except with --merge. Memory is -S plus 110 MiB; a record takes 128 "
     "bytes besides its text. What does not fit is sorted in -T: compressed, written once and read once. With "
     "--jobs everything is sorted in -T, compressed only if it is larger than the memory of all workers; the "
-    "parent process takes up to a tenth of the time of all, to put the parts together."
+    "parent process takes up to a tenth of the time of all, to put the parts together, and next to none with "
+    "-O. A dataset that was stopped is sorted again, and only what is missing is written."
 )
 EXAMPLES = (
     (
@@ -29,6 +30,10 @@ EXAMPLES = (
     (
         "Rank many files with a process per CPU, each with 2 GiB to sort in:",
         "prune-cli rank -j auto -S 2G -T /scratch scored/*.jsonl.zst -o ranked.jsonl.zst",
+    ),
+    (
+        "Rank into a dataset; if the run is stopped, the same command makes the parts that are missing:",
+        "prune-cli rank -j auto -k perplexity -T /scratch -O ranked/ scored/*.jsonl.zst",
     ),
     ("Check that a file is in order:", "prune-cli rank --check ranked.jsonl.zst"),
 )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from .option import option
-from .streams import FIELDS, GroupBy, Overwrite, TokensField, Unit
+from .streams import FIELDS, RESULT, GroupBy, Overwrite, TokensField, Unit
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,17 @@ class Ranking:
             "Without it, scores whose heads differ are an error.",
         ),
     ] = False
+    output_directory: Annotated[
+        str | None,
+        option(
+            "--output-directory",
+            "-O",
+            metavar="DIR",
+            group=RESULT,
+            help="Write a dataset into DIR, or below URL/: parts of up to 256 MB of text, in order, with a "
+            "manifest. The same command makes what a stopped run left out. Files must not change meanwhile.",
+        ),
+    ] = None
     tokens_field: TokensField = None
     prefix: Annotated[
         str | None,

@@ -263,17 +263,26 @@ def open_divided(
     to_terminal = streams.output in (None, "-") and terminal.shows_output()
     bar = bool(streams.progress) or not to_terminal
     with (
-        open_inputs(verb, paths, streams, bar=bar, passes=passes) as (inputs, progress),
+        open_for_workers(verb, paths, streams, passes, bar=bar) as (source, progress),
+        storage.create(streams.output, source.inputs, force=streams.force) as output,
+        failing_visibly(output, streams),
+    ):
+        yield source, output, progress
+
+
+@contextmanager
+def open_for_workers(
+    verb: str, paths: Sequence[str], reading: Reading, passes: int, *, bar: bool = True
+) -> Iterator[tuple[Source, terminal.Progress]]:
+    """As `open_divided`, for outputs that the workers write."""
+    with (
+        open_inputs(verb, paths, reading, bar=bar, passes=passes) as (inputs, progress),
         terminal.progress(verb, None, wanted=False) as silent,
     ):
         # Workers count what they read; the look at the first record is no progress.
-        source = source_of(inputs, streams, silent)
-        with (
-            closing(source),
-            storage.create(streams.output, inputs, force=streams.force) as output,
-            failing_visibly(output, streams),
-        ):
-            yield source, output, progress
+        source = source_of(inputs, reading, silent)
+        with closing(source):
+            yield source, progress
     report_skipped(source)
 
 

@@ -53,20 +53,38 @@ class PlannedPart(msgspec.Struct, frozen=True):
         return self.start, self.end, self.part, self.parts
 
 
+class PlannedInput(msgspec.Struct, frozen=True):
+    """An input that all parts are made of. Its `digest` changes when its content does."""
+
+    name: str
+    digest: str
+
+
 class DatasetPlan(msgspec.Struct, frozen=True):
-    """The parts that a run is to make, in order. `settings` are those that decide what is in them."""
+    """The parts that a run is to make, in order. `settings` are those that decide what is in them.
+
+    `inputs` are those of a plan whose parts are made of all of them. Until these are read, it has no parts.
+    """
 
     verb: str
     settings: dict[str, Any]
     parts: list[PlannedPart]
+    inputs: list[PlannedInput] = []
     format: int = FORMAT
     version: str = __version__
+
+    def with_parts(self, parts: list[PlannedPart]) -> "DatasetPlan":
+        """The same plan with these parts."""
+        return msgspec.structs.replace(self, parts=parts)
 
     @property
     def digest(self) -> str:
         """A name for the plan: the manifest of another one does not belong to it."""
-        names = msgspec.json.encode([self.verb, [(part.name, *part.bounds) for part in self.parts]])
-        return blake2b(names, digest_size=8).hexdigest()
+        names: list[Any] = [self.verb, [(part.name, *part.bounds) for part in self.parts]]
+        if self.inputs:
+            # The names of such parts are the same for all inputs.
+            names += [self.settings, [file.digest for file in self.inputs]]
+        return blake2b(msgspec.json.encode(names), digest_size=8).hexdigest()
 
 
 class Part(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -88,12 +106,13 @@ class Part(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class DatasetManifest(msgspec.Struct, frozen=True):
-    """The parts of a finished run, in order."""
+    """The parts of a finished run, in order. `facts` are what the verb measured of the whole."""
 
     verb: str
     settings: dict[str, Any]
     plan: str  # the digest of the plan
     parts: list[Part]
+    facts: dict[str, Any] = {}
     format: int = FORMAT
     version: str = __version__
 
@@ -144,11 +163,15 @@ def _united(directory: str, existing: DatasetPlan, plan: DatasetPlan) -> Dataset
         named = next((part.name for part in plan.parts if storage.exists(_path(directory, part.name))), PLAN)
         fault = f"was made with {changed_settings(before, now)}"
         raise ConfigurationError(fault, place=display(_path(directory, named)), remedy=REMEDY)
+    _check_inputs(directory, existing, plan)
     names = {part.name: part for part in existing.parts}
     for part in plan.parts:
         if part.name in names and names[part.name].bounds != part.bounds:
             fault = f"was made of another piece of {display(part.input)}, which has changed"
             raise ConfigurationError(fault, place=display(_path(directory, part.name)), remedy=REMEDY)
+    if existing.inputs and existing.parts and plan.parts and len(plan.parts) != len(existing.parts):
+        fault = f"has {len(existing.parts)} parts, not the {len(plan.parts)} that its inputs make"
+        raise ConfigurationError(fault, place=display(_path(directory, PLAN)), remedy=REMEDY)
     counts = {_stem(part): part.parts for part in existing.parts}
     for part in plan.parts:
         if counts.get(_stem(part), part.parts) != part.parts:
@@ -158,12 +181,29 @@ def _united(directory: str, existing: DatasetPlan, plan: DatasetPlan) -> Dataset
     return msgspec.structs.replace(existing, parts=[*existing.parts, *added]) if added else existing
 
 
+def _check_inputs(directory: str, existing: DatasetPlan, plan: DatasetPlan) -> None:
+    """Raise ConfigurationError for other inputs than those of the plan, DataError for one that changed."""
+    before = [file.digest for file in existing.inputs]
+    if before == [file.digest for file in plan.inputs]:
+        return
+    if [file.name for file in existing.inputs] != [file.name for file in plan.inputs]:
+        raise ConfigurationError(
+            "was made of other inputs", place=display(_path(directory, PLAN)), remedy=REMEDY
+        )
+    pairs = zip(existing.inputs, plan.inputs, strict=True)
+    changed = next(now.name for old, now in pairs if old.digest != now.digest)
+    fault = f"changed since the run that began {display(directory)}"
+    raise DataError(fault, place=display(changed), remedy=REMEDY)
+
+
 def _stem(part: PlannedPart) -> str:
     """The name that the parts of one input have in common."""
     return part.name.replace(f".{part.part:05}-of-{part.parts:05}", "") if part.parts > 1 else part.name
 
 
-def write_manifest(directory: str, plan: DatasetPlan) -> DatasetManifest | None:
+def write_manifest(
+    directory: str, plan: DatasetPlan, facts: dict[str, Any] | None = None
+) -> DatasetManifest | None:
     """Write the manifest if every part of the plan is there; else return None.
 
     It is made of the parts as they are now, whoever wrote them. One that says the same is left alone.
@@ -172,7 +212,7 @@ def write_manifest(directory: str, plan: DatasetPlan) -> DatasetManifest | None:
     if not all(storage.exists(path) for path in paths):
         return None
     parts = [part_of(file) for file in storage.operands(paths)] if paths else []
-    manifest = DatasetManifest(plan.verb, plan.settings, plan.digest, parts)
+    manifest = DatasetManifest(plan.verb, plan.settings, plan.digest, parts, facts or {})
     if read_manifest(directory) != manifest:
         _write(_path(directory, MANIFEST), manifest, force=True)
     return manifest
@@ -245,6 +285,20 @@ def finished(directory: str) -> DatasetManifest:
     there, of = parts_there(directory)
     fault = f"unfinished, {len(there)} of {of} parts"
     raise DataError(fault, place=display(directory), remedy="run the command that makes it again")
+
+
+def missing(directory: str) -> list[str]:
+    """The names of the parts that a finished dataset has lost, or that are not those of its manifest."""
+    return [
+        part.name for part in finished(directory).parts if not _is_there(_path(directory, part.name), part)
+    ]
+
+
+def _is_there(path: str, part: Part) -> bool:
+    if not storage.exists(path):
+        return False
+    file = storage.input_at(path)
+    return file.size == part.size and digest_of(file) == part.digest
 
 
 def expand(operands: Sequence[str]) -> list[Input]:

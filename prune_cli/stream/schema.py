@@ -64,6 +64,14 @@ class RankSection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     within: str | None = None
 
 
+class PartSection(msgspec.Struct, frozen=True):
+    """Which part of a dataset a stream is: `number` (from 1) `of` so many, of the plan with that digest."""
+
+    plan: str
+    number: Whole
+    of: Whole
+
+
 @dataclass(frozen=True)
 class Head:
     """The start of a stream: the verb that wrote it, and a section for each verb whose settings still matter.
@@ -78,6 +86,7 @@ class Head:
     pack: PackSection | None = None
     score: ScoreSection | None = None
     rank: RankSection | None = None
+    part: PartSection | None = None
 
     @classmethod
     def parse(cls, content: dict[str, Any]) -> "Head":
@@ -95,6 +104,10 @@ class Head:
     def settings(self, verb: str) -> dict[str, Any]:
         """A copy of the section of a verb, for comparing every setting in it; empty if there is none."""
         return dict(self.json.get(verb, {}))
+
+    def of_part(self, part: PartSection) -> "Head":
+        """The head of that part of a dataset, of which this is the head that all parts have in common."""
+        return Head.parse({**self.json, "part": _plain(part)})
 
     @classmethod
     def compose(

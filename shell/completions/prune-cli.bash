@@ -41,12 +41,12 @@ _prune_cli() { # where it returns early, files are completed, or directories
                 -k | --key) words='bits_per_byte brier compression el2n entropy excess_bits_per_byte excess_loss memorization perplexity perplexity_ratio random top_k_accuracy' ;;
                 --by) words='records tokens' ;;
                 --within | --tokens-field | --prefix | --group-by | -S | --buffer-size | --expect-records | --long | --max-line | --columns | --level | --threads | -j | --jobs | --ray-address) ;;
-                -T | --temporary-directory) compopt +o default -o dirnames && return ;;
+                -O | --output-directory | -T | --temporary-directory) compopt +o default -o dirnames && return ;;
                 -o | --output | --status-file | --files-from) return ;;
                 --engine) words='local ray' ;;
                 *)
                     [[ $current == -* ]] || return
-                    words='-k --key -r --reverse --by --within -c --check --merge --mixed --tokens-field --prefix --overwrite --group-by -S --buffer-size -T --temporary-directory -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -o --output -f --force --plain --single-frame --level --threads -j --jobs --engine --ray-address --status-file --files-from -0 --null -h --help'
+                    words='-k --key -r --reverse --by --within -c --check --merge --mixed -O --output-directory --tokens-field --prefix --overwrite --group-by -S --buffer-size -T --temporary-directory -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -o --output -f --force --plain --single-frame --level --threads -j --jobs --engine --ray-address --status-file --files-from -0 --null -h --help'
                     ;;
             esac
             ;;

@@ -110,6 +110,7 @@ complete -c prune-cli -n '__prune_cli_verb rank' -l within -x -d 'Rank each valu
 complete -c prune-cli -n '__prune_cli_verb rank' -s c -l check -d 'Only check the order'
 complete -c prune-cli -n '__prune_cli_verb rank' -l merge -d 'Merge rankings into one'
 complete -c prune-cli -n '__prune_cli_verb rank' -l mixed -d 'Rank scores of different models or settings together'
+complete -c prune-cli -n '__prune_cli_verb rank' -s O -l output-directory -x -a '(__fish_complete_directories)' -d 'Write a dataset into DIR, or below URL/: parts of up to 256 MB of text, in order, with a manifest'
 complete -c prune-cli -n '__prune_cli_verb rank' -l tokens-field -x -d 'The field that holds the token count'
 complete -c prune-cli -n '__prune_cli_verb rank' -l prefix -x -d 'Put STR before the names of the new fields'
 complete -c prune-cli -n '__prune_cli_verb rank' -l overwrite -d 'Replace fields that already exist'

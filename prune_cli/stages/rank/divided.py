@@ -6,7 +6,7 @@ from exact sums over all sorted files, and the cuts between parts only decide wh
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -35,7 +35,7 @@ from .. import streams
 from ..divided import portions, report_as
 from ..joining import Joiner
 from .counting import Cells, PositionJob, Positions, PositionStage, RefineJob, RefineStage
-from .merging import Cell, MergeJob, MergeStage
+from .merging import Cell, Merged, MergeJob, MergeStage
 from .order import Order, check_alike, settled
 from .portions import FRAMES, WorkerShare, share_of, text_bytes
 from .quantiles import Quantiles, Sums
@@ -216,33 +216,40 @@ class DividedRanking:
 
     def merge(self, parts: list[tuple[Cell, ...]], head: Head, sink: Sink) -> None:
         """Have the parts made, and write them to the output in order."""
+        joiner = Joiner(sink)
+        for merged in self.merged(self.jobs(parts), head, Writing(level=self._level(), threads=1)):
+            joiner.append(merged.output)
+        sink.count_groups(self.group_names)
+        sink.facts |= self.facts
+
+    def jobs(self, parts: list[tuple[Cell, ...]]) -> list[MergeJob]:
+        """The jobs that make the parts, in the order of the file, in the folders of this ranking."""
         if self.order.reverse:
             parts = _reversed(parts)
         read = storage.total_size(self.source.inputs) or 0
-        jobs = [
+        return [
             MergeJob(number, len(parts), cells, self._path(number, "part"), read // len(parts))
             for number, cells in enumerate(parts, 1)
         ]
+
+    def merged(self, jobs: Sequence[MergeJob], head: Head, writing: Writing) -> Iterator[Merged]:
+        """Have the parts made. All `facts` of the whole are known after the last one."""
         stage = MergeStage(
             order=self.order,
             head=head,
-            writing=Writing(level=self._level(), threads=1),
+            writing=writing,
             files=tuple(each.file for each in self.sorted),
             codes=tuple(self.codes),
             groups=tuple(self.groups),
             group_names=self.group_names,
-            is_final=False,
         )
         correlation = LengthCorrelation()
         grid = QuantileGrid(self.order.reverse, by_tokens=self.order.by == Unit.tokens)
-        joiner = Joiner(sink)
         for merged in self.engine.each(stage, jobs, self.progress):
-            joiner.append(merged.output)
             correlation.add_segment(merged.lengths)
             grid.extend(merged.grid)
-        sink.count_groups(self.group_names)
+            yield merged
         self.facts = facts_of(self.order, correlation, grid)
-        sink.facts |= self.facts
 
     def _level(self) -> int:
         # What the parent decompresses again is compressed as fast as can be.

@@ -18,13 +18,13 @@ from ...statistics.quantile_grid import QuantileGrid
 from ...storage.base import Output
 from ...stream import writer
 from ...stream.batch import Text
-from ...stream.schema import Head
+from ...stream.schema import Head, PartSection
 from ...stream.writer import Writing
 from ...terminal import Progress
 from ..divided import part_of_output
 from .order import Order
 from .quantiles import Quantiles, Sums
-from .ranking import Ranked, lines, placed
+from .ranking import Placed, Ranked, lines, placed
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,10 @@ class MergeJob:
     cells: tuple[Cell, ...]
     output: str
     progress: int  # what the part is worth
+    # Of a part of a dataset. None: it is a piece of one output.
+    section: PartSection | None = None
+    # The part is there: only what is known of the whole needs its records.
+    is_made: bool = False
 
     @property
     def name(self) -> str:
@@ -81,7 +85,6 @@ class MergeStage:
     codes: tuple[str, ...]
     groups: tuple[np.ndarray, ...]
     group_names: list[str]
-    is_final: bool  # whether parts are outputs of the user, and not pieces of one
     verb: str = "rank"
 
     def open(self) -> "MergeWorker":
@@ -96,24 +99,41 @@ class MergeWorker:
         self.stage = stage
 
     def do(self, job: MergeJob, progress: Progress) -> Merged:
-        """Write a part."""
-        stage = self.stage
-        order = stage.order
+        """Write a part, unless it is made."""
+        order = self.stage.order
         correlation = SegmentCorrelation()
         grid = QuantileGrid(order.reverse, by_tokens=order.by == Unit.tokens)
-        ranking = stage.head.rank
-        assert ranking is not None  # it is the head of a ranking
-        with self._create(job.output) as output, writer.open_sink(output, stage.head, stage.writing) as sink:
-            for cell in job.cells:
-                quantiles = Quantiles.part(order, cell.sums)
-                parts = placed(self._parts(cell), order, quantiles, correlation, grid)
-                for text in lines(Ranked(ranking, parts, stage.group_names, {}), order):
-                    sink.write_lines(text)
-                progress.advance(job.progress / len(job.cells))
+        records = self._placed(job, correlation, grid, progress)
+        if job.is_made:
+            for _ in records:
+                pass
+        else:
+            self._write(job, records)
         return Merged(job.output, correlation.segment(), grid)
 
-    def _create(self, path: str) -> AbstractContextManager[Output]:
-        return storage.create(path, force=True) if self.stage.is_final else part_of_output(path)
+    def _placed(
+        self, job: MergeJob, correlation: SegmentCorrelation, grid: QuantileGrid, progress: Progress
+    ) -> Iterator[Placed]:
+        """All records of a part, in order."""
+        for cell in job.cells:
+            quantiles = Quantiles.part(self.stage.order, cell.sums)
+            yield from placed(self._parts(cell), self.stage.order, quantiles, correlation, grid)
+            progress.advance(job.progress / len(job.cells))
+
+    def _write(self, job: MergeJob, records: Iterator[Placed]) -> None:
+        stage = self.stage
+        ranking = stage.head.rank
+        assert ranking is not None  # it is the head of a ranking
+        head = stage.head.of_part(job.section) if job.section else stage.head
+        with self._create(job) as output, writer.open_sink(output, head, stage.writing) as sink:
+            for text in lines(Ranked(ranking, records, stage.group_names, {}), stage.order):
+                sink.write_lines(text)
+            if job.section:
+                # A part may have few of the groups that are too many for a trailer.
+                sink.count_groups(stage.group_names)
+
+    def _create(self, job: MergeJob) -> AbstractContextManager[Output]:
+        return storage.create(job.output, force=True) if job.section else part_of_output(job.output)
 
     def _parts(self, cell: Cell) -> Iterator[Part]:
         """The records of a cell in order, about a megabyte at a time."""

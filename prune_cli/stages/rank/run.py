@@ -18,6 +18,7 @@ from ...stream.schema import RankSection
 from .. import streams
 from ..divided import can_be_divided
 from . import ranking as stage
+from .dataset import rank_dataset
 from .divided import rank_divided
 from .order import Order, no_ranking, settled, to_check
 
@@ -89,11 +90,18 @@ class RankOnEngine:
     def run(self) -> RankReport:
         """As `RankJob.run`: it writes the same records. Raises PruneError."""
         job = self.job
+        if job.ranking.output_directory is not None:
+            return self._make_dataset()
         is_alone = self.engine.workers == 1 or job.ranking.check or job.ranking.merge
         if is_alone or not can_be_divided(job.inputs):
             return job.run()
         divided = rank_divided(job.inputs, job.ranking, job.streams, self.engine)
         return _report(divided.order, divided.head, divided.facts, divided.skipped)
+
+    def _make_dataset(self) -> RankReport:
+        job = self.job
+        made = rank_dataset(job.inputs, job.ranking, job.streams, self.engine)
+        return _report(made.order, made.head, made.facts, made.skipped) if made else RankReport()
 
 
 def ranked_parts(source: Source, ranking: Ranking) -> Iterator[tuple[tuple[str, ...], stage.Placed]]:

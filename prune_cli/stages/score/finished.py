@@ -18,7 +18,7 @@ from ...stream.batch import Record
 from ...stream.index import Table
 from ...stream.resume import changed_settings
 from ...stream.schema import UNRELATED_TO_SCORES
-from .input_digests import digests
+from ..input_digests import digests
 
 REMEDY = "-f makes it again, another -O DIR keeps it"
 

@@ -25,8 +25,8 @@ from ...stream import resume
 from ...stream.batch import Record
 from ...stream.schema import Totals
 from ...stream.writer import Sink
-from .. import streams
-from . import finished, input_digests, windows
+from .. import input_digests, streams
+from . import finished, windows
 from . import scoring as scoring_of
 from .job import ScoreJob
 from .layout import Layout, count_fields, score_fields

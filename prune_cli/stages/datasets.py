@@ -1,0 +1,95 @@
+"""How does a verb make a dataset of all its inputs together, and only what is missing when it runs again?
+
+Its plan is written before anything is read, without parts; these follow once the inputs say how many.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .. import storage
+from ..errors import UsageError
+from ..storage.base import Input, is_an_input
+from ..stream import dataset, index
+from ..stream.dataset import DatasetManifest, DatasetPlan, PlannedInput, PlannedPart
+from ..stream.lease import lease
+from ..stream.schema import PartSection
+from . import input_digests
+
+
+@dataclass(frozen=True)
+class Making:
+    """A dataset that this run alone makes. A finished one, whose `manifest` is there, needs no work.
+
+    `begins_again`: what is there is made anew.
+    """
+
+    directory: str
+    plan: DatasetPlan
+    manifest: DatasetManifest | None
+    begins_again: bool = False
+
+    def with_parts(self, names: Sequence[str], inputs: Sequence[Input]) -> "Making":
+        """The same with these parts in its plan. Raises CannotCreateError if one is also an input."""
+        for name in names:
+            storage.check_target(self.path(name), inputs, force=True)
+        # Each is made of all inputs.
+        parts = [PlannedPart(name, "", part=number, parts=len(names)) for number, name in enumerate(names, 1)]
+        return replace(self, plan=dataset.make_plan(self.directory, self.plan.with_parts(parts)))
+
+    def path(self, name: str) -> str:
+        """The path of a part."""
+        return os.path.join(self.directory, name)
+
+    def section(self, number: int) -> PartSection:
+        """The section of the head of a part, whose number counts from 1."""
+        return PartSection(self.plan.digest, number, len(self.plan.parts))
+
+    def is_made(self, number: int) -> bool:
+        """Whether a part is there, whole, and of this plan: one of another plan may have the same name."""
+        path = self.path(self.plan.parts[number - 1].name)
+        if self.begins_again or not storage.exists(path):
+            return False
+        table = index.read_table(storage.input_at(path))
+        return table is not None and table.head.part == self.section(number)
+
+    def finish(self, facts: dict[str, Any]) -> None:
+        """Write the manifest, with what was measured of the whole."""
+        dataset.write_manifest(self.directory, self.plan, facts)
+
+
+@contextmanager
+def making(directory: str, plan: DatasetPlan, inputs: Sequence[Input], *, force: bool) -> Iterator[Making]:
+    """The dataset in a folder or at a URL, which is made unless it is there. `plan` has no parts.
+
+    Raises ConfigurationError for a folder with another plan, DataError for an input that has changed, and
+    TryAgainError while another run makes it.
+    """
+    storage.make_directory(directory)
+    _refuse_itself(directory, inputs)
+    with lease(directory, "run"):
+        made = dataset.make_plan(directory, plan, force=force)
+        manifest = None if force else dataset.read_manifest(directory)
+        is_whole = manifest is not None and manifest.plan == made.digest and not dataset.missing(directory)
+        yield Making(directory, made, manifest if is_whole else None, begins_again=force)
+
+
+def planned_inputs(inputs: Sequence[Input]) -> list[PlannedInput]:
+    """The inputs, as a plan names them. Raises UsageError for a pipe."""
+    for file in inputs:
+        if file.identity is None:
+            remedy = "name files, or write one output with -o FILE"
+            raise UsageError(f"{file.name} cannot be read again, as a dataset needs", remedy=remedy)
+    return [PlannedInput(file.path, input_digests.version(file)) for file in inputs]
+
+
+def _refuse_itself(directory: str, inputs: Sequence[Input]) -> None:
+    """Raise CannotCreateError if the inputs are parts of the dataset in this very folder."""
+    existing = dataset.read_plan(directory)
+    parts = existing.parts if existing else []
+    places = {storage.location(os.path.join(directory, part.name)) for part in parts}
+    for file in inputs:
+        if storage.location(file.path) in places:
+            raise is_an_input(directory)
