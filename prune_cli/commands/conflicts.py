@@ -145,6 +145,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
             "texts are only read for duplicates",
             "add --duplicates",
         ),
+        Rule(("scores",), lambda given: not given.get("agree"), "no scores are compared", "add --agree"),
     ),
     "train": (
         Rule(

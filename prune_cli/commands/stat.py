@@ -9,13 +9,23 @@ from .options import Files, command
 COST = (
     "Reads only the trailer of a complete file written by prune-cli. Any other input, -k, --verify and "
     "--duplicates read every record: 16 bytes of memory per record and score, and 24 more per record for "
-    "duplicates."
+    "duplicates. --agree takes 150 bytes per record at its peak."
 )
 EXAMPLES = (
     ("Show the thresholds of a ranking:", "prune-cli stat ranked.jsonl.zst | jq .scores"),
     (
         "Check every byte of a file, and count its duplicates:",
         "prune-cli stat --verify --duplicates corpus.jsonl.zst",
+    ),
+    (
+        "Compare what slices by two scores would keep:",
+        "prune-cli score -m perplexity -m el2n corpus.jsonl.zst | prune-cli stat --agree perplexity,el2n"
+        " | jq .agreement",
+    ),
+    (
+        "Ask whether another model is as good a reference:",
+        "prune-cli score --model ./base corpus.jsonl.zst | prune-cli stat --agree perplexity "
+        "--scores scored.jsonl.zst",
     ),
 )
 
@@ -35,6 +45,12 @@ def stat(
     keeps, counted in the unit of the ranking. `length_correlation` is Spearman's correlation of score and
     length. The trailer of a ranked file has the thresholds of the whole file; thresholds of a file that was
     only scored, and thresholds by group, need -k or --verify.
+
+    --agree adds `agreement`, an object for each pair of scores, over the records that have both: `spearman`
+    (rank correlation), and `overlap` for cuts of 10, 30, 50 and 70 % at the bottom, middle and top, made by
+    records and made by tokens. An overlap counts what the `first` score keeps, what the `second` keeps and
+    what `both` do; `jaccard` is both over what at least one keeps, `share` is both over the first. `groups`
+    has the same by --group-by: its correlation is within the group, the cuts are those of the whole.
 
     A dataset is one object, with the number of its `parts`, and `parts_done` of them while it is made.
     """

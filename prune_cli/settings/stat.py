@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+from ..errors import UsageError
 from .option import option
 from .streams import Force, GroupBy, OutputFile, TextField, TokensField
 
@@ -25,6 +26,24 @@ class Inspection:
         bool, option("--verify", help="Read every record and compare the counts with the trailer.")
     ] = False
     duplicates: Annotated[bool, option("--duplicates", help="Count exact duplicates of the text.")] = False
+    agree: Annotated[
+        str | None,
+        option(
+            "--agree",
+            metavar="FIELD,...",
+            help="Compare scores: their rank correlation, and what slices by each would share. "
+            "Every two of the FIELDs are compared; with --scores, the first with the others.",
+        ),
+    ] = None
+    scores: Annotated[
+        str | None,
+        option(
+            "--scores",
+            metavar="FILE",
+            help="Read all but the first score of --agree from FILE. A single one is read from both. "
+            "FILE is written by `score --only` and has the order of the input; ids are compared.",
+        ),
+    ] = None
     tokens_field: TokensField = None
     text_field: TextField = "text"
     group_by: GroupBy = None
@@ -34,4 +53,18 @@ class Inspection:
     @property
     def reads_everything(self) -> bool:
         """Whether an option asks for more than a trailer says."""
-        return self.verify or self.duplicates or bool(self.key)
+        return self.verify or self.duplicates or bool(self.key) or bool(self.agree)
+
+    @property
+    def compared(self) -> list[str]:
+        """The scores that are compared; none without --agree. Raises UsageError."""
+        if self.agree is None:
+            return []
+        names = self.agree.split(",")
+        if not all(names) or len({*names}) < len(names):
+            fault = f"invalid --agree '{self.agree}': expected the names of different fields"
+            raise UsageError(fault, remedy="for example --agree perplexity,el2n")
+        if len(names) < 2 and self.scores is None:
+            fault = "--agree compares two scores"
+            raise UsageError(fault, remedy="name both, or a file that has the other with --scores")
+        return names

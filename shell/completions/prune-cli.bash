@@ -67,12 +67,12 @@ _prune_cli() { # where it returns early, files are completed, or directories
         stat)
             case $before in
                 -k | --key) words='bits_per_byte brier compression el2n entropy excess_bits_per_byte excess_loss memorization perplexity perplexity_ratio random top_k_accuracy' ;;
-                --tokens-field | --text-field | --group-by | --expect-records | --long | --max-line | --columns | -j | --jobs | --ray-address) ;;
-                -o | --output | --status-file | --files-from) return ;;
+                --agree | --tokens-field | --text-field | --group-by | --expect-records | --long | --max-line | --columns | -j | --jobs | --ray-address) ;;
+                --scores | -o | --output | --status-file | --files-from) return ;;
                 --engine) words='local ray' ;;
                 *)
                     [[ $current == -* ]] || return
-                    words='-k --key --verify --duplicates --tokens-field --text-field --group-by -o --output -f --force -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -j --jobs --engine --ray-address --status-file --files-from -0 --null -h --help'
+                    words='-k --key --verify --duplicates --agree --scores --tokens-field --text-field --group-by -o --output -f --force -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -j --jobs --engine --ray-address --status-file --files-from -0 --null -h --help'
                     ;;
             esac
             ;;

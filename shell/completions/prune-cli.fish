@@ -196,6 +196,8 @@ complete -c prune-cli -n '__prune_cli_verb stat' -F
 complete -c prune-cli -n '__prune_cli_verb stat' -s k -l key -x -a 'bits_per_byte brier compression el2n entropy excess_bits_per_byte excess_loss memorization perplexity perplexity_ratio random top_k_accuracy' -d 'Score to describe'
 complete -c prune-cli -n '__prune_cli_verb stat' -l verify -d 'Read every record and compare the counts with the trailer'
 complete -c prune-cli -n '__prune_cli_verb stat' -l duplicates -d 'Count exact duplicates of the text'
+complete -c prune-cli -n '__prune_cli_verb stat' -l agree -x -d 'Compare scores: their rank correlation, and what slices by each would share'
+complete -c prune-cli -n '__prune_cli_verb stat' -l scores -r -F -d 'Read all but the first score of --agree from FILE'
 complete -c prune-cli -n '__prune_cli_verb stat' -l tokens-field -x -d 'The field that holds the token count'
 complete -c prune-cli -n '__prune_cli_verb stat' -l text-field -x -d 'The field that holds the text [text]'
 complete -c prune-cli -n '__prune_cli_verb stat' -l group-by -x -d 'Count records by this field\'s values'

@@ -5,7 +5,7 @@ One pass over the scores, then one over the records.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from ...records.splice import uniform
 from ...settings.streams import Unit
 from ...statistics.cuts import choose, gumbel
 from ...statistics.quantile_grid import grid_of
+from ..score_file import IdCheck
 from .selection import Request, group_field, tokens_field
 from .split import SliceStatistics, Split, Splitter, Verdicts
 
@@ -71,35 +72,17 @@ def joined(
     decision = decide(read_columns(scores, request), request, statistics, scores.name)
     wanted = _wanted_again(again, request, "id")
     ids = chain.from_iterable(batch["id"] for batch in again.batches(wanted))
+    check = IdCheck(ids, again.inputs[0].name)
     splitter = Splitter(request, statistics.counts)
     group = group_field(request)
     start = 0
     for batch in corpus.batches(Wanted({"id": Anything, group: Anything}, ("id", group))):
         end = start + len(batch)
-        _check_ids(batch, list(islice(ids, len(batch))), start)
+        check.follow(batch)
         # The ranks of a file of scores are not ranks of this output.
         yield splitter.split(batch, decision.verdicts(start, end, np.full(len(batch), -1)))
         start = end
-    for _ in ids:
-        raise DataError(f"there are more scores than the {start} records", place=again.inputs[0].name)
-
-
-def _check_ids(batch: Batch, ids: list[Any], start: int) -> None:
-    """Raise DataError at the first record whose id is not that of its score.
-
-    `start` is the number of records before.
-    """
-    remedy = "use the scores of this corpus, in its order"
-    for index, (ours, theirs) in enumerate(zip(batch["id"], ids, strict=False)):
-        if theirs is MISSING and ours is not MISSING:
-            fault = f"record {start + index + 1} of the scores has no id to compare"
-            remedy = "write them with `score --only id,FIELD`, such as --only id,random"
-            raise DataError(fault, place=batch.place(index), remedy=remedy)
-        if ours != theirs:
-            fault = f"its id is not that of record {start + index + 1} of the scores"
-            raise DataError(fault, place=batch.place(index), remedy=remedy)
-    if len(ids) < len(batch):
-        raise DataError("there is no score for it", place=batch.place(len(ids)), remedy=remedy)
+    check.finish()
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """What does `stat` say of one file, or of one dataset? Its trailers if they are enough, else its records."""
 
-from collections.abc import Iterable, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ... import terminal
@@ -15,7 +15,8 @@ from ...stream import dataset, index
 from ...stream.index import Table
 from ...stream.schema import Head
 from .. import streams
-from . import scan, trailer
+from . import agreement, scan, trailer
+from .columns import Columns, read
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Describer:
             if len(tables) == len(inputs):
                 content |= self._by_trailers(subject, tables, source)
             else:
-                content |= describe_records(source, self.inspection)
+                content |= describe_records(source, self.inspection, self.reading)
         streams.warn_of_missing(source)
         return Description(content, content["records"], source.blank, source.skipped)
 
@@ -103,19 +104,40 @@ class Describer:
         )
 
 
-def describe_records(source: Source, inspection: Inspection) -> dict[str, Any]:
-    """The statistics of a source, from its records. Raises PruneError."""
+def describe_records(source: Source, inspection: Inspection, reading: Reading = Reading()) -> dict[str, Any]:
+    """The statistics of a source, from its records; `reading` is for a file of scores. Raises PruneError."""
+    compared = inspection.compared
     head, fields = source.peek()
-    scores = inspection.key or streams.scores_among(head, fields)
-    columns = scan.Columns(
+    ranking = head.rank if head else None
+    # With a file of scores the others are its fields.
+    own = compared[:1] if inspection.scores else compared
+    scores = [*dict.fromkeys((*(inspection.key or ()), *own))] or streams.scores_among(head, fields)
+    columns = Columns(
         scores=scores,
         tokens=streams.tokens_field_of(source, inspection.tokens_field),
         group=streams.group_field_of(source, inspection.group_by),
         text=inspection.text_field if inspection.duplicates else None,
-        ranking=head.rank if head and inspection.verify else None,
+        ranking=ranking if inspection.verify else None,
     )
-    statistics = scan.describe(source, columns, head.rank if head else None)
-    return {**_origin(head), **statistics}
+    with _scores_beside(inspection, reading) as joined:
+        table = read(source, columns, joined)
+        content = {**_origin(head), **scan.describe(source, table, ranking)}
+        if compared:
+            content["agreement"] = agreement.describe(table, compared, joined)
+    return content
+
+
+@contextmanager
+def _scores_beside(inspection: Inspection, reading: Reading) -> Iterator[agreement.JoinedScores | None]:
+    """The scores of the file of --scores, if there is one."""
+    if inspection.scores is None:
+        yield None
+        return
+    # --expect-records is for the input, which has the progress bar, too.
+    reading = replace(reading, expect_records=None)
+    fields = inspection.compared[1:] or inspection.compared
+    with streams.open_source("stat", [inspection.scores], reading, bar=False) as source:
+        yield agreement.JoinedScores(source, fields)
 
 
 def _origin(head: Head | None) -> dict[str, Any]:

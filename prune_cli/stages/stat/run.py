@@ -8,6 +8,7 @@ from itertools import islice
 
 from ... import storage, terminal
 from ...engines.work import Engine, Places
+from ...errors import UsageError
 from ...settings.stat import Inspection
 from ...settings.streams import Reading
 from ...storage.base import Input, Output
@@ -45,6 +46,7 @@ class StatJob:
         Raises PruneError.
         """
         named = subjects(self.inputs)
+        self._check_settings(named)
         paths = [path for subject in named for path in subject.paths]
         # No operand at all would be standard input.
         nothing = nullcontext[tuple[list[Input], terminal.Progress]](([], terminal.silent()))
@@ -54,7 +56,7 @@ class StatJob:
             storage.create(self.inspection.output, inputs, force=self.inspection.force) as output,
         ):
             # A pipe is read by the process that has it.
-            is_divisible = all(file.identity is not None for file in inputs)
+            is_divisible = all(file.identity is not None for file in inputs) and not self.inspection.scores
             if engine and engine.workers > 1 and is_divisible:
                 engine.check_places(Places([file.path for file in inputs], []))
                 described = engine.each(StatStage(self.inspection, self.reading), _jobs(named), progress)
@@ -62,6 +64,18 @@ class StatJob:
                 described = self._described(named, inputs, progress)
             report = _write(described, output)
         return report
+
+    def _check_settings(self, named: Sequence[Subject]) -> None:
+        """Raise UsageError for options that are wrong, or do not suit the inputs."""
+        _ = self.inspection.compared  # which raises
+        scores = self.inspection.scores
+        if scores is None:
+            return
+        if len(named) > 1:
+            fault = f"--scores has the scores of one input, and {len(named)} are named"
+            raise UsageError(fault, remedy="compare them one by one")
+        if scores == "-" and "-" in (self.inputs or ("-",)):
+            raise UsageError("standard input (-) is named twice", remedy="it can be read only once")
 
     def _described(
         self, named: Sequence[Subject], inputs: list[Input], progress: terminal.Progress
