@@ -10,8 +10,8 @@ COST = (
     "Reads a ranked stream once, in constant memory. Copies whole frames of a ranked file as they are, and "
     "does not read those outside the cut. -k, --within, --tokens, --sample and --keep random read twice (a "
     "pipe is copied to a temporary file) and take about 40 bytes of memory per record, 70 if tokens are "
-    "counted. --jobs divides the reading and the writing of these among processes; the parent decides in "
-    "that memory, and puts the parts together."
+    "counted. --jobs divides the reading and the writing of these among processes: the keys of the records "
+    "go into temporary files, 32 bytes each, and the memory of a process does not grow with their number."
 )
 EXAMPLES = (
     (

@@ -1,6 +1,7 @@
 """Which records does a cut keep? Fractions, thresholds and token budgets, exact to the record."""
 
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal
 
@@ -51,7 +52,7 @@ class Cut:
             # `_places` excludes its upper bound, and this cut includes it: hence the next float.
             return _places(scores, self.least, np.nextafter(self.most, np.inf))
         if n is None:
-            return _places(quantiles, float(self.low), self._upper())
+            return _places(quantiles, float(self.low), self.upper())
         bounds = {size: self.ranks(size) for size in np.unique(n).tolist()}
         # Bounds for each record are slow: only for groups of several sizes.
         if len(bounds) > 1:
@@ -60,13 +61,13 @@ class Cut:
         low, high = next(iter(bounds.values()), (0, 0))
         return _places(ranks, low, high)
 
-    def _upper(self) -> float:
+    def upper(self) -> float:
         """The end of the cut. A record of 0 tokens at the top has quantile 1, and the whole keeps it."""
         return float(self.high) if self.high < 1 else np.inf
 
     def holds(self, quantiles: np.ndarray) -> np.ndarray:
         """Whether each quantile lies inside; bool (records)."""
-        inside: np.ndarray = _places(quantiles, float(self.low), self._upper()) == 0
+        inside: np.ndarray = _places(quantiles, float(self.low), self.upper()) == 0
         return inside
 
 
@@ -119,31 +120,46 @@ def _inside(values: np.ndarray, tokens: np.ndarray, cut: Cut, by: str) -> np.nda
     """The index of the kept ones among records that are in the order of their values."""
     if cut.keep == "scores":
         return (values >= cut.least) & (values <= cut.most)
+    before = np.concatenate((np.zeros(1, np.int64), np.cumsum(tokens)))
+    return slice(*interval(cut, len(values), lambda place: int(before[place]), by))
+
+
+def interval(cut: Cut, n: int, tokens_before: Callable[[int], int], by: str) -> tuple[int, int]:
+    """The first place inside the cut, and the first behind it, of `n` records in the order of their values.
+
+    `tokens_before` sums the tokens of the records before a place, from 0 to `n`; it is asked for a few dozen
+    places. A cut between two scores has no such places.
+    """
     if cut.tokens is not None:
-        order = _budget_order(cut.keep, len(values))
-        # The record that would exceed the budget ends the cut, even if a shorter one would still fit.
-        spent = np.cumsum(tokens[order])
-        taken: np.ndarray = order[: int(np.searchsorted(spent, cut.tokens, side="right"))]
-        return taken
+        return _budget(cut, n, tokens_before)
     if by == "records":
-        return slice(*cut.ranks(len(values)))
-    # A record's quantile is in the middle of its own tokens: (tokens below it + ½ of its own) / all.
-    quantiles = (2 * np.cumsum(tokens) - tokens) / max(2 * int(tokens.sum()), 1)
-    return cut.holds(quantiles)
+        return cut.ranks(n)
+    total = float(max(2 * tokens_before(n), 1))
+
+    def quantile(place: int) -> float:
+        # In the middle of the record's own tokens: (tokens below it + ½ of its own) / all. It never falls.
+        return float(tokens_before(place) + tokens_before(place + 1)) / total
+
+    low, high = (bisect_left(range(n), bound, key=quantile) for bound in (float(cut.low), cut.upper()))
+    return low, max(low, high)
 
 
-def _budget_order(keep: str, n: int) -> np.ndarray:
-    """The order in which a budget takes records: from the bottom, the top, or the median outwards."""
-    if keep == "top":
-        return np.arange(n)[::-1]
-    if keep != "middle":
-        return np.arange(n)
-    # The k-th record is the one that the middle k records have and the middle k − 1 lack, so that a budget
-    # keeps the same records as a fraction.
-    k = np.arange(1, n + 1)
-    first = (n - k) // 2
-    first_before = (n - k + 1) // 2
-    return np.where(first < first_before, first, first + k - 1)
+def _budget(cut: Cut, n: int, tokens_before: Callable[[int], int]) -> tuple[int, int]:
+    """The places that a budget takes: from the bottom, the top, or the median outwards.
+
+    The record that would exceed the budget ends the cut, even if a shorter one would still fit.
+    """
+
+    def first(k: int) -> int:
+        # Of the k records that a fraction of this size keeps, so that both keep the same records.
+        return {"middle": (n - k) // 2, "top": n - k}.get(cut.keep, 0)
+
+    def spent(k: int) -> int:
+        return tokens_before(first(k) + k) - tokens_before(first(k))
+
+    assert cut.tokens is not None
+    k = bisect_right(range(n + 1), cut.tokens, key=spent) - 1
+    return first(k), first(k) + k
 
 
 def gumbel(bits: np.ndarray) -> np.ndarray:

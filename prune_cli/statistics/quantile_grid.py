@@ -76,17 +76,25 @@ class QuantileGrid:
         grid = [*self.scores, *[self.last] * (STEPS + 1 - len(self.scores))]
         if self.reverse:
             grid.reverse()
-        return [float(f"{score:.6g}") for score in grid]
+        # Adding zero turns -0.0 into 0.0: which of the two comes first depends on the input.
+        return [float(f"{score:.6g}") + 0.0 for score in grid]
 
 
 def grid_of(scores: np.ndarray, order: np.ndarray) -> list[float] | None:
     """The same grid from all scores at once, by records; `order` has their indices in rising order."""
-    n = len(order)
-    if not n:
-        return None
+    return grid_at(scores[order[grid_places(len(order))]]) if len(order) else None
+
+
+def grid_places(n: int) -> np.ndarray:
+    """Where the scores of a grid are in the order of `n` scores, which are at least one: int64 (65)."""
     # Record i has quantile (i + ½)/n: the first at or above k/64 is ⌈k·n/64 − ½⌉.
-    steps = np.arange(STEPS + 1)
-    indices = np.minimum(np.ceil(steps * n / STEPS - 0.5).astype(int), n - 1)
+    places = np.ceil(np.arange(STEPS + 1) * n / STEPS - 0.5).astype(int)
+    result: np.ndarray = np.minimum(places, n - 1)
+    return result
+
+
+def grid_at(scores: np.ndarray) -> list[float] | None:
+    """The grid of scores at these places."""
     grid = QuantileGrid()
-    grid.add(scores[order[indices]], steps / STEPS)
+    grid.add(scores, np.arange(STEPS + 1) / STEPS)
     return grid.value()

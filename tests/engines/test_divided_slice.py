@@ -3,12 +3,14 @@
 import json
 import logging
 
+import duckdb
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from prune_cli.errors import DataError
 from prune_cli.settings.slice import Keep, Selection, Slicing
 from prune_cli.settings.streams import Streams, Unit
+from prune_cli.stages.slice.cutting import columns, finding, order
 from prune_cli.stages.slice.run import SliceJob, SliceOnEngine
 
 from ..conftest import prune, scored
@@ -33,10 +35,15 @@ SELECTIONS = st.one_of(
     by=st.sampled_from([None, *Unit]),
     within=st.sampled_from([None, "kind"]),
     has_rejects=st.booleans(),
+    # Runs of a file, and cells that are sorted at once: of one record, of a few, and of all.
+    run=st.sampled_from([1, 7, 1000]),
+    cell=st.sampled_from([1, 3, 10, 1000]),
 )
 def test_records_counts_and_messages_are_those_of_one_process(
-    tmp_path_factory, caplog, corpus, selection, by, within, has_rejects
+    tmp_path_factory, caplog, monkeypatch, corpus, selection, by, within, has_rejects, run, cell
 ):
+    for module, name, size in ((columns, "RUN", run), (finding, "CELL", cell), (order, "CELL", cell)):
+        monkeypatch.setattr(module, name, size)
     folder = tmp_path_factory.mktemp("slice")
     paths = tuple(files(folder, corpus))
     results = []
@@ -111,3 +118,44 @@ def test_groups_that_are_too_many_for_a_trailer_are_in_none(tmp_path):
         outputs.append(contents(output))
     assert outputs[0] == outputs[1]
     assert not outputs[0][2].groups
+
+
+def test_duckdb_cuts_at_the_same_records(tmp_path, monkeypatch):
+    for module, name, size in ((columns, "RUN", 20), (finding, "CELL", 30), (order, "CELL", 30)):
+        monkeypatch.setattr(module, name, size)
+    # Few scores, so that both ends of the cut are between ties, in different files.
+    corpus = [
+        [{**record, "perplexity": round(record["perplexity"] or 0, -1)} for record in scored(150)[start::3]]
+        for start in range(3)
+    ]
+    paths = files(tmp_path, corpus)
+    union = " UNION ALL ".join(
+        f"SELECT *, {number} AS file FROM (SELECT *, row_number() OVER () AS place FROM read_json('{path}'))"
+        for number, path in enumerate(paths)
+    )
+    way = "ORDER BY perplexity, file, place"
+    query = f"""
+        WITH numbered AS (
+            SELECT id, source, row_number() OVER ({way}) - 1 AS rank, count(*) OVER () AS n,
+                (sum(n_scored) OVER ({way} ROWS UNBOUNDED PRECEDING) - n_scored / 2.0)
+                    / sum(n_scored) OVER () AS quantile,
+                row_number() OVER (PARTITION BY source {way}) - 1 AS rank_within,
+                count(*) OVER (PARTITION BY source) AS n_within
+            FROM ({union})
+        )
+        SELECT id FROM numbered WHERE """
+    for by, within, condition in (
+        ("records", None, "rank >= floor(n * 0.2 + 0.5) AND rank < floor(n * 0.7 + 0.5)"),
+        ("tokens", None, "quantile >= 0.2 AND quantile < 0.7"),
+        (
+            "records",
+            "source",
+            "rank_within >= floor(n_within * 0.2 + 0.5) AND rank_within < floor(n_within * 0.7 + 0.5)",
+        ),
+    ):
+        output = tmp_path / f"{by}-{within}"
+        slicing = Slicing(key="perplexity", by=Unit(by), within=within)
+        job = SliceJob(tuple(paths), Selection(range_="0.2:0.7"), slicing, Streams(output=str(output)))
+        job.run(Several())
+        kept = {json.loads(line)["id"] for line in contents(output)[0].splitlines()}
+        assert kept == {name for (name,) in duckdb.sql(query + condition).fetchall()}

@@ -1,7 +1,7 @@
 """How do several workers slice an unranked stream together? They read its scores, and then split its records.
 
-What is decided in between is decided of all scores at once, in the parent: the records that are kept are
-those of one process, and so is all that is counted.
+What is decided in between is decided of all scores: the records that are kept are those of one process, and
+so is all that is counted.
 """
 
 import os
@@ -19,9 +19,11 @@ from ...terminal import Progress
 from .. import streams
 from ..divided import InputPortion, ReadCounts, part_of_output, portions, report_as
 from .counts import FateCounts
+from .cutting.columns import ReadJob, ReadStage
+from .cutting.deciding import Deciding, FileCut
 from .selection import Request, group_field
 from .split import SliceStatistics
-from .unranked import Decision, ScoreColumns, decide, read_columns, split
+from .unranked import split
 
 
 @dataclass(frozen=True)
@@ -42,50 +44,11 @@ class SliceWorkers:
 
 
 @dataclass(frozen=True)
-class ReadJob:
-    """Read the scores of a portion of the input."""
-
-    portion: InputPortion
-
-    @property
-    def name(self) -> str:
-        """The portion, for messages."""
-        return self.portion.name
-
-
-@dataclass(frozen=True)
-class ReadStage:
-    """How scores are read."""
-
-    request: Request
-    reading: Reading
-    watched: tuple[str, ...]
-    verb: str = "slice"
-
-    def open(self) -> "ReadWorker":
-        """A worker."""
-        return ReadWorker(self)
-
-
-class ReadWorker:
-    """Reads scores, or draws random numbers."""
-
-    def __init__(self, stage: ReadStage) -> None:
-        self.stage = stage
-
-    def do(self, job: ReadJob, progress: Progress) -> tuple[ScoreColumns, ReadCounts]:
-        """The scores of a job. Raises DataError for a record without a score."""
-        with closing(job.portion.open(self.stage.reading, self.stage.watched, progress)) as source:
-            columns = read_columns(source, self.stage.request)
-        return columns, ReadCounts.of(source)
-
-
-@dataclass(frozen=True)
 class SplitJob:
     """Split the records of the same portion as it was decided."""
 
     portion: InputPortion
-    decision: Decision
+    cut: FileCut
     output: FinishedPart
 
     @property
@@ -131,7 +94,7 @@ class SplitWorker:
                 for path in (job.output.kept, job.output.rejected)
                 if path
             ]
-            for part in split(source, job.decision, stage.request, statistics):
+            for part in split(source, job.cut.decisions(), stage.request, statistics):
                 for sink, lines in zip(sinks, (part.kept, part.rejected), strict=False):
                     if lines:
                         sink.write_lines(lines)
@@ -158,10 +121,10 @@ class DividedSlice:
     def parts(self) -> Iterator[FinishedPart]:
         """The parts, in input order, each as soon as it is made."""
         self.source.close()
-        decisions = self._decisions()
+        cuts = self._cuts()
         jobs = [
-            SplitJob(portion, decision, self._output(number))
-            for number, (portion, decision) in enumerate(zip(self.portions, decisions, strict=True))
+            SplitJob(portion, cut, self._output(number))
+            for number, (portion, cut) in enumerate(zip(self.portions, cuts, strict=True))
         ]
         options = self.workers.streams
         # What the parent decompresses again is compressed as fast as can be.
@@ -177,21 +140,21 @@ class DividedSlice:
             report_as(self.source, [replace(read, records=0, blank=0, skipped=0)])
             yield part
 
-    def _decisions(self) -> list[Decision]:
+    def _cuts(self) -> list[FileCut]:
         """What is decided of each portion of the inputs."""
         stage = ReadStage(self.request, self.reading, self.watched)
-        jobs = [ReadJob(portion) for portion in self.portions]
+        jobs = [ReadJob(portion, self._path(number)) for number, portion in enumerate(self.portions)]
         paths = [file.path for file in self.source.inputs]
         self.workers.engine.check_places(Places(paths, [self.workers.folder]))
-        read = self.workers.engine.map(stage, jobs, self.progress)
-        report_as(self.source, [counts for _, counts in read])
-        sizes = [len(columns.scores) for columns, _ in read]
-        columns = ScoreColumns.joined([columns for columns, _ in read])
-        decision = decide(columns, self.request, self.statistics, self.source.name)
-        ends = [sum(sizes[: number + 1]) for number in range(len(sizes))]
-        return [decision.part(end - size, end) for size, end in zip(sizes, ends, strict=True)]
+        reports = self.workers.engine.map(stage, jobs, self.progress)
+        report_as(self.source, [report.counts for report in reports])
+        deciding = Deciding(self.workers.engine, self.request, reports, self.progress)
+        return deciding.cuts(self.statistics, self.source.name)
+
+    def _path(self, number: int) -> str:
+        return os.path.join(self.workers.folder, f"{number:05d}")
 
     def _output(self, number: int) -> FinishedPart:
-        path = os.path.join(self.workers.folder, f"{number:05d}")
+        path = self._path(number)
         rejected = f"{path}.rejected" if self.request.slicing.rejects else None
         return FinishedPart(f"{path}.kept", rejected)

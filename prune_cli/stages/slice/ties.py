@@ -49,7 +49,8 @@ class SplitTies:
 
     def _close(self, score: float, records: int, inside: int) -> None:
         if 0 < inside < records:
-            self.split.append(Tie(float(score), records, inside))
+            # Adding zero turns -0.0 into 0.0, which ties with it.
+            self.split.append(Tie(float(score) + 0.0, records, inside))
 
     def ties(self) -> tuple[Tie, ...]:
         """The split ties of all records that were added, which ends the open run."""

@@ -3,7 +3,8 @@
 One pass over the scores, then one over the records.
 """
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -30,30 +31,31 @@ def unranked(source: Source, again: Source, request: Request, statistics: SliceS
 
     A record takes some 40 bytes of memory while the cut is made, 70 if tokens are counted.
     """
-    decision = decide(read_columns(source, request), request, statistics, source.name)
-    return split(again, decision, request, statistics)
+    [columns] = read_columns(source, request)
+    decision = decide(columns, request, statistics, source.name)
+    return split(again, [decision], request, statistics)
 
 
 def split(
-    source: Source, decision: "Decision", request: Request, statistics: SliceStatistics
+    source: Source, decisions: Iterable["Decision"], request: Request, statistics: SliceStatistics
 ) -> Iterator[Split]:
-    """Split the records of a source as it was decided.
+    """Split the records of a source as it was decided, for all of them or for some after others.
 
     Raises InputOutputError if they are not as many as before.
     """
     splitter = Splitter(request, statistics.counts)
     rank = _rank_field(request)
     group = group_field(request)
-    start = 0
+    decided = _InBatches(decisions)
+    is_changed = False
     for batch in source.batches(_wanted_again(source, request, group, rank)):
-        end = start + len(batch)
-        if end > len(decision.inside):
+        decision = decided.next(len(batch))
+        if is_changed := len(decision.inside) < len(batch):
             break
         # Only counted in the trailer, so that a rank of any other type is no error here.
         ranks = np.array([value if type(value) is int else -1 for value in batch[rank]])
-        yield splitter.split(batch, decision.verdicts(start, end, ranks))
-        start = end
-    if start != len(decision.inside):
+        yield splitter.split(batch, decision.verdicts(0, len(batch), ranks))
+    if is_changed or len(decided.next(1).inside):
         place = source.inputs[0].name
         raise InputOutputError(
             "changed while reading", place=place, remedy="run again when nothing writes to it"
@@ -69,7 +71,8 @@ def joined(
 
     Raises DataError if an id differs, or a file has more records than the other.
     """
-    decision = decide(read_columns(scores, request), request, statistics, scores.name)
+    [columns] = read_columns(scores, request)
+    decision = decide(columns, request, statistics, scores.name)
     wanted = _wanted_again(again, request, "id")
     ids = chain.from_iterable(batch["id"] for batch in again.batches(wanted))
     check = IdCheck(ids, again.inputs[0].name)
@@ -93,7 +96,13 @@ class Decision:
     scored: np.ndarray
     tokens: np.ndarray
 
-    def part(self, start: int, end: int) -> "Decision":
+    @classmethod
+    def joined(cls, parts: Sequence["Decision"]) -> "Decision":
+        """That of the records of all parts."""
+        names = ("inside", "scored", "tokens")
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+    def part(self, start: int, end: int | None = None) -> "Decision":
         """That of consecutive records."""
         rows = slice(start, end)
         return Decision(self.inside[rows], self.scored[rows], self.tokens[rows])
@@ -102,6 +111,23 @@ class Decision:
         """Those of a batch."""
         rows = slice(start, end)
         return Verdicts(self.inside[rows], self.scored[rows], ranks, self.tokens[rows])
+
+
+class _InBatches:
+    """Deals out decisions by as many records as are asked for."""
+
+    def __init__(self, decisions: Iterable[Decision]) -> None:
+        self.decisions = iter(decisions)
+        self.rest = Decision(np.zeros(0, bool), np.zeros(0, bool), np.zeros(0, np.int64))
+
+    def next(self, records: int) -> Decision:
+        """Those of the next records: of fewer, if there are no more."""
+        while len(self.rest.inside) < records and (following := next(self.decisions, None)):
+            # A decision on all records at once is not copied.
+            self.rest = Decision.joined([self.rest, following]) if len(self.rest.inside) else following
+        result = self.rest.part(0, records)
+        self.rest = self.rest.part(records)
+        return result
 
 
 def _wanted_again(source: Source, request: Request, *fields: str) -> Wanted:
@@ -121,7 +147,11 @@ def decide(columns: "ScoreColumns", request: Request, statistics: SliceStatistic
     scored = ~np.isnan(columns.scores)
     unit = str(request.slicing.by or Unit.records)
     if unit == Unit.tokens and request.cut.divides_quantiles:
-        _check_tokens(columns, scored, place)
+        groups = np.zeros(len(scored), np.int64) if columns.within is None else columns.within
+        unique, codes = np.unique(groups[scored], return_inverse=True)
+        sums = np.zeros(len(unique), np.int64)
+        np.add.at(sums, codes, columns.tokens[scored])
+        check_tokens(sums, is_grouped=columns.within is not None, place=place)
     inside, order = choose(values, columns.tokens, scored, request.cut, unit, columns.within)
     if request.slicing.key and columns.within is None:
         is_drawn = values is not columns.scores
@@ -129,24 +159,30 @@ def decide(columns: "ScoreColumns", request: Request, statistics: SliceStatistic
             # `order` is that of the draw; the correlation needs that of the scores.
             order = order[np.argsort(columns.scores[order], kind="stable")]
         _measure(columns, order, None if is_drawn else inside, statistics)
-        # Ranks are spread evenly whatever the scores are: a picture of them would show nothing.
-        if request.slicing.key != _rank_field(request):
+        if draws_picture(request):
             statistics.shape = grid_of(columns.scores, order)
             statistics.quantiles = None if is_drawn else _quantiles(inside[order])
     statistics.length_correlation = statistics.lengths.value()
     return Decision(inside, scored, columns.tokens)
 
 
-def _check_tokens(columns: "ScoreColumns", scored: np.ndarray, place: str) -> None:
-    """Raise DataError where `rank` does: quantiles by tokens would be fractions of nothing."""
-    groups = np.zeros(len(scored), np.int64) if columns.within is None else columns.within
-    has_tokens = np.isin(groups[scored], groups[scored & (columns.tokens > 0)])
-    if not has_tokens.all():
+def check_tokens(tokens: np.ndarray, *, is_grouped: bool, place: str) -> None:
+    """Raise DataError where `rank` does: quantiles by tokens would be fractions of nothing.
+
+    `tokens` are those of the scored records of each group that has any: int64 (groups).
+    """
+    if not tokens.all():
         raise DataError(
-            "no scored record" + ("" if columns.within is None else " of a group") + " has any tokens",
+            "no scored record" + (" of a group" if is_grouped else "") + " has any tokens",
             place=place,
             remedy="slice --by records, or name the count with --tokens-field",
         )
+
+
+def draws_picture(request: Request) -> bool:
+    """Whether the distribution of the scores is shown."""
+    # Ranks are spread evenly whatever the scores are: a picture of them would show nothing.
+    return request.slicing.key != _rank_field(request)
 
 
 def _measure(
@@ -170,7 +206,7 @@ def _quantiles(inside: np.ndarray) -> tuple[float, float] | None:
 
 @dataclass(frozen=True)
 class ScoreColumns:
-    """What was read of all records, or of a part.
+    """What was read of all records, or of some.
 
     `bits` are random, and empty unless records are drawn; `within` holds codes of values, which are `names`.
     """
@@ -180,23 +216,6 @@ class ScoreColumns:
     tokens: np.ndarray
     within: np.ndarray | None
     names: list[Any]
-
-    @classmethod
-    def joined(cls, parts: Sequence["ScoreColumns"]) -> "ScoreColumns":
-        """The columns of all parts, in which equal values of `within` have one code."""
-        numbers: dict[Any, int] = {}
-        recoded = []
-        for part in parts:
-            codes = np.array([numbers.setdefault(name, len(numbers)) for name in part.names], np.int32)
-            recoded.append(codes[part.within] if part.within is not None else np.zeros(0, np.int32))
-        is_within = parts[0].within is not None
-        return cls(
-            scores=np.concatenate([part.scores for part in parts]),
-            bits=np.concatenate([part.bits for part in parts]),
-            tokens=np.concatenate([part.tokens for part in parts]),
-            within=np.concatenate(recoded) if is_within else None,
-            names=list(numbers),
-        )
 
     def sort_values(self, request: Request) -> np.ndarray:
         """The numbers that order the records: the scores themselves (the same array), or a random draw."""
@@ -209,18 +228,35 @@ class ScoreColumns:
         return drawn
 
 
-def read_columns(source: Source, request: Request) -> ScoreColumns:
-    """Read the scores of a source, or draw random numbers. Raises DataError for a record without a score."""
+def read_columns(source: Source, request: Request, most: int = sys.maxsize) -> Iterator[ScoreColumns]:
+    """Read the scores of a source, or draw random numbers, for about `most` records at a time, at least once.
+
+    Raises DataError for a record without a score.
+    """
     slicing = request.slicing
     labels = Labels(str, int)
-    # An empty part first, so that a stream without records has columns, too.
-    parts = [(np.zeros(0), np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0, np.int32))]
+    parts = [_NOTHING]
+    records = 0
     for batch in source.batches(_wanted(request)):
         bits = _random_bits(batch, request) if request.selection.is_random else np.zeros(0, np.uint64)
         codes = labels.codes(batch[slicing.within]) if slicing.within else np.zeros(0, np.int32)
         parts.append((_scores(batch, request), bits, counts(batch[tokens_field(request)]), codes))
+        records += len(batch)
+        if records >= most:
+            yield _joined(parts, request, labels)
+            parts = [_NOTHING]
+            records = 0
+    yield _joined(parts, request, labels)
+
+
+_Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+# Before all others, so that a stream without records has columns, too.
+_NOTHING: _Columns = (np.zeros(0), np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0, np.int32))
+
+
+def _joined(parts: Sequence[_Columns], request: Request, labels: Labels) -> ScoreColumns:
     scores, bits, tokens, codes = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return ScoreColumns(scores, bits, tokens, codes if slicing.within else None, labels.names)
+    return ScoreColumns(scores, bits, tokens, codes if request.slicing.within else None, labels.names)
 
 
 def _wanted(request: Request) -> Wanted:
