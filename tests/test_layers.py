@@ -16,7 +16,7 @@ FLOORS = [
     "storage",
     "stream formats",
     "records",
-    "statistics metrics models",
+    "statistics metrics models texts",
     "training",
     "stages engines",
     "commands",

@@ -114,6 +114,12 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
             "no chosen metric counts hits",
             "add -m top_k_accuracy",
         ),
+        Rule(
+            ("held_out", "ngram"),
+            lambda given: _metrics(given) <= {*METRICS} - {"overlap"},
+            "no chosen metric compares texts with others",
+            "add -m overlap",
+        ),
         *WORKERS,
         *WRITING,
     ),

@@ -40,6 +40,11 @@ EXAMPLES = (
         "prune-cli slice -k compression --keep bottom --frac 0.99 > varied.jsonl.zst",
     ),
     (
+        "Remove what shares 13 words in a row with a test set:",
+        "prune-cli score -m overlap --held-out test.jsonl.zst corpus.jsonl.zst | "
+        "prune-cli slice -k overlap --max 0 > clean.jsonl.zst",
+    ),
+    (
         "Measure how much better one model predicts a text than another:",
         "prune-cli score -m excess_loss --model ./gpt2 --against ./base corpus.jsonl.zst > excess.jsonl.zst",
     ),

@@ -44,7 +44,8 @@ def stat(
     `quantiles`. The quantile at 0.25, for example, is the lowest score that `slice --range 0.25:1`
     keeps, counted in the unit of the ranking. `length_correlation` is Spearman's correlation of score and
     length. The trailer of a ranked file has the thresholds of the whole file; thresholds of a file that was
-    only scored, and thresholds by group, need -k or --verify.
+    only scored, and thresholds by group, need -k or --verify. With -k overlap, `touched` is the number
+    of records above 0.
 
     --agree adds `agreement`, an object for each pair of scores, over the records that have both: `spearman`
     (rank correlation), and `overlap` for cuts of 10, 30, 50 and 70 % at the bottom, middle and top, made by

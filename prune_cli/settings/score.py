@@ -13,7 +13,7 @@ from .streams import OF_METRICS, RESULT, GroupBy, Overwrite, Prefix, Streams, Te
 # The files of metrics/, listed by name: importing the package here would be an import from a higher floor.
 METRICS = sorted(file.stem for file in Path(__file__).parent.parent.joinpath("metrics").glob("[!_]*.py"))
 # Those that are computed from texts alone: their options are checked before a metric is loaded.
-WITHOUT_MODEL = frozenset({"compression", "random"})
+WITHOUT_MODEL = frozenset({"compression", "overlap", "random"})
 # Six digits are plenty, and int() of a hostile string of digits is slow.
 SHARD = re.compile(r"(\d{1,6})/(\d{1,6})", re.ASCII)
 
@@ -84,6 +84,21 @@ class Scores:
             "A token is a hit if it is among the K most likely ones.",
         ),
     ] = 5
+    held_out: Annotated[
+        list[str] | None,
+        option(
+            "--held-out",
+            metavar="FILE",
+            group=OF_METRICS,
+            help="Texts that overlap looks for, such as test sets. Repeat for more files.",
+        ),
+    ] = None
+    ngram: Annotated[
+        int,
+        option(
+            "--ngram", metavar="N", min=1, group=OF_METRICS, help="Words in a sequence that overlap counts."
+        ),
+    ] = 13
     seed: Annotated[
         int, option("--seed", metavar="N", group=OF_METRICS, help="Seed of the metric random.")
     ] = 0

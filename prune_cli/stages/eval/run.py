@@ -14,6 +14,7 @@ from ...settings.streams import Reading, processors
 from ...statistics.bootstrap import Sampling
 from ...storage.base import Input, Output
 from ...stream import dataset
+from ...training.training_hashes import TrainingHashes
 from .. import streams
 from . import checks, eval_tables, held_out, operands
 from . import journal as journals
@@ -85,7 +86,9 @@ class EvalJob:
 
     def results(self, sets: Sequence[HeldOutSet], inputs: Sequence[Input] = ()) -> Iterator[Result]:
         """Measure and compare; the per-document file grows meanwhile. Raises PruneError."""
-        plan = _planned(operands.sides(self.models, self.comparison), sets, self)
+        sides = operands.sides(self.models, self.comparison)
+        _warn_of_training_documents(sides.loaded, sets)
+        plan = _planned(sides, sets, self)
         grouped = plan.is_grouped(self.comparison)
         if plan.sides.baselines and not plan.sides.models:
             log.warning("every MODEL is a baseline as well: nothing is compared")
@@ -176,6 +179,15 @@ def _planned(sides: Operands, sets: Sequence[HeldOutSet], job: EvalJob) -> _Plan
 
         measurements = measurements_of(sides.loaded, sets, job.model_settings, job.evaluation)
     return _Plan(sides, sets, from_files, measurements, job.model_settings)
+
+
+def _warn_of_training_documents(models: Iterable[str], sets: Iterable[HeldOutSet]) -> None:
+    """Warn of test documents that a model was trained on, if it says so: models of others do not."""
+    for model in models:
+        trained = TrainingHashes([model])
+        for each in sets:
+            if count := trained.count(each.contents):
+                log.warning("%s: %s", each.name, trained.warning(count, len(each.contents), ["perplexity"]))
 
 
 def _written(results: Iterable[Result], output: Output) -> list[Result]:

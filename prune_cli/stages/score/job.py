@@ -14,6 +14,7 @@ from ...storage.base import Input, Output
 from ...storage.os_errors import display
 from ...stream import resume
 from ...stream.section import Shard
+from . import resources
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,10 @@ class ScoreJob:
 
 
 def read_by(jobs: Sequence[ScoreJob]) -> list[str]:
-    """What the jobs read: their inputs, and the folders of models."""
+    """What the jobs read: their inputs, the folders of models, and the files of metrics."""
     inputs = [path for job in jobs for path in job.inputs]
     scores = jobs[0].settings.scores if jobs else Scores()
     models = [*(scores.model or ()), scores.against, os.environ.get("PRUNE_CLI_MODEL")]
     # A name that is no folder is one of the hub.
     folders = [name for name in models if name and os.path.isdir(name)]
-    return list(dict.fromkeys([*inputs, *folders]))
+    return list(dict.fromkeys([*inputs, *folders, *resources.paths(scores)]))

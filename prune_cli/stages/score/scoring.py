@@ -14,6 +14,8 @@ from ...metrics import STATISTICS, Metric
 from ...models import safety
 from ...settings.model import Dtype, ModelSettings
 from ...settings.score import Scores
+from . import resources
+from .resources import Resource
 
 if TYPE_CHECKING:
     from ...models.language_model import LanguageModel
@@ -37,6 +39,7 @@ class Scoring:
     min_tokens: int = 1
     top_k: int = 5
     seed: int = 0
+    resources: Sequence[Resource] = ()  # of metrics of texts
 
     def __post_init__(self) -> None:
         for model in self.models[1:]:
@@ -97,7 +100,10 @@ class Scoring:
         return tokens * self.flops_per_token + scored * self.flops_per_continuation
 
     def provenance(self) -> dict[str, Any]:
-        """Names, hashes and settings of the models; empty without a model."""
+        """Names, hashes and settings of the models, and of the resources; empty without either."""
+        return {**self._of_models(), **_of_resources(self.resources)}
+
+    def _of_models(self) -> dict[str, Any]:
         if not self.models:
             return {}
         first = self.models[0]
@@ -111,6 +117,10 @@ class Scoring:
                 "versions": first.versions,
             },
         )
+
+
+def _of_resources(resources: Sequence[Resource]) -> dict[str, Any]:
+    return {name: value for each in resources for name, value in each.provenance().items()}
 
 
 def _provenance(
@@ -164,8 +174,9 @@ def load_scoring(scores: Scores, settings: ModelSettings) -> Scoring:
     # All models are looked at before the first is loaded, which may take minutes.
     for name in names:
         safety.check(name)
+    loaded = resources.load(scores, chosen)
     if not names:
-        return Scoring(chosen, seed=scores.seed)
+        return Scoring(chosen, seed=scores.seed, resources=loaded)
     models = [_load(name, settings) for name in names]
     # `model_names` has put it last.
     against = models.pop() if scores.against else None
@@ -177,6 +188,7 @@ def load_scoring(scores: Scores, settings: ModelSettings) -> Scoring:
         min_tokens=scores.min_tokens,
         top_k=scores.top_k,
         seed=scores.seed,
+        resources=loaded,
     )
 
 
@@ -185,9 +197,11 @@ def provenance(scores: Scores, settings: ModelSettings) -> dict[str, Any]:
 
     Raises as `load_scoring` does.
     """
-    names = model_names(scores, chosen_metrics(scores))
+    chosen = chosen_metrics(scores)
+    of_resources = _of_resources(resources.load(scores, chosen))
+    names = model_names(scores, chosen)
     if not names:
-        return {}
+        return of_resources
     # torch takes seconds to load, and metrics that need no model run where it is not installed.
     from ...models.language_model import provenance as of_model
 
@@ -196,12 +210,13 @@ def provenance(scores: Scores, settings: ModelSettings) -> dict[str, Any]:
     models = [of_model(name, settings) for name in names]
     first = {name: value for name, value in models[0].items() if name != "model"}
     hashes = [model["model"] for model in models]
-    return _provenance(names, hashes, against=scores.against is not None, first=first)
+    of_models = _provenance(names, hashes, against=scores.against is not None, first=first)
+    return {**of_models, **of_resources}
 
 
 def likelihoods(scoring: Scoring) -> Scoring:
     """The same models without metrics: only `nll_sum`, `n_scored` and `n_bytes` are computed."""
-    return replace(scoring, metrics=(), against=None)
+    return replace(scoring, metrics=(), against=None, resources=())
 
 
 def likelihoods_in_float32(scoring: Scoring) -> Scoring:

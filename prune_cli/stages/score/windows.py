@@ -168,10 +168,13 @@ def _scored(
     if scoring.against:
         second = scoring.against.statistics(window.second, ("nll",), on_batch)
     columns = [_statistics(model, window.documents, scoring, on_batch) for model in scoring.models]
+    of_texts = [resource.quantities(window.contents) for resource in scoring.resources]
     for at, (payload, content) in enumerate(zip(window.payloads, window.contents, strict=True)):
         common: Quantities = {"content": content, "seed": scoring.seed, "top_k": scoring.top_k}
         if "identity" in scoring.needs:
             common["identity"] = identity(payload)
+        for quantities in of_texts:
+            common |= quantities[at]
         if second:
             common["against_nll"] = second[at]["nll"]
             common["against_n_bytes"] = window.second[at].n_bytes
@@ -226,7 +229,10 @@ def _fields(by_model: list[Scored], scoring: Scoring, place: str) -> Fields:
 def _scores(metric: Metric, by_model: list[Scored], scoring: Scoring) -> Fields:
     """The field of a metric, and with `per_model` one for each model."""
     if not metric.needs_model:
-        return {metric.name: metric.of(by_model[0].quantities)}
+        quantities = by_model[0].quantities
+        # A block of ids has no quantities of its text.
+        is_scored = metric.needs <= quantities.keys()
+        return {metric.name: metric.of(quantities) if is_scored else None}
     # The means of metrics are undefined for no tokens at all, whatever `min_tokens` says.
     least = max(1, scoring.min_tokens)
     values = [metric.of(scored.quantities) if scored.n_scored >= least else None for scored in by_model]

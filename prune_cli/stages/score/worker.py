@@ -26,7 +26,7 @@ from ...stream.batch import Record
 from ...stream.schema import Totals
 from ...stream.writer import Sink
 from .. import input_digests, streams
-from . import finished, windows
+from . import finished, resources, windows
 from . import scoring as scoring_of
 from .job import ScoreJob
 from .layout import Layout, count_fields, score_fields
@@ -53,6 +53,7 @@ class ScoreWorker:
         scores = settings.scores
         metrics = scoring_of.chosen_metrics(scores)
         self.model_names = scoring_of.model_names(scores, metrics)
+        resources.check(scores, metrics)
         settings.trial.check(settings.results, uses_models=bool(self.model_names))
         compares = scores.against is not None
         ensemble = len(self.model_names) - compares

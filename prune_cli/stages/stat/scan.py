@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ... import metrics
 from ...errors import DataError
 from ...records.reader import Source
 from ...statistics.correlation import LengthCorrelation
@@ -46,10 +47,16 @@ def _summary(
     step = -1 if ranking and ranking.reverse else 1
     by_tokens = ranking.key if ranking and ranking.unit == "tokens" else None
     described = {
-        name: thresholds(row[::step], tokens[::step] if name == by_tokens else None)
+        name: thresholds(row[::step], tokens[::step] if name == by_tokens else None) | _touched(name, row)
         for name, row in zip(names, scores, strict=True)
     }
     return {"records": len(tokens), "nulls": nulls, "tokens": int(tokens.sum()), "scores": described}
+
+
+def _touched(name: str, scores: np.ndarray) -> dict[str, int]:
+    """Of overlap, how many records share anything with the held-out set."""
+    metric = metrics.of_field(name)
+    return {"touched": int((scores > 0).sum())} if metric and metric.name == "overlap" else {}
 
 
 def _correlation(scores: np.ndarray, tokens: np.ndarray) -> float | None:

@@ -1,0 +1,121 @@
+"""What do metrics of texts need besides the text? Files that options name, each loaded once a process."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from ... import terminal
+from ...errors import DataError, UsageError
+from ...metrics import OF_TEXTS, Metric
+from ...records.batching import Bound, batched
+from ...records.documents import documents
+from ...settings.score import Scores
+from ...settings.streams import Reading
+from ...stream import dataset
+from ...texts.held_out import HeldOutSequences
+from ...texts.words import ngrams
+from .. import streams
+
+log = logging.getLogger(__name__)
+
+Contents = Sequence[str | Sequence[int]]  # texts, or the token ids of blocks
+Quantities = dict[str, Any]  # by the names that metrics/__init__.py lists
+
+BATCH_CHARACTERS = 1 << 20  # of held-out texts that are hashed at once
+
+
+class Resource(Protocol):
+    """A file, or several, that metrics of texts are computed from."""
+
+    def provenance(self) -> dict[str, Any]:
+        """Hashes and settings that the scores depend on, for the head of a stream."""
+
+    def quantities(self, contents: Contents) -> list[Quantities]:
+        """What metrics are computed from, for each record; nothing for one that has no text."""
+
+
+def check(scores: Scores, chosen: Iterable[Metric]) -> None:
+    """Raise UsageError if a metric lacks its file, NoInputError or DataError if the file is not there."""
+    for metric in chosen:
+        for option in sorted(_options([metric])):
+            if not getattr(scores, _field(option)):
+                raise UsageError(f"{metric.name} needs {option}", remedy=f"name a file with {option} FILE")
+    if scores.held_out:
+        dataset.expand(scores.held_out)
+
+
+def load(scores: Scores, chosen: Iterable[Metric]) -> list[Resource]:
+    """Load what the metrics need. Raises NoInputError, DataError or ConfigurationError."""
+    return [_LOADERS[option](scores) for option in sorted(_options(chosen))]
+
+
+def paths(scores: Scores) -> list[str]:
+    """The files that are read."""
+    return [*(scores.held_out or ())]
+
+
+def _options(chosen: Iterable[Metric]) -> set[str]:
+    """The options that name what the metrics need."""
+    return {OF_TEXTS[name] for metric in chosen for name in metric.needs & OF_TEXTS.keys()}
+
+
+def _field(option: str) -> str:
+    return option.removeprefix("--").replace("-", "_")
+
+
+# --- Held-out texts ---
+
+
+class HeldOut:
+    """Word sequences of the files of --held-out."""
+
+    def __init__(self, sequences: HeldOutSequences) -> None:
+        self.sequences = sequences
+
+    def provenance(self) -> dict[str, Any]:
+        """The hash of the sequences, and their length."""
+        return {"held_out": self.sequences.digest, "ngram": self.sequences.n}
+
+    def quantities(self, contents: Contents) -> list[Quantities]:
+        """The sequences of each text, and how many of them are held out."""
+        texts = [content for content in contents if isinstance(content, str)]
+        counted = zip(*(counts.tolist() for counts in self.sequences.counts(texts)), strict=True)
+        return [
+            dict(zip(("n_ngrams", "n_held_out_ngrams"), next(counted), strict=True))
+            if isinstance(content, str)
+            else {}
+            for content in contents
+        ]
+
+
+def _load_held_out(scores: Scores) -> HeldOut:
+    inputs = dataset.expand(scores.held_out or ())
+    source = streams.source_of(inputs, Reading(), terminal.silent())
+    texts: Iterator[str] = (
+        document.content
+        for document in documents(source, scores.text_field)
+        if isinstance(document.content, str)
+    )
+    parts = [np.zeros(0, np.uint64)]
+    count = short = 0
+    # Empty texts count, too, or they would make an endless batch.
+    for batch in batched(texts, Bound[str](lambda text: len(text) + 1, BATCH_CHARACTERS)):
+        hashes, sizes = ngrams(batch, scores.ngram)
+        parts.append(hashes)
+        count += len(batch)
+        short += int((sizes == 0).sum())
+    place = ", ".join(file.name for file in inputs)
+    if short == count:
+        fault = f"none of its {count} texts has {scores.ngram} words"
+        raise DataError(fault, place=place, remedy="lower --ngram, or name the text with --text-field")
+    if short:
+        log.warning(
+            "%s: %d of %d texts have fewer than %d words (--ngram): nothing overlaps with them",
+            *(place, short, count, scores.ngram),
+        )
+    return HeldOut(HeldOutSequences(np.concatenate(parts), scores.ngram))
+
+
+_LOADERS: dict[str, Callable[[Scores], Resource]] = {"--held-out": _load_held_out}

@@ -1,0 +1,1 @@
+"""What metrics are computed from without a language model: word sequences, token frequencies, classifiers."""
