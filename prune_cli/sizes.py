@@ -2,7 +2,7 @@
 
 import os
 import re
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 
 from .errors import UsageError
 
@@ -51,6 +51,20 @@ def parse_count(text: str) -> int:
     if number >= LARGEST_COUNT:
         raise UsageError(f"'{text}' is beyond 2^62")
     return int(number)
+
+
+def parse_fraction(text: str) -> Decimal:
+    """The number that a text spells, per cent as hundredths; -1, out of every range, for anything else.
+
+    Decimal, because 0.07 · 100 is to be 7 and not 7.000000000000001: counts are exact.
+    """
+    try:
+        number = Decimal(text.removesuffix("%"))
+    except InvalidOperation:
+        return Decimal(-1)
+    if not number.is_finite():
+        return Decimal(-1)
+    return number / 100 if text.endswith("%") else number
 
 
 def memory() -> int:

@@ -61,6 +61,7 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "corpus": corpus,
         "test": corpus[:60],
         "scored": texts,
+        "new": corpus[:60],
         "corpus/a": corpus[:80],
         "corpus/b": corpus[80:],
     }.items():
@@ -87,6 +88,8 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         == 0
     )
+    cut = ("-k", "perplexity", "--thresholds", "0.25,0.75", place / "scored.jsonl.zst")
+    assert status_of("stat", *cut, "-o", place / "cut.json") == 0
     (place / "pool.jsonl").write_bytes(lines(corpus))
     (place / "small.toml").write_text(SMALL)
     (place / "glue").mkdir()

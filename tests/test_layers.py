@@ -26,6 +26,7 @@ SIBLINGS = ("commands", "stages", "metrics")  # rooms whose files, or folders, s
 SHARED_ROOMS = {
     "stages.ranking_check",
     "stages.joining",
+    "stages.measured_cut",
     "stages.score_file",
     "stages.streams",
     "stages.input_digests",

@@ -7,11 +7,12 @@ from ..settings.streams import Streams
 from .options import Files, command
 
 COST = (
-    "Reads a ranked stream once, in constant memory. Copies whole frames of a ranked file as they are, and "
-    "does not read those outside the cut. -k, --within, --tokens, --sample and --keep random read twice (a "
-    "pipe is copied to a temporary file) and take about 40 bytes of memory per record, 70 if tokens are "
-    "counted. --jobs divides the reading and the writing of these among processes: the keys of the records "
-    "go into temporary files, 32 bytes each, and the memory of a process does not grow with their number."
+    "Reads a ranked stream, or any with --cut, once, in constant memory. Copies whole frames of a ranked "
+    "file as they are, and does not read those outside the cut. -k, --within, --tokens, --sample and --keep "
+    "random read twice (a pipe is copied to a temporary file) and take about 40 bytes of memory per record, "
+    "70 if tokens are counted. --jobs divides the reading and the writing of these among processes: the keys "
+    "of the records go into temporary files, 32 bytes each, and the memory of a process does not grow with "
+    "their number."
 )
 EXAMPLES = (
     (
@@ -31,6 +32,10 @@ EXAMPLES = (
         "Keep 100,000 tokens from the middle outwards, and count what was kept of each source:",
         "prune-cli slice --keep middle --tokens 100000 --summary kept.json ranked.jsonl.zst"
         " -o shard.jsonl.zst",
+    ),
+    (
+        "Keep what lies within thresholds measured before, of records that come in by and by:",
+        "prune-cli score new.jsonl.zst | prune-cli slice --cut cut.json --drift > shard.jsonl.zst",
     ),
     (
         "Keep a random half as a baseline:",
@@ -54,9 +59,13 @@ def slice(
     slice is the part of the slice above the 0.9 quantile of the ranking. A smaller fraction or token budget
     is always a subset of a larger one. Records whose score is null are kept only with --keep-unscored.
 
+    --cut compares each record with two scores, whatever else is in the stream. --drift compares the share
+    of scored records inside the cut with the share where it was measured (p of N records): it should lie
+    within 4 sqrt(p (1 - p) (1/n + 1/N)) of p.
+
     --summary writes a JSON object: the options of the cut, `by` (the unit of fractions), `in`, `kept`, `cut`
-    and `unscored` (records and tokens), the same by `groups`, `ties` that the cut divides, and
-    `length_correlation`.
+    and `unscored` (records and tokens), the same by `groups`, `ties` that the cut divides,
+    `length_correlation`, and `drift`.
     """
     from ..stages.slice.run import SliceJob, SliceOnEngine
 

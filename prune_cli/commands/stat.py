@@ -18,6 +18,10 @@ EXAMPLES = (
         "prune-cli stat --verify --duplicates corpus.jsonl.zst",
     ),
     (
+        "Measure where the middle half lies, for streams that come later:",
+        "prune-cli stat -k perplexity --thresholds 0.25,0.75 scored.jsonl.zst > cut.json",
+    ),
+    (
         "Compare what slices by two scores would keep:",
         "prune-cli score -m perplexity -m el2n corpus.jsonl.zst | prune-cli stat --agree perplexity,el2n"
         " | jq .agreement",
@@ -46,6 +50,10 @@ def stat(
     length. The trailer of a ranked file has the thresholds of the whole file; thresholds of a file that was
     only scored, and thresholds by group, need -k or --verify. With -k overlap, `touched` is the number
     of records above 0.
+
+    --thresholds adds `cut`, which `slice --cut` reads: the scores at two fractions, in the unit of the
+    ranking, and the share of the records between them. Equal scores are not divided, so the share may differ
+    from HI - LO. There is no bound at 0 and at 1.
 
     --agree adds `agreement`, an object for each pair of scores, over the records that have both: `spearman`
     (rank correlation), and `overlap` for cuts of 10, 30, 50 and 70 % at the bottom, middle and top, made by

@@ -29,7 +29,7 @@ class Selection:
         option(
             "--keep",
             metavar="PART",
-            help="Part to keep: bottom, middle, top, random, easy or hard. "
+            help="Part: bottom, middle, top, random, easy or hard. "
             "The metric declares which end of its scores is easy.",
         ),
     ] = None
@@ -38,8 +38,7 @@ class Selection:
         option(
             "--frac",
             metavar="F",
-            help="Fraction to keep, from 0 to 1, or per cent, as in 50%. It counts in the unit that the "
-            "stream was ranked by.",
+            help="Fraction to keep, such as 0.5 or 50%. It counts in the unit that the stream was ranked by.",
         ),
     ] = None
     tokens: Annotated[
@@ -68,18 +67,33 @@ class Selection:
     most: Annotated[float | None, option("--max", metavar="SCORE", help="Keep scores of at most SCORE.")] = (
         None
     )
+    cut: Annotated[
+        str | None,
+        option(
+            "--cut",
+            metavar="FILE",
+            help="Keep scores within the thresholds in FILE. `stat --thresholds` has measured them; records "
+            "are judged one by one, in one pass over a stream that may have no end.",
+        ),
+    ] = None
+    drift: Annotated[
+        bool,
+        option(
+            "--drift",
+            help="Warn when the share inside --cut is not as measured. Each 131,072 scored records are "
+            "judged, and all together: an interval of 4 standard deviations of the binomial distribution.",
+        ),
+    ] = False
     sample: Annotated[
         float | None,
         option(
             "--sample",
             metavar="TEMPERATURE",
-            help="Draw records in proportion to exp(score/TEMPERATURE). "
+            help="Draw in proportion to exp(score/TEMPERATURE). "
             "Draws without replacement; --frac or --tokens says how much.",
         ),
     ] = None
-    invert: Annotated[
-        bool, option("--invert", help="Keep the scored records outside the cut, not those inside.")
-    ] = False
+    invert: Annotated[bool, option("--invert", help="Keep the scored records outside the cut.")] = False
     keep_unscored: Annotated[
         bool, option("--keep-unscored", help="Also keep records whose score is null.")
     ] = False

@@ -1,9 +1,11 @@
 """Settings of `prune-cli stat`."""
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Annotated, ClassVar
 
 from ..errors import UsageError
+from ..sizes import parse_fraction
 from .option import option
 from .streams import Force, GroupBy, OutputFile, TextField, TokensField
 
@@ -26,6 +28,14 @@ class Inspection:
         bool, option("--verify", help="Read every record and compare the counts with the trailer.")
     ] = False
     duplicates: Annotated[bool, option("--duplicates", help="Count exact duplicates of the text.")] = False
+    thresholds: Annotated[
+        str | None,
+        option(
+            "--thresholds",
+            metavar="LO,HI",
+            help="Measure a cut between two quantiles of -k, for slice --cut and streams that come later.",
+        ),
+    ] = None
     agree: Annotated[
         str | None,
         option(
@@ -53,7 +63,21 @@ class Inspection:
     @property
     def reads_everything(self) -> bool:
         """Whether an option asks for more than a trailer says."""
-        return self.verify or self.duplicates or bool(self.key) or bool(self.agree)
+        return self.verify or self.duplicates or any((self.key, self.agree, self.thresholds))
+
+    @property
+    def fractions(self) -> tuple[Decimal, Decimal] | None:
+        """The bounds of --thresholds. Raises UsageError."""
+        if self.thresholds is None:
+            return None
+        low, _, high = self.thresholds.partition(",")
+        bounds = parse_fraction(low), parse_fraction(high)
+        if not 0 <= bounds[0] < bounds[1] <= 1:
+            fault = f"invalid --thresholds '{self.thresholds}': expected LO,HI with 0 <= LO < HI <= 1"
+            raise UsageError(fault, remedy="for example --thresholds 0.25,0.75")
+        if len(self.key or ()) != 1:
+            raise UsageError("--thresholds cuts one score", remedy="name it with a single -k")
+        return bounds
 
     @property
     def compared(self) -> list[str]:

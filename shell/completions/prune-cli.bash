@@ -54,25 +54,25 @@ _prune_cli() { # where it returns early, files are completed, or directories
             case $before in
                 --keep) words='bottom middle top random easy hard' ;;
                 --frac | --tokens | --range | --min | --max | --sample | --seed | --within | --tokens-field | --text-field | --prefix | --group-by | --expect-records | --long | --max-line | --columns | --level | --threads | -j | --jobs | --ray-address) ;;
+                --cut | --scores | --rejects | --summary | -o | --output | --status-file | --files-from) return ;;
                 -k | --key) words='bits_per_byte brier compression el2n entropy excess_bits_per_byte excess_loss memorization overlap perplexity perplexity_ratio random top_k_accuracy' ;;
-                --scores | --rejects | --summary | -o | --output | --status-file | --files-from) return ;;
                 --by) words='records tokens' ;;
                 --engine) words='local ray' ;;
                 *)
                     [[ $current == -* ]] || return
-                    words='--keep --frac --tokens --range --min --max --sample --invert --keep-unscored --seed -k --key --scores --by --within --tokens-field --text-field --prefix --rejects --summary --group-by -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -o --output -f --force --plain --single-frame --level --threads -j --jobs --engine --ray-address --status-file --files-from -0 --null -h --help'
+                    words='--keep --frac --tokens --range --min --max --cut --drift --sample --invert --keep-unscored --seed -k --key --scores --by --within --tokens-field --text-field --prefix --rejects --summary --group-by -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -o --output -f --force --plain --single-frame --level --threads -j --jobs --engine --ray-address --status-file --files-from -0 --null -h --help'
                     ;;
             esac
             ;;
         stat)
             case $before in
                 -k | --key) words='bits_per_byte brier compression el2n entropy excess_bits_per_byte excess_loss memorization overlap perplexity perplexity_ratio random top_k_accuracy' ;;
-                --agree | --tokens-field | --text-field | --group-by | --expect-records | --long | --max-line | --columns | -j | --jobs | --ray-address) ;;
+                --thresholds | --agree | --tokens-field | --text-field | --group-by | --expect-records | --long | --max-line | --columns | -j | --jobs | --ray-address) ;;
                 --scores | -o | --output | --status-file | --files-from) return ;;
                 --engine) words='local ray' ;;
                 *)
                     [[ $current == -* ]] || return
-                    words='-k --key --verify --duplicates --agree --scores --tokens-field --text-field --group-by -o --output -f --force -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -j --jobs --engine --ray-address --status-file --files-from -0 --null -h --help'
+                    words='-k --key --verify --duplicates --thresholds --agree --scores --tokens-field --text-field --group-by -o --output -f --force -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -j --jobs --engine --ray-address --status-file --files-from -0 --null -h --help'
                     ;;
             esac
             ;;

@@ -19,7 +19,7 @@ from .divided import DividedSlice, FinishedPart, SliceWorkers
 from .ranked import ranked
 from .selection import Request, check_ranking
 from .split import SliceStatistics, Split
-from .unranked import joined, unranked
+from .unranked import joined, one_by_one, unranked
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class SlicePlan:
 def reads_twice(request: Request) -> bool:
     """Whether the options need two passes, so that a pipe has to be stored. The head is not read yet."""
     slicing = request.slicing
-    if slicing.scores is not None:
+    if slicing.scores is not None or request.measured is not None:
         return False
     needs_all = request.selection.is_random or request.cut.tokens is not None
     return needs_all or slicing.key is not None or slicing.within is not None
@@ -158,6 +158,9 @@ def by_records(
             unit=_unit(request, ranking),
             records=lambda: source.records,
         )
+    if request.measured is not None:
+        by_score = one_by_one(source, request, request.measured, statistics)
+        return SlicePlan(by_score, request, head, request.measured.key, "records", lambda: source.records)
     request = _with_order(source, request, ranking)
     key = request.slicing.key or "score"
     unit = str(request.slicing.by or Unit.records)

@@ -4,8 +4,11 @@ import logging
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from ... import charts
 from ...settings.slice import Keep
+from ...statistics.drift import DriftWatch, ShareCheck
 from .counts import Amounts
 from .selection import Request
 from .split import SliceStatistics
@@ -25,6 +28,7 @@ class SliceReport:
     ties: tuple[Tie, ...]
     length_correlation: float | None
     histogram: tuple[str, ...] = ()
+    drift: ShareCheck | None = None
     skipped: int = 0
 
     @property
@@ -40,6 +44,7 @@ class SliceReport:
             "groups": {name: _json(amounts) for name, amounts in self.groups.items()},
             "ties": [asdict(tie) for tie in self.ties],
             "length_correlation": self.length_correlation,
+            **({"drift": {"share": self.drift.share, **asdict(self.drift)}} if self.drift else {}),
         }
 
     def warn(self, budget: int | None) -> None:
@@ -51,6 +56,8 @@ class SliceReport:
                 tie.score,
                 tie.inside,
             )
+        if self.drift and self.drift.is_outside:
+            _warn_of_drift(self.drift)
         kept = self.total["kept"]
         cut = self.total["cut"].records
         # A budget is rarely met to the token; below 95 % a single long record stopped it.
@@ -92,6 +99,27 @@ class SliceReport:
         if self.length_correlation is None:
             return []
         return [f"rank correlation of score with length {self.length_correlation:.2f}"]
+
+
+def warn_of_windows(watch: DriftWatch, inside: np.ndarray) -> None:
+    """Count records, bool (n), and log the windows that they fill and that are not as measured."""
+    for check in watch.add(inside):
+        _warn_of_drift(check)
+
+
+def _warn_of_drift(check: ShareCheck) -> None:
+    points = 100 * (check.share - check.expected)
+    log.warning(
+        "scored records %d to %d: %.2f %% are inside the cut, %.2f points %s than measured (%.2f to %.2f %% "
+        "were expected); measure it again with stat --thresholds",
+        check.first,
+        check.first + check.records - 1,
+        100 * check.share,
+        abs(points),
+        "more" if points > 0 else "less",
+        100 * check.low,
+        100 * check.high,
+    )
 
 
 def _records(amounts: Amounts) -> int:

@@ -22,7 +22,7 @@ from .counts import CUT, KEPT, UNSCORED, FateCounts
 from .divided import FinishedPart
 from .plan import SlicePlan, by_records, plan, reads_twice
 from .report import SliceReport, histogram
-from .selection import group_field, request, without_percent
+from .selection import Request, group_field, request, without_percent
 from .split import SliceStatistics, Split
 
 
@@ -54,7 +54,7 @@ class SliceJob:
             statistics.counts.check(planned.records())
             report = _report(planned, statistics, planned.unit if self._is_by_ranking() else "records")
             if summary:
-                content = {**self._provenance(), "by": planned.unit, **report.summary()}
+                content = {**self._provenance(checked), "by": planned.unit, **report.summary()}
                 summary.write(json.dumps(content, indent=2).encode() + b"\n")
         report.warn(planned.request.cut.tokens)
         return replace(report, skipped=source.skipped + planned.skipped())
@@ -98,7 +98,7 @@ class SliceJob:
 
     def _is_by_ranking(self) -> bool:
         """Whether the score that is cut is the one that the stream was ranked by."""
-        return self.slicing.key is None and self.slicing.scores is None
+        return (self.slicing.key, self.slicing.scores, self.selection.cut) == (None, None, None)
 
     def _head(self, planned: SlicePlan) -> Head:
         # A file of scores may be a ranking; the corpus that is cut by it is none.
@@ -108,10 +108,10 @@ class SliceJob:
             group_field(planned.request),
             previous=planned.head,
             keep=kept,
-            slice=self._provenance(),
+            slice=self._provenance(planned.request),
         )
 
-    def _provenance(self) -> dict[str, Any]:
+    def _provenance(self, checked: Request) -> dict[str, Any]:
         """The options of the cut that were given, for the head and the summary."""
         selection = self.selection
         options = {
@@ -124,6 +124,7 @@ class SliceJob:
             "range": without_percent(selection.range_),
             "min": selection.least,
             "max": selection.most,
+            "cut": checked.measured.to_json() if checked.measured else None,
             "key": self.slicing.key,
             "within": self.slicing.within,
             "scores": self.slicing.scores,
@@ -154,6 +155,7 @@ def _report(planned: SlicePlan, statistics: SliceStatistics, unit: str) -> Slice
         ties=statistics.ties.ties(),
         length_correlation=statistics.length_correlation,
         histogram=histogram(planned.request, statistics, planned.key, unit),
+        drift=statistics.drift.total() if statistics.drift else None,
     )
 
 

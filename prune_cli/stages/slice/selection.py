@@ -2,23 +2,27 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 from ... import metrics
 from ...errors import UsageError
 from ...settings.slice import Keep, Selection, Slicing
 from ...settings.streams import Unit
+from ...sizes import parse_fraction
 from ...statistics.cuts import Cut, fraction
 from ...stream.schema import RankSection
+from .. import measured_cut
+from ..measured_cut import MeasuredCut
 
 
 @dataclass(frozen=True)
 class Request:
-    """The settings of a slice with the cut that they describe."""
+    """The settings of a slice with the cut that they describe; `measured` if --cut names it."""
 
     selection: Selection
     slicing: Slicing
     cut: Cut
+    measured: MeasuredCut | None = None
 
     def settled(self, score: Callable[[], str]) -> "Request":
         """The same with `easy` and `hard` replaced by an end of that score, which is asked for only then.
@@ -66,6 +70,8 @@ def check_ranking(request: Request, ranking: RankSection) -> None:
 
 def request(selection: Selection, slicing: Slicing) -> Request:
     """The settings, checked. Raises UsageError for what is wrong before any input is looked at."""
+    if selection.cut is not None:
+        return _by_measured_cut(selection, slicing)
     cut = cut_of(selection)
     if slicing.within and cut.tokens is not None:
         raise UsageError(
@@ -78,6 +84,14 @@ def request(selection: Selection, slicing: Slicing) -> Request:
             remedy="put the scores into the corpus, and use -k",
         )
     return Request(selection, slicing, cut)
+
+
+def _by_measured_cut(selection: Selection, slicing: Slicing) -> Request:
+    """The request for a cut that `stat` has measured."""
+    _check_choice(selection)
+    measured = measured_cut.read(selection.cut or "")
+    slicing = replace(slicing, key=slicing.key or measured.key)
+    return Request(selection, slicing, measured.cut(), measured)
 
 
 def cut_of(selection: Selection) -> Cut:
@@ -100,14 +114,14 @@ def _check_choice(selection: Selection) -> None:
     has_part = selection.keep is not None or selection.sample is not None
     has_scores = selection.least is not None or selection.most is not None
     amounts = [selection.frac, selection.tokens].count(None)
-    match [has_part, selection.range_ is not None, has_scores].count(True):
-        case 0:
-            raise UsageError(
-                "nothing says what to keep",
-                remedy="give --keep PART with --frac F or --tokens N, or --range LO:HI, or --min or --max",
-            )
-        case 2 | 3:
-            raise UsageError("--keep, --range and --min or --max exclude each other", remedy="give one")
+    ways = [has_part, selection.range_ is not None, has_scores, selection.cut is not None].count(True)
+    if not ways:
+        raise UsageError(
+            "nothing says what to keep",
+            remedy="give --keep PART with --frac F or --tokens N, --range LO:HI, --min, --max or --cut FILE",
+        )
+    if ways > 1:
+        raise UsageError("--keep, --range, --min or --max and --cut exclude each other", remedy="give one")
     if not has_part and amounts < 2:
         raise UsageError("--frac and --tokens need --keep")
     if amounts == 0:
@@ -143,7 +157,7 @@ def _score(value: float | None, default: float) -> float:
 
 def _range(text: str) -> tuple[Decimal, Decimal]:
     low, _, high = text.partition(":")
-    bounds = _decimal(low), _decimal(high)
+    bounds = parse_fraction(low), parse_fraction(high)
     if not 0 <= bounds[0] <= bounds[1] <= 1:
         fault = f"invalid --range '{text}': expected LO:HI between 0 and 1, such as 0.25:0.75"
         # 25:75 can only mean per cent.
@@ -153,32 +167,18 @@ def _range(text: str) -> tuple[Decimal, Decimal]:
 
 
 def _fraction(text: str) -> Decimal:
-    number = _decimal(text)
+    number = parse_fraction(text)
     if not 0 <= number <= 1:
         fault = f"invalid --frac '{text}': expected a number between 0 and 1, such as 0.5"
         raise UsageError(fault, remedy=f"or per cent, {text}%" if 1 < number <= 100 else "")
     return number
 
 
-def _decimal(text: str) -> Decimal:
-    """The number that a text spells, per cent as hundredths; -1, out of every range, for anything else.
-
-    Decimal, because 0.07 · 100 is to be 7 and not 7.000000000000001: counts are exact.
-    """
-    try:
-        number = Decimal(text.removesuffix("%"))
-    except InvalidOperation:
-        return Decimal(-1)
-    if not number.is_finite():
-        return Decimal(-1)
-    return number / 100 if text.endswith("%") else number
-
-
 def without_percent(text: str | None) -> str | None:
     """A fraction or range as numbers between 0 and 1, for the head: what reads it need not know per cent."""
     if text is None or "%" not in text:
         return text
-    return ":".join(f"{_decimal(part):f}" for part in text.split(":"))
+    return ":".join(f"{parse_fraction(part):f}" for part in text.split(":"))
 
 
 def _easy_end(field: str) -> str:

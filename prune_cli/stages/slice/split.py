@@ -7,6 +7,7 @@ import numpy as np
 from ...records.columns import Labels, counts, selected
 from ...records.reader import Batch
 from ...statistics.correlation import LengthCorrelation
+from ...statistics.drift import DriftWatch
 from ...stream.batch import Lines
 from ...stream.writer import GROUPS
 from .counts import CUT, KEPT, UNSCORED, FateCounts
@@ -16,13 +17,14 @@ from .ties import SplitTies
 
 @dataclass
 class SliceStatistics:
-    """Statistics that grow while a slice is made. The last three are complete after the last record."""
+    """Statistics that grow while a slice is made. The last four are complete after the last record."""
 
     counts: FateCounts = field(default_factory=FateCounts)
     ties: SplitTies = field(default_factory=SplitTies)
     lengths: LengthCorrelation = field(default_factory=LengthCorrelation)
     length_correlation: float | None = None
     shape: list[float] | None = None  # scores of the whole stream at equal steps: statistics/quantile_grid.py
+    drift: DriftWatch | None = None  # of --drift
     quantiles: tuple[float, float] | None = None  # between which the cut lies, if only reading shows it
 
     def add_in_order(self, scores: np.ndarray, tokens: np.ndarray, inside: np.ndarray) -> None:

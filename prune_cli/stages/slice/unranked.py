@@ -18,8 +18,11 @@ from ...records.reader import MISSING, Anything, Batch, Count, Label, Number, So
 from ...records.splice import uniform
 from ...settings.streams import Unit
 from ...statistics.cuts import choose, gumbel
+from ...statistics.drift import DriftWatch
 from ...statistics.quantile_grid import grid_of
+from ..measured_cut import MeasuredCut
 from ..score_file import IdCheck
+from .report import warn_of_windows
 from .selection import Request, group_field, tokens_field
 from .split import SliceStatistics, Split, Splitter, Verdicts
 
@@ -60,6 +63,27 @@ def split(
         raise InputOutputError(
             "changed while reading", place=place, remedy="run again when nothing writes to it"
         )
+
+
+def one_by_one(
+    source: Source, request: Request, measured: MeasuredCut, statistics: SliceStatistics
+) -> Iterator[Split]:
+    """Split a stream at thresholds that were measured before, in one pass and constant memory."""
+    splitter = Splitter(request, statistics.counts)
+    rank = _rank_field(request)
+    first = _wanted(request)
+    fields = {group_field(request): Anything, **first.fields}
+    wanted = Wanted(fields, (group_field(request), *first.optional), first.single)
+    if request.selection.drift:
+        statistics.drift = DriftWatch(measured.share, measured.records)
+    for batch in source.batches(wanted):
+        scores = _scores(batch, request)
+        scored = ~np.isnan(scores)
+        inside = (scores >= request.cut.least) & (scores <= request.cut.most)
+        if statistics.drift:
+            warn_of_windows(statistics.drift, inside[scored])
+        ranks = np.array([value if type(value) is int else -1 for value in batch[rank]])
+        yield splitter.split(batch, Verdicts(inside, scored, ranks, counts(batch[tokens_field(request)])))
 
 
 def joined(

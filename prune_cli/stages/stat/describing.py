@@ -14,7 +14,7 @@ from ...storage.os_errors import display, operand_name
 from ...stream import dataset, index
 from ...stream.index import Table
 from ...stream.schema import Head
-from .. import streams
+from .. import measured_cut, streams
 from . import agreement, scan, trailer
 from .columns import Columns, read
 
@@ -122,6 +122,9 @@ def describe_records(source: Source, inspection: Inspection, reading: Reading = 
     with _scores_beside(inspection, reading) as joined:
         table = read(source, columns, joined)
         content = {**_origin(head), **scan.describe(source, table, ranking)}
+        if inspection.fractions:
+            measured = scan.measure(source, table, inspection.fractions, ranking)
+            content[measured_cut.NAME] = measured.to_json()
         if compared:
             content["agreement"] = agreement.describe(table, compared, joined)
     return content

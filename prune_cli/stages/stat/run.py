@@ -67,7 +67,7 @@ class StatJob:
 
     def _check_settings(self, named: Sequence[Subject]) -> None:
         """Raise UsageError for options that are wrong, or do not suit the inputs."""
-        _ = self.inspection.compared  # which raises
+        _ = self.inspection.compared, self.inspection.fractions  # which raise
         scores = self.inspection.scores
         if scores is None:
             return

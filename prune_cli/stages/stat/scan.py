@@ -1,6 +1,7 @@
 """What do the records of a stream say, once their columns are read?"""
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ from ...errors import DataError
 from ...records.reader import Source
 from ...statistics.correlation import LengthCorrelation
 from ...stream.schema import RankSection
+from ..measured_cut import MeasuredCut
 from .columns import RecordTable
-from .thresholds import scored_order, thresholds
+from .thresholds import bounds_of, scored_order, thresholds
 
 
 def describe(source: Source, table: RecordTable, ranking: RankSection | None) -> dict[str, Any]:
@@ -36,6 +38,35 @@ def describe(source: Source, table: RecordTable, ranking: RankSection | None) ->
     correlation = _correlation(table.scores[0], table.tokens) if len(names) == 1 else None
     duplicates = {"duplicates": _duplicates(table.digests)} if table.digests is not None else {}
     return {**whole, "groups": shown, "length_correlation": correlation, "verified": True, **duplicates}
+
+
+def measure(
+    source: Source, table: RecordTable, fractions: tuple[Decimal, Decimal], ranking: RankSection | None
+) -> MeasuredCut:
+    """The cut between two fractions of the first score of a table, in the unit of a ranking by that score.
+
+    Raises DataError if no score lies between them.
+    """
+    key = table.names[0]
+    unit = ranking.unit if ranking and ranking.key == key else "records"
+    scores = table.scores[0]
+    bounds = bounds_of(scores, fractions, table.tokens if unit == "tokens" else None)
+    scored = scores[~np.isnan(scores)]
+    inside = scored >= (-np.inf if bounds[0] is None else bounds[0])
+    inside &= scored < (np.inf if bounds[1] is None else bounds[1])
+    if not inside.any():
+        fault = f"no `{key}` lies between the fractions {fractions[0]} and {fractions[1]}"
+        raise DataError(fault, place=source.name, remedy="it may be that scores tie; choose a wider cut")
+    return MeasuredCut(
+        key=key,
+        low=f"{fractions[0]:f}",
+        high=f"{fractions[1]:f}",
+        unit=unit,
+        least=bounds[0],
+        below=bounds[1],
+        share=float(inside.mean()),
+        records=len(scored),
+    )
 
 
 def _summary(
