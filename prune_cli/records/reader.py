@@ -139,9 +139,9 @@ class Source:
         """
         return self._derive(self.inputs, warn=lambda message: None)
 
-    def only(self, file: Input) -> "Source":
-        """The records of one of the inputs."""
-        return self._derive([file], self.warn)
+    def only(self, *files: Input) -> "Source":
+        """The records of some of the inputs."""
+        return self._derive(list(files), self.warn)
 
     def _derive(self, inputs: list[Input], warn: Warn) -> "Source":
         source = Source(inputs, self.reading, warn)

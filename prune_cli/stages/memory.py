@@ -121,7 +121,7 @@ class RecordSource(Source):
         for offset, size in self._places:
             yield from pickle.loads(copy.read_at(offset, size))
 
-    def only(self, file: Input) -> "Source":
+    def only(self, *files: Input) -> "Source":
         """Not possible: there are no files."""
         raise NotImplementedError
 

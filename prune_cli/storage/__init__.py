@@ -8,8 +8,8 @@ import logging
 import os
 import re
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 from ..errors import ConfigurationError, UsageError
@@ -57,6 +57,7 @@ _MAKERS: dict[str, Callable[[], Storage]] = {
 _STORAGES: dict[str, Storage] = {}
 
 
+AHEAD = 32  # inputs whose ends are fetched at a time
 # Files that say that a folder is one dataset (see stream/dataset.py), and are no records themselves.
 DESCRIPTIONS = ("manifest.json", "plan.json")
 
@@ -145,6 +146,25 @@ def operands(paths: Sequence[str], progress: Progress = ignore_progress) -> list
     for file in inputs:
         file.check()
     return inputs
+
+
+def anticipated(files: Iterable[Input]) -> Iterator[Input]:
+    """The files, while both ends of the next ones are fetched if they are on a server.
+
+    Most of the time of a reader of many trailers passes in waiting for a server.
+    """
+    coming = iter(files)
+    waiting: deque[Input] = deque()
+    for file in coming:
+        file.anticipate()
+        waiting.append(file)
+        if len(waiting) < AHEAD:
+            continue
+        yield waiting[0]
+        waiting.popleft().forget()
+    for file in waiting:
+        yield file
+        file.forget()
 
 
 def warn_of_repeats(inputs: Sequence[Input]) -> None:

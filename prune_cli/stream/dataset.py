@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from .. import storage
-from ..errors import CannotCreateError, ConfigurationError, DataError, TryAgainError
+from ..errors import CannotCreateError, ConfigurationError, DataError, NoInputError, TryAgainError
 from ..storage.base import Input
 from ..storage.os_errors import display
 from ..version import __version__
@@ -308,26 +308,33 @@ def expand(operands: Sequence[str]) -> list[Input]:
     missing or not the one that the manifest names.
     """
     paths: list[str] = []
-    expected: list[Part | None] = []
+    expected: dict[str, Part] = {}
     for operand in operands:
         directory = directory_of(operand)
         if directory is None:
             paths.append(operand)
-            expected.append(None)
             continue
-        for part in finished(directory).parts:
-            path = _path(directory, part.name)
-            if not storage.exists(path):
-                raise _wrong(path, "is missing from its dataset")
-            paths.append(path)
-            expected.append(part)
+        parts = {_path(directory, part.name): part for part in finished(directory).parts}
+        paths += parts
+        expected |= parts
     if operands and not paths:
         raise DataError("the dataset has no parts", place=display(operands[0]))
-    inputs = storage.operands(paths)
-    for file, entry in zip(inputs, expected, strict=False):
-        if entry is not None:
-            _check(file, entry)
+    try:
+        inputs = storage.operands(paths)
+    except NoInputError as error:
+        lost = next((path for path in expected if storage.input_at(path).name == error.place), None)
+        if lost is None:
+            raise
+        raise _wrong(lost, "is missing from its dataset") from None
+    for file in storage.anticipated([file for file in inputs if file.path in expected]):
+        _check(file, expected[file.path])
     return inputs
+
+
+def manifest_of(operands: Sequence[str]) -> DatasetManifest | None:
+    """The manifest of a finished dataset, if the operands name one and nothing else."""
+    directory = directory_of(operands[0]) if len(operands) == 1 else None
+    return read_manifest(directory) if directory is not None else None
 
 
 def _check(file: Input, part: Part) -> None:

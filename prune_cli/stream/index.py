@@ -1,15 +1,20 @@
 """How are single frames of a prune-cli stream read? Through its seek table, with its head and its trailer."""
 
 import struct
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import accumulate
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate, chain
+from typing import Any
 from zlib import crc32
 
 import numpy as np
 import zstandard
 
 from ..errors import DataError
+from ..storage import anticipated
 from ..storage.base import Input
 from ..storage.os_errors import check_memory
 from . import container
@@ -68,9 +73,64 @@ class Table:
         fault = f"the trailer and the frame at byte {offset} disagree"
         raise DataError(fault, place=self.file.name)
 
-    def line(self, index: int) -> int:
-        """The line number, from 1, of a frame's first record."""
-        return 1 + int(np.sum(self.frames.records[:index]))
+    def place(self, index: int) -> tuple[str, int]:
+        """Where a frame begins: the name of its file, and the number, from 1, of its first line."""
+        return self.file.name, 1 + int(np.sum(self.frames.records[:index]))
+
+    def open(self) -> AbstractContextManager[object]:
+        """Open the file until the end of the block, for reading frames."""
+        return self.file.open()
+
+
+@dataclass(frozen=True)
+class JoinedTable(Table):
+    """Files that are one stream in this order. Their frames are numbered through."""
+
+    tables: Sequence[Table]
+
+    @classmethod
+    def of(cls, tables: Sequence[Table], facts: Mapping[str, Any]) -> "JoinedTable":
+        """The table of at least one file. `facts` are totals of the whole that its parts do not have."""
+        columns = {
+            name: list(chain.from_iterable(getattr(table.frames, name) for table in tables))
+            for name in FrameCounts.__struct_fields__
+        }
+        totals = Totals.sum([table.totals for table in tables], facts)
+        return cls(tables[0].file, tables[0].head, FrameCounts(**columns), totals, (), (), tables)
+
+    @cached_property
+    def ends(self) -> list[int]:
+        """For each file the number of the frame after its last."""
+        return list(accumulate(len(table.frames) for table in self.tables))
+
+    def locate(self, index: int) -> tuple[Table, int]:
+        """The table of the file that has a frame, and the number of the frame in it."""
+        number = bisect_right(self.ends, index)
+        table = self.tables[number]
+        return table, index - self.ends[number] + len(table.frames)
+
+    def frame(self, index: int, buffer: bytearray) -> memoryview:
+        table, own = self.locate(index)
+        # Opened for each frame: a thousand files that are open at once are more than a process may have.
+        with table.file.duplicate().open() as file:
+            return replace(table, file=file).frame(own, buffer)
+
+    def text(self, index: int) -> bytes:
+        table, own = self.locate(index)
+        with table.file.duplicate().open() as file:
+            return replace(table, file=file).text(own)
+
+    def place(self, index: int) -> tuple[str, int]:
+        table, own = self.locate(index)
+        return table.place(own)
+
+    def open(self) -> AbstractContextManager[object]:
+        return nullcontext()
+
+
+def read_tables(files: Sequence[Input]) -> Iterator[Table | None]:
+    """The tables of files, as `read_table` gives them; those of the next ones are fetched meanwhile."""
+    return map(read_table, anticipated(files))
 
 
 def read_table(file: Input) -> Table | None:

@@ -5,7 +5,7 @@ unread.
 """
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -20,6 +20,8 @@ FORMAT = 1  # of heads, trailers and their order; a reader of format 1 refuses a
 # Counts stay below 2^62 so that their sums fit into the 64 bits of numpy's integers.
 Whole = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
 Groups = dict[str, tuple[Whole, Whole]]  # records and tokens of each value of the group field
+
+SUMMED = ("text", "records", "nulls", "tokens")  # columns of the frames whose sums are totals
 
 Form = TypeVar("Form")
 
@@ -161,6 +163,21 @@ class Totals(msgspec.Struct, frozen=True, omit_defaults=True):
     shape: list[float] | None = None
     thresholds: dict[str, float] | None = None  # of a ranking, at which fractions of it begin
 
+    @classmethod
+    def sum(cls, parts: Sequence["Totals"], facts: Mapping[str, Any]) -> "Totals":
+        """The totals of streams that follow each other, with `facts` that were measured of the whole."""
+        unscored = [part.unscored_tokens for part in parts]
+        known = [tokens for tokens in unscored if tokens is not None]
+        counts = {name: sum(getattr(part, name) for part in parts) for name in SUMMED}
+        return cls(
+            **counts,
+            groups=_sum_of_groups(part.groups for part in parts),
+            unscored_tokens=sum(known) if len(known) == len(unscored) else None,
+            length_correlation=facts.get("length_correlation"),
+            shape=facts.get("shape"),
+            thresholds=facts.get("thresholds"),
+        )
+
 
 class Trailer(msgspec.Struct, frozen=True):
     """The end of a stream: what its frames hold, and the CRC-32 of its start and head.
@@ -185,8 +202,7 @@ class Trailer(msgspec.Struct, frozen=True):
         totals = trailer.totals
         if any(len(getattr(counts, name)) != frames for name in FrameCounts.__struct_fields__):
             raise DataError("the trailer and the frames before it disagree", remedy=REMEDY)
-        summed = ("text", "records", "nulls", "tokens")
-        if any(sum(getattr(counts, name)) != getattr(totals, name) for name in summed):
+        if any(sum(getattr(counts, name)) != getattr(totals, name) for name in SUMMED):
             raise DataError("the trailer's sums are not those of its frames", remedy=REMEDY)
         return trailer
 
@@ -213,6 +229,16 @@ def _plain(section: dict[str, Any] | msgspec.Struct) -> dict[str, Any]:
     return section
 
 
+def _sum_of_groups(parts: Iterable[Mapping[str, Sequence[int]]]) -> Groups:
+    """Records and tokens of each group, in the order of their names."""
+    groups: Groups = {}
+    for part in parts:
+        for value, (records, tokens) in part.items():
+            before = groups.get(value, (0, 0))
+            groups[value] = (before[0] + records, before[1] + tokens)
+    return dict(sorted(groups.items()))
+
+
 def _whole_numbers() -> "array[int]":
     return array("Q")  # eight bytes a number: a list of Python integers takes five times that
 
@@ -237,15 +263,10 @@ class FrameCountsBuilder:
 
     def totals(self) -> Totals:
         """The sums over all frames; groups in the order of their names."""
-        groups: Groups = {}
-        for frame in self.groups:
-            for value, (records, tokens) in frame.items():
-                before = groups.get(value, (0, 0))
-                groups[value] = (before[0] + records, before[1] + tokens)
         return Totals(
             text=sum(self.text),
             records=sum(self.records),
             nulls=sum(self.nulls),
             tokens=sum(self.tokens),
-            groups=dict(sorted(groups.items())),
+            groups=_sum_of_groups(self.groups),
         )

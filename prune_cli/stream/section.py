@@ -105,7 +105,7 @@ class Section(Input):
         if self.grain is not Grain.frames:
             return 1
         table = self._table
-        return table.line(self._frames(table).start)
+        return table.place(self._frames(table).start)[1]
 
     def events(self) -> Iterator[Event]:
         """As `formats.read` of a file, except for Parquet, which `formats` reads. The input is open."""

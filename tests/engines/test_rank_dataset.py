@@ -33,7 +33,7 @@ def paths(tmp_path) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch) -> None:
-    monkeypatch.setattr(rank_datasets, "PART", 5000)
+    monkeypatch.setattr(rank_datasets, "PART", 15_000)
 
 
 def names(folder: Path) -> list[str]:
@@ -264,3 +264,121 @@ def test_unscored_groups_are_left_out_of_all_trailers_if_they_are_too_many(tmp_p
     ]
     assert len(tables) > 1
     assert not any(table.totals.groups for table in tables)
+
+
+# --- Readers: all parts in order are one ranking ---
+
+
+CUTS = [
+    ("--keep", "middle", "--frac", "0.5"),
+    ("--range", "0.2:0.21"),
+    ("--keep", "top", "--frac", "0.3", "--invert", "--keep-unscored"),
+    ("--min", "30", "--max", "52"),
+    ("--range", "0:1"),
+    ("--keep", "bottom", "--tokens", "500"),
+    ("--keep", "random", "--frac", "0.4"),
+]
+
+
+@pytest.fixture
+def stream(paths, tmp_path) -> Path:
+    """The same ranking in one file."""
+    assert status_of("rank", "-k", "perplexity", "-o", tmp_path / "stream.zst", *paths) == 0
+    return tmp_path / "stream.zst"
+
+
+def spellings(made: Path) -> list[list[Path]]:
+    """The dataset as operands: its folder, manifest, parts in order, and these in one file."""
+    parts = parts_of(made)
+    joined = made.parent / "joined.zst"
+    joined.write_bytes(b"".join(path.read_bytes() for path in parts))
+    return [[made], [made / "manifest.json"], parts, [joined]]
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_a_slice_of_the_parts_is_a_slice_of_the_ranking(cut, made, stream, here, tmp_path):
+    whole = here("slice", *cut, stream, "--plain", "--summary", tmp_path / "whole.json").stdout
+    for operands in spellings(made):
+        summary = tmp_path / "parts.json"
+        assert here("slice", *cut, *operands, "--plain", "-f", "--summary", summary).stdout == whole
+        of_parts, of_whole = (json.loads(path.read_bytes()) for path in (summary, tmp_path / "whole.json"))
+        # Frames that are copied do not tell it, and the manifest is not looked for.
+        if operands == parts_of(made) and of_parts["length_correlation"] is None:
+            del of_parts["length_correlation"], of_whole["length_correlation"]
+        assert of_parts == of_whole
+
+
+def parts_of(made: Path) -> list[Path]:
+    return [made / name for name in names(made)]
+
+
+def test_frames_of_parts_are_copied_and_few_are_decoded(paths, tmp_path, monkeypatch):
+    monkeypatch.setattr("prune_cli.stream.writer.FRAME", 1500)
+    for output in (("-O", made := tmp_path / "made"), ("-o", stream := tmp_path / "stream")):
+        assert status_of("rank", "-k", "perplexity", *output, *paths) == 0
+    decoded = []
+    text = index.Table.text
+
+    def counted(self, number: int) -> bytes:
+        decoded.append(number)
+        return text(self, number)
+
+    monkeypatch.setattr(index.Table, "text", counted)
+    for source, name in ((made, "a"), (stream, "b")):
+        assert status_of("slice", "--range", "0.2:0.8", source, "-o", tmp_path / name) == 0
+    assert len(index.read_table(storage.input_at(str(stream))).frames) > 30
+    assert len(decoded) < 30
+    assert contents(tmp_path / "a")[0] == contents(tmp_path / "b")[0]
+
+
+def test_the_ranking_is_checked_merged_and_verified_as_a_whole(made, stream, paths, here, tmp_path):
+    for operands in spellings(made):
+        here("rank", "-c", *operands)
+    assert status_of("rank", "-k", "perplexity", "-o", tmp_path / "other.zst", paths[1]) == 0
+    for options in ((), ("--threads", 1)):
+        merged = here("rank", "--merge", *options, "--plain", stream, tmp_path / "other.zst").stdout
+        for operands in spellings(made):
+            assert here("rank", "--merge", "--plain", *operands, tmp_path / "other.zst").stdout == merged
+    verified = json.loads(here("stat", "--verify", made).stdout)
+    assert verified["verified"]
+
+
+def test_stat_has_the_thresholds_of_the_whole(made, stream, here):
+    of_parts, of_whole = (json.loads(here("stat", path).stdout) for path in (made, stream))
+    for name in ("scores", "groups", "records", "nulls", "tokens", "length_correlation"):
+        assert of_parts[name] == of_whole[name]
+
+
+@pytest.mark.parametrize("command", [("slice", "--range", "0:1"), ("rank", "-c"), ("rank", "--merge")])
+@pytest.mark.parametrize(
+    ("chosen", "fault"),
+    [
+        ([0, 1, 3, 4], "part 4 follows part 2"),
+        ([1, 0, 2, 3, 4], "the input begins with part 2 of 5"),
+        ([0, 2, 1, 3, 4], "part 3 follows part 1"),
+        ([0, 1, 2, 3], "the input ends with part 4 of 5"),
+        ([0, 0, 1, 2, 3, 4], "part 1 follows part 1"),
+        ([2], "the input begins with part 3 of 5"),
+    ],
+)
+@pytest.mark.parametrize("is_joined", [True, False])
+def test_parts_that_are_not_all_in_order_are_named(command, chosen, fault, is_joined, made, here):
+    parts = parts_of(made)
+    assert len(parts) == 5
+    operands = [parts[number] for number in chosen]
+    if is_joined:
+        joined = made.parent / "joined.zst"
+        joined.write_bytes(b"".join(path.read_bytes() for path in operands))
+        operands = [joined]
+    said = here(*command, "-q", *operands, status=65).stderr.decode()
+    assert fault in said
+    assert "name the folder of the dataset, or all of its parts in order" in said
+
+
+def test_parts_of_two_rankings_are_not_one(made, paths, tmp_path, here):
+    assert status_of("rank", "-k", "perplexity", "--by", "tokens", "-O", tmp_path / "other", *paths) == 0
+    mixed = [made / names(made)[0], *(tmp_path / "other" / name for name in names(tmp_path / "other")[1:])]
+    said = here("slice", "--range", "0:1", *mixed, status=65).stderr.decode()
+    assert "part 2 of another ranking follows part 1" in said
+    said = here("slice", "--range", "0:1", made, tmp_path / "other", status=65).stderr.decode()
+    assert "part 1 of another ranking follows part 5" in said

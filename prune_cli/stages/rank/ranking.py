@@ -21,6 +21,7 @@ from ...statistics.quantile_grid import QuantileGrid
 from ...stream.batch import Lines, Text
 from ...stream.schema import Head, RankSection, Totals
 from ...stream.writer import GROUPS
+from ..ranked_parts import RankedParts
 from ..ranking_check import RankCheck, ranks_of
 from .order import Order, check_alike
 from .quantiles import Quantiles
@@ -124,8 +125,11 @@ def is_mergeable(head: Head, totals: Totals, order: Order) -> bool:
     return head.rank is not None and not order.within and totals.unscored_tokens is not None
 
 
-def check(source: Source, order: Order) -> None:
-    """Raise CheckFailed at the first record that is out of order, or whose rank is not of one ranking."""
+def check(source: Source, order: Order, parts: RankedParts) -> None:
+    """Raise CheckFailed at the first record that is out of order, or whose rank is not of one ranking.
+
+    Raises DataError if the input has `parts` of a dataset that are not all of it, in order.
+    """
     head, _ = source.peek()
     ranking = head.rank if head and head.rank and head.rank.key == order.key else None
     is_counted = ranking is not None and ranking.unit == Unit.records and not ranking.within
@@ -137,11 +141,15 @@ def check(source: Source, order: Order) -> None:
     )
     values = Labels(str, int)
     for batch in source.batches(_checked_fields(order)):
+        if any(head and head.part for head in source.heads):
+            parts.follow(source.heads, batch.file)
         wrong = scores.first_wrong(np.array(batch[order.key], dtype=float))
         if wrong is not None:
             fault = f"not in the order of `{order.key}`"
             raise CheckFailed(fault, place=batch.place(wrong), remedy="prune-cli rank puts it in order")
         _check_ranks(batch, order, ranks, values)
+    if any(head and head.part for head in source.heads):
+        parts.finish(source.heads, source.inputs[-1].name)
 
 
 def _checked_fields(order: Order) -> Wanted:

@@ -13,10 +13,11 @@ from ...records.reader import Source
 from ...records.spool import Spool
 from ...settings.rank import Ranking
 from ...settings.streams import Streams, processors
-from ...stream import index
+from ...stream import dataset, index
 from ...stream.schema import RankSection
 from .. import streams
 from ..divided import can_be_divided
+from ..ranked_parts import RankedParts, rankings_of
 from . import ranking as stage
 from .dataset import rank_dataset
 from .divided import rank_divided
@@ -64,7 +65,9 @@ class RankJob:
         with streams.open_streams("rank", self.inputs, self.streams, passes=2) as (source, output):
             order = settled(source, self.ranking)
             with _spool(self.ranking, self.streams.threads or processors(), order) as spool:
-                ranked = (_merged if order.is_merge else _sorted)(source, order, spool)
+                ranked = (
+                    self._merged(source, order, spool) if order.is_merge else _sorted(source, order, spool)
+                )
                 head = streams.head_after(source, "rank", order.group_by, rank=ranked.head)
                 shown = streams.OutputProgress(source, ranked.head.n + (ranked.head.nulls or 0))
                 with streams.open_sink(self.streams, output, head) as sink:
@@ -74,9 +77,16 @@ class RankJob:
                     sink.facts |= ranked.facts
         return _report(order, ranked.head, ranked.facts, source.skipped)
 
+    def _merged(self, source: Source, order: Order, spool: Spool) -> stage.Ranked:
+        """Merge rankings. Raises DataError if parts of one are missing."""
+        # Each dataset has a manifest, which vouches for its parts.
+        has_datasets = any(dataset.directory_of(operand) for operand in self.inputs)
+        return _merged(source, order, spool, is_whole=has_datasets)
+
     def _check(self) -> RankReport:
         with streams.open_source("rank", self.inputs, self.streams) as source:
-            stage.check(source, to_check(source, self.ranking))
+            order = to_check(source, self.ranking)
+            stage.check(source, order, RankedParts(dataset.manifest_of(self.inputs)))
         return RankReport(skipped=source.skipped)
 
 
@@ -144,16 +154,21 @@ def _sorted(source: Source, order: Order, spool: Spool) -> stage.Ranked:
     return stage.rank(source, order, spool)
 
 
-def _merged(source: Source, order: Order, spool: Spool) -> stage.Ranked:
-    """Merge rankings: without sorting if each is a whole file in the right order."""
-    indexes = [index.read_table(file) for file in source.inputs]
-    mergeable = [each for each in indexes if each and stage.is_mergeable(each.head, each.totals, order)]
+def _merged(source: Source, order: Order, spool: Spool, *, is_whole: bool) -> stage.Ranked:
+    """Merge rankings: without sorting if each is a whole file in the right order, or a dataset of such.
+
+    Unless `is_whole`, raises DataError if a part of a dataset is missing.
+    """
+    tables = list(index.read_tables(source.inputs))
+    mergeable = [each for each in tables if each and stage.is_mergeable(each.head, each.totals, order)]
+    rankings = rankings_of([each.head for each in mergeable], source.name, is_whole=is_whole)
     # Options that count or skip records need a pass over all records in order of the operands.
     is_plain = source.reading == replace(source.reading, expect_records=None, skip_bad=False)
-    if is_plain and len(mergeable) == len(indexes) <= spool.fan_in(MERGE_MEMORY):
-        sources = [source.only(each.file) for each in mergeable]
+    if is_plain and len(mergeable) == len(tables) and len(rankings) <= spool.fan_in(MERGE_MEMORY):
+        sources = [source.only(*(mergeable[number].file for number in parts)) for parts in rankings]
         return stage.merge(sources, [each.totals for each in mergeable], order)
     ranked = _sorted(source, order, spool)
     if not all(head and head.rank for head in source.heads):
         raise no_ranking("")
+    rankings_of(source.heads, source.name, is_whole=is_whole)
     return ranked

@@ -104,7 +104,7 @@ class _Frames:
 
     def _decode(self, index: int) -> list[Batch]:
         text = self.table.text(index)
-        block = Block(self.table.file.name, self.table.line(index), text, line_ends(text))
+        block = Block(*self.table.place(index), text, line_ends(text))
         batches = list(self.source.decoded([block], self.reader.wanted()))
         if sum(map(len, batches)) != self.table.frames.records[index]:
             raise DataError("the trailer and the frames before it disagree", place=self.table.file.name)

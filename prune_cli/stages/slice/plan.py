@@ -11,9 +11,11 @@ from ...settings.slice import Keep
 from ...settings.streams import Streams, Unit
 from ...storage.temporary import shared_folders
 from ...stream import index
-from ...stream.index import Table
+from ...stream.dataset import DatasetManifest
+from ...stream.index import JoinedTable, Table
 from ...stream.schema import Head, RankSection
 from .. import streams
+from ..ranked_parts import RankedParts
 from .copied import WholeFrame, copied, is_copyable
 from .divided import DividedSlice, FinishedPart, SliceWorkers
 from .ranked import ranked
@@ -56,10 +58,12 @@ def plan(
     options: Streams,
     statistics: SliceStatistics,
     engine: Engine | None = None,
+    whole: DatasetManifest | None = None,
 ) -> Iterator[SlicePlan]:
     """The plan for an input. What it reads beside the source is open until the block ends.
 
-    Several workers of the engine divide the work of an unranked stream.
+    Several workers of the engine divide the work of an unranked stream. `whole` is the manifest of the
+    dataset that the source is, if it is one.
     """
     if request.slicing.scores is not None:
         # --expect-records is for the corpus, and the corpus already has a progress bar.
@@ -67,14 +71,15 @@ def plan(
         paths = [request.slicing.scores]
         with streams.open_source("slice", paths, reading, replay=True, bar=False) as scores:
             yield _by_scores(source, scores, request, statistics)
-    elif table := _copyable_table(source, request, options):
-        with table.file.open():
+    elif table := _copyable_table(source, request, options, whole):
+        with table.open():
             yield _by_frames(source, table, request, statistics)
     elif engine and engine.workers > 1 and all(file.identity is not None for file in source.inputs):
         with shared_folders([tempfile.gettempdir()]) as (folder,):
-            yield by_records(source, request, statistics, SliceWorkers(engine, folder, options))
+            workers = SliceWorkers(engine, folder, options)
+            yield by_records(source, request, statistics, workers, whole)
     else:
-        yield by_records(source, request, statistics)
+        yield by_records(source, request, statistics, whole=whole)
 
 
 def _by_scores(source: Source, scores: Source, request: Request, statistics: SliceStatistics) -> SlicePlan:
@@ -98,19 +103,41 @@ def _by_scores(source: Source, scores: Source, request: Request, statistics: Sli
     )
 
 
-def _copyable_table(source: Source, request: Request, options: Streams) -> Table | None:
-    """The table of a ranked file whose frames can be copied.
+def _copyable_table(
+    source: Source, request: Request, options: Streams, whole: DatasetManifest | None
+) -> Table | None:
+    """The table of a ranking whose frames can be copied: a file, or a dataset.
 
-    None if an option needs the records themselves.
+    None if an option needs the records themselves. Raises DataError for parts that are not one ranking.
     """
     needs_records = options.skip_bad or request.selection.is_random or request.cut.tokens is not None
-    if len(source.inputs) > 1 or needs_records or options.level != Streams.level:
+    if needs_records or options.level != Streams.level or request.slicing.key is not None:
         return None
     table = index.read_table(source.inputs[0])
+    if table is None or table.head.rank is None:
+        return None
+    table = _table_of_all(source, whole)
     if table is None or not is_copyable(table, request):
         return None
     check_expected(table.totals.records, options.expect_records, table.file.name)
     return table
+
+
+def _table_of_all(source: Source, whole: DatasetManifest | None) -> Table | None:
+    """The table of all inputs; None if one of them is no whole stream. Raises DataError as `RankedParts`."""
+    tables = []
+    parts = RankedParts(whole)
+    heads: list[Head | None] = []
+    for file, table in zip(source.inputs, index.read_tables(source.inputs), strict=True):
+        if table is None:
+            return None
+        tables.append(table)
+        heads.append(table.head)
+        parts.follow(heads, file.name)
+    parts.finish(heads, source.inputs[-1].name)
+    if len(tables) == 1:
+        return tables[0]
+    return JoinedTable.of(tables, whole.facts if whole else {})
 
 
 def _by_frames(source: Source, table: Table, request: Request, statistics: SliceStatistics) -> SlicePlan:
@@ -134,7 +161,11 @@ def _by_frames(source: Source, table: Table, request: Request, statistics: Slice
 
 
 def by_records(
-    source: Source, request: Request, statistics: SliceStatistics, workers: SliceWorkers | None = None
+    source: Source,
+    request: Request,
+    statistics: SliceStatistics,
+    workers: SliceWorkers | None = None,
+    whole: DatasetManifest | None = None,
 ) -> SlicePlan:
     """The plan for records that are read: once if they are ranked, else twice, perhaps by workers."""
     head, _ = source.peek()
@@ -151,7 +182,7 @@ def by_records(
     request = request.settled(lambda: request.slicing.key or ranked_by or streams.the_score(source))
     if _is_one_pass(request, ranking):
         return SlicePlan(
-            parts=ranked(source, request, statistics),
+            parts=ranked(source, request, statistics, whole),
             request=request,
             head=head,
             key=ranked_by or "score",

@@ -11,7 +11,9 @@ from ...errors import UsageError
 from ...records.columns import Labels
 from ...records.reader import MISSING, Anything, Batch, Count, Label, Number, Rank, Source, Wanted
 from ...settings.streams import Unit
+from ...stream.dataset import DatasetManifest
 from ...stream.schema import RankSection
+from ..ranked_parts import RankedParts
 from ..ranking_check import RankCheck, not_ranked, ranks_of
 from .selection import Request, group_field, tokens_field
 from .split import SliceStatistics, Split, Splitter, Verdicts, tokens_of
@@ -20,8 +22,12 @@ from .split import SliceStatistics, Split, Splitter, Verdicts, tokens_of
 BELOW, INSIDE, ABOVE = -1, 0, 1
 
 
-def ranked(source: Source, request: Request, statistics: SliceStatistics) -> Iterator[Split]:
+def ranked(
+    source: Source, request: Request, statistics: SliceStatistics, whole: DatasetManifest | None = None
+) -> Iterator[Split]:
     """Split a ranked stream by rank (by records), by quantile (by tokens) or by score.
+
+    `whole` is the manifest of the dataset that the source is, if it is one.
 
     Raises UsageError if the stream has lost its head and --by does not say its unit, DataError if the stream
     is not one ranking in order.
@@ -30,23 +36,28 @@ def ranked(source: Source, request: Request, statistics: SliceStatistics) -> Ite
     ranking = head.rank if head else None
     # An empty stream need not say its unit: half of nothing is nothing.
     unit = _unit(ranking, request.slicing.by) if fields or ranking else Unit.records
-    return _ranked(source, RankedReader(request, ranking, unit), request, statistics)
+    return _ranked(source, RankedReader(request, ranking, unit), request, statistics, RankedParts(whole))
 
 
 def _ranked(
-    source: Source, reader: "RankedReader", request: Request, statistics: SliceStatistics
+    source: Source,
+    reader: "RankedReader",
+    request: Request,
+    statistics: SliceStatistics,
+    parts: RankedParts,
 ) -> Iterator[Split]:
     splitter = Splitter(request, statistics.counts)
     for batch in source.batches(reader.wanted()):
-        if len(source.heads) > 1 and any(source.heads):
-            raise not_ranked(batch, 0, "several streams follow each other")
+        parts.follow(source.heads, batch.file)
         yield split_ranked(batch, reader, splitter, statistics)
+    parts.finish(source.heads, source.inputs[-1].name)
     correlation = statistics.lengths.value()
     # The file runs from high scores to low ones, and so did the records that were correlated.
     statistics.length_correlation = (
         -correlation if correlation is not None and reader.reverse else correlation
     )
-    statistics.shape = source.trailers[0].totals.shape if source.trailers else None
+    shape = source.trailers[0].totals.shape if source.trailers else None
+    statistics.shape = parts.manifest.facts.get("shape") if parts.manifest else shape
 
 
 def _unit(ranking: RankSection | None, by: Unit | None) -> Unit:

@@ -13,6 +13,7 @@ from ...records.reader import Source
 from ...settings.slice import Selection, Slicing
 from ...settings.streams import Streams
 from ...storage.base import Output
+from ...stream import dataset
 from ...stream.schema import Head
 from ...stream.writer import Sink
 from .. import streams
@@ -48,7 +49,9 @@ class SliceJob:
             streams.open_streams("slice", self.inputs, self.streams, replay=replay) as (source, output),
             self._create(self.slicing.rejects, source) as rejects,
             self._create(self.slicing.summary, source) as summary,
-            plan(source, checked, self.streams, statistics, engine) as planned,
+            plan(
+                source, checked, self.streams, statistics, engine, dataset.manifest_of(self.inputs)
+            ) as planned,
         ):
             self._write(planned, statistics, output, rejects)
             statistics.counts.check(planned.records())

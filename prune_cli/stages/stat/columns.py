@@ -15,6 +15,7 @@ from ...records.reader import MISSING, Anything, Batch, Count, Label, Number, Ra
 from ...settings.streams import Unit
 from ...stream.schema import RankSection
 from ...stream.writer import GROUPS
+from ..ranked_parts import rankings_of
 from ..ranking_check import RankCheck, not_ranked, ranks_of
 
 
@@ -94,7 +95,8 @@ def read(source: Source, columns: Columns, follower: Follower | None = None) -> 
         )
         if columns.text:
             digests.append(_digests(batch, columns.text))
-        if ranks and len(source.heads) == 1:
+        # Other streams that follow each other are rankings of their own.
+        if ranks and len(rankings_of(source.heads, source.name, is_whole=True)) == 1:
             ranks.verify(batch, columns.rank_fields)
         if follower:
             follower.follow(batch)

@@ -1,6 +1,6 @@
 """What does `stat` say of one file, or of one dataset? Its trailers if they are enough, else its records."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +12,7 @@ from ...settings.streams import Reading
 from ...storage.base import Input
 from ...storage.os_errors import display, operand_name
 from ...stream import dataset, index
-from ...stream.index import Table
+from ...stream.index import JoinedTable, Table
 from ...stream.schema import Head
 from .. import measured_cut, streams
 from . import agreement, scan, trailer
@@ -26,6 +26,7 @@ class Subject:
     name: str
     paths: tuple[str, ...]
     parts: int | None = None  # that the dataset is to have; None for a file
+    facts: Mapping[str, Any] | None = None  # of a finished dataset as a whole
 
 
 def subjects(operands: Sequence[str]) -> list[Subject]:
@@ -40,9 +41,10 @@ def _subject(operand: str) -> Subject:
     directory = dataset.directory_of(operand)
     if directory is None:
         return Subject(operand_name(operand), (operand,))
-    if dataset.read_manifest(directory) is not None:
+    manifest = dataset.read_manifest(directory)
+    if manifest is not None:
         paths = tuple(file.path for file in dataset.expand([operand]))
-        return Subject(display(directory), paths, len(paths))
+        return Subject(display(directory), paths, len(paths), manifest.facts)
     there, of = dataset.parts_there(directory)
     return Subject(display(directory), tuple(there), of)
 
@@ -90,10 +92,11 @@ class Describer:
         origin = _origin(tables[0].head)
         records = sum(table.totals.records for table in tables)
         check_expected(records, self.reading.expect_records, subject.name)
-        if subject.parts is not None:
-            return {**origin, **trailer.describe_all(tables)}
-        with tables[0].file.open():
-            return {**origin, **trailer.describe(tables[0], source)}
+        table = tables[0] if subject.parts is None else JoinedTable.of(tables, subject.facts or {})
+        # Thresholds of a dataset are those of the whole.
+        is_whole = subject.parts is None or subject.facts is not None
+        with table.open():
+            return {**origin, **trailer.describe(table, source, is_whole=is_whole)}
 
     def _is_described_by(self, head: Head) -> bool:
         """Whether the trailer counts what is asked for: groups by one field and tokens by another."""

@@ -16,7 +16,6 @@ from .. import streams
 from .describing import Describer, Description, Subject, subjects
 
 VERB = "stat"
-AHEAD = 32  # inputs whose trailers are fetched at a time: most of the time passes in waiting for a server
 
 
 @dataclass(frozen=True)
@@ -81,19 +80,9 @@ class StatJob:
         self, named: Sequence[Subject], inputs: list[Input], progress: terminal.Progress
     ) -> Iterator[Description]:
         describer = Describer(self.inspection, self.reading)
-        ahead = self._fetching_ahead(inputs)
+        ahead = iter(inputs) if self.inspection.reads_everything else storage.anticipated(inputs)
         for subject in named:
             yield describer.describe(subject, islice(ahead, len(subject.paths)), progress)
-
-    def _fetching_ahead(self, inputs: list[Input]) -> Iterator[Input]:
-        """The inputs, while the trailers of the next ones are fetched if they are on a server."""
-        for number, file in enumerate(inputs):
-            coming = inputs[number : number + AHEAD] if number == 0 else inputs[number + AHEAD - 1 :][:1]
-            if not self.inspection.reads_everything:
-                for each in coming:
-                    each.anticipate()
-            yield file
-            file.forget()
 
 
 def _write(described: Iterator[Description], output: Output) -> StatReport:

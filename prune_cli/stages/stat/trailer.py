@@ -4,7 +4,6 @@ Nothing is read but the trailer and the frames in which thresholds lie.
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -18,8 +17,8 @@ from ...stream.schema import RankSection
 from .thresholds import first_ranks
 
 
-def describe(table: Table, source: Source) -> dict[str, Any]:
-    """The statistics of a whole file by its trailer, and thresholds if it is ranked.
+def describe(table: Table, source: Source, *, is_whole: bool = True) -> dict[str, Any]:
+    """The statistics of a file or dataset by its trailers, and thresholds if it is ranked and `is_whole`.
 
     Thresholds within the values of a field are not in the order of the file, so a ranking `within` has none
     here.
@@ -33,7 +32,7 @@ def describe(table: Table, source: Source) -> dict[str, Any]:
         for name, (records, tokens) in totals.groups.items()
     }
     scores = {}
-    if ranking and not ranking.within:
+    if is_whole and ranking and not ranking.within:
         scores[ranking.key] = _thresholds(table, source, ranking)
     return {
         "records": totals.records,
@@ -54,35 +53,6 @@ def _thresholds(table: Table, source: Source, ranking: RankSection) -> dict[str,
     if table.head.verb == "rank" and totals.thresholds is not None:
         return {"records": totals.records - totals.nulls, "quantiles": totals.thresholds}
     return _RankedFrames(table, source, ranking).thresholds()
-
-
-def describe_all(tables: Sequence[Table]) -> dict[str, Any]:
-    """The statistics of a dataset by the trailers of its parts, without thresholds."""
-    totals = [table.totals for table in tables]
-    nulls = sum(each.nulls for each in totals)
-    records = sum(each.records for each in totals)
-    tokens = sum(each.tokens for each in totals)
-    # As in `describe`: none at all is not the same as 0.
-    is_counted = bool(tokens) or nulls == records
-    groups: dict[str, list[int]] = {}
-    for each in totals:
-        for name, counts_of_group in each.groups.items():
-            group = groups.setdefault(name, [0, 0])
-            group[0] += counts_of_group[0]
-            group[1] += counts_of_group[1]
-    return {
-        "records": records,
-        "nulls": nulls,
-        "tokens": tokens if is_counted else None,
-        "bytes": sum(each.text for each in totals),
-        "groups": {
-            name: {"records": group[0], "tokens": group[1] if is_counted else None}
-            for name, group in sorted(groups.items())
-        },
-        "scores": {},
-        "length_correlation": None,
-        "verified": False,
-    }
 
 
 def _length_correlation(table: Table) -> float | None:
@@ -153,7 +123,7 @@ class _RankedFrames:
         tokens_field = self.ranking.tokens_field or "n_scored"
         wanted = Wanted({key: Number, tokens_field: Count}, (tokens_field,))
         text = self.table.text(frame)
-        block = Block(self.table.file.name, self.table.line(frame), text, line_ends(text))
+        block = Block(*self.table.place(frame), text, line_ends(text))
         parts = [_scored(batch, key, tokens_field) for batch in self.source.decoded([block], wanted)]
         scores, tokens = (np.concatenate(column) for column in zip(*parts, strict=True))
         return (scores[::-1], tokens[::-1]) if self.ranking.reverse else (scores, tokens)
