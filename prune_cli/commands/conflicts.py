@@ -136,6 +136,17 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
             "a cut at scores is the same for every value",
         ),
         Rule(("by", "scores"), lambda given: "cut" in given, "--cut compares the scores of the records"),
+        Rule(("of_all",), lambda given: "frac" not in given, "it is about --frac", "add --frac F"),
+        Rule(
+            ("of_all",),
+            lambda given: not given.get("key") and given.get("keep") != "random" and "sample" not in given,
+            "a slice of a ranking counts fractions of the whole ranking",
+        ),
+        Rule(
+            ("of_all",),
+            lambda given: "within" in given or "scores" in given,
+            "the stream does not say how much each value of --within, or a file of --scores, had",
+        ),
         Rule(("drift",), lambda given: "cut" not in given, "no share was measured", "add --cut FILE"),
         Rule(
             ("prefix",),

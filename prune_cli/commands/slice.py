@@ -34,6 +34,16 @@ EXAMPLES = (
         " -o shard.jsonl.zst",
     ),
     (
+        "Slice by two scores: the top fifth, by the second one, of the middle half by the first:",
+        "prune-cli slice -k perplexity --keep middle --frac 0.5 scored.jsonl.zst"
+        " | prune-cli slice -k n_scored --keep top --frac 0.2 > shard.jsonl.zst",
+    ),
+    (
+        "The same, but a fifth of the whole corpus:",
+        "prune-cli slice -k perplexity --keep middle --frac 0.5 scored.jsonl.zst"
+        " | prune-cli slice -k n_scored --keep top --frac 0.2 --of-all > shard.jsonl.zst",
+    ),
+    (
         "Keep what lies within thresholds measured before, of records that come in by and by:",
         "prune-cli score new.jsonl.zst | prune-cli slice --cut cut.json --drift > shard.jsonl.zst",
     ),
@@ -58,6 +68,10 @@ def slice(
     quantiles of the original ranking, so slicing a slice still refers to the whole corpus: --range 0.9:1 of a
     slice is the part of the slice above the 0.9 quantile of the ranking. A smaller fraction or token budget
     is always a subset of a larger one. Records whose score is null are kept only with --keep-unscored.
+
+    With -k, fractions are those of the records that come in. So a slice by a second score keeps a fraction of
+    what the first slice left, and with --of-all a fraction of all scored records that there were before it:
+    all that is left, if that is less.
 
     --cut compares each record with two scores, whatever else is in the stream. --drift compares the share
     of scored records inside the cut with the share where it was measured (p of N records): it should lie

@@ -41,6 +41,14 @@ class Selection:
             help="Fraction to keep, such as 0.5 or 50%. It counts in the unit that the stream was ranked by.",
         ),
     ] = None
+    of_all: Annotated[
+        bool,
+        option(
+            "--of-all",
+            help="Count --frac of what there was before slicing. The stream says how much that was, if "
+            "it comes from slice. Without it, --frac of -k is one of what is left.",
+        ),
+    ] = False
     tokens: Annotated[
         int | None,
         option(

@@ -162,6 +162,7 @@ class Totals(msgspec.Struct, frozen=True, omit_defaults=True):
     length_correlation: float | None = None
     shape: list[float] | None = None
     thresholds: dict[str, float] | None = None  # of a ranking, at which fractions of it begin
+    unsliced: tuple[Whole, Whole] | None = None  # scored records and their tokens before slices of a stream
 
     @classmethod
     def sum(cls, parts: Sequence["Totals"], facts: Mapping[str, Any]) -> "Totals":

@@ -149,6 +149,7 @@ complete -c prune-cli -n '__prune_cli_verb rank' -s h -l help -d 'Show the optio
 complete -c prune-cli -n '__prune_cli_verb slice' -F
 complete -c prune-cli -n '__prune_cli_verb slice' -l keep -x -a 'bottom middle top random easy hard' -d 'Part: bottom, middle, top, random, easy or hard'
 complete -c prune-cli -n '__prune_cli_verb slice' -l frac -x -d 'Fraction to keep, such as 0.5 or 50%'
+complete -c prune-cli -n '__prune_cli_verb slice' -l of-all -d 'Count --frac of what there was before slicing'
 complete -c prune-cli -n '__prune_cli_verb slice' -l tokens -x -d 'Keep at most N tokens'
 complete -c prune-cli -n '__prune_cli_verb slice' -l range -x -d 'Keep records whose quantile is in [LO, HI)'
 complete -c prune-cli -n '__prune_cli_verb slice' -l min -x -d 'Keep scores of at least SCORE'

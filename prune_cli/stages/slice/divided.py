@@ -19,8 +19,9 @@ from ...terminal import Progress
 from .. import streams
 from ..divided import InputPortion, ReadCounts, part_of_output, portions, report_as
 from .counts import FateCounts
-from .cutting.columns import ReadJob, ReadStage
+from .cutting.columns import GroupTotals, ReadJob, ReadStage
 from .cutting.deciding import Deciding, FileCut
+from .cutting.whole import ScoredAmount, before_slicing, of_all
 from .selection import Request, group_field
 from .split import SliceStatistics
 from .unranked import split
@@ -148,7 +149,11 @@ class DividedSlice:
         self.workers.engine.check_places(Places(paths, [self.workers.folder]))
         reports = self.workers.engine.map(stage, jobs, self.progress)
         report_as(self.source, [report.counts for report in reports])
-        deciding = Deciding(self.workers.engine, self.request, reports, self.progress)
+        totals = GroupTotals.sum([report.totals for report in reports])
+        amount = ScoredAmount(int(totals.n.sum()), int(totals.tokens.sum()))
+        self.statistics.unsliced = before_slicing(self.source, amount)
+        request = of_all(self.request, self.source, amount)
+        deciding = Deciding(self.workers.engine, request, reports, self.progress)
         return deciding.cuts(self.statistics, self.source.name)
 
     def _path(self, number: int) -> str:

@@ -87,6 +87,8 @@ class SliceJob:
         ):
             _write_parts(planned, kept, rejected)
             _count_groups(statistics.counts, kept, rejected)
+            if statistics.unsliced:
+                kept.facts["unsliced"] = [statistics.unsliced.records, statistics.unsliced.tokens or 0]
             if statistics.length_correlation is not None:
                 statistics.length_correlation = round(statistics.length_correlation, 6)
                 kept.facts["length_correlation"] = statistics.length_correlation
@@ -122,6 +124,7 @@ class SliceJob:
             "frac": without_percent(selection.frac),
             "tokens": selection.tokens,
             "sample": selection.sample,
+            "of_all": selection.of_all,
             "invert": selection.invert,
             "keep_unscored": selection.keep_unscored,
             "range": without_percent(selection.range_),

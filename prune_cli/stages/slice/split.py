@@ -11,13 +11,14 @@ from ...statistics.drift import DriftWatch
 from ...stream.batch import Lines
 from ...stream.writer import GROUPS
 from .counts import CUT, KEPT, UNSCORED, FateCounts
+from .cutting.whole import ScoredAmount
 from .selection import Request, group_field, tokens_field
 from .ties import SplitTies
 
 
 @dataclass
 class SliceStatistics:
-    """Statistics that grow while a slice is made. The last four are complete after the last record."""
+    """Statistics that grow while a slice is made. The last five are complete after the last record."""
 
     counts: FateCounts = field(default_factory=FateCounts)
     ties: SplitTies = field(default_factory=SplitTies)
@@ -25,6 +26,7 @@ class SliceStatistics:
     length_correlation: float | None = None
     shape: list[float] | None = None  # scores of the whole stream at equal steps: statistics/quantile_grid.py
     drift: DriftWatch | None = None  # of --drift
+    unsliced: ScoredAmount | None = None  # before the first slice; None if that is not known, or the ranking
     quantiles: tuple[float, float] | None = None  # between which the cut lies, if only reading shows it
 
     def add_in_order(self, scores: np.ndarray, tokens: np.ndarray, inside: np.ndarray) -> None:

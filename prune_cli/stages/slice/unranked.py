@@ -22,6 +22,7 @@ from ...statistics.drift import DriftWatch
 from ...statistics.quantile_grid import grid_of
 from ..measured_cut import MeasuredCut
 from ..score_file import IdCheck
+from .cutting.whole import ScoredAmount, before_slicing, of_all
 from .report import warn_of_windows
 from .selection import Request, group_field, tokens_field
 from .split import SliceStatistics, Split, Splitter, Verdicts
@@ -35,6 +36,10 @@ def unranked(source: Source, again: Source, request: Request, statistics: SliceS
     A record takes some 40 bytes of memory while the cut is made, 70 if tokens are counted.
     """
     [columns] = read_columns(source, request)
+    scored = ~np.isnan(columns.scores)
+    amount = ScoredAmount(int(scored.sum()), int(columns.tokens[scored].sum()))
+    statistics.unsliced = before_slicing(source, amount)
+    request = of_all(request, source, amount)
     decision = decide(columns, request, statistics, source.name)
     return split(again, [decision], request, statistics)
 
@@ -76,6 +81,7 @@ def one_by_one(
     wanted = Wanted(fields, (group_field(request), *first.optional), first.single)
     if request.selection.drift:
         statistics.drift = DriftWatch(measured.share, measured.records)
+    amounts = np.zeros(2, np.int64)  # of scored records and their tokens
     for batch in source.batches(wanted):
         scores = _scores(batch, request)
         scored = ~np.isnan(scores)
@@ -83,7 +89,10 @@ def one_by_one(
         if statistics.drift:
             warn_of_windows(statistics.drift, inside[scored])
         ranks = np.array([value if type(value) is int else -1 for value in batch[rank]])
-        yield splitter.split(batch, Verdicts(inside, scored, ranks, counts(batch[tokens_field(request)])))
+        tokens = counts(batch[tokens_field(request)])
+        amounts += int(scored.sum()), int(tokens[scored].sum())
+        yield splitter.split(batch, Verdicts(inside, scored, ranks, tokens))
+    statistics.unsliced = before_slicing(source, ScoredAmount(*amounts.tolist()))
 
 
 def joined(

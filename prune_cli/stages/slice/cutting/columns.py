@@ -1,8 +1,9 @@
 """First stage: the keys by which records are cut, from the input into files."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import reduce
 from hashlib import blake2b
 from typing import Any
 
@@ -40,6 +41,11 @@ class GroupTotals:
         np.add.at(sums[0], places, n)
         np.add.at(sums[1], places, tokens)
         return cls(unique, *sums)
+
+    @classmethod
+    def sum(cls, parts: Sequence["GroupTotals"]) -> "GroupTotals":
+        """The counts of all parts."""
+        return reduce(cls.plus, parts, NOTHING)
 
     def plus(self, other: "GroupTotals") -> "GroupTotals":
         """The counts of both."""

@@ -19,7 +19,7 @@ from ..selection import Request
 from ..split import SliceStatistics
 from ..ties import Tie
 from ..unranked import Decision, check_tokens, draws_picture
-from .columns import NOTHING, ReadReport, measures_scores
+from .columns import GroupTotals, ReadReport, measures_scores
 from .edges import Edge, Edges
 from .finding import Bounds, Ties, between_scores, in_groups, in_order, places_of, ties
 from .order import KeyOrder, Looker
@@ -79,9 +79,7 @@ class Deciding:
         self.request = request
         self.reports = reports
         self.looker = Looker(engine, tuple(report.keys for report in reports), progress)
-        self.totals = NOTHING
-        for report in reports:
-            self.totals = self.totals.plus(report.totals)
+        self.totals = GroupTotals.sum([report.totals for report in reports])
         self.by = str(request.slicing.by or Unit.records)
 
     def cuts(self, statistics: SliceStatistics, place: str) -> list[FileCut]:
