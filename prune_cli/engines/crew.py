@@ -84,9 +84,16 @@ class Crew(Engine):
         return _Run(self, stage, jobs, progress, ahead=AHEAD * self.workers).reports()
 
     def map(
-        self, stage: Stage[SomeJob, AnyReport], jobs: Sequence[SomeJob], progress: Progress
+        self,
+        stage: Stage[SomeJob, AnyReport],
+        jobs: Sequence[SomeJob],
+        progress: Progress,
+        sizes: Sequence[float] = (),
     ) -> list[AnyReport]:
-        return list(_Run(self, stage, jobs, progress, ahead=len(jobs)).reports())
+        run = _Run(self, stage, jobs, progress, ahead=len(jobs))
+        if sizes:
+            run.waiting = deque(sorted(run.waiting, key=lambda number: -sizes[number]))
+        return list(run.reports())
 
     def close(self) -> None:
         for member in self.idle:

@@ -30,7 +30,11 @@ class Serial(Engine):
             yield report
 
     def map(
-        self, stage: Stage[SomeJob, AnyReport], jobs: Sequence[SomeJob], progress: Progress
+        self,
+        stage: Stage[SomeJob, AnyReport],
+        jobs: Sequence[SomeJob],
+        progress: Progress,
+        sizes: Sequence[float] = (),
     ) -> list[AnyReport]:
         return list(self.each(stage, jobs, progress))
 

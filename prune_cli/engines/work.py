@@ -119,9 +119,16 @@ class Engine(ABC):
 
     @abstractmethod
     def map(
-        self, stage: Stage[SomeJob, AnyReport], jobs: Sequence[SomeJob], progress: Progress
+        self,
+        stage: Stage[SomeJob, AnyReport],
+        jobs: Sequence[SomeJob],
+        progress: Progress,
+        sizes: Sequence[float] = (),
     ) -> list[AnyReport]:
-        """All reports, in the order of the jobs. Workers never wait for the caller. Raises as `each` does."""
+        """All reports, in the order of the jobs. Workers never wait for the caller. Raises as `each` does.
+
+        With the `sizes` of all jobs the largest are done first, so that none is left for the end.
+        """
 
     def check_places(self, places: Places) -> None:
         """Raise ConfigurationError if a worker could not see the same files, before work is begun."""

@@ -168,6 +168,7 @@ def main(connection: Connection, setup: Setup) -> None:
     # Ctrl-C and a closed terminal reach the whole group; the parent decides what they mean.
     for ignored in (signal.SIGINT, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
+    sys.unraisablehook = _report_unraisable
     try:
         signal.signal(signal.SIGTERM, channel.interrupt)
         setup.apply()
@@ -230,6 +231,13 @@ def _failure(error: BaseException) -> Message:
         fault = os.strerror(error.errno or 0)
         return Message(Kind.failed, InputOutputError(fault, place=str(error.filename or "")))
     return Message(Kind.bug, "".join(traceback.format_exception(error)))
+
+
+def _report_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Report an exception in a finalizer, unless it is the one of SIGTERM."""
+    # The channel raises it again with the next message, so nothing is lost but a traceback.
+    if not isinstance(unraisable.exc_value, Interrupted):
+        sys.__unraisablehook__(unraisable)
 
 
 def _watch_parent() -> None:

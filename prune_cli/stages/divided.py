@@ -27,6 +27,7 @@ class InputPortion:
     """Consecutive pieces of the input, by value."""
 
     shards: tuple[Shard, ...]
+    size: int  # bytes of the files
 
     @property
     def name(self) -> str:
@@ -55,9 +56,9 @@ def portions(inputs: Sequence[Input], workers: int) -> list[InputPortion]:
         held.append(shard)
         size += sizes[shard.input] if shard.end is None else shard.end - shard.start
         if size >= most:
-            result.append(InputPortion(tuple(held)))
+            result.append(InputPortion(tuple(held), size))
             held, size = [], 0
-    return [*result, InputPortion(tuple(held))] if held else result
+    return [*result, InputPortion(tuple(held), size)] if held else result
 
 
 def can_be_divided(paths: Sequence[str]) -> bool:

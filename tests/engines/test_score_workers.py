@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from prune_cli.engines import plan
+from prune_cli.stages.score import joined
 
 from ..conftest import PATIENCE, ROOT, command, lines, records, status_of, zstd
 
@@ -121,7 +121,7 @@ def test_no_record_is_lost_or_doubled_whoever_is_killed_at_random(seed, corpus, 
 
 @pytest.fixture
 def small_shards(monkeypatch) -> None:
-    monkeypatch.setattr(plan, "TARGET", 20_000)
+    monkeypatch.setattr(joined, "PIECE", 20_000)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from prune_cli.engines.crew import TRIES, WorkerBug
 from prune_cli.engines.local import Serial
 from prune_cli.engines.processes import WorkerProcesses, environment
-from prune_cli.errors import DataError, TryAgainError
+from prune_cli.errors import DataError, Interrupted, TryAgainError
 from prune_cli.settings.streams import Messages, processors
 from prune_cli.terminal import silent
 
@@ -51,6 +52,13 @@ def test_reports_come_in_the_order_of_the_jobs(workers):
     assert bar.done == 2 * len(jobs)
     with Serial() as serial:
         assert serial.map(Toy(), jobs, silent()) == list(range(20))
+
+
+def test_the_largest_jobs_are_done_first():
+    with WorkerProcesses(1, Messages()) as engine:
+        jobs = [ToyJob(number, "note_the_time") for number in range(4)]
+        began = engine.map(Toy(), jobs, silent(), sizes=[1, 30, 2, 30])
+    assert sorted(range(4), key=began.__getitem__) == [1, 3, 2, 0]
 
 
 def test_no_jobs_need_no_workers():
@@ -129,6 +137,26 @@ def test_bad_data_ends_the_run_at_once_with_its_own_status(tmp_path):
     assert str(failure.value) == "web.jsonl:7: not JSON; mend it"
     # The other job, if it had begun, was stopped in order.
     assert jobs[1].mark.exists() == jobs[1].mark.with_suffix(".stopped").exists()
+
+
+def test_a_worker_that_is_stopped_in_a_finalizer_says_nothing(tmp_path, capfd):
+    [job] = jobs = [ToyJob(0, "wait_in_a_finalizer", str(tmp_path))]
+
+    def stop() -> None:
+        until(job.mark.exists)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    def interrupt(number, frame):
+        raise Interrupted(number)
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    threading.Thread(target=stop).start()
+    try:
+        with WorkerProcesses(1, Messages()) as engine, pytest.raises(Interrupted):
+            engine.map(Toy(), jobs, silent())
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert capfd.readouterr().err == ""
 
 
 def test_a_bug_in_a_worker_keeps_its_traceback():

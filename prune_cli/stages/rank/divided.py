@@ -90,7 +90,8 @@ class DividedRanking:
         ]
         self.source.close()
         self.engine.check_places(Places([file.path for file in self.source.inputs], self.folders))
-        self.sorted = self.engine.map(stage, jobs, self.progress)
+        sizes = [job.portion.size for job in jobs]
+        self.sorted = self.engine.map(stage, jobs, self.progress, sizes)
         self._check()
         self._number_groups()
         quantiles = self._number_values()

@@ -23,6 +23,10 @@ from .job import ScoreJob, read_by
 from .progress import ScoreReport
 from .worker import ScoreWorker
 
+# Bytes of text in a piece. Smaller than the parts of a dataset, which a user sees: while the last pieces are
+# done, other workers have nothing to do. It is the same for any number of workers, as batches of models are.
+PIECE = 64 << 20
+
 log = logging.getLogger(__name__)
 
 
@@ -41,7 +45,7 @@ def divided(job: ScoreJob, inputs: list[Input]) -> list[ScoreJob]:
     if any(file.identity is None for file in inputs):
         log.warning("a pipe is read by one process: --jobs has no effect")
         return [job]
-    shards = plan([inspect(file) for file in inputs])
+    shards = plan([inspect(file, PIECE) for file in inputs], PIECE)
     if len(shards) == 1:
         return [job]
     group = _group(job, inputs)

@@ -6,7 +6,7 @@
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
@@ -59,6 +59,10 @@ class ScoreWork:
             job = ScoreJob(paths, self.settings.streams.output, self.settings)
             return joined.divided(job, inputs) if workers > 1 else [job]
         jobs = self._jobs_of_directory(inputs, results.output_directory)
+        if workers > 1:
+            # The largest first, so that none is left for the end.
+            sizes = {file.path: file.size or 0 for file in inputs}
+            jobs.sort(key=lambda job: -_bytes(job, sizes))
         # Outputs that exist come first: one of other input or settings ends the run at once, not after hours.
         return sorted(jobs, key=lambda job: not job.is_finished())
 
@@ -152,6 +156,13 @@ class ScoreWork:
         ScoreWorker(self.settings).training.warn(report)
         streams.log_skipped(report.blank, report.skipped)
         return report
+
+
+def _bytes(job: ScoreJob, sizes: Mapping[str, int]) -> int:
+    """The bytes of the inputs of a job, or of its piece of one."""
+    if job.piece is not None and job.piece.end is not None:
+        return job.piece.end - job.piece.start
+    return sum(sizes[path] for path in job.inputs)
 
 
 def _digest(jobs: Sequence[ScoreJob]) -> str:

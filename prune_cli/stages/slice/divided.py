@@ -147,7 +147,8 @@ class DividedSlice:
         jobs = [ReadJob(portion, self._path(number)) for number, portion in enumerate(self.portions)]
         paths = [file.path for file in self.source.inputs]
         self.workers.engine.check_places(Places(paths, [self.workers.folder]))
-        reports = self.workers.engine.map(stage, jobs, self.progress)
+        sizes = [portion.size for portion in self.portions]
+        reports = self.workers.engine.map(stage, jobs, self.progress, sizes)
         report_as(self.source, [report.counts for report in reports])
         totals = GroupTotals.sum([report.totals for report in reports])
         amount = ScoredAmount(int(totals.n.sum()), int(totals.tokens.sum()))
