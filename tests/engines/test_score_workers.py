@@ -1,18 +1,15 @@
 """score with workers: the same parts as one process writes, whoever dies meanwhile."""
 
 import json
-import os
-import random
-import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from prune_cli.stages.score import joined
 
-from ..conftest import PATIENCE, ROOT, command, lines, records, status_of, zstd
+from ..conftest import lines, records, status_of, zstd
+from .killing import kill_at_random
 
 FILES = 6
 
@@ -60,34 +57,6 @@ def test_a_bad_file_ends_all_workers_with_its_status(corpus, tmp_path, capfd):
     assert "prune-cli score: " in (said := capfd.readouterr().err)
     assert "b.jsonl.zst:1: not JSON" in said
     assert {path.suffix for path in (tmp_path / "out").iterdir()} <= {".zst", ".json"}
-
-
-def children(pid: int) -> list[int]:
-    """The worker processes of a run: its children that are no resource tracker."""
-    pids = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(pid) for pid in pids if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-
-
-def kill_at_random(*arguments: object, seed: int, kills: int) -> int:
-    """Run a command, kill workers and now and then the run itself, until it is done; returns the kills."""
-    dice = random.Random(seed)
-    done = 0
-    while True:
-        with subprocess.Popen(command(*arguments), cwd=ROOT, stderr=subprocess.PIPE) as process:
-            while process.poll() is None and done < kills:
-                time.sleep(dice.uniform(0.1, 0.7))
-                try:
-                    victims = children(process.pid)
-                    victim = process.pid if dice.random() < 0.2 or not victims else dice.choice(victims)
-                    os.kill(victim, signal.SIGKILL)
-                    done += 1
-                except (ProcessLookupError, FileNotFoundError):
-                    continue
-            _, said = process.communicate(timeout=PATIENCE)
-        if process.returncode == 0:
-            return done
-        # The run itself was killed, or a part met three deaths: the same command continues.
-        assert process.returncode in (-signal.SIGKILL, 75), said.decode()
 
 
 def hold_to_one_process(corpus, folder: Path, *, seed: int, kills: int) -> int:

@@ -28,6 +28,8 @@ class ScoreJob:
     piece: Shard | None = None
     # For a part of one output, the group field of the whole. The part itself is a temporary stream.
     group: str | None = None
+    # When the run began, its output was not there: if it is now, a worker has died behind it.
+    was_absent: bool = False
 
     @property
     def name(self) -> str:
@@ -56,6 +58,12 @@ class ScoreJob:
         if self.settings.results.output_directory is None or self.streams.force:
             return False
         return storage.exists(self.output or "")
+
+    def anew(self) -> "ScoreJob":
+        """The job with an output that replaces the one that is there."""
+        return replace(
+            self, settings=replace(self.settings, streams=replace(self.settings.streams, force=True))
+        )
 
     def open_output(self, inputs: Sequence[Input]) -> AbstractContextManager[Output]:
         """The output, resumed if that is asked for."""

@@ -63,8 +63,9 @@ class ScoreWork:
             # The largest first, so that none is left for the end.
             sizes = {file.path: file.size or 0 for file in inputs}
             jobs.sort(key=lambda job: -_bytes(job, sizes))
+        jobs = [replace(job, was_absent=not job.is_finished()) for job in jobs]
         # Outputs that exist come first: one of other input or settings ends the run at once, not after hours.
-        return sorted(jobs, key=lambda job: not job.is_finished())
+        return sorted(jobs, key=lambda job: job.was_absent)
 
     def _jobs_of_directory(self, inputs: list[Input], directory: str) -> list[ScoreJob]:
         results = self.settings.results

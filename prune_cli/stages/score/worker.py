@@ -85,6 +85,9 @@ class ScoreWorker:
             return ScoreReport()
         if job.is_finished():
             self._check_finished(job, inputs)
+            if job.was_absent:
+                # Nobody has heard what the worker counted that made it: it is made again, byte for byte.
+                return self.do(job.anew(), progress)
             # The bar is over the bytes of all jobs, so a skipped file counts as read.
             progress.advance(storage.total_size(inputs) or 0)
             return ScoreReport(finished=1)
