@@ -26,7 +26,7 @@ from .help import screen
 from .storage.local import standard
 from .version import __version__
 
-VERBS = ("pack", "score", "rank", "slice", "stat", "train", "eval")
+VERBS = ("pack", "score", "rank", "slice", "stat", "train", "eval", "report")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # How the interpreter reports that memory ran out for a thread or a library.
 OUT_OF_MEMORY = ("can't start new thread", "failed to map segment")

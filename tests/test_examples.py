@@ -91,6 +91,11 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cut = ("-k", "perplexity", "--thresholds", "0.25,0.75", place / "scored.jsonl.zst")
     assert status_of("stat", *cut, "-o", place / "cut.json") == 0
     (place / "pool.jsonl").write_bytes(lines(corpus))
+    # What a training run and an evaluation leave behind, for `report`.
+    (model / "metrics.jsonl").write_bytes(lines({"step": step, "loss": 9 / step} for step in range(1, 30)))
+    effect = {"effect": -0.01, "effect_interval": [-0.02, 0.001], "p": 0.08, "documents": 60}
+    comparison = {"result": "comparison", "model": "run", "against": "base", "data": "test", **effect}
+    (place / "results.jsonl").write_bytes(lines([comparison]))
     (place / "small.toml").write_text(SMALL)
     (place / "glue").mkdir()
     lay(place / "glue/SST-2", "sentence\tlabel", *["it 's charming \t1", "it is dull \t0"] * 8)

@@ -1,9 +1,8 @@
 """prune-cli pack"""
 
 from ..engines import choose, local
-from ..settings.engine import WorkerSettings
 from ..settings.pack import Packing
-from ..settings.streams import Streams
+from ..settings.streams import Streams, WorkerSettings
 from .options import Files, command
 
 COST = (

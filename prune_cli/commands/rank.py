@@ -1,9 +1,8 @@
 """prune-cli rank"""
 
 from ..engines import choose, local
-from ..settings.engine import WorkerSettings
 from ..settings.rank import Ranking
-from ..settings.streams import Streams
+from ..settings.streams import Streams, WorkerSettings
 from .options import Files, command
 
 COST = (

@@ -1,10 +1,9 @@
 """prune-cli score"""
 
 from ..engines import choose, local
-from ..settings.engine import WorkerSettings
 from ..settings.model import ModelSettings
 from ..settings.score import ScoreResults, Scores, ScoreSettings, Trial
-from ..settings.streams import Streams
+from ..settings.streams import Streams, WorkerSettings
 from .options import Files, command
 
 COST = (

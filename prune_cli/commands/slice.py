@@ -1,9 +1,8 @@
 """prune-cli slice"""
 
 from ..engines import choose, local
-from ..settings.engine import WorkerSettings
 from ..settings.slice import Selection, Slicing
-from ..settings.streams import Streams
+from ..settings.streams import Streams, WorkerSettings
 from .options import Files, command
 
 COST = (

@@ -1,9 +1,8 @@
 """prune-cli stat"""
 
 from ..engines import choose, local
-from ..settings.engine import WorkerSettings
 from ..settings.stat import Inspection
-from ..settings.streams import Reading
+from ..settings.streams import Reading, WorkerSettings
 from .options import Files, command
 
 COST = (

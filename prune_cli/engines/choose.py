@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..errors import ConfigurationError
-from ..settings.engine import EngineName, WorkerSettings
 from ..settings.model import EVERY_GPU
-from ..settings.streams import Messages
+from ..settings.streams import EngineName, Messages, WorkerSettings
 from . import ray
 from .devices import every_gpu
 from .local import Serial

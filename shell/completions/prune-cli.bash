@@ -5,7 +5,7 @@ _prune_cli() { # where it returns early, files are completed, or directories
     [[ $before == = ]] && before=${COMP_WORDS[COMP_CWORD - 2]} # --option=word is three words
     ((COMP_CWORD > 1)) && verb=${COMP_WORDS[1]}
     case $verb in
-        '') words='pack score rank slice stat train eval -h --help -V --version' ;;
+        '') words='pack score rank slice stat train eval report -h --help -V --version' ;;
         pack)
             case $before in
                 --tokenizer) compopt +o default -o dirnames && return ;;
@@ -104,6 +104,17 @@ _prune_cli() { # where it returns early, files are completed, or directories
                 *)
                     [[ $current == -* ]] || return
                     words='--data --group-by --cluster --seed --text-field --against --paired-seeds --fail-if-worse --per-document --resume --glue --tasks --seeds --epochs --lr --batch -o --output -f --force --device --dtype --context --stride --bos --batch-tokens -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -h --help'
+                    ;;
+            esac
+            ;;
+        report)
+            case $before in
+                --slice | --results | -o | --output | --files-from) return ;;
+                --run) compopt +o default -o dirnames && return ;;
+                --score | --documents | --seed | --title | --tokens-field | --text-field | --group-by | --expect-records | --long | --max-line | --columns) ;;
+                *)
+                    [[ $current == -* ]] || return
+                    words='--slice --run --results --score --documents --seed --title --json --tokens-field --text-field --group-by -o --output -f --force -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request --files-from -0 --null -h --help'
                     ;;
             esac
             ;;

@@ -13,8 +13,7 @@ from prune_cli.engines.local import Serial
 from prune_cli.engines.processes import WorkerProcesses
 from prune_cli.engines.work import Engine
 from prune_cli.errors import CannotCreateError, ConfigurationError, UsageError
-from prune_cli.settings.engine import WorkerSettings
-from prune_cli.settings.streams import Messages, processors
+from prune_cli.settings.streams import Messages, WorkerSettings, processors
 
 from ..conftest import status_of
 from .toy import Toy, ToyJob

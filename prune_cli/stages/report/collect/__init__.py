@@ -1,0 +1,1 @@
+"""What is read for a report: records, slices, runs and results."""
