@@ -159,7 +159,7 @@ def make_room(script: str, place: Path) -> None:
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_an_example_of_a_verb_runs(example, place, run):
-    if EXAMPLES[example].startswith("prune-cli eval run/"):
+    if EXAMPLES[example].startswith(("prune-cli eval run/", "prune-cli report")):
         (place / "run").symlink_to(place / "gpt2")
     if "scored/*" in EXAMPLES[example]:
         (place / "scored").mkdir()

@@ -50,7 +50,9 @@ def _ranked(
     for batch in source.batches(reader.wanted()):
         parts.follow(source.heads, batch.file)
         yield split_ranked(batch, reader, splitter, statistics)
-    parts.finish(source.heads, source.inputs[-1].name)
+    # Records in memory have no files.
+    last = source.inputs[-1].name if source.inputs else source.name
+    parts.finish(source.heads, last)
     correlation = statistics.lengths.value()
     # The file runs from high scores to low ones, and so did the records that were correlated.
     statistics.length_correlation = (
