@@ -50,7 +50,7 @@ _READING = ("skip_bad", "expect_records")
 _OF_FILES = {
     "rank": ("check", "merge", "output_directory"),
     "slice": ("rejects", "summary", "scores"),
-    "stat": ("output", "force", "scores"),
+    "stat": ("output", "force", "scores", "token_counts", "tokenizer"),
     "eval": ("data",),
 }
 

@@ -44,6 +44,12 @@ EXAMPLES = (
         "prune-cli slice -k overlap --max 0 > clean.jsonl.zst",
     ),
     (
+        "Keep documents whose tokens are neither rare nor common in the corpus, without a model:",
+        "prune-cli stat --token-counts counts.json --tokenizer ./gpt2 corpus.jsonl.zst\n"
+        "prune-cli score -m token_prior_mean --priors counts.json --tokenizer ./gpt2 corpus.jsonl.zst | "
+        "prune-cli slice -k token_prior_mean --keep middle --frac 0.5 > middle.jsonl.zst",
+    ),
+    (
         "Measure how much better one model predicts a text than another:",
         "prune-cli score -m excess_loss --model ./gpt2 --against ./base corpus.jsonl.zst > excess.jsonl.zst",
     ),

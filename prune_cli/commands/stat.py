@@ -60,6 +60,9 @@ def stat(
     what `both` do; `jaccard` is both over what at least one keeps, `share` is both over the first. `groups`
     has the same by --group-by: its correlation is within the group, the cuts are those of the whole.
 
+    --token-counts FILE counts how often each token of --tokenizer occurs in all inputs together, for
+    `score --priors`.
+
     A dataset is one object, with the number of its `parts`, and `parts_done` of them while it is made.
     """
     from ..stages.stat.run import StatJob, StatOnEngine

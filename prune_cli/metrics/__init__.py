@@ -13,9 +13,11 @@ computed. A new number for each token is computed in models/head.py. The paramet
     identity, content                the record's `id` (None if it has none), and its text or ids
     n_ngrams, n_held_out_ngrams      sequences of `--ngram` words in the text, and those that occur in
                                      `--held-out` (texts/words.py says what a word is)
+    log_prior_moments                mean and variance of ln(prior) over the tokens of `--tokenizer`, with the
+                                     priors of `--priors`; None if there is no token
     seed, top_k                      as the user set them
 
-A record that is a block of ids has no quantities of its text, and no score that needs one.
+A record that is a block of ids has no word sequences, and no score that needs one.
 
 The module's docstring describes the metric in its first line. `EASY` is "low" or "high", the end of the scale
 where records are easy, or None if neither is. A module may define `over_models`, which makes one score of an
@@ -46,7 +48,7 @@ from ..errors import ConfigurationError, UsageError
 # What the output layer computes of each token.
 STATISTICS = ("nll", "error_norm", "entropy", "rank")
 # What is computed from a text and a file, with the option that names the file (stages/score/resources.py).
-OF_TEXTS = {"n_ngrams": "--held-out", "n_held_out_ngrams": "--held-out"}
+OF_TEXTS = {"n_ngrams": "--held-out", "n_held_out_ngrams": "--held-out", "log_prior_moments": "--priors"}
 # A metric that needs nothing else is computed without loading torch.
 WITHOUT_MODEL = frozenset({"identity", "content", "seed", *OF_TEXTS})
 PARAMETERS = (

@@ -13,7 +13,7 @@ from .streams import OF_METRICS, RESULT, GroupBy, Overwrite, Prefix, Streams, Te
 # The files of metrics/, listed by name: importing the package here would be an import from a higher floor.
 METRICS = sorted(file.stem for file in Path(__file__).parent.parent.joinpath("metrics").glob("[!_]*.py"))
 # Those that are computed from texts alone: their options are checked before a metric is loaded.
-WITHOUT_MODEL = frozenset({"compression", "overlap", "random"})
+WITHOUT_MODEL = frozenset({"compression", "overlap", "random", "token_prior_mean", "token_prior_std"})
 # Six digits are plenty, and int() of a hostile string of digits is slow.
 SHARD = re.compile(r"(\d{1,6})/(\d{1,6})", re.ASCII)
 
@@ -99,6 +99,25 @@ class Scores:
             "--ngram", metavar="N", min=1, group=OF_METRICS, help="Words in a sequence that overlap counts."
         ),
     ] = 13
+    priors: Annotated[
+        list[str] | None,
+        option(
+            "--priors",
+            metavar="FILE",
+            group=OF_METRICS,
+            help="Token counts of a corpus, made by `stat --token-counts`, for token_prior_mean and "
+            "token_prior_std. Repeat for parts of the corpus, whose counts are added up.",
+        ),
+    ] = None
+    tokenizer: Annotated[
+        Path | None,
+        option(
+            "--tokenizer",
+            metavar="PATH",
+            group=OF_METRICS,
+            help="Folder with the tokenizer that the tokens of --priors were made by.",
+        ),
+    ] = None
     seed: Annotated[
         int, option("--seed", metavar="N", group=OF_METRICS, help="Seed of the metric random.")
     ] = 0

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 from ..errors import UsageError
@@ -54,6 +55,18 @@ class Inspection:
             "FILE is written by `score --only` and has the order of the input; ids are compared.",
         ),
     ] = None
+    token_counts: Annotated[
+        str | None,
+        option(
+            "--token-counts",
+            metavar="FILE",
+            help="Count the tokens of all texts by --tokenizer into FILE, for `score --priors`.",
+        ),
+    ] = None
+    tokenizer: Annotated[
+        Path | None,
+        option("--tokenizer", metavar="PATH", help="Folder with the tokenizer of --token-counts."),
+    ] = None
     tokens_field: TokensField = None
     text_field: TextField = "text"
     group_by: GroupBy = None
@@ -63,7 +76,8 @@ class Inspection:
     @property
     def reads_everything(self) -> bool:
         """Whether an option asks for more than a trailer says."""
-        return self.verify or self.duplicates or any((self.key, self.agree, self.thresholds))
+        asked = (self.key, self.agree, self.thresholds, self.token_counts)
+        return self.verify or self.duplicates or any(asked)
 
     @property
     def fractions(self) -> tuple[Decimal, Decimal] | None:

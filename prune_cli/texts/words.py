@@ -23,7 +23,7 @@ Hashes = NDArray[np.uint64]
 Counts = NDArray[np.int64]
 
 BATCH_BYTES = 1 << 17  # hashed at once, so that the arrays of a batch stay in the cache
-LONG_WORD = 128  # bytes; a word of more is hashed by itself
+LONG = 128  # bytes; a span of more is hashed by itself
 
 # What becomes of the bytes of an ASCII text: lower case, and a space for white space.
 ASCII_SPACES = bytes(code for code in range(128) if chr(code).isspace())
@@ -96,24 +96,24 @@ def _hash_batch(texts: Sequence[bytes]) -> tuple[Hashes, Counts]:
     edges = np.flatnonzero(is_space[1:] != is_space[:-1]) + 1
     starts, ends = edges[::2], edges[1::2]
     bounds = np.cumsum([0, *(len(text) + 1 for text in texts)])
-    return _hash_words(data, starts, ends), np.diff(np.searchsorted(starts, bounds))
+    return hash_spans(data, starts, ends), np.diff(np.searchsorted(starts, bounds))
 
 
-def _hash_words(data: bytes, starts: Counts, ends: Counts) -> Hashes:
-    """A hash of the bytes from each start to its end: eight at a time, of all words at once."""
+def hash_spans(data: bytes, starts: Counts, ends: Counts) -> Hashes:
+    """A hash of the bytes from each start to its end: eight at a time, of all spans at once."""
     # The eight bytes from every position on, as a number; behind the last there is nothing to read.
     eights = np.ndarray(len(data), "<u8", data + bytes(7), strides=(1,))
     lengths = ends - starts
     hashes = _mixed(
         (eights[starts] & FIRST[np.minimum(lengths, 8)]) ^ lengths.astype(np.uint64) * LENGTH_FACTOR
     )
-    for done in range(8, LONG_WORD, 8):
+    for done in range(8, LONG, 8):
         longer = np.flatnonzero(lengths > done)
         if not len(longer):
             break
         rest = FIRST[np.minimum(lengths[longer] - done, 8)]
         hashes[longer] = _mixed(hashes[longer] ^ (eights[starts[longer] + done] & rest))
-    for index in np.flatnonzero(lengths > LONG_WORD).tolist():
+    for index in np.flatnonzero(lengths > LONG).tolist():
         digest = blake2b(data[starts[index] : ends[index]], digest_size=8).digest()
         hashes[index] = int.from_bytes(digest, "little")
     return hashes

@@ -33,6 +33,7 @@ LETTERS = (
     r"\u0391-\u03a1\u03a3-\u03c9\u0410-\u044f\u05d0-\u05ea\u0641-\u064a"  # Greek, Cyrillic, Hebrew, Arabic
     r"\u3041-\u3094\u30a1-\u30fa\u4e00-\u9fa5\uac00-\ud7a3"  # kana, Chinese characters, Hangul
 )
+LETTER_OR_DIGIT = re.compile(f"[0-9{LETTERS}]")
 END_OF_WORD = re.compile(rf"[0-9{LETTERS}](?=[ \t\r\n.,;:!?\u3001\u3002\uff01\uff0c\uff1a\uff1b\uff1f])")
 LETTER_BEFORE_SPACE = re.compile(rf"[0-9{LETTERS}](?= [0-9{LETTERS}])")
 
@@ -65,20 +66,38 @@ def splitter(tokenizer: Specification, *, special: bool) -> Split:
     With `special`, special tokens that are spelled out in a text count as tokens and must not be split
     either.
     """
-    added = tokenizer["added_tokens"]
-    active = [token for token in added if special or not token["special"]]
-    # An added token that looks at its surroundings, or is compared after normalization, may differ at a
-    # split.
-    if not all(map(_ignores_surroundings, active)):
+    if not _adds_no_context(tokenizer, special):
         return _whole
-    if tokenizer["normalizer"] and any(token["normalized"] for token in active):
-        return _whole
-    contents = [token["content"] for token in added]
-    if _is_local(tokenizer["normalizer"]) and _splits_into_words(tokenizer["pre_tokenizer"]):
+    contents = [token["content"] for token in tokenizer["added_tokens"]]
+    if _is_split_by_words(tokenizer):
         return lambda text: _pieces(text, END_OF_WORD, 0, contents)
     if _is_like_llama_2(tokenizer):
         return lambda text: _pieces(text, LETTER_BEFORE_SPACE, 1, contents)
     return _whole
+
+
+def may_split_behind_words(tokenizer: Specification) -> bool:
+    """Whether a text may be split at each END_OF_WORD, at all of them at once.
+
+    Special tokens that are spelled out in it are ordinary text.
+    """
+    contents = [token["content"] for token in tokenizer["added_tokens"]]
+    has_split_token = any(map(END_OF_WORD.search, contents))
+    return _adds_no_context(tokenizer, False) and _is_split_by_words(tokenizer) and not has_split_token
+
+
+def _adds_no_context(tokenizer: Specification, special: bool) -> bool:
+    """Whether no added token looks at its surroundings, or is compared after normalization: it may differ at
+    a split.
+    """
+    active = [token for token in tokenizer["added_tokens"] if special or not token["special"]]
+    if tokenizer["normalizer"] and any(token["normalized"] for token in active):
+        return False
+    return all(map(_ignores_surroundings, active))
+
+
+def _is_split_by_words(tokenizer: Specification) -> bool:
+    return _is_local(tokenizer["normalizer"]) and _splits_into_words(tokenizer["pre_tokenizer"])
 
 
 def _whole(text: str) -> Iterator[str]:

@@ -1,12 +1,16 @@
 """What do metrics of texts need besides the text? Files that options name, each loaded once a process."""
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from functools import reduce
+from operator import add
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ... import terminal
+from ... import storage, terminal
 from ...errors import DataError, UsageError
 from ...metrics import OF_TEXTS, Metric
 from ...records.batching import Bound, batched
@@ -17,6 +21,9 @@ from ...stream import dataset
 from ...texts.held_out import HeldOutSequences
 from ...texts.words import ngrams
 from .. import streams
+
+if TYPE_CHECKING:  # their tokenizer needs transformers
+    from ...texts.priors import TokenCounts, TokenPriors
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +39,15 @@ class Resource(Protocol):
     def provenance(self) -> dict[str, Any]:
         """Hashes and settings that the scores depend on, for the head of a stream."""
 
-    def quantities(self, contents: Contents) -> list[Quantities]:
-        """What metrics are computed from, for each record; nothing for one that has no text."""
+    @property
+    def tokenizer(self) -> str | None:
+        """The hash of its tokenizer, if it reads tokens: blocks must have been packed with the same."""
+
+    def quantities(self, contents: Contents, place: Callable[[int], str]) -> list[Quantities]:
+        """What metrics are computed from, for each record; nothing for one that has no text.
+
+        `place` names the record at an index, for errors.
+        """
 
 
 def check(scores: Scores, chosen: Iterable[Metric]) -> None:
@@ -42,8 +56,11 @@ def check(scores: Scores, chosen: Iterable[Metric]) -> None:
         for option in sorted(_options([metric])):
             if not getattr(scores, _field(option)):
                 raise UsageError(f"{metric.name} needs {option}", remedy=f"name a file with {option} FILE")
-    if scores.held_out:
-        dataset.expand(scores.held_out)
+    for named in (scores.held_out, scores.priors):
+        if named:
+            dataset.expand(named)
+    if scores.priors and not scores.tokenizer:
+        raise UsageError("--priors needs --tokenizer", remedy="name the tokenizer that made the tokens")
 
 
 def load(scores: Scores, chosen: Iterable[Metric]) -> list[Resource]:
@@ -53,7 +70,8 @@ def load(scores: Scores, chosen: Iterable[Metric]) -> list[Resource]:
 
 def paths(scores: Scores) -> list[str]:
     """The files that are read."""
-    return [*(scores.held_out or ())]
+    folders = [str(scores.tokenizer)] if scores.tokenizer else []
+    return [*(scores.held_out or ()), *(scores.priors or ()), *folders]
 
 
 def _options(chosen: Iterable[Metric]) -> set[str]:
@@ -71,6 +89,8 @@ def _field(option: str) -> str:
 class HeldOut:
     """Word sequences of the files of --held-out."""
 
+    tokenizer = None
+
     def __init__(self, sequences: HeldOutSequences) -> None:
         self.sequences = sequences
 
@@ -78,7 +98,7 @@ class HeldOut:
         """The hash of the sequences, and their length."""
         return {"held_out": self.sequences.digest, "ngram": self.sequences.n}
 
-    def quantities(self, contents: Contents) -> list[Quantities]:
+    def quantities(self, contents: Contents, place: Callable[[int], str]) -> list[Quantities]:
         """The sequences of each text, and how many of them are held out."""
         texts = [content for content in contents if isinstance(content, str)]
         counted = zip(*(counts.tolist() for counts in self.sequences.counts(texts)), strict=True)
@@ -118,4 +138,48 @@ def _load_held_out(scores: Scores) -> HeldOut:
     return HeldOut(HeldOutSequences(np.concatenate(parts), scores.ngram))
 
 
-_LOADERS: dict[str, Callable[[Scores], Resource]] = {"--held-out": _load_held_out}
+# --- Token priors ---
+
+
+class Priors:
+    """Token counts of the files of --priors, all together."""
+
+    def __init__(self, priors: TokenPriors, counts: TokenCounts) -> None:
+        self.priors = priors
+        self.counts = counts
+
+    @property
+    def tokenizer(self) -> str | None:
+        """The hash of the tokenizer."""
+        return self.counts.tokenizer
+
+    def provenance(self) -> dict[str, Any]:
+        """The hash of the counts, and of the tokenizer with them."""
+        return {"priors": self.counts.digest}
+
+    def quantities(self, contents: Contents, place: Callable[[int], str]) -> list[Quantities]:
+        """Mean and variance of the logarithms of the priors."""
+        return [{"log_prior_moments": moments} for moments in self.priors.moments(contents, place)]
+
+
+def _load_priors(scores: Scores) -> Priors:
+    # transformers takes seconds to load, which other metrics of texts can do without.
+    from ...models.text.tokenizer import load_tokenizer, tokenizer_hash
+    from ...texts.priors import TokenCounts, TokenPriors
+
+    assert scores.tokenizer is not None  # see `check`
+    tokenizer = load_tokenizer(scores.tokenizer, needs_eos=False, must_be_fast=False)
+    parts = []
+    for file in storage.operands(scores.priors or ()):
+        with file.open():
+            part = TokenCounts.from_json(file.read_all(), file.name)
+        part.check_tokenizer(tokenizer_hash(tokenizer), file.name)
+        parts.append(part)
+    counts = reduce(add, parts)
+    return Priors(TokenPriors(tokenizer, counts), counts)
+
+
+_LOADERS: dict[str, Callable[[Scores], Resource]] = {
+    "--held-out": _load_held_out,
+    "--priors": _load_priors,
+}

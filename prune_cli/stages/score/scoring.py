@@ -83,6 +83,13 @@ class Scoring:
         return [*self.models, *([self.against] if self.against else [])]
 
     @property
+    def tokenizer(self) -> str | None:
+        """The hash of the tokenizer that blocks have to be packed with; None if ids are not looked at."""
+        if self.models:
+            return self.models[0].tokenizer_hash
+        return next((each.tokenizer for each in self.resources if each.tokenizer), None)
+
+    @property
     def flops_per_token(self) -> float:
         """FLOPs of one forward pass of every model. Generating a token costs the same again."""
         # Twice the parameters, for each model: a multiplication and an addition for each weight.

@@ -99,7 +99,7 @@ def score(
     # windows. The next window is read and tokenized in a thread while this one is scored; depth 0 keeps it
     # at one.
     for window in prefetch(_windows(items, scoring, window_tokens, place, size), depth=0):
-        by_record = _scored(window, scoring, identity, on_batch)
+        by_record = _scored(window, scoring, place, identity, on_batch)
         yield [
             (payload, _fields(by_model, scoring, place(payload)))
             for payload, by_model in zip(window.payloads, by_record, strict=True)
@@ -161,14 +161,21 @@ def _tokenized(
 
 
 def _scored(
-    window: Window, scoring: Scoring, identity: Callable[[Any], Any], on_batch: Callable[[int], object]
+    window: Window,
+    scoring: Scoring,
+    place: Callable[[Any], str],
+    identity: Callable[[Any], Any],
+    on_batch: Callable[[int], object],
 ) -> Iterator[list[Scored]]:
     """For each record an entry for each model of the ensemble; without a model, one entry."""
     second: Sequence[Statistics] = []
     if scoring.against:
         second = scoring.against.statistics(window.second, ("nll",), on_batch)
     columns = [_statistics(model, window.documents, scoring, on_batch) for model in scoring.models]
-    of_texts = [resource.quantities(window.contents) for resource in scoring.resources]
+    of_texts = [
+        resource.quantities(window.contents, lambda index: place(window.payloads[index]))
+        for resource in scoring.resources
+    ]
     for at, (payload, content) in enumerate(zip(window.payloads, window.contents, strict=True)):
         common: Quantities = {"content": content, "seed": scoring.seed, "top_k": scoring.top_k}
         if "identity" in scoring.needs:

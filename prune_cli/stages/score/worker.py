@@ -198,8 +198,7 @@ class ScoreWorker:
 
     def documents(self, source: Source) -> Iterator[Document]:
         """The documents to score. Raises ConfigurationError for blocks packed with another tokenizer."""
-        models = self.scoring.models
-        return self._documents(source, tokenizer=models[0].tokenizer_hash if models else None)
+        return self._documents(source, tokenizer=self.scoring.tokenizer)
 
     def _documents(self, source: Source, *, tokenizer: str | None) -> Iterator[Document]:
         """The documents of a source. Raises DataError for a record without text."""

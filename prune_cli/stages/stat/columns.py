@@ -28,12 +28,13 @@ class Follower(Protocol):
 
 @dataclass(frozen=True)
 class Columns:
-    """The fields that are read. `text` is that of duplicates; `ranking` has ranks to verify."""
+    """The fields that are read. `ranking` has ranks to verify, `duplicates` are those of `text`."""
 
     scores: Sequence[str]
     tokens: str
     group: str
     text: str | None = None
+    duplicates: bool = False
     ranking: RankSection | None = None
 
     @property
@@ -69,8 +70,8 @@ class RecordTable:
         return len(self.group_names) <= GROUPS
 
 
-def read(source: Source, columns: Columns, follower: Follower | None = None) -> RecordTable:
-    """All records of a source; `follower` reads along.
+def read(source: Source, columns: Columns, followers: Sequence[Follower] = ()) -> RecordTable:
+    """All records of a source; `followers` read along.
 
     Raises DataError if no record has one of the scores, and if ranks that are verified are not those of one
     ranking.
@@ -84,7 +85,7 @@ def read(source: Source, columns: Columns, follower: Follower | None = None) -> 
     size = 0
     absent = [*names, columns.tokens]
     ranks = _RankVerification(columns.ranking) if columns.ranking else None
-    for batch in source.batches(_wanted(columns, ["id"] if follower else [])):
+    for batch in source.batches(_wanted(columns, ["id"] if followers else [])):
         absent = [name for name in absent if batch[name].count(MISSING) == len(batch)]
         parts.append(
             (
@@ -94,11 +95,13 @@ def read(source: Source, columns: Columns, follower: Follower | None = None) -> 
             )
         )
         if columns.text:
-            digests.append(_digests(batch, columns.text))
+            texts = _texts(batch, columns.text)
+            if columns.duplicates:
+                digests.append(np.array([_digest(text) for text in texts], dtype="V16"))
         # Other streams that follow each other are rankings of their own.
         if ranks and len(rankings_of(source.heads, source.name, is_whole=True)) == 1:
             ranks.verify(batch, columns.rank_fields)
-        if follower:
+        for follower in followers:
             follower.follow(batch)
         size += len(batch.text)
     if size and absent not in ([], [columns.tokens]):
@@ -113,7 +116,7 @@ def read(source: Source, columns: Columns, follower: Follower | None = None) -> 
         tokens,
         groups,
         labels.names,
-        digests if columns.text else None,
+        digests if columns.duplicates else None,
         size=size,
         has_tokens=not absent,
     )
@@ -157,17 +160,17 @@ def score_rows(batch: Batch, names: Sequence[str]) -> np.ndarray:
     return np.array(rows, dtype=float).reshape(len(names), len(batch))
 
 
-def _digests(batch: Batch, text_field: str) -> np.ndarray:
-    """128 bits for each text, or for each list of token ids where there is one."""
-    digests = []
-    for index, content in enumerate(contents(batch, text_field)):
+def _texts(batch: Batch, text_field: str) -> list[Any]:
+    """Each text, or the list of token ids where there is one."""
+    texts = contents(batch, text_field)
+    for index, content in enumerate(texts):
         if content is MISSING or content is None:
             raise no_content(batch, index, text_field)
-        digests.append(_digest(content))
-    return np.array(digests, dtype="V16")
+    return texts
 
 
 def _digest(content: str | list[int]) -> bytes:
+    """128 bits."""
     # `person` keeps a text and a list of ids with the same bytes apart.
     kind = type(content).__name__.encode()
     data = content.encode() if isinstance(content, str) else np.array(content, dtype=np.int64).tobytes()

@@ -1,9 +1,12 @@
 """What does `stat` say of one file, or of one dataset? Its trailers if they are enough, else its records."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from ... import terminal
 from ...records.reader import Source, check_expected
@@ -16,7 +19,10 @@ from ...stream.index import JoinedTable, Table
 from ...stream.schema import Head
 from .. import measured_cut, streams
 from . import agreement, scan, trailer
-from .columns import Columns, read
+from .columns import Columns, Follower, read
+
+if TYPE_CHECKING:  # their tokenizer needs transformers
+    from ...texts.priors import TokenCounter, TokenCounts
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,7 @@ class Description:
     records: int
     blank: int = 0
     skipped: int = 0
+    token_counts: TokenCounts | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,16 @@ class Describer:
 
     inspection: Inspection
     reading: Reading
+
+    @cached_property
+    def counter(self) -> TokenCounter | None:
+        """Counts tokens if that is asked for: the tokenizer is loaded once a process."""
+        if self.inspection.tokenizer is None:
+            return None
+        # transformers takes seconds to load.
+        from .token_counting import counter
+
+        return counter(self.inspection.tokenizer)
 
     def describe(self, subject: Subject, files: Iterable[Input], progress: terminal.Progress) -> Description:
         """The description of a subject; `files` are its inputs. Raises PruneError."""
@@ -84,9 +101,10 @@ class Describer:
             if len(tables) == len(inputs):
                 content |= self._by_trailers(subject, tables, source)
             else:
-                content |= describe_records(source, self.inspection, self.reading)
+                content |= describe_records(source, self.inspection, self.reading, self.counter)
         streams.warn_of_missing(source)
-        return Description(content, content["records"], source.blank, source.skipped)
+        counts = self.counter.take() if self.counter else None
+        return Description(content, content["records"], source.blank, source.skipped, counts)
 
     def _by_trailers(self, subject: Subject, tables: list[Table], source: Source) -> dict[str, Any]:
         origin = _origin(tables[0].head)
@@ -107,8 +125,15 @@ class Describer:
         )
 
 
-def describe_records(source: Source, inspection: Inspection, reading: Reading = Reading()) -> dict[str, Any]:
-    """The statistics of a source, from its records; `reading` is for a file of scores. Raises PruneError."""
+def describe_records(
+    source: Source,
+    inspection: Inspection,
+    reading: Reading = Reading(),
+    counter: TokenCounter | None = None,
+) -> dict[str, Any]:
+    """The statistics of a source, from its records; `reading` is for a file of scores, and `counter` counts
+    the tokens of the texts. Raises PruneError.
+    """
     compared = inspection.compared
     head, fields = source.peek()
     ranking = head.rank if head else None
@@ -119,11 +144,17 @@ def describe_records(source: Source, inspection: Inspection, reading: Reading = 
         scores=scores,
         tokens=streams.tokens_field_of(source, inspection.tokens_field),
         group=streams.group_field_of(source, inspection.group_by),
-        text=inspection.text_field if inspection.duplicates else None,
+        text=inspection.text_field if inspection.duplicates or counter else None,
+        duplicates=inspection.duplicates,
         ranking=ranking if inspection.verify else None,
     )
     with _scores_beside(inspection, reading) as joined:
-        table = read(source, columns, joined)
+        followers: list[Follower] = [joined] if joined else []
+        if counter:
+            from .token_counting import TokenFollower
+
+            followers.append(TokenFollower(counter, source, inspection.text_field))
+        table = read(source, columns, followers)
         content = {**_origin(head), **scan.describe(source, table, ranking)}
         if inspection.fractions:
             measured = scan.measure(source, table, inspection.fractions, ranking)

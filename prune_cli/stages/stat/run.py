@@ -1,10 +1,13 @@
 """Run `stat`: from inputs and settings to one JSON object for each file or dataset."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from ... import storage, terminal
 from ...engines.work import Engine, Places
@@ -17,6 +20,9 @@ from .describing import Describer, Description, Subject, subjects
 
 VERB = "stat"
 
+if TYPE_CHECKING:  # their tokenizer needs transformers
+    from ...texts.priors import TokenCounts
+
 
 @dataclass(frozen=True)
 class StatReport:
@@ -25,6 +31,7 @@ class StatReport:
     files: int = 0
     records: int = 0
     skipped: int = 0
+    token_counts: TokenCounts | None = None
 
     def closing(self) -> list[str]:
         """Nothing: the output is the report."""
@@ -62,11 +69,27 @@ class StatJob:
             else:
                 described = self._described(named, inputs, progress)
             report = _write(described, output)
+            self._write_token_counts(report, inputs)
         return report
+
+    def _write_token_counts(self, report: StatReport, inputs: list[Input]) -> None:
+        path = self.inspection.token_counts
+        if path is not None and report.token_counts is not None:
+            with storage.create(path, inputs, force=self.inspection.force) as output:
+                output.write(report.token_counts.to_json())
+
+    def _check_token_counts(self, path: str) -> None:
+        if self.inspection.tokenizer is None:
+            raise UsageError("--token-counts needs --tokenizer", remedy="name a folder with a tokenizer.json")
+        storage.check_distinct(self.inspection.output, path)
+        if not storage.is_stream(path):
+            storage.check_target(path, storage.operands(self.inputs), force=self.inspection.force)
 
     def _check_settings(self, named: Sequence[Subject]) -> None:
         """Raise UsageError for options that are wrong, or do not suit the inputs."""
         _ = self.inspection.compared, self.inspection.fractions  # which raise
+        if self.inspection.token_counts is not None:
+            self._check_token_counts(self.inspection.token_counts)
         scores = self.inspection.scores
         if scores is None:
             return
@@ -87,6 +110,7 @@ class StatJob:
 
 def _write(described: Iterator[Description], output: Output) -> StatReport:
     files = records = blank = skipped = 0
+    token_counts: TokenCounts | None = None
     for description in described:
         indent = 2 if output.is_terminal() else None
         output.write(json.dumps(description.content, indent=indent).encode() + b"\n")
@@ -94,8 +118,10 @@ def _write(described: Iterator[Description], output: Output) -> StatReport:
         records += description.records
         blank += description.blank
         skipped += description.skipped
+        if counts := description.token_counts:
+            token_counts = counts if token_counts is None else token_counts + counts
     streams.log_skipped(blank, skipped)
-    return StatReport(files=files, records=records, skipped=skipped)
+    return StatReport(files=files, records=records, skipped=skipped, token_counts=token_counts)
 
 
 # --- With workers ---
@@ -125,7 +151,7 @@ class StatStage:
     reading: Reading
     verb: str = VERB
 
-    def open(self) -> "StatWorker":
+    def open(self) -> StatWorker:
         """A worker."""
         return StatWorker(Describer(self.inspection, self.reading))
 
