@@ -1,9 +1,11 @@
 """Small models for the tests: a GPT-2 with random weights and a byte-level tokenizer, and texts for them."""
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -69,3 +71,21 @@ def load(path: Path, **settings: Any) -> lm.LanguageModel:
 def edit(file: Path, **values: Any) -> None:
     """Set values in a JSON file of a model directory."""
     file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+LABELS = ("__label__hq", "__label__cc")
+
+
+def classifier(path: Path, labels=LABELS, kind: int = 3, version: int = 12) -> bytes:
+    """Write a fastText classifier (kind 3) of three words in two dimensions. Returns the content."""
+    vectors = np.array([[0, 0], [1, 0], [0, 1]], np.float32)
+    output = np.array([[2, -1], [-1, 2], [0, 0]], np.float32)[: len(labels)]
+    # dim, ws, epoch, minCount, neg, wordNgrams, loss (softmax), model, bucket, minn, maxn, lrUpdateRate, t
+    content = struct.pack("<2i12id", 793712314, version, 2, 5, 1, 1, 5, 1, 3, kind, 0, 0, 0, 100, 1e-4)
+    content += struct.pack("<3i2q", 3 + len(labels), 3, len(labels), 10, -1)
+    for word, is_label in [*((word, 0) for word in ("</s>", "good", "bad")), *((name, 1) for name in labels)]:
+        content += word.encode() + b"\0" + struct.pack("<qb", 2, is_label)
+    for matrix in (vectors, output):
+        content += b"\0" + struct.pack("<2q", *matrix.shape) + matrix.tobytes()
+    path.write_bytes(content)
+    return content

@@ -20,7 +20,7 @@ from prune_cli.help.screen import PIPELINE
 from prune_cli.help.spec import verbs
 
 from .conftest import ROOT, lines, scored, status_of, zstd
-from .small_models import tiny_gpt2
+from .small_models import classifier, tiny_gpt2
 from .test_glue_files import lay
 
 SMALLER = {
@@ -97,6 +97,7 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
     comparison = {"result": "comparison", "model": "run", "against": "base", "data": "test", **effect}
     (place / "results.jsonl").write_bytes(lines([comparison]))
     (place / "small.toml").write_text(SMALL)
+    classifier(place / "quality.bin")
     (place / "glue").mkdir()
     lay(place / "glue/SST-2", "sentence\tlabel", *["it 's charming \t1", "it is dull \t0"] * 8)
     lay(

@@ -126,6 +126,12 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
             "no chosen metric counts tokens",
             "add -m token_prior_mean",
         ),
+        Rule(
+            ("classifier", "label"),
+            lambda given: _metrics(given) <= {*METRICS} - {"quality"},
+            "no chosen metric classifies texts",
+            "add -m quality",
+        ),
         *WORKERS,
         *WRITING,
     ),

@@ -50,6 +50,11 @@ EXAMPLES = (
         "prune-cli slice -k token_prior_mean --keep middle --frac 0.5 > middle.jsonl.zst",
     ),
     (
+        "Keep what a fastText classifier takes for good:",
+        "prune-cli score -m quality --classifier ./quality.bin corpus.jsonl.zst | "
+        "prune-cli slice -k quality --keep top --frac 0.1 > good.jsonl.zst",
+    ),
+    (
         "Measure how much better one model predicts a text than another:",
         "prune-cli score -m excess_loss --model ./gpt2 --against ./base corpus.jsonl.zst > excess.jsonl.zst",
     ),

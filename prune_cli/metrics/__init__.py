@@ -15,6 +15,7 @@ computed. A new number for each token is computed in models/head.py. The paramet
                                      `--held-out` (texts/words.py says what a word is)
     log_prior_moments                mean and variance of ln(prior) over the tokens of `--tokenizer`, with the
                                      priors of `--priors`; None if there is no token
+    label_probability                of `--label`, by the fastText model `--classifier`
     seed, top_k                      as the user set them
 
 A record that is a block of ids has no word sequences, and no score that needs one.
@@ -48,7 +49,12 @@ from ..errors import ConfigurationError, UsageError
 # What the output layer computes of each token.
 STATISTICS = ("nll", "error_norm", "entropy", "rank")
 # What is computed from a text and a file, with the option that names the file (stages/score/resources.py).
-OF_TEXTS = {"n_ngrams": "--held-out", "n_held_out_ngrams": "--held-out", "log_prior_moments": "--priors"}
+OF_TEXTS = {
+    "n_ngrams": "--held-out",
+    "n_held_out_ngrams": "--held-out",
+    "log_prior_moments": "--priors",
+    "label_probability": "--classifier",
+}
 # A metric that needs nothing else is computed without loading torch.
 WITHOUT_MODEL = frozenset({"identity", "content", "seed", *OF_TEXTS})
 PARAMETERS = (

@@ -13,7 +13,9 @@ from .streams import OF_METRICS, RESULT, GroupBy, Overwrite, Prefix, Streams, Te
 # The files of metrics/, listed by name: importing the package here would be an import from a higher floor.
 METRICS = sorted(file.stem for file in Path(__file__).parent.parent.joinpath("metrics").glob("[!_]*.py"))
 # Those that are computed from texts alone: their options are checked before a metric is loaded.
-WITHOUT_MODEL = frozenset({"compression", "overlap", "random", "token_prior_mean", "token_prior_std"})
+WITHOUT_MODEL = frozenset(
+    {"compression", "overlap", "quality", "random", "token_prior_mean", "token_prior_std"}
+)
 # Six digits are plenty, and int() of a hostile string of digits is slow.
 SHARD = re.compile(r"(\d{1,6})/(\d{1,6})", re.ASCII)
 
@@ -118,6 +120,19 @@ class Scores:
             help="Folder with the tokenizer that the tokens of --priors were made by.",
         ),
     ] = None
+    classifier: Annotated[
+        Path | None,
+        option(
+            "--classifier",
+            metavar="FILE",
+            group=OF_METRICS,
+            help="fastText classifier of quality. Needs pip install 'prune-cli[fasttext]'.",
+        ),
+    ] = None
+    label: Annotated[
+        str,
+        option("--label", metavar="NAME", group=OF_METRICS, help="Label whose probability is the quality."),
+    ] = "__label__hq"
     seed: Annotated[
         int, option("--seed", metavar="N", group=OF_METRICS, help="Seed of the metric random.")
     ] = 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ... import storage, terminal
-from ...errors import DataError, UsageError
+from ...errors import ConfigurationError, DataError, UsageError
 from ...metrics import OF_TEXTS, Metric
 from ...records.batching import Bound, batched
 from ...records.documents import documents
@@ -23,6 +23,7 @@ from ...texts.words import ngrams
 from .. import streams
 
 if TYPE_CHECKING:  # their tokenizer needs transformers
+    from ...texts.classifier import TextClassifier
     from ...texts.priors import TokenCounts, TokenPriors
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,8 @@ def check(scores: Scores, chosen: Iterable[Metric]) -> None:
     for named in (scores.held_out, scores.priors):
         if named:
             dataset.expand(named)
+    if scores.classifier:
+        storage.operands([str(scores.classifier)])
     if scores.priors and not scores.tokenizer:
         raise UsageError("--priors needs --tokenizer", remedy="name the tokenizer that made the tokens")
 
@@ -70,8 +73,8 @@ def load(scores: Scores, chosen: Iterable[Metric]) -> list[Resource]:
 
 def paths(scores: Scores) -> list[str]:
     """The files that are read."""
-    folders = [str(scores.tokenizer)] if scores.tokenizer else []
-    return [*(scores.held_out or ()), *(scores.priors or ()), *folders]
+    local = [str(path) for path in (scores.tokenizer, scores.classifier) if path]
+    return [*(scores.held_out or ()), *(scores.priors or ()), *local]
 
 
 def _options(chosen: Iterable[Metric]) -> set[str]:
@@ -179,7 +182,41 @@ def _load_priors(scores: Scores) -> Priors:
     return Priors(TokenPriors(tokenizer, counts), counts)
 
 
+# --- Classifiers ---
+
+
+class LabelProbabilities:
+    """A fastText model and one of its labels."""
+
+    tokenizer = None
+
+    def __init__(self, classifier: TextClassifier) -> None:
+        self.classifier = classifier
+
+    def provenance(self) -> dict[str, Any]:
+        """The hash of the model, and the label."""
+        return {"classifier": self.classifier.digest, "label": self.classifier.label}
+
+    def quantities(self, contents: Contents, place: Callable[[int], str]) -> list[Quantities]:
+        """The probability of the label for each text."""
+        return [
+            {"label_probability": self.classifier.probability(content)} if isinstance(content, str) else {}
+            for content in contents
+        ]
+
+
+def _load_classifier(scores: Scores) -> LabelProbabilities:
+    assert scores.classifier is not None  # see `check`
+    try:
+        from ...texts.classifier import TextClassifier
+    except ImportError as error:
+        remedy = "pip install 'prune-cli[fasttext]'"
+        raise ConfigurationError(f"a classifier needs {error.name}", remedy=remedy) from None
+    return LabelProbabilities(TextClassifier(scores.classifier, scores.label))
+
+
 _LOADERS: dict[str, Callable[[Scores], Resource]] = {
     "--held-out": _load_held_out,
     "--priors": _load_priors,
+    "--classifier": _load_classifier,
 }
