@@ -49,7 +49,7 @@ _READING = ("skip_bad", "expect_records")
 # Options that make sense for files alone.
 _OF_FILES = {
     "rank": ("check", "merge", "output_directory"),
-    "slice": ("rejects", "summary", "scores"),
+    "slice": ("rejects", "summary", "scores", "output_directory"),
     "stat": ("output", "force", "scores", "token_counts", "tokenizer"),
     "eval": ("data",),
 }

@@ -165,6 +165,8 @@ def test_an_example_of_a_verb_runs(example, place, run):
     if "scored/*" in EXAMPLES[example]:
         (place / "scored").mkdir()
         (place / "scored/part.jsonl.zst").symlink_to(place / "scored.jsonl.zst")
+    if EXAMPLES[example].endswith(" ranked/"):
+        run("prune-cli rank -k perplexity -O ranked/ scored.jsonl.zst")
     run(EXAMPLES[example])
 
 

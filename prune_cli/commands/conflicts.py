@@ -136,6 +136,13 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
         *WRITING,
     ),
     "slice": (
+        *DATASET,
+        Rule(
+            ("rejects", "scores"),
+            lambda given: given.get("output_directory"),
+            "-O writes nothing but what is kept, and reads no other file",
+            "use --invert -O OTHER for what is not kept, or write one output with -o",
+        ),
         Rule(
             ("seed",),
             lambda given: given.get("keep") != "random" and "sample" not in given,

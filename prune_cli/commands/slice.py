@@ -11,7 +11,8 @@ COST = (
     "random read twice (a pipe is copied to a temporary file) and take about 40 bytes of memory per record, "
     "70 if tokens are counted. --jobs divides the reading and the writing of these among processes: the keys "
     "of the records go into temporary files, 32 bytes each, and the memory of a process does not grow with "
-    "their number."
+    "their number. -O has the file system or the store copy files of a ranking that are kept whole, without "
+    "reading them: their checksums are checked when the copy is read."
 )
 EXAMPLES = (
     (
@@ -47,6 +48,10 @@ EXAMPLES = (
         "prune-cli score new.jsonl.zst | prune-cli slice --cut cut.json --drift > shard.jsonl.zst",
     ),
     (
+        "Keep the middle half of a ranked dataset; if the run is stopped, the same command continues it:",
+        "prune-cli slice --keep middle --frac 0.5 -O middle/ ranked/",
+    ),
+    (
         "Keep a random half as a baseline:",
         "prune-cli slice --keep random --frac 0.5 --seed 1 ranked.jsonl.zst -o random.jsonl.zst",
     ),
@@ -80,7 +85,7 @@ def slice(
     and `unscored` (records and tokens), the same by `groups`, `ties` that the cut divides,
     `length_correlation`, and `drift`.
     """
-    from ..stages.slice.run import SliceJob, SliceOnEngine
+    from ..stages.slice.parts.run import SliceJob, SliceOnEngine
 
     job = SliceJob(tuple(files or ()), selection, slicing, streams)
     with choose.open_engine(workers, streams) as engine:

@@ -163,6 +163,18 @@ class Slicing:
             shown_default=False,
         ),
     ] = None
+    output_directory: Annotated[
+        str | None,
+        option(
+            "--output-directory",
+            "-O",
+            metavar="DIR",
+            group=RESULT,
+            help="Write a dataset into DIR, or below URL/: a part for each file of a ranking, or for each "
+            "256 MB of text that -k reads. Files of a ranking that are kept whole are copied unread. The "
+            "same command makes what a stopped run left out. --invert -O OTHER writes what is not kept.",
+        ),
+    ] = None
     rejects: Annotated[
         str | None,
         option(

@@ -3,6 +3,7 @@
 Its plan is written before anything is read, without parts; these follow once the inputs say how many.
 """
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from ..stream.dataset import DatasetManifest, DatasetPlan, PlannedInput, Planned
 from ..stream.lease import lease
 from ..stream.schema import PartSection
 from . import input_digests
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,23 @@ class Making:
     def finish(self, facts: dict[str, Any]) -> None:
         """Write the manifest, with what was measured of the whole."""
         dataset.write_manifest(self.directory, self.plan, facts)
+
+
+@dataclass(frozen=True)
+class NothingToDo:
+    """The report of a run whose dataset is finished."""
+
+    skipped: int = 0
+
+    @classmethod
+    def because(cls, manifest: DatasetManifest) -> "NothingToDo":
+        """The report, after a message for who asks for more of them."""
+        log.info("all %d parts were already finished", len(manifest.parts))
+        return cls()
+
+    def closing(self) -> list[str]:
+        """No lines."""
+        return []
 
 
 @contextmanager

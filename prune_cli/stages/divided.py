@@ -10,8 +10,10 @@ from ..records.reader import Source
 from ..settings.streams import Reading
 from ..storage.base import Input, Output
 from ..storage.temporary import SharedFile
-from ..stream import dataset
+from ..stream import dataset, writer
+from ..stream.schema import Head, PartSection
 from ..stream.section import Shard
+from ..stream.writer import Sink, Writing
 from ..terminal import Progress
 from . import streams
 
@@ -28,6 +30,14 @@ class InputPortion:
 
     shards: tuple[Shard, ...]
     size: int  # bytes of the files
+
+    @classmethod
+    def of(cls, shards: Sequence[Shard]) -> "InputPortion":
+        """Those pieces."""
+        ends = (storage.input_at(each.input).size if each.end is None else each.end for each in shards)
+        return cls(
+            tuple(shards), sum((end or 0) - each.start for end, each in zip(ends, shards, strict=True))
+        )
 
     @property
     def name(self) -> str:
@@ -102,6 +112,20 @@ def report_as(source: Source, counts: Sequence[ReadCounts]) -> None:
         source.checks.present |= each.present
     source.checks.missing -= source.checks.present
     source.check_count()
+
+
+@contextmanager
+def sink_of_part(path: str, head: Head, writing: Writing, section: PartSection | None) -> Iterator[Sink]:
+    """The sink of a part of a dataset, which that section of its head names; or of a piece of one output."""
+    if section is None:
+        with part_of_output(path) as output, writer.open_sink(output, head, writing) as sink:
+            yield sink
+    else:
+        with (
+            storage.create(path, force=True) as output,
+            writer.open_sink(output, head.of_part(section), writing) as sink,
+        ):
+            yield sink
 
 
 @contextmanager

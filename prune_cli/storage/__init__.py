@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 from ..errors import ConfigurationError, UsageError
 from . import patterns
-from .base import UNSIGNED, Input, Output, Progress, ResumableOutput, Storage, ignore_progress
+from .base import CHUNK, UNSIGNED, Input, Output, Progress, ResumableOutput, Storage, ignore_progress
 from .local import Local
 from .os_errors import display
 
@@ -226,6 +226,19 @@ def create(
         raise UsageError("the name of the output is empty", remedy="name a file, or - for standard output")
     name = "-" if path is None else path
     return storage_of(name).create(name, inputs, force=force)
+
+
+def copy(source: Input, path: str) -> None:
+    """Make `path` a copy of an input, whole or not at all, by the storage itself where both are in one.
+
+    What is copied is not looked at: compare it with what it should be. Raises what `create` raises.
+    """
+    kind = storage_of(path)
+    if storage_of(source.path) is kind and kind.copy(source, path):
+        return
+    with source.duplicate().open() as opened, create(path, [source], force=True) as output:
+        while data := opened.read(CHUNK):
+            output.write(data)
 
 
 def check_target(path: str, inputs: Sequence[Input] = (), *, force: bool = False) -> None:

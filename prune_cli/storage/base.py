@@ -274,6 +274,13 @@ class Storage(ABC):
         Raises what `check_target` raises, and TryAgainError while another run writes the same output.
         """
 
+    def copy(self, source: Input, path: str) -> bool:
+        """Make `path` a copy of an input of this storage without reading it here. False if that cannot be.
+
+        Raises what `create` raises with `force`.
+        """
+        return False
+
     def check_target(self, path: str, inputs: Sequence[Input] = (), *, force: bool = False) -> None:
         """Raise CannotCreateError or PermissionDeniedError if an output at `path` would be refused.
 

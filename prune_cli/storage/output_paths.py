@@ -24,8 +24,7 @@ def in_directory(
     `web.1-of-2.jsonl.zst`; with `plain` the name has no .zst. Raises UsageError for inputs without a name
     and for two outputs of one name, and what `check_target` raises.
     """
-    paths = [os.path.join(directory, _name(file, plain, part)) for file in inputs]
-    _check_distinct(paths, inputs)
+    paths = [os.path.join(directory, name) for name in names(inputs, plain=plain, part=part)]
     make_directory(directory)
     by_identity: dict[Identity | None, list[Input]] = {}
     for file in inputs:
@@ -37,6 +36,13 @@ def in_directory(
         same = by_identity.get(input_at(path).identity, []) if exists(path) else []
         check_target(path, same, force=True)
     return paths
+
+
+def names(inputs: Sequence[Input], *, plain: bool = False, part: str = "") -> list[str]:
+    """The file name of each input's output, as in `in_directory`. Raises UsageError."""
+    made = [_name(file, plain, part) for file in inputs]
+    _check_distinct(made, inputs)
+    return made
 
 
 def of_part(path: str, part: int, parts: int) -> str:

@@ -73,6 +73,10 @@ class Table:
         fault = f"the trailer and the frame at byte {offset} disagree"
         raise DataError(fault, place=self.file.name)
 
+    def locate(self, index: int) -> tuple["Table", int]:
+        """The table of the file that has a frame, and the number of the frame in it."""
+        return self, index
+
     def place(self, index: int) -> tuple[str, int]:
         """Where a frame begins: the name of its file, and the number, from 1, of its first line."""
         return self.file.name, 1 + int(np.sum(self.frames.records[:index]))
@@ -89,14 +93,18 @@ class JoinedTable(Table):
     tables: Sequence[Table]
 
     @classmethod
-    def of(cls, tables: Sequence[Table], facts: Mapping[str, Any]) -> "JoinedTable":
-        """The table of at least one file. `facts` are totals of the whole that its parts do not have."""
+    def of(cls, tables: Sequence[Table], facts: Mapping[str, Any], verb: str | None = None) -> "JoinedTable":
+        """The table of at least one file. `facts` are totals of the whole that its parts do not have.
+
+        `verb` wrote the whole: some parts of a slice are copies of parts of its input.
+        """
         columns = {
             name: list(chain.from_iterable(getattr(table.frames, name) for table in tables))
             for name in FrameCounts.__struct_fields__
         }
         totals = Totals.sum([table.totals for table in tables], facts)
-        return cls(tables[0].file, tables[0].head, FrameCounts(**columns), totals, (), (), tables)
+        head = replace(tables[0].head, verb=verb) if verb else tables[0].head
+        return cls(tables[0].file, head, FrameCounts(**columns), totals, (), (), tables)
 
     @cached_property
     def ends(self) -> list[int]:
@@ -104,7 +112,6 @@ class JoinedTable(Table):
         return list(accumulate(len(table.frames) for table in self.tables))
 
     def locate(self, index: int) -> tuple[Table, int]:
-        """The table of the file that has a frame, and the number of the frame in it."""
         number = bisect_right(self.ends, index)
         table = self.tables[number]
         return table, index - self.ends[number] + len(table.frames)

@@ -57,10 +57,11 @@ _prune_cli() { # where it returns early, files are completed, or directories
                 --cut | --scores | --rejects | --summary | -o | --output | --status-file | --files-from) return ;;
                 -k | --key) words='bits_per_byte brier compression el2n entropy excess_bits_per_byte excess_loss memorization overlap perplexity perplexity_ratio quality random token_prior_mean token_prior_std top_k_accuracy' ;;
                 --by) words='records tokens' ;;
+                -O | --output-directory) compopt +o default -o dirnames && return ;;
                 --engine) words='local ray' ;;
                 *)
                     [[ $current == -* ]] || return
-                    words='--keep --frac --of-all --tokens --range --min --max --cut --drift --sample --invert --keep-unscored --seed -k --key --scores --by --within --tokens-field --text-field --prefix --rejects --summary --group-by -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -o --output -f --force --plain --single-frame --level --threads -j --jobs --engine --ray-address --status-file --files-from -0 --null -h --help'
+                    words='--keep --frac --of-all --tokens --range --min --max --cut --drift --sample --invert --keep-unscored --seed -k --key --scores --by --within --tokens-field --text-field --prefix -O --output-directory --rejects --summary --group-by -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -o --output -f --force --plain --single-frame --level --threads -j --jobs --engine --ray-address --status-file --files-from -0 --null -h --help'
                     ;;
             esac
             ;;

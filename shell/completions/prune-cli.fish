@@ -172,6 +172,7 @@ complete -c prune-cli -n '__prune_cli_verb slice' -l within -x -d 'Cut each valu
 complete -c prune-cli -n '__prune_cli_verb slice' -l tokens-field -x -d 'The field that holds the token count'
 complete -c prune-cli -n '__prune_cli_verb slice' -l text-field -x -d 'The field that holds the text [text]'
 complete -c prune-cli -n '__prune_cli_verb slice' -l prefix -x -d 'Prefix of the fields rank and quantile'
+complete -c prune-cli -n '__prune_cli_verb slice' -s O -l output-directory -x -a '(__fish_complete_directories)' -d 'Write a dataset into DIR, or below URL/: a part for each file of a ranking, or for each 256 MB of text that -k reads'
 complete -c prune-cli -n '__prune_cli_verb slice' -l rejects -r -F -d 'Write the records that are not kept to FILE'
 complete -c prune-cli -n '__prune_cli_verb slice' -l summary -r -F -d 'Write the cut and its counts to FILE, as JSON'
 complete -c prune-cli -n '__prune_cli_verb slice' -l group-by -x -d 'Count records by this field\'s values'

@@ -11,7 +11,7 @@ from prune_cli.errors import DataError
 from prune_cli.settings.slice import Keep, Selection, Slicing
 from prune_cli.settings.streams import Streams, Unit
 from prune_cli.stages.slice.cutting import columns, finding, order
-from prune_cli.stages.slice.run import SliceJob, SliceOnEngine
+from prune_cli.stages.slice.parts.run import SliceJob, SliceOnEngine
 
 from ..conftest import prune, scored
 from .sharded import CORPORA, Several, contents, files

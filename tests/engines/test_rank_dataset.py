@@ -13,6 +13,7 @@ from prune_cli import storage
 from prune_cli.errors import DataError
 from prune_cli.settings.rank import Ranking
 from prune_cli.settings.streams import Streams, Unit
+from prune_cli.stages.datasets import NothingToDo
 from prune_cli.stages.rank import dataset as rank_datasets
 from prune_cli.stages.rank import merging
 from prune_cli.stages.rank.dataset import rank_dataset
@@ -94,7 +95,7 @@ def test_the_parts_in_order_are_the_ranking(tmp_path_factory, corpus, reverse, b
     assert facts == json.loads(json.dumps(divided.facts))
     for name in ("shape", "thresholds", "length_correlation"):
         assert facts.get(name) == getattr(totals, name)
-    assert rank_dataset(paths, ranking, streams, Several(), share) is None
+    assert isinstance(rank_dataset(paths, ranking, streams, Several(), share), NothingToDo)
 
 
 def test_the_manifest_gives_the_first_and_last_rank_of_each_part(paths, tmp_path):

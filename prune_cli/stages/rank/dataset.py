@@ -1,6 +1,5 @@
 """How is a ranking written as a dataset? Workers merge its parts, each into an output of its own."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -11,7 +10,7 @@ from ...settings.streams import Streams, processors
 from ...stream.dataset import DatasetPlan
 from ...stream.writer import Writing
 from .. import streams
-from ..datasets import Making, making, planned_inputs
+from ..datasets import Making, NothingToDo, making, planned_inputs
 from .divided import Divided, DividedRanking, temporary_folders
 from .merging import MergeJob
 from .order import Order
@@ -20,8 +19,6 @@ from .portions import WorkerShare, share_of
 VERB = "rank"
 PART = 256 << 20  # bytes of text in a part, at most, but for a single record
 
-log = logging.getLogger(__name__)
-
 
 def rank_dataset(
     inputs: Sequence[str],
@@ -29,11 +26,8 @@ def rank_dataset(
     settings: Streams,
     engine: Engine,
     share: WorkerShare | None = None,
-) -> Divided | None:
-    """Rank with the workers of an engine into the dataset that the settings name; None if it is finished.
-
-    Raises PruneError.
-    """
+) -> Divided | NothingToDo:
+    """Rank with the workers of an engine into the dataset that the settings name. Raises PruneError."""
     directory = ranking.output_directory or ""
     share = share or replace(share_of(ranking, engine.workers), piece=PART)
     with (
@@ -47,8 +41,7 @@ def rank_dataset(
         plan = DatasetPlan(VERB, _settings(whole.order, settings), [], planned)
         with making(directory, plan, source.inputs, force=settings.force) as made:
             if made.manifest:
-                log.info("all %d parts were already finished", len(made.manifest.parts))
-                return None
+                return NothingToDo.because(made.manifest)
             engine.check_places(Places([], [directory]))
             divided = _rank(whole, made, settings)
     return replace(divided, skipped=source.skipped)

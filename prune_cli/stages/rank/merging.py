@@ -1,13 +1,12 @@
 """Third stage of a divided ranking: which records are in a part, in which order, with which ranks?"""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
 
-from ... import storage
 from ...records.columns import Part
 from ...records.sorting.keys import ordered_keys
 from ...records.sorting.runs import RunReader, SortedFile
@@ -15,13 +14,11 @@ from ...records.spool import PART, parts_of
 from ...settings.streams import Unit
 from ...statistics.correlation import Segment, SegmentCorrelation
 from ...statistics.quantile_grid import QuantileGrid
-from ...storage.base import Output
-from ...stream import writer
 from ...stream.batch import Text
 from ...stream.schema import Head, PartSection
 from ...stream.writer import Writing
 from ...terminal import Progress
-from ..divided import part_of_output
+from ..divided import sink_of_part
 from .order import Order
 from .quantiles import Quantiles, Sums
 from .ranking import Placed, Ranked, lines, placed
@@ -124,16 +121,12 @@ class MergeWorker:
         stage = self.stage
         ranking = stage.head.rank
         assert ranking is not None  # it is the head of a ranking
-        head = stage.head.of_part(job.section) if job.section else stage.head
-        with self._create(job) as output, writer.open_sink(output, head, stage.writing) as sink:
+        with sink_of_part(job.output, stage.head, stage.writing, job.section) as sink:
             for text in lines(Ranked(ranking, records, stage.group_names, {}), stage.order):
                 sink.write_lines(text)
             if job.section:
                 # A part may have few of the groups that are too many for a trailer.
                 sink.count_groups(stage.group_names)
-
-    def _create(self, job: MergeJob) -> AbstractContextManager[Output]:
-        return storage.create(job.output, force=True) if job.section else part_of_output(job.output)
 
     def _parts(self, cell: Cell) -> Iterator[Part]:
         """The records of a cell in order, about a megabyte at a time."""

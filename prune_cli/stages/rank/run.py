@@ -16,6 +16,7 @@ from ...settings.streams import Streams, processors
 from ...stream import dataset, index
 from ...stream.schema import RankSection
 from .. import streams
+from ..datasets import NothingToDo
 from ..divided import can_be_divided
 from ..ranked_parts import RankedParts, rankings_of
 from . import ranking as stage
@@ -97,7 +98,7 @@ class RankOnEngine:
     job: RankJob
     engine: Engine
 
-    def run(self) -> RankReport:
+    def run(self) -> RankReport | NothingToDo:
         """As `RankJob.run`: it writes the same records. Raises PruneError."""
         job = self.job
         if job.ranking.output_directory is not None:
@@ -108,10 +109,12 @@ class RankOnEngine:
         divided = rank_divided(job.inputs, job.ranking, job.streams, self.engine)
         return _report(divided.order, divided.head, divided.facts, divided.skipped)
 
-    def _make_dataset(self) -> RankReport:
+    def _make_dataset(self) -> RankReport | NothingToDo:
         job = self.job
         made = rank_dataset(job.inputs, job.ranking, job.streams, self.engine)
-        return _report(made.order, made.head, made.facts, made.skipped) if made else RankReport()
+        if isinstance(made, NothingToDo):
+            return made
+        return _report(made.order, made.head, made.facts, made.skipped)
 
 
 def ranked_parts(source: Source, ranking: Ranking) -> Iterator[tuple[tuple[str, ...], stage.Placed]]:

@@ -20,11 +20,24 @@ from .split import SliceStatistics, Split, Splitter
 
 
 @dataclass(frozen=True)
+class SplitFrame:
+    """A frame whose records were looked at one by one."""
+
+    index: int
+    splits: tuple[Split, ...]
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether all of them are kept."""
+        return not any(split.rejected for split in self.splits)
+
+
+@dataclass(frozen=True)
 class WholeFrame:
     """A frame of which every record is kept, or none."""
 
     index: int
-    kept: bool
+    is_kept: bool
 
 
 def is_copyable(table: Table, request: Request) -> bool:
@@ -55,8 +68,8 @@ def _is_in_order(table: Table, ranking: RankSection) -> bool:
 
 def copied(
     table: Table, source: Source, request: Request, statistics: SliceStatistics
-) -> Iterator[Split | WholeFrame]:
-    """The same records as `ranked`: whole frames if all records share a fate, else split batches."""
+) -> Iterator[SplitFrame | WholeFrame]:
+    """The same records as `ranked`: whole frames if all records share a fate, else split ones."""
     ranking = table.head.rank
     assert ranking is not None  # is_copyable has checked it
     reader = RankedReader(request, ranking, Unit(ranking.unit))
@@ -65,13 +78,13 @@ def copied(
     first_inside, first_above, mixed = frames.edges()
     for index in range(len(table.frames)):
         if index in mixed:
-            for batch in frames.batches(index):
-                yield split_ranked(batch, reader, splitter, statistics)
+            splits = [split_ranked(batch, reader, splitter, statistics) for batch in frames.batches(index)]
+            yield SplitFrame(index, tuple(splits))
             continue
         fate = _fate(request, index < frames.scored, first_inside <= index < first_above)
         amount = Amount(table.frames.records[index], table.frames.tokens[index])
         statistics.counts.add_frame(fate, amount, table.frames.groups[index])
-        yield WholeFrame(index, kept=fate == KEPT)
+        yield WholeFrame(index, is_kept=fate == KEPT)
     # Those of the ranking, as a slice hands them on; computing them would take all records.
     statistics.length_correlation = table.totals.length_correlation
     statistics.shape = table.totals.shape

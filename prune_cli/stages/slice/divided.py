@@ -12,12 +12,11 @@ from dataclasses import dataclass, replace
 from ...engines.work import Engine, Places
 from ...records.reader import Source
 from ...settings.streams import Reading, Streams
-from ...stream import writer
-from ...stream.schema import Head
+from ...stream.schema import Head, PartSection
 from ...stream.writer import Writing
 from ...terminal import Progress
 from .. import streams
-from ..divided import InputPortion, ReadCounts, part_of_output, portions, report_as
+from ..divided import InputPortion, ReadCounts, portions, report_as, sink_of_part
 from .counts import FateCounts
 from .cutting.columns import GroupTotals, ReadJob, ReadStage
 from .cutting.deciding import Deciding, FileCut
@@ -51,6 +50,8 @@ class SplitJob:
     portion: InputPortion
     cut: FileCut
     output: FinishedPart
+    section: PartSection | None = None  # of the output, if that is a part of a dataset
+    is_made: bool = False  # the output is there: its records are only counted
 
     @property
     def name(self) -> str:
@@ -89,11 +90,9 @@ class SplitWorker:
             # The first reading has warned of bad records.
             source.warn = lambda message: None
             sinks = [
-                stack.enter_context(
-                    writer.open_sink(stack.enter_context(part_of_output(path)), stage.head, stage.writing)
-                )
+                stack.enter_context(sink_of_part(path, stage.head, stage.writing, job.section))
                 for path in (job.output.kept, job.output.rejected)
-                if path
+                if path and not job.is_made
             ]
             for part in split(source, job.cut.decisions(), stage.request, statistics):
                 for sink, lines in zip(sinks, (part.kept, part.rejected), strict=False):
@@ -113,7 +112,7 @@ class DividedSlice:
         self.request = request
         self.statistics = statistics
         self.records = 0  # that were split
-        self.portions = portions(source.inputs, workers.engine.workers)
+        self.portions = self._portions()
         # The parent alone knows how many records there are in all.
         self.reading = replace(workers.streams, expect_records=None)
         self.watched = tuple(sorted(source.checks.watched))
@@ -124,22 +123,31 @@ class DividedSlice:
         self.source.close()
         cuts = self._cuts()
         jobs = [
-            SplitJob(portion, cut, self._output(number))
+            self._job(number, SplitJob(portion, cut, self._output(number)))
             for number, (portion, cut) in enumerate(zip(self.portions, cuts, strict=True))
         ]
-        options = self.workers.streams
-        # What the parent decompresses again is compressed as fast as can be.
-        level = 1 if options.plain or options.single_frame else options.level
-        head = Head.compose("slice", group_field(self.request))
-        stage = SplitStage(
-            self.request, self.reading, self.watched, head=head, writing=Writing(level=level, threads=1)
-        )
+        stage = SplitStage(self.request, self.reading, self.watched, self._head(), self._writing())
         for part, counts, read in self.workers.engine.each(stage, jobs, self.progress):
             self.statistics.counts.add_all(counts)
             self.records += read.records
             # Bad records are counted once, by the first reading.
             report_as(self.source, [replace(read, records=0, blank=0, skipped=0)])
             yield part
+
+    # A dataset has other portions and outputs.
+    def _portions(self) -> list[InputPortion]:
+        return portions(self.source.inputs, self.workers.engine.workers)
+
+    def _job(self, number: int, job: SplitJob) -> SplitJob:
+        return job
+
+    def _head(self) -> Head:
+        return Head.compose("slice", group_field(self.request))
+
+    def _writing(self) -> Writing:
+        options = self.workers.streams
+        # What the parent decompresses again is compressed as fast as can be.
+        return Writing(level=1 if options.plain or options.single_frame else options.level, threads=1)
 
     def _cuts(self) -> list[FileCut]:
         """What is decided of each portion of the inputs."""

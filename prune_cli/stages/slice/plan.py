@@ -16,7 +16,7 @@ from ...stream.index import JoinedTable, Table
 from ...stream.schema import Head, RankSection
 from .. import streams
 from ..ranked_parts import RankedParts
-from .copied import WholeFrame, copied, is_copyable
+from .copied import SplitFrame, WholeFrame, copied, is_copyable
 from .divided import DividedSlice, FinishedPart, SliceWorkers
 from .ranked import ranked
 from .selection import Request, check_ranking
@@ -32,7 +32,7 @@ class SlicePlan:
     unit that a picture is labelled with.
     """
 
-    parts: Iterator[Split | WholeFrame | FinishedPart]
+    parts: Iterator[Split | SplitFrame | WholeFrame | FinishedPart]
     request: Request
     head: Head | None
     key: str
@@ -71,13 +71,19 @@ def plan(
         paths = [request.slicing.scores]
         with streams.open_source("slice", paths, reading, replay=True, bar=False) as scores:
             yield _by_scores(source, scores, request, statistics)
-    elif table := _copyable_table(source, request, options, whole):
+    elif table := copyable_table(source, request, options, whole):
         with table.open():
-            yield _by_frames(source, table, request, statistics)
+            yield by_frames(source, table, request, statistics)
     elif engine and engine.workers > 1 and all(file.identity is not None for file in source.inputs):
         with shared_folders([tempfile.gettempdir()]) as (folder,):
             workers = SliceWorkers(engine, folder, options)
-            yield by_records(source, request, statistics, workers, whole)
+            yield by_records(
+                source,
+                request,
+                statistics,
+                lambda settled: DividedSlice(workers, source, settled, statistics),
+                whole=whole,
+            )
     else:
         yield by_records(source, request, statistics, whole=whole)
 
@@ -103,7 +109,7 @@ def _by_scores(source: Source, scores: Source, request: Request, statistics: Sli
     )
 
 
-def _copyable_table(
+def copyable_table(
     source: Source, request: Request, options: Streams, whole: DatasetManifest | None
 ) -> Table | None:
     """The table of a ranking whose frames can be copied: a file, or a dataset.
@@ -140,7 +146,8 @@ def _table_of_all(source: Source, whole: DatasetManifest | None) -> Table | None
     return JoinedTable.of(tables, whole.facts if whole else {})
 
 
-def _by_frames(source: Source, table: Table, request: Request, statistics: SliceStatistics) -> SlicePlan:
+def by_frames(source: Source, table: Table, request: Request, statistics: SliceStatistics) -> SlicePlan:
+    """The plan for a ranking of which most frames are copied as they are."""
     ranking = table.head.rank
     assert ranking is not None  # is_copyable has checked it
     slicing = replace(
@@ -164,7 +171,7 @@ def by_records(
     source: Source,
     request: Request,
     statistics: SliceStatistics,
-    workers: SliceWorkers | None = None,
+    divide: Callable[[Request], DividedSlice] | None = None,
     whole: DatasetManifest | None = None,
 ) -> SlicePlan:
     """The plan for records that are read: once if they are ranked, else twice, perhaps by workers."""
@@ -195,8 +202,8 @@ def by_records(
     request = _with_order(source, request, ranking)
     key = request.slicing.key or "score"
     unit = str(request.slicing.by or Unit.records)
-    if workers:
-        divided = DividedSlice(workers, source, request, statistics)
+    if divide:
+        divided = divide(request)
         return SlicePlan(divided.parts(), request, head, key, unit, lambda: divided.records)
     again = source.again()
     parts = unranked(source, again, request, statistics)

@@ -18,7 +18,7 @@ from ...stream.schema import Head
 from ...stream.writer import Sink
 from .. import streams
 from ..joining import Joiner
-from .copied import WholeFrame
+from .copied import SplitFrame, WholeFrame
 from .counts import CUT, KEPT, UNSCORED, FateCounts
 from .divided import FinishedPart
 from .plan import SlicePlan, by_records, plan, reads_twice
@@ -42,27 +42,27 @@ class SliceJob:
         Several workers of an engine divide the work of an unranked stream among them.
         """
         checked = request(self.selection, self.slicing)
-        self._check_paths()
+        self.check_paths()
         statistics = SliceStatistics()
         replay = reads_twice(checked)
         with (
             streams.open_streams("slice", self.inputs, self.streams, replay=replay) as (source, output),
-            self._create(self.slicing.rejects, source) as rejects,
-            self._create(self.slicing.summary, source) as summary,
+            self.create(self.slicing.rejects, source) as rejects,
+            self.create(self.slicing.summary, source) as summary,
             plan(
                 source, checked, self.streams, statistics, engine, dataset.manifest_of(self.inputs)
             ) as planned,
         ):
             self._write(planned, statistics, output, rejects)
             statistics.counts.check(planned.records())
-            report = _report(planned, statistics, planned.unit if self._is_by_ranking() else "records")
+            report = report_of(planned, statistics, planned.unit if self.is_by_ranking() else "records")
             if summary:
-                content = {**self._provenance(checked), "by": planned.unit, **report.summary()}
+                content = {**self.provenance(checked), "by": planned.unit, **report.summary()}
                 summary.write(json.dumps(content, indent=2).encode() + b"\n")
         report.warn(planned.request.cut.tokens)
         return replace(report, skipped=source.skipped + planned.skipped())
 
-    def _check_paths(self) -> None:
+    def check_paths(self) -> None:
         """Raise UsageError if two outputs, or two inputs, are one."""
         if self.slicing.scores == "-" and "-" in (self.inputs or ("-",)):
             raise UsageError("standard input (-) is named twice", remedy="it can be read only once")
@@ -71,7 +71,7 @@ class SliceJob:
             raise UsageError("--rejects and --summary need a file", remedy="/dev/stderr is one")
         storage.check_distinct(self.streams.output, *files)
 
-    def _create(self, path: str | None, source: Source) -> AbstractContextManager[Output | None]:
+    def create(self, path: str | None, source: Source) -> AbstractContextManager[Output | None]:
         """An output that an option names, if it does."""
         if not path:
             return nullcontext()
@@ -80,32 +80,38 @@ class SliceJob:
     def _write(
         self, planned: SlicePlan, statistics: SliceStatistics, output: Output, rejects: Output | None
     ) -> None:
-        head = self._head(planned)
+        head = self.head(planned)
         with (
             streams.open_sink(self.streams, output, head) as kept,
             self._rejects_sink(rejects, head) as rejected,
         ):
             _write_parts(planned, kept, rejected)
             _count_groups(statistics.counts, kept, rejected)
-            if statistics.unsliced:
-                kept.facts["unsliced"] = [statistics.unsliced.records, statistics.unsliced.tokens or 0]
-            if statistics.length_correlation is not None:
-                statistics.length_correlation = round(statistics.length_correlation, 6)
-                kept.facts["length_correlation"] = statistics.length_correlation
-            # The shape of another score must not be handed on as that of the ranking.
-            if statistics.shape is not None and self._is_by_ranking():
-                kept.facts["shape"] = statistics.shape
+            kept.facts |= self.facts(statistics)
+
+    def facts(self, statistics: SliceStatistics) -> dict[str, Any]:
+        """What the slice hands on of the whole stream."""
+        facts: dict[str, Any] = {}
+        if statistics.unsliced:
+            facts["unsliced"] = [statistics.unsliced.records, statistics.unsliced.tokens or 0]
+        if statistics.length_correlation is not None:
+            statistics.length_correlation = round(statistics.length_correlation, 6)
+            facts["length_correlation"] = statistics.length_correlation
+        # The shape of another score must not be handed on as that of the ranking.
+        if statistics.shape is not None and self.is_by_ranking():
+            facts["shape"] = statistics.shape
+        return facts
 
     def _rejects_sink(self, output: Output | None, head: Head) -> AbstractContextManager[Sink | None]:
         if output is None:
             return nullcontext()
         return streams.open_sink(replace(self.streams, output=self.slicing.rejects), output, head)
 
-    def _is_by_ranking(self) -> bool:
+    def is_by_ranking(self) -> bool:
         """Whether the score that is cut is the one that the stream was ranked by."""
         return (self.slicing.key, self.slicing.scores, self.selection.cut) == (None, None, None)
 
-    def _head(self, planned: SlicePlan) -> Head:
+    def head(self, planned: SlicePlan) -> Head:
         # A file of scores may be a ranking; the corpus that is cut by it is none.
         kept = ("pack", "score") if self.slicing.scores is not None else ("pack", "score", "rank")
         return Head.compose(
@@ -113,10 +119,10 @@ class SliceJob:
             group_field(planned.request),
             previous=planned.head,
             keep=kept,
-            slice=self._provenance(planned.request),
+            slice=self.provenance(planned.request),
         )
 
-    def _provenance(self, checked: Request) -> dict[str, Any]:
+    def provenance(self, checked: Request) -> dict[str, Any]:
         """The options of the cut that were given, for the head and the summary."""
         selection = self.selection
         options = {
@@ -151,10 +157,10 @@ def slice_source(source: Source, selection: Selection, slicing: Slicing) -> Iter
         assert isinstance(part, Split)  # only a file has frames that are copied whole
         yield part
     statistics.counts.check(planned.records())
-    _report(planned, statistics, planned.unit).warn(planned.request.cut.tokens)
+    report_of(planned, statistics, planned.unit).warn(planned.request.cut.tokens)
 
 
-def _report(planned: SlicePlan, statistics: SliceStatistics, unit: str) -> SliceReport:
+def report_of(planned: SlicePlan, statistics: SliceStatistics, unit: str) -> SliceReport:
     return SliceReport(
         total=statistics.counts.total(),
         groups=statistics.counts.by_group(),
@@ -163,18 +169,6 @@ def _report(planned: SlicePlan, statistics: SliceStatistics, unit: str) -> Slice
         histogram=histogram(planned.request, statistics, planned.key, unit),
         drift=statistics.drift.total() if statistics.drift else None,
     )
-
-
-@dataclass(frozen=True)
-class SliceOnEngine:
-    """Slice with the workers of an engine."""
-
-    job: SliceJob
-    engine: Engine
-
-    def run(self) -> SliceReport:
-        """As `SliceJob.run`: it writes the same records. Raises PruneError."""
-        return self.job.run(self.engine)
 
 
 def _count_groups(counts: FateCounts, kept: Sink, rejected: Sink | None) -> None:
@@ -190,16 +184,20 @@ def _write_parts(planned: SlicePlan, kept: Sink, rejected: Sink | None) -> None:
     rejected_joiner = Joiner(rejected) if rejected else None
     for part in planned.parts:
         if isinstance(part, WholeFrame):
-            sink = kept if part.kept else rejected
+            sink = kept if part.is_kept else rejected
             if sink and planned.table:
                 sink.copy_frame(planned.table, part.index)
-            continue
-        if isinstance(part, FinishedPart):
+        elif isinstance(part, FinishedPart):
             joiner.append(part.kept)
             if part.rejected and rejected_joiner:
                 rejected_joiner.append(part.rejected)
-            continue
-        if part.kept:
-            kept.write_lines(part.kept)
-        if part.rejected and rejected:
-            rejected.write_lines(part.rejected)
+        else:
+            for split in part.splits if isinstance(part, SplitFrame) else (part,):
+                _write_split(split, kept, rejected)
+
+
+def _write_split(split: Split, kept: Sink, rejected: Sink | None) -> None:
+    if split.kept:
+        kept.write_lines(split.kept)
+    if split.rejected and rejected:
+        rejected.write_lines(split.rejected)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +15,7 @@ from ...settings.streams import Reading
 from ...storage.base import Input
 from ...storage.os_errors import display, operand_name
 from ...stream import dataset, index
+from ...stream.dataset import DatasetManifest
 from ...stream.index import JoinedTable, Table
 from ...stream.schema import Head
 from .. import measured_cut, streams
@@ -32,7 +33,7 @@ class Subject:
     name: str
     paths: tuple[str, ...]
     parts: int | None = None  # that the dataset is to have; None for a file
-    facts: Mapping[str, Any] | None = None  # of a finished dataset as a whole
+    manifest: DatasetManifest | None = None  # of a finished dataset
 
 
 def subjects(operands: Sequence[str]) -> list[Subject]:
@@ -50,7 +51,7 @@ def _subject(operand: str) -> Subject:
     manifest = dataset.read_manifest(directory)
     if manifest is not None:
         paths = tuple(file.path for file in dataset.expand([operand]))
-        return Subject(display(directory), paths, len(paths), manifest.facts)
+        return Subject(display(directory), paths, len(paths), manifest)
     there, of = dataset.parts_there(directory)
     return Subject(display(directory), tuple(there), of)
 
@@ -107,14 +108,17 @@ class Describer:
         return Description(content, content["records"], source.blank, source.skipped, counts)
 
     def _by_trailers(self, subject: Subject, tables: list[Table], source: Source) -> dict[str, Any]:
-        origin = _origin(tables[0].head)
         records = sum(table.totals.records for table in tables)
         check_expected(records, self.reading.expect_records, subject.name)
-        table = tables[0] if subject.parts is None else JoinedTable.of(tables, subject.facts or {})
+        table = tables[0]
+        whole = subject.manifest
+        if subject.parts is not None:
+            facts, verb = (whole.facts, whole.verb) if whole else ({}, None)
+            table = JoinedTable.of(tables, facts, verb)
         # Thresholds of a dataset are those of the whole.
-        is_whole = subject.parts is None or subject.facts is not None
+        is_whole = subject.parts is None or whole is not None
         with table.open():
-            return {**origin, **trailer.describe(table, source, is_whole=is_whole)}
+            return {**_origin(table.head), **trailer.describe(table, source, is_whole=is_whole)}
 
     def _is_described_by(self, head: Head) -> bool:
         """Whether the trailer counts what is asked for: groups by one field and tokens by another."""

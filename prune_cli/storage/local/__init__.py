@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from ...errors import CannotCreateError
 from ..base import Input, Output, Progress, ResumableOutput, Storage, ignore_progress
 from ..os_errors import display, failure
-from . import resumable, writing
+from . import copying, resumable, writing
 from .descriptors import descriptor_of
 from .reading import LocalInput
 
@@ -63,6 +63,9 @@ class Local(Storage):
         self, path: str, inputs: Sequence[Input] = (), *, force: bool = False
     ) -> AbstractContextManager[Output]:
         return writing.create(path, inputs, force=force)
+
+    def copy(self, source: Input, path: str) -> bool:
+        return copying.copy(source, path)
 
     def check_target(self, path: str, inputs: Sequence[Input] = (), *, force: bool = False) -> None:
         writing.check_target(path, inputs, force=force)

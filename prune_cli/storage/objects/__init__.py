@@ -1,9 +1,17 @@
 """The storage of objects: S3 and what speaks its language, Google Cloud Storage and Azure."""
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
-from ...errors import CannotCreateError, NoInputError, PermissionDeniedError, UsageError
+from ...errors import (
+    CannotCreateError,
+    NoInputError,
+    PermissionDeniedError,
+    PruneError,
+    UnavailableError,
+    UsageError,
+)
 from ..base import Input, Output, Progress, ResumableOutput, Storage, committed, ignore_progress, is_an_input
 from ..os_errors import display
 from ..remote.reading import Meta
@@ -13,6 +21,10 @@ from .client import BucketAbsentError, client_of
 from .reading import ObjectInput
 from .urls import object_at, parse
 from .writing import ObjectOutput, part_size
+
+LARGEST_COPY = 5 << 30  # bytes of an object that S3 copies in one request
+
+log = logging.getLogger(__name__)
 
 
 class Objects(Storage):
@@ -54,6 +66,21 @@ class Objects(Storage):
         uploads.warn_of_unfinished(path)
         with committed(ObjectOutput(path, part_size(inputs), force=force)) as output:
             yield output
+
+    def copy(self, source: Input, path: str) -> bool:
+        origin, target = parse(source.path), object_at(path)
+        # Larger ones would have to be copied in parts.
+        if origin.bucket != target.bucket or (source.size or 0) > LARGEST_COPY:
+            return False
+        client = client_of(target.bucket)
+        try:
+            WORKERS.run(lambda: client.copy(origin.key, target.key))
+        except UnavailableError:
+            raise
+        except PruneError as error:
+            log.info("%s: the store does not copy it by itself (%s)", display(path), error.fault)
+            return False
+        return True
 
     def check_target(self, path: str, inputs: Sequence[Input] = (), *, force: bool = False) -> None:
         if any(isinstance(file, ObjectInput) and self.is_same(file.path, path) for file in inputs):

@@ -103,6 +103,10 @@ class Client:
 
         return self._ask(key, request)
 
+    def copy(self, key: str, target: str) -> None:
+        """Have the store copy an object within the bucket."""
+        self._ask(target, lambda: obstore.copy(self._once, key, target, overwrite=True))
+
     def upload(self, key: str, part: int, concurrency: int, token: str) -> "Upload":
         """An upload in parts of `part` bytes. No request is made before the first part is full."""
         return Upload(self, key, part, concurrency, token)
