@@ -35,7 +35,7 @@ SMALLER = {
     "-T /scratch": "-T .",
 }
 SMALL = "layers = 1\nwidth = 32\nheads = 2\ncontext = 64\nbatch_tokens = 128\nlr = 1e-3\nvocabulary = 512\n"
-MODELS = ("gpt2", "base", "a1", "a2", "a3", "b1", "b2", "b3")
+MODELS = ("gpt2", "base", "a1", "a2", "a3", "b1", "b2", "b3", "chat-model")
 EXAMPLES = {
     f"{verb.name}: {told}": command for verb in verbs(application()) for told, command in verb.examples
 }
@@ -51,6 +51,9 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.mkdir()
     for file in [one for one in place.iterdir() if one.is_file()]:
         file.rename(model / file.name)
+    turns = "{% for turn in messages %}{{ turn.role }}: {{ turn.content }}\n{% endfor %}"
+    prompt = "{% if add_generation_prompt %}assistant: {% endif %}"
+    (model / "chat_template.jinja").write_text(turns + prompt)
     for name in MODELS:
         (place / name).symlink_to(model)
     texts = scored(160, seed=3)
@@ -62,6 +65,11 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "test": corpus[:60],
         "scored": texts,
         "new": corpus[:60],
+        "pairs": [{"prompt": "Why?\n", "answer": record["text"]} for record in corpus[:9]],
+        "conversations": [
+            {"messages": [{"role": role, "content": record["text"]} for role in ("user", "assistant")]}
+            for record in corpus[:9]
+        ],
         "corpus/a": corpus[:80],
         "corpus/b": corpus[80:],
     }.items():

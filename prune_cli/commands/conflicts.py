@@ -98,10 +98,15 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     ),
     "score": (
         Rule(
-            ("model", "per_model", "context", "stride", "bos", "batch_tokens", "min_tokens"),
+            (
+                *("model", "per_model", "context", "stride", "bos", "batch_tokens"),
+                "min_tokens",
+                "prompt_field",
+            ),
             lambda given: _metrics(given) <= WITHOUT_MODEL,
             "no chosen metric uses a model",
         ),
+        Rule(("prompt_field",), lambda given: given.get("chat"), "--chat scores turns behind those before"),
         Rule(
             ("seed",),
             lambda given: _metrics(given) <= {*METRICS} - {"random"},

@@ -21,6 +21,15 @@ EXAMPLES = (
         "prune-cli score corpus.jsonl.zst | prune-cli rank > ranked.jsonl.zst",
     ),
     (
+        "Score the answers of fine-tuning data behind their prompts, and how much these help:",
+        "prune-cli score -m perplexity -m instruction_difficulty --prompt-field prompt --text-field answer "
+        "pairs.jsonl.zst > scored.jsonl.zst",
+    ),
+    (
+        "Score what the assistant says in conversations:",
+        "prune-cli score --chat --model ./chat-model conversations.jsonl.zst > scored.jsonl.zst",
+    ),
+    (
         "Compute three metrics in one pass, and write only the scores:",
         "prune-cli score -m perplexity -m el2n -m entropy --only id,perplexity,el2n,entropy,n_scored "
         "corpus.jsonl.zst > scores.jsonl.zst",
@@ -78,6 +87,11 @@ def score(
     --resume, the same command continues a run that was stopped in any way, and the output is the same as
     without the interruption. The outputs of --shard 1/N to N/N, concatenated with `cat`, are a valid
     stream. The default model is a small one shipped with the package, for trying out and triage.
+
+    --prompt-field scores a text behind a prompt, both tokenized on their own; --chat the assistant's turns
+    of `messages`, with the end that the chat template gives them, in one pass for all turns. Every count is
+    of the scored tokens. Where a text goes beyond the context, its later windows do not see the prompt; a
+    prompt that is itself longer than the context leaves a record without a score, which is counted.
 
     --dry-run prints an estimate from the first records: `records`, `tokens`, `flops`, `hours_here`,
     `gpu_hours` (on an H100 at 40 % of its peak rate), `bytes` (of the output), `sampled_records` and

@@ -8,6 +8,7 @@ computed. A new number for each token is computed in models/head.py. The paramet
                                      formulas in models/head.py
     n_bytes                          UTF-8 bytes of the scored tokens; None if the tokenizer cannot tell
     against_nll, against_n_bytes     the same of the second model (`--against`), over its own scored tokens
+    unprompted_nll                   nll of the scored tokens without the prompt of --prompt-field or --chat
     tokens, n_prefix                 the record's ids, int, behind `n_prefix` (0 or 1) that were put in front
     continuation                     ids that the model generates after the first 32, int (32,), or None
     identity, content                the record's `id` (None if it has none), and its text or ids
@@ -57,10 +58,12 @@ OF_TEXTS = {
 }
 # A metric that needs nothing else is computed without loading torch.
 WITHOUT_MODEL = frozenset({"identity", "content", "seed", *OF_TEXTS})
+UNPROMPTED = "unprompted_nll"
 PARAMETERS = (
     *STATISTICS,
     *OF_TEXTS,
     "n_bytes",
+    UNPROMPTED,
     "against_nll",
     "against_n_bytes",
     "tokens",
@@ -98,6 +101,10 @@ class Metric:
     @property
     def needs_second_model(self) -> bool:
         return any(name.startswith("against_") for name in self.needs)
+
+    @property
+    def needs_prompt(self) -> bool:
+        return UNPROMPTED in self.needs
 
     @property
     def wants_training_data(self) -> bool:

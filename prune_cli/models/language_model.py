@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import ConfigurationError, OutOfMemoryError
+from ..records.documents import PromptedContent
 from ..settings.model import ModelSettings as ModelSettings
 from .description import first_rotations
 from .head import OutputHead, split
@@ -23,6 +24,7 @@ from .load import LoadedModel, resolve, versions
 from .load import load as load_network_and_tokenizer
 from .memory import halve_until_it_fits, padded_width
 from .safety import directory_hash
+from .text import chat
 from .text.encoding import Content as Content
 from .text.encoding import Encoder, Ids
 from .text.encoding import TokenizedDocument as TokenizedDocument
@@ -62,6 +64,16 @@ def provenance(name: str, settings: ModelSettings = ModelSettings()) -> dict[str
         **resolved.settings.recorded(),
         "versions": versions(),
     }
+
+
+def chat_template(name: str, settings: ModelSettings = ModelSettings()) -> str:
+    """The hash of the chat template of a model.
+
+    Raises ConfigurationError if it has none, and as `models.load.resolve` does.
+    """
+    tokenizer = resolve(name, settings).tokenizer
+    chat.check_template(tokenizer, name)
+    return chat.template_hash(tokenizer)
 
 
 class LanguageModel:
@@ -113,15 +125,15 @@ class LanguageModel:
         """The same for two tokenizers that turn every text into the same ids."""
         return tokenizer_hash(self.tokenizer)
 
-    def encode(self, content: Content) -> TokenizedDocument:
+    def encode(self, content: PromptedContent) -> TokenizedDocument:
         """The tokens of one record; see `Encoder.documents`."""
         return self.encode_many([content])[0]
 
     def encode_many(
-        self, contents: Sequence[Content], place: Callable[[int], str] = "record {}".format
+        self, contents: Sequence[PromptedContent], place: Callable[[int], str] = "record {}".format
     ) -> list[TokenizedDocument]:
-        """The tokens of many records; see `Encoder.documents`."""
-        return self._encoder.documents(contents, place)
+        """The tokens of many records; see `Encoder.documents`. None is scored behind too long a prompt."""
+        return [document.within(self._context) for document in self._encoder.documents(contents, place)]
 
     def check_reads(self, tokens: int) -> None:
         """Raise ConfigurationError if a window is shorter than `tokens`."""
@@ -138,8 +150,8 @@ class LanguageModel:
         wanted: Collection[str] = ("nll",),
         pulse: Callable[[int], object] = lambda tokens: None,
     ) -> list[Statistics]:
-        """The `wanted` statistics of every token but the first of each document; each token is scored exactly
-        once.
+        """The `wanted` statistics of the scored tokens of each document: of every token but the first, or of
+        those that it marks. Each is scored exactly once.
 
         The longest windows come first, so memory is highest in the first batch. Where it runs out, batches
         are halved for the rest of the run. `pulse` is called after each batch with the number of tokens that
@@ -161,11 +173,12 @@ class LanguageModel:
     def _windows(self, documents: Sequence[TokenizedDocument]) -> "list[_Window]":
         """The windows of all documents, the longest first."""
         found = [
-            _Window(index, start, end, first)
+            _Window(index, start, end, first, document.scored_before(first), document.scored_before(end))
             for index, document in enumerate(documents)
             for start, end, first in window_bounds(len(document.tokens), self._context, self._stride)
         ]
-        return sorted(found, key=lambda window: -window.width)
+        # A window of a prompt alone, or between the turns of a conversation, is not read at all.
+        return sorted((window for window in found if window.n_scored), key=lambda window: -window.width)
 
     def _score_batch(
         self, windows: "list[_Window]", documents: Sequence[TokenizedDocument], wanted: Collection[str]
@@ -225,10 +238,12 @@ class LanguageModel:
         targets = np.zeros(shape, np.int64)
         is_scored = np.zeros(shape, bool)
         for row, window in enumerate(batch):
-            tokens = documents[window.document].tokens[window.start : window.end]
+            document = documents[window.document]
+            tokens = document.tokens[window.start : window.end]
             inputs[row, : window.width] = tokens[:-1]
             targets[row, : window.width] = tokens[1:]
-            is_scored[row, window.first - window.start - 1 : window.width] = True
+            marked = True if document.is_scored is None else document.is_scored[window.first : window.end]
+            is_scored[row, window.first - window.start - 1 : window.width] = marked
         keep = torch.from_numpy(is_scored).to(self._device)
         hidden = self._trunk(torch.from_numpy(inputs).to(self._device))[keep]  # (R, D)
         columns = self._head(hidden, torch.from_numpy(targets).to(self._device)[keep], wanted)
@@ -299,12 +314,17 @@ class LanguageModel:
 
 
 class _Window(NamedTuple):
-    """A window of a document: `tokens[start:end]` are read, `tokens[first:end]` are scored."""
+    """A window of a document: `tokens[start:end]` are read, `tokens[first:end]` are scored if they are to be.
+
+    `scored_before` counts the scored tokens before `first`, `scored_through` those before `end`.
+    """
 
     document: int
     start: int
     end: int
     first: int
+    scored_before: int
+    scored_through: int
 
     @property
     def width(self) -> int:
@@ -313,7 +333,7 @@ class _Window(NamedTuple):
 
     @property
     def n_scored(self) -> int:
-        return self.end - self.first
+        return self.scored_through - self.scored_before
 
 
 def window_bounds(length: int, context: int, stride: int) -> Iterator[tuple[int, int, int]]:
@@ -342,8 +362,7 @@ def _put_in_place(results: list[Statistics], batch: Sequence[_Window], columns: 
     ends = np.cumsum([window.n_scored for window in batch])
     for name, column in columns.items():
         for window, values in zip(batch, np.split(column, ends[:-1]), strict=True):
-            # The first token of a document is not scored, so its second has index 0.
-            results[window.document][name][window.first - 1 : window.end - 1] = values
+            results[window.document][name][window.scored_before : window.scored_through] = values
 
 
 def _sequences_at_a_time(config: Any, dtype: torch.dtype, device: torch.device) -> int:

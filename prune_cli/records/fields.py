@@ -23,6 +23,7 @@ Rank = Annotated[int, msgspec.Meta(ge=0, lt=MOST, title="rank")] | _WholeFloat |
 TokenId = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 TokenIds = list[TokenId]
 Content = str | TokenIds
+Messages = list[dict[str, Any]]  # of a conversation
 Label = str | int
 Anything = Any
 LARGEST = 1 << 1023  # integers below it fit into a double; larger ones are read one by one
@@ -42,6 +43,7 @@ WORDS = {
     TokenIds: "a list of token ids",
     Content: "a string or a list of token ids",
     Content | None: "a string or a list of token ids",
+    Messages: "a list of messages",
     Label: "a string or a whole number",
 }
 

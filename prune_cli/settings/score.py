@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 from ..errors import UsageError
 from .model import ModelSettings
 from .option import option
-from .streams import OF_METRICS, RESULT, GroupBy, Overwrite, Prefix, Streams, TextField
+from .streams import FIELDS, OF_METRICS, RESULT, GroupBy, Overwrite, Prefix, Streams, TextField
 
 # The files of metrics/, listed by name: importing the package here would be an import from a higher floor.
 METRICS = sorted(file.stem for file in Path(__file__).parent.parent.joinpath("metrics").glob("[!_]*.py"))
@@ -18,6 +18,9 @@ WITHOUT_MODEL = frozenset(
 )
 # Six digits are plenty, and int() of a hostile string of digits is slow.
 SHARD = re.compile(r"(\d{1,6})/(\d{1,6})", re.ASCII)
+
+
+MESSAGES_FIELD = "messages"  # that --chat reads
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,30 @@ class Scores:
             "--metric",
             "-m",
             metavar="NAME",
-            help="Metric, such as el2n or overlap; may be repeated. Several are computed in one pass; "
-            "Metrics, below, lists all.",
+            help="Metric, such as el2n; repeatable. Several take one pass; Metrics, below, lists all.",
             shown_default="perplexity",
         ),
     ] = None
     text_field: TextField = "text"
+    prompt_field: Annotated[
+        str | None,
+        option(
+            "--prompt-field",
+            metavar="FIELD",
+            group=FIELDS,
+            help="The field that holds a prompt. The text is scored behind it, and the prompt is not. What "
+            "stands between the two, such as a line end, belongs into the prompt.",
+        ),
+    ] = None
+    chat: Annotated[
+        bool,
+        option(
+            "--chat",
+            group=FIELDS,
+            help="Score the assistant's turns in `messages`. The tokenizer's chat template writes the "
+            "conversation; --text-field may name another field of messages.",
+        ),
+    ] = False
     prefix: Prefix = ""
     overwrite: Overwrite = False
     group_by: GroupBy = None
@@ -141,6 +162,11 @@ class Scores:
     def metrics(self) -> list[str]:
         """The names of the metrics, each once."""
         return list(dict.fromkeys(self.metric or ["perplexity"]))
+
+    @property
+    def content_field(self) -> str:
+        """The field that is scored."""
+        return MESSAGES_FIELD if self.chat and self.text_field == Scores.text_field else self.text_field
 
 
 @dataclass(frozen=True)

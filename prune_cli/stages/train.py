@@ -114,7 +114,7 @@ class TrainJob:
         # A tokenizer that is not trained yet has no hash: then any packed block is refused.
         expected = tokenizer_hash(load_tokenizer(location)) if location else ""
         for document in documents(source, self.settings.text_field, tokenizer=expected):
-            yield document.content
+            yield document.own_content
 
 
 def fingerprint(inputs: list[Input], text_field: str) -> str | None:

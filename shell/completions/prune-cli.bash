@@ -22,8 +22,8 @@ _prune_cli() { # where it returns early, files are completed, or directories
             ;;
         score)
             case $before in
-                -m | --metric) words='bits_per_byte brier compression el2n entropy excess_bits_per_byte excess_loss memorization overlap perplexity perplexity_ratio quality random token_prior_mean token_prior_std top_k_accuracy' ;;
-                --text-field | --prefix | --group-by | --min-tokens | --top-k | --ngram | --label | --seed | --shard | --only | --self-check | --context | --stride | --batch-tokens | --expect-records | --long | --max-line | --columns | --level | --threads | -j | --jobs | --ray-address) ;;
+                -m | --metric) words='bits_per_byte brier compression el2n entropy excess_bits_per_byte excess_loss instruction_difficulty memorization overlap perplexity perplexity_ratio quality random token_prior_mean token_prior_std top_k_accuracy' ;;
+                --text-field | --prompt-field | --prefix | --group-by | --min-tokens | --top-k | --ngram | --label | --seed | --shard | --only | --self-check | --context | --stride | --batch-tokens | --expect-records | --long | --max-line | --columns | --level | --threads | -j | --jobs | --ray-address) ;;
                 --model | --against | --tokenizer | -O | --output-directory) compopt +o default -o dirnames && return ;;
                 --held-out | --priors | --classifier | --summary | -o | --output | --status-file | --files-from) return ;;
                 --device) words='auto cpu cuda' ;;
@@ -32,13 +32,13 @@ _prune_cli() { # where it returns early, files are completed, or directories
                 --engine) words='local ray' ;;
                 *)
                     [[ $current == -* ]] || return
-                    words='-m --metric --text-field --prefix --overwrite --group-by --model --against --per-model --min-tokens --top-k --held-out --ngram --priors --tokenizer --classifier --label --seed -O --output-directory --resume --shard --only --summary --dry-run --self-check --device --dtype --context --stride --bos --batch-tokens -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -o --output -f --force --plain --single-frame --level --threads -j --jobs --engine --ray-address --status-file --files-from -0 --null -h --help'
+                    words='-m --metric --text-field --prompt-field --chat --prefix --overwrite --group-by --model --against --per-model --min-tokens --top-k --held-out --ngram --priors --tokenizer --classifier --label --seed -O --output-directory --resume --shard --only --summary --dry-run --self-check --device --dtype --context --stride --bos --batch-tokens -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -o --output -f --force --plain --single-frame --level --threads -j --jobs --engine --ray-address --status-file --files-from -0 --null -h --help'
                     ;;
             esac
             ;;
         rank)
             case $before in
-                -k | --key) words='bits_per_byte brier compression el2n entropy excess_bits_per_byte excess_loss memorization overlap perplexity perplexity_ratio quality random token_prior_mean token_prior_std top_k_accuracy' ;;
+                -k | --key) words='bits_per_byte brier compression el2n entropy excess_bits_per_byte excess_loss instruction_difficulty memorization overlap perplexity perplexity_ratio quality random token_prior_mean token_prior_std top_k_accuracy' ;;
                 --by) words='records tokens' ;;
                 --within | --tokens-field | --prefix | --group-by | -S | --buffer-size | --expect-records | --long | --max-line | --columns | --level | --threads | -j | --jobs | --ray-address) ;;
                 -O | --output-directory | -T | --temporary-directory) compopt +o default -o dirnames && return ;;
@@ -55,7 +55,7 @@ _prune_cli() { # where it returns early, files are completed, or directories
                 --keep) words='bottom middle top random easy hard' ;;
                 --frac | --tokens | --range | --min | --max | --sample | --seed | --within | --tokens-field | --text-field | --prefix | --group-by | --expect-records | --long | --max-line | --columns | --level | --threads | -j | --jobs | --ray-address) ;;
                 --cut | --scores | --rejects | --summary | -o | --output | --status-file | --files-from) return ;;
-                -k | --key) words='bits_per_byte brier compression el2n entropy excess_bits_per_byte excess_loss memorization overlap perplexity perplexity_ratio quality random token_prior_mean token_prior_std top_k_accuracy' ;;
+                -k | --key) words='bits_per_byte brier compression el2n entropy excess_bits_per_byte excess_loss instruction_difficulty memorization overlap perplexity perplexity_ratio quality random token_prior_mean token_prior_std top_k_accuracy' ;;
                 --by) words='records tokens' ;;
                 -O | --output-directory) compopt +o default -o dirnames && return ;;
                 --engine) words='local ray' ;;
@@ -67,7 +67,7 @@ _prune_cli() { # where it returns early, files are completed, or directories
             ;;
         stat)
             case $before in
-                -k | --key) words='bits_per_byte brier compression el2n entropy excess_bits_per_byte excess_loss memorization overlap perplexity perplexity_ratio quality random token_prior_mean token_prior_std top_k_accuracy' ;;
+                -k | --key) words='bits_per_byte brier compression el2n entropy excess_bits_per_byte excess_loss instruction_difficulty memorization overlap perplexity perplexity_ratio quality random token_prior_mean token_prior_std top_k_accuracy' ;;
                 --thresholds | --agree | --tokens-field | --text-field | --group-by | --expect-records | --long | --max-line | --columns | -j | --jobs | --ray-address) ;;
                 --scores | --token-counts | -o | --output | --status-file | --files-from) return ;;
                 --tokenizer) compopt +o default -o dirnames && return ;;

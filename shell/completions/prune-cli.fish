@@ -52,8 +52,10 @@ complete -c prune-cli -n '__prune_cli_verb pack' -s 0 -l null -d 'End the names 
 complete -c prune-cli -n '__prune_cli_verb pack' -s h -l help -d 'Show the options'
 
 complete -c prune-cli -n '__prune_cli_verb score' -F
-complete -c prune-cli -n '__prune_cli_verb score' -s m -l metric -x -a 'bits_per_byte brier compression el2n entropy excess_bits_per_byte excess_loss memorization overlap perplexity perplexity_ratio quality random token_prior_mean token_prior_std top_k_accuracy' -d 'Metric, such as el2n or overlap; may be repeated [perplexity]'
+complete -c prune-cli -n '__prune_cli_verb score' -s m -l metric -x -a 'bits_per_byte brier compression el2n entropy excess_bits_per_byte excess_loss instruction_difficulty memorization overlap perplexity perplexity_ratio quality random token_prior_mean token_prior_std top_k_accuracy' -d 'Metric, such as el2n; repeatable [perplexity]'
 complete -c prune-cli -n '__prune_cli_verb score' -l text-field -x -d 'The field that holds the text [text]'
+complete -c prune-cli -n '__prune_cli_verb score' -l prompt-field -x -d 'The field that holds a prompt'
+complete -c prune-cli -n '__prune_cli_verb score' -l chat -d 'Score the assistant\'s turns in messages'
 complete -c prune-cli -n '__prune_cli_verb score' -l prefix -x -d 'Put STR before the names of the new fields'
 complete -c prune-cli -n '__prune_cli_verb score' -l overwrite -d 'Replace fields that already exist'
 complete -c prune-cli -n '__prune_cli_verb score' -l group-by -x -d 'Count records by this field\'s values'
@@ -110,7 +112,7 @@ complete -c prune-cli -n '__prune_cli_verb score' -s 0 -l null -d 'End the names
 complete -c prune-cli -n '__prune_cli_verb score' -s h -l help -d 'Show the options'
 
 complete -c prune-cli -n '__prune_cli_verb rank' -F
-complete -c prune-cli -n '__prune_cli_verb rank' -s k -l key -x -a 'bits_per_byte brier compression el2n entropy excess_bits_per_byte excess_loss memorization overlap perplexity perplexity_ratio quality random token_prior_mean token_prior_std top_k_accuracy' -d 'Field to rank by'
+complete -c prune-cli -n '__prune_cli_verb rank' -s k -l key -x -a 'bits_per_byte brier compression el2n entropy excess_bits_per_byte excess_loss instruction_difficulty memorization overlap perplexity perplexity_ratio quality random token_prior_mean token_prior_std top_k_accuracy' -d 'Field to rank by'
 complete -c prune-cli -n '__prune_cli_verb rank' -s r -l reverse -d 'Write the highest score first'
 complete -c prune-cli -n '__prune_cli_verb rank' -l by -x -a 'records tokens' -d 'Unit of quantiles: records or tokens'
 complete -c prune-cli -n '__prune_cli_verb rank' -l within -x -d 'Rank each value of FIELD on its own'
@@ -165,7 +167,7 @@ complete -c prune-cli -n '__prune_cli_verb slice' -l sample -x -d 'Draw in propo
 complete -c prune-cli -n '__prune_cli_verb slice' -l invert -d 'Keep the scored records outside the cut'
 complete -c prune-cli -n '__prune_cli_verb slice' -l keep-unscored -d 'Also keep records whose score is null'
 complete -c prune-cli -n '__prune_cli_verb slice' -l seed -x -d 'Seed for --keep random and --sample'
-complete -c prune-cli -n '__prune_cli_verb slice' -s k -l key -x -a 'bits_per_byte brier compression el2n entropy excess_bits_per_byte excess_loss memorization overlap perplexity perplexity_ratio quality random token_prior_mean token_prior_std top_k_accuracy' -d 'Score to slice by'
+complete -c prune-cli -n '__prune_cli_verb slice' -s k -l key -x -a 'bits_per_byte brier compression el2n entropy excess_bits_per_byte excess_loss instruction_difficulty memorization overlap perplexity perplexity_ratio quality random token_prior_mean token_prior_std top_k_accuracy' -d 'Score to slice by'
 complete -c prune-cli -n '__prune_cli_verb slice' -l scores -r -F -d 'Read the scores from FILE, one a record'
 complete -c prune-cli -n '__prune_cli_verb slice' -l by -x -a 'records tokens' -d 'Unit of --frac and --range: records or tokens'
 complete -c prune-cli -n '__prune_cli_verb slice' -l within -x -d 'Cut each value of FIELD on its own'
@@ -204,7 +206,7 @@ complete -c prune-cli -n '__prune_cli_verb slice' -s 0 -l null -d 'End the names
 complete -c prune-cli -n '__prune_cli_verb slice' -s h -l help -d 'Show the options'
 
 complete -c prune-cli -n '__prune_cli_verb stat' -F
-complete -c prune-cli -n '__prune_cli_verb stat' -s k -l key -x -a 'bits_per_byte brier compression el2n entropy excess_bits_per_byte excess_loss memorization overlap perplexity perplexity_ratio quality random token_prior_mean token_prior_std top_k_accuracy' -d 'Score to describe'
+complete -c prune-cli -n '__prune_cli_verb stat' -s k -l key -x -a 'bits_per_byte brier compression el2n entropy excess_bits_per_byte excess_loss instruction_difficulty memorization overlap perplexity perplexity_ratio quality random token_prior_mean token_prior_std top_k_accuracy' -d 'Score to describe'
 complete -c prune-cli -n '__prune_cli_verb stat' -l verify -d 'Read every record and compare the counts with the trailer'
 complete -c prune-cli -n '__prune_cli_verb stat' -l duplicates -d 'Count exact duplicates of the text'
 complete -c prune-cli -n '__prune_cli_verb stat' -l thresholds -x -d 'Measure a cut between two quantiles of -k, for slice --cut and streams that come later'

@@ -71,7 +71,7 @@ def from_source(name: str, source: Source, evaluation: Evaluation) -> HeldOutSet
         items.append(
             Item(number, document["id"], _label(document, group_by), _label(document, cluster)),
         )
-        contents.append(document.content)
+        contents.append(document.own_content)
     _check_present(group_by, [item.group for item in items], source)
     _check_present(cluster, [item.cluster for item in items], source)
     return HeldOutSet(name, data_hash(contents), items, contents, source.heads, source.skipped)

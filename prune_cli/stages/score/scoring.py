@@ -40,6 +40,7 @@ class Scoring:
     top_k: int = 5
     seed: int = 0
     resources: Sequence[Resource] = ()  # of metrics of texts
+    chat_template: str | None = None  # its hash, if conversations are scored
 
     def __post_init__(self) -> None:
         for model in self.models[1:]:
@@ -122,8 +123,13 @@ class Scoring:
                 "tokenizer": first.tokenizer_hash,
                 **first.settings.recorded(),
                 "versions": first.versions,
+                **_of_template(self.chat_template),
             },
         )
+
+
+def _of_template(digest: str | None) -> dict[str, Any]:
+    return {"chat_template": digest} if digest else {}
 
 
 def _of_resources(resources: Sequence[Resource]) -> dict[str, Any]:
@@ -165,10 +171,25 @@ def model_names(scores: Scores, chosen: Sequence[Metric]) -> list[str]:
         )
     if scores.against and not comparing:
         raise UsageError("no metric uses --against", remedy="for example -m excess_loss")
+    _check_prompts(scores, chosen)
     if not any(metric.needs_model for metric in chosen):
         return []
     default = os.environ.get("PRUNE_CLI_MODEL") or str(reference.DIRECTORY)
     return [*(scores.model or [default]), *([scores.against] if scores.against else [])]
+
+
+def _check_prompts(scores: Scores, chosen: Sequence[Metric]) -> None:
+    """Raise UsageError if a metric needs prompts that there are not, or cannot use those that there are."""
+    has_prompts = scores.chat or scores.prompt_field is not None
+    for metric in chosen:
+        if metric.needs_prompt and not has_prompts:
+            fault = f"{metric.name} compares a text behind a prompt with the text alone"
+            raise UsageError(fault, remedy="name the prompt with --prompt-field FIELD, or give --chat")
+        if has_prompts and metric.wants_training_data:
+            fault = f"{metric.name} continues what a model was trained on, and a prompt is not part of that"
+            raise UsageError(fault, remedy="leave out --prompt-field and --chat")
+    if scores.prompt_field == scores.text_field:
+        raise UsageError(f"`{scores.prompt_field}` cannot be both prompt and text", remedy="name two fields")
 
 
 def load_scoring(scores: Scores, settings: ModelSettings) -> Scoring:
@@ -184,6 +205,7 @@ def load_scoring(scores: Scores, settings: ModelSettings) -> Scoring:
     loaded = resources.load(scores, chosen)
     if not names:
         return Scoring(chosen, seed=scores.seed, resources=loaded)
+    template = _template_hash(names, settings) if scores.chat else None
     models = [_load(name, settings) for name in names]
     # `model_names` has put it last.
     against = models.pop() if scores.against else None
@@ -196,7 +218,23 @@ def load_scoring(scores: Scores, settings: ModelSettings) -> Scoring:
         top_k=scores.top_k,
         seed=scores.seed,
         resources=loaded,
+        chat_template=template,
     )
+
+
+def _template_hash(names: Sequence[str], settings: ModelSettings) -> str:
+    """The hash of the models' chat template, from their files.
+
+    Raises ConfigurationError unless all have the same.
+    """
+    from ...models.language_model import chat_template
+
+    first, *others = [chat_template(name, settings) for name in names]
+    for name, digest in zip(names[1:], others, strict=True):
+        if digest != first:
+            fault = f"its chat template differs from that of {names[0]}"
+            raise ConfigurationError(fault, place=name, remedy="score with each on its own")
+    return first
 
 
 def provenance(scores: Scores, settings: ModelSettings) -> dict[str, Any]:
@@ -215,7 +253,8 @@ def provenance(scores: Scores, settings: ModelSettings) -> dict[str, Any]:
     for name in names:
         safety.check(name)
     models = [of_model(name, settings) for name in names]
-    first = {name: value for name, value in models[0].items() if name != "model"}
+    template = _template_hash(names, settings) if scores.chat else None
+    first = {name: value for name, value in models[0].items() if name != "model"} | _of_template(template)
     hashes = [model["model"] for model in models]
     of_models = _provenance(names, hashes, against=scores.against is not None, first=first)
     return {**of_models, **of_resources}

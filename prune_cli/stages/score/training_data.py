@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from ...metrics import Metric
-from ...records.reader import Content
+from ...records.documents import PromptedContent, without_prompt
 from ...training.training_hashes import TrainingHashes
 from .progress import ScoreReport
 
@@ -27,8 +27,9 @@ class TrainingData:
         self.remembered = TrainingHashes(ensemble if self.remembering else ())
         self.seen = TrainingHashes(models)
 
-    def counts(self, contents: Sequence[Content]) -> ScoreReport:
+    def counts(self, prompted: Sequence[PromptedContent]) -> ScoreReport:
         """How many documents are in the training data, and how many are not although they should be."""
+        contents = [without_prompt(content) for content in prompted]
         seen = self.seen.count(contents)
         # Without hashes nothing is known to be missing: models of others come without them.
         return ScoreReport(trained_on=seen, not_trained_on=self.remembered.count_missing(contents))

@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from ...errors import DataError
-from ...metrics import Metric
+from ...metrics import UNPROMPTED, Metric
 from ...records.batching import Bound, batched
+from ...records.documents import PromptedContent, without_prompt
 from ...records.prefetch import prefetch
 from .scoring import CONTINUED, PROMPT
 from .scoring import Scoring as Scoring
 
 if TYPE_CHECKING:  # metrics that need no model need no torch
-    from ...models.language_model import Content, LanguageModel, Statistics, TokenizedDocument
+    from ...models.language_model import LanguageModel, Statistics, TokenizedDocument
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class Window:
     """Records that are scored together."""
 
     payloads: list[Any]
-    contents: list[Content]
+    contents: list[PromptedContent]
     documents: list[TokenizedDocument]  # as the first model tokenizes them
     second: list[TokenizedDocument]  # as the model of --against does
     n_bytes: int
@@ -72,7 +73,7 @@ class Window:
 
 
 def score(
-    items: Iterable[tuple[Payload, Content]],
+    items: Iterable[tuple[Payload, PromptedContent]],
     scoring: Scoring,
     *,
     window_tokens: int = 1 << 17,
@@ -95,6 +96,7 @@ def score(
     """
     unknown = 0  # tokens
     affected = 0  # records
+    unfit = 0  # records whose prompt is too long
     # Where a window ends depends only on the records since the last one ended: a resumed run makes the same
     # windows. The next window is read and tokenized in a thread while this one is scored; depth 0 keeps it
     # at one.
@@ -106,15 +108,18 @@ def score(
         ]
         unknown += sum(document.n_unknown for document in window.documents)
         affected += sum(document.n_unknown > 0 for document in window.documents)
+        unfit += sum(document.is_unfit for document in window.documents)
     if unknown:
         log.warning("%d tokens in %d records are text outside the model's vocabulary", unknown, affected)
+    if unfit:
+        log.warning("%d records have no score: their prompt is longer than the model's context", unfit)
 
 
 # --- Windows ---
 
 
 def _windows(
-    items: Iterable[tuple[Payload, Content]],
+    items: Iterable[tuple[Payload, PromptedContent]],
     scoring: Scoring,
     window_tokens: int,
     place: Callable[[Payload], str],
@@ -137,7 +142,7 @@ def _windows(
 
 
 def _tokenized(
-    block: list[tuple[Payload, Content]],
+    block: list[tuple[Payload, PromptedContent]],
     scoring: Scoring,
     place: Callable[[Payload], str],
     size: Callable[[Payload], int],
@@ -171,12 +176,13 @@ def _scored(
     second: Sequence[Statistics] = []
     if scoring.against:
         second = scoring.against.statistics(window.second, ("nll",), on_batch)
+    contents = [without_prompt(content) for content in window.contents]
     columns = [_statistics(model, window.documents, scoring, on_batch) for model in scoring.models]
     of_texts = [
-        resource.quantities(window.contents, lambda index: place(window.payloads[index]))
+        resource.quantities(contents, lambda index: place(window.payloads[index]))
         for resource in scoring.resources
     ]
-    for at, (payload, content) in enumerate(zip(window.payloads, window.contents, strict=True)):
+    for at, (payload, content) in enumerate(zip(window.payloads, contents, strict=True)):
         common: Quantities = {"content": content, "seed": scoring.seed, "top_k": scoring.top_k}
         if "identity" in scoring.needs:
             common["identity"] = identity(payload)
@@ -198,16 +204,19 @@ def _statistics(
     documents: list[TokenizedDocument],
     scoring: Scoring,
     on_batch: Callable[[int], object],
-) -> Sequence[Statistics | Quantities]:
-    """The statistics of each document's tokens, and its continuation if a metric needs one."""
-    statistics = model.statistics(documents, scoring.statistics, on_batch)
-    if "continuation" not in scoring.needs:
-        return statistics
-    continuations = model.continuations(documents, PROMPT, CONTINUED, on_batch)
-    return [
-        {**of_document, "continuation": ids}
-        for of_document, ids in zip(statistics, continuations, strict=True)
-    ]
+) -> list[Quantities]:
+    """The statistics of each document's tokens, and what else metrics need of the model."""
+    quantities: list[Quantities] = [*model.statistics(documents, scoring.statistics, on_batch)]
+    if UNPROMPTED in scoring.needs:
+        alone = [document.unprompted or document for document in documents]
+        unprompted = model.statistics(alone, ("nll",), on_batch)
+        for of_document, statistics in zip(quantities, unprompted, strict=True):
+            of_document[UNPROMPTED] = statistics["nll"]
+    if "continuation" in scoring.needs:
+        continuations = model.continuations(documents, PROMPT, CONTINUED, on_batch)
+        for of_document, ids in zip(quantities, continuations, strict=True):
+            of_document["continuation"] = ids
+    return quantities
 
 
 # --- New fields ---

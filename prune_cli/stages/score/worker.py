@@ -15,8 +15,8 @@ from itertools import chain, islice
 from typing import Any
 
 from ... import storage, terminal
-from ...records.documents import Document, documents
-from ...records.reader import Content, Source
+from ...records.documents import Document, PromptedContent, documents
+from ...records.reader import Source
 from ...settings.model import ModelSettings
 from ...settings.score import Scores, ScoreSettings
 from ...settings.streams import Reading
@@ -206,11 +206,13 @@ class ScoreWorker:
         # The id goes into the metric `random`.
         return documents(
             source,
-            scores.text_field,
+            scores.content_field,
             *dict.fromkeys((self.layout.group, "id")),
             fresh=self.layout.new_fields,
             overwrite=scores.overwrite,
             tokenizer=tokenizer,
+            prompt_field=scores.prompt_field,
+            is_chat=scores.chat,
         )
 
     def _digests(self, inputs: Sequence[Input]) -> list[str]:
@@ -235,7 +237,9 @@ class ScoreWorker:
             **{name: value for name, value in parameters.items() if name in needs},
             # Without a model nothing is counted in tokens, whatever --min-tokens says.
             "min_tokens": scores.min_tokens if self.model_names else 1,
-            "text_field": scores.text_field,
+            "text_field": scores.content_field,
+            **({"prompt_field": scores.prompt_field} if scores.prompt_field else {}),
+            **({"chat": True} if scores.chat else {}),
             "only": self.layout.only,
         }
 
@@ -292,6 +296,6 @@ def score_source(
     worker.training.warn(report)
 
 
-def _new_fields(scoring: Scoring, contents: Sequence[Content]) -> list[dict[str, Any]]:
+def _new_fields(scoring: Scoring, contents: Sequence[PromptedContent]) -> list[dict[str, Any]]:
     """The new fields of each content."""
     return [fields for window in windows.score(enumerate(contents), scoring) for _, fields in window]

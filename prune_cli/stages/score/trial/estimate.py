@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ....records.reader import Content
+from ....records.documents import PromptedContent
 
 # `windows.score` for some scoring: contents → the new fields of each.
-Score = Callable[[Sequence[Content]], list[dict[str, Any]]]
+Score = Callable[[Sequence[PromptedContent]], list[dict[str, Any]]]
 
 SCORED_TOKENS = 1 << 13  # tokens of the sample that are scored, to measure the rate
 CHARACTERS_PER_TOKEN = 4  # of English text, roughly: it only decides how much of the sample is scored
@@ -21,7 +21,7 @@ UTILISATION = 0.4  # of that rate, which a model of 124 M parameters reaches
 class Sample:
     """Records from the start of a corpus."""
 
-    contents: Sequence[Content]
+    contents: Sequence[PromptedContent]
     share: float  # of the corpus, by the bytes of its files; 1 if these are all records
     bytes: int  # of the compressed records with their scores
 
@@ -61,9 +61,9 @@ def estimate(sample: Sample, score: Score, flops_per_token: float, flops_per_con
     )
 
 
-def _enough(contents: Sequence[Content]) -> list[Content]:
+def _enough(contents: Sequence[PromptedContent]) -> list[PromptedContent]:
     """The first contents that hold about SCORED_TOKENS tokens."""
-    chosen: list[Content] = []
+    chosen: list[PromptedContent] = []
     size = 0
     for content in contents:
         chosen.append(content)
@@ -73,7 +73,7 @@ def _enough(contents: Sequence[Content]) -> list[Content]:
     return chosen
 
 
-def _timed(contents: Sequence[Content], score: Score) -> tuple[float, int]:
+def _timed(contents: Sequence[PromptedContent], score: Score) -> tuple[float, int]:
     """Seconds that scoring takes, and the tokens that were scored."""
     # The first batch compiles kernels and allocates memory; a long run does that once.
     score(contents[:1])

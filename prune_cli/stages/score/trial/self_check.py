@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ....errors import CheckFailed, DataError
-from ....records.reader import Content
+from ....records.documents import PromptedContent
 from .estimate import Score
 
 # Relative differences of a perplexity that are accepted: float32 differs by the order of the sums in a
@@ -14,7 +14,7 @@ TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-2}
 
 
 def largest_difference(
-    contents: Sequence[Content], places: Sequence[str], score: Score, score_alone: Score, dtype: str
+    contents: Sequence[PromptedContent], places: Sequence[str], score: Score, score_alone: Score, dtype: str
 ) -> float:
     """The largest relative difference between the perplexities of `score` and of `score_alone`.
 
