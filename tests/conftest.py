@@ -117,16 +117,15 @@ def unconfigured_log() -> None:
 def on_a_terminal(stream: str, *arguments: object, **variables: str) -> str:
     """What a command says to who watches its `stdout` or `stderr`."""
     ours, theirs = pty.openpty()
-    streams: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, stream: theirs}
-    with subprocess.Popen(
-        command(*arguments), cwd=ROOT, env={**os.environ, "TERM": "xterm", **variables}, **streams
-    ):
-        os.close(theirs)
-        said = bytearray()
-        with suppress(OSError):  # a terminal has no end but the death of the other side
-            while piece := os.read(ours, 1 << 16):
-                said += piece
+    with open(theirs, "r+b", buffering=0) as terminal:
+        streams: dict[str, Any] = {stream: terminal}
+        started = warm.Started(arguments, environment={"TERM": "xterm", **variables}, **streams).go()
+    said = bytearray()
+    with suppress(OSError):  # a terminal has no end but the death of the other side
+        while piece := os.read(ours, 1 << 16):
+            said += piece
     os.close(ours)
+    started.wait()
     return said.decode().replace("\r\n", "\n")
 
 

@@ -62,16 +62,16 @@ def steps(run):
 
 def test_the_losses_of_tiny_are_those_of_a_plain_loop(home, tmp_path):
     tiny = Training(
-        preset="tiny", tokenizer=home / "tokenizer", batch_tokens=512, steps=42, warmup=40, dtype="float32"
+        preset="tiny", tokenizer=home / "tokenizer", batch_tokens=512, steps=22, warmup=20, dtype="float32"
     )
     with pytest.raises(Killed):
-        train(documents(), replace(tiny, save_at="1"), tmp_path / "run", report=killed_at(20))
+        train(documents(), replace(tiny, save_at="1"), tmp_path / "run", report=killed_at(10))
     tokenizer = load_tokenizer(home / "tokenizer")
     config = gpt2_config(tokenizer, layers=4, width=256, heads=4, context=512, entries=0)
     start = {name: value.detach() for name, value in new_model(config, seed=0).named_parameters()}
     blocks = packed(home, tmp_path / "tokens", documents(), 512)
-    data = [torch.from_numpy(blocks.batch(step, 1)) for step in range(20)]
-    expected = [loss for loss, _ in plain_training(start, data, 42, 2e-3, warmup=40, heads=4, layers=4)]
+    data = [torch.from_numpy(blocks.batch(step, 1)) for step in range(10)]
+    expected = [loss for loss, _ in plain_training(start, data, 22, 2e-3, warmup=20, heads=4, layers=4)]
     assert losses(tmp_path / "run.partial") == pytest.approx(expected, abs=1e-5)
     assert expected[-1] < expected[0] - 1
 

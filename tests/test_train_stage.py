@@ -5,8 +5,7 @@ import math
 import os
 import resource
 import shutil
-import subprocess
-import sys
+import signal
 
 import numpy as np
 import pytest
@@ -26,7 +25,7 @@ from prune_cli.training.model import (
 )
 from prune_cli.training.step import TrainState, accumulate_gradients, adamw
 
-from .conftest import ROOT, SHARED, shared
+from .conftest import SHARED, shared
 from .training import (
     Killed,
     batches,
@@ -189,19 +188,19 @@ def test_a_resumed_run_ends_with_the_same_bits(home, tmp_path):
 
 
 def test_a_killed_run_resumes(home, tmp_path):
-    script = (
-        "import os, signal, sys; from pathlib import Path\n"
-        "from tests.training import documents, settings, train\n"
-        "kill = lambda step, values: step == 8 and os.kill(os.getpid(), signal.SIGKILL)\n"
-        "given = settings(Path(sys.argv[1]), save_at='3,30%')\n"
-        "train(documents(), given, Path(sys.argv[2]), source='a', report=kill)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, home, tmp_path / "run"],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == -9
+    def kill(step, values):
+        if step == 8:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    # A fork has torch, which a fresh process would import for seconds.
+    child = os.fork()
+    if child == 0:
+        try:
+            train(documents(), settings(home, save_at="3,30%"), tmp_path / "run", source="a", report=kill)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
     assert not (tmp_path / "run").exists()
     unread = (pytest.fail("the documents were read again") for _ in range(1))
     train(unread, settings(home, save_at="3,30%"), tmp_path / "run", source="a", resume=True)

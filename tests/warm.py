@@ -10,6 +10,7 @@ environments) run a fresh process.
 
 import array
 import atexit
+import gc
 import importlib
 import json
 import os
@@ -212,5 +213,7 @@ if __name__ == "__main__":
         # Where the libraries of models are not installed, commands without models are still run.
         with suppress(ModuleNotFoundError):
             importlib.import_module(module)
+    # A fork that looks for garbage among these objects would copy the pages that they are on.
+    gc.freeze()
     become(serve(way))
     importlib.import_module("prune_cli.cli").main()

@@ -104,48 +104,46 @@ def test_a_large_file_is_read_in_pieces(suffix, tmp_path, monkeypatch):
     assert contents(tmp_path / "one.zst") == contents(tmp_path / "several.zst")
 
 
-def test_plain_output_and_standard_output_are_those_of_one_process(tmp_path):
+def test_plain_output_and_standard_output_are_those_of_one_process(tmp_path, here, with_one_process):
     paths = files(tmp_path, [scored(50), scored(30)])
     options = ("rank", "-k", "perplexity", "--plain", *paths)
-    assert prune(*options, "-j", 2).stdout == prune(*options).stdout
+    assert here(*options, "-j", 2).stdout == here(*options).stdout
 
 
-def test_bad_records_are_skipped_and_counted_over_all_workers(tmp_path):
+def test_bad_records_are_skipped_and_counted_over_all_workers(tmp_path, here, with_one_process):
     paths = files(tmp_path, [scored(20), scored(20)])
     for path in paths:
         with open(path, "a") as file:
             file.write('{"perplexity": "high"}\n\n')
     options = ("rank", "-k", "perplexity", "-j", 2, *paths)
-    assert b"perplexity" in prune(*options, status=65).stderr
-    done = prune(*options, "--skip-bad", "--expect-records", 42, status=3)
+    assert b"perplexity" in here(*options, status=65).stderr
+    done = here(*options, "--skip-bad", "--expect-records", 42, status=3)
     assert len(records(done.stdout)) == 40
     assert b"2 bad records were skipped" in done.stderr
     assert b"42 were expected" not in done.stderr
-    assert (
-        b"42 records arrived, 43" in prune(*options, "--skip-bad", "--expect-records", 43, status=65).stderr
-    )
+    assert b"42 records arrived, 43" in here(*options, "--skip-bad", "--expect-records", 43, status=65).stderr
 
 
-def test_scores_of_different_settings_are_not_ranked_together(tmp_path):
+def test_scores_of_different_settings_are_not_ranked_together(tmp_path, here, with_one_process):
     for name, seed in (("a", 1), ("b", 2)):
         source = files(tmp_path, [scored(5)])[0]
-        prune("score", "-m", "random", "--seed", seed, source, "-o", tmp_path / name)
+        here("score", "-m", "random", "--seed", seed, source, "-o", tmp_path / name)
     paths = (tmp_path / "a", tmp_path / "b")
     for jobs in (1, 2):
-        fault = prune("rank", "-k", "random", "-j", jobs, *paths, status=65).stderr
+        fault = here("rank", "-k", "random", "-j", jobs, *paths, status=65).stderr
         assert b"/b: scores were made with different settings: seed is 2 here, 1 before" in fault
 
 
-def test_a_field_that_no_file_has_is_warned_of_once(tmp_path):
+def test_a_field_that_no_file_has_is_warned_of_once(tmp_path, here, with_one_process):
     paths = files(tmp_path, [scored(5), scored(5)])
-    done = prune("rank", "-k", "perplexity", "--group-by", "nothing", "-j", 2, *paths)
+    done = here("rank", "-k", "perplexity", "--group-by", "nothing", "-j", 2, *paths)
     assert done.stderr.count(b"no record has a field `nothing`") == 1
 
 
-def test_a_pipe_is_ranked_by_one_process(tmp_path):
+def test_a_pipe_is_ranked_by_one_process(tmp_path, here, with_one_process):
     text = b"".join(json.dumps(record).encode() + b"\n" for record in scored(9))
-    assert prune("rank", "-k", "perplexity", "-j", 2, stdin=text).stdout == (
-        prune("rank", "-k", "perplexity", stdin=text).stdout
+    assert here("rank", "-k", "perplexity", "-j", 2, stdin=text).stdout == (
+        here("rank", "-k", "perplexity", stdin=text).stdout
     )
 
 

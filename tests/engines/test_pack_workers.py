@@ -10,8 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prune_cli.engines import plan
-from prune_cli.engines.local import Serial
-from prune_cli.engines.processes import WorkerProcesses
 from prune_cli.stages.pack.blocks import BlockLayout, PackCounts
 from prune_cli.stages.pack.divided import Tokenized, block_jobs
 from prune_cli.stream.section import Shard
@@ -36,17 +34,6 @@ def corpus(tmp_path, monkeypatch) -> list[Path]:
     for path, documents in zip(paths, (TEXT[:70], TEXT[70:119], TEXT[119:]), strict=True):
         path.write_bytes(lines(documents))
     return paths
-
-
-@pytest.fixture
-def with_one_process(monkeypatch):
-    """Stages run in this process, as two workers would do them: torch is loaded once."""
-
-    def each(self, stage, jobs, progress):
-        return Serial(self.watch).each(stage, jobs, progress)
-
-    monkeypatch.setattr(WorkerProcesses, "each", each)
-    monkeypatch.setattr(WorkerProcesses, "map", lambda self, *stage: list(each(self, *stage)))
 
 
 def unpacked(path: Path) -> bytes:

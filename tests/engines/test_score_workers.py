@@ -136,8 +136,10 @@ def test_workers_write_one_output_like_one_process(options, texts, small_shards,
     assert names == {"a.jsonl", "b.jsonl", "one.zst", "two.zst", "one.json", "two.json"}
 
 
-def test_workers_score_with_a_model_as_one_process_does(texts, small_shards, tmp_path, here):
+def test_workers_score_with_a_model_as_one_process_does(texts, monkeypatch, tmp_path, here):
     pytest.importorskip("torch")
+    texts[0].write_bytes(b"".join(texts[0].read_bytes().splitlines(keepends=True)[:60]))
+    monkeypatch.setattr(joined, "PIECE", 3000)
     for name, workers in (("one", ()), ("two", ("-j", 2))):
         output = tmp_path / f"{name}.zst"
         assert status_of("score", "--dtype", "float32", *workers, texts[0], "-o", output) == 0
