@@ -176,17 +176,18 @@ def test_systemd_understands_the_units(tmp_path):
 
 
 def test_the_units_command_scores_with_the_default_model(home):
+    """Which needs no network and no home."""
     [start] = [
         line.removeprefix("ExecStart=")
         for line in UNITS[0].read_text().splitlines()
         if line.startswith("ExecStart=")
     ]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PRUNE_CLI_")}
+    environment = {"PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         shlex.split(start.replace("%h", str(home))),
         capture_output=True,
         timeout=PATIENCE,
-        env=environment | {"PYTHONPATH": str(ROOT)},
+        env=environment,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     assert identities(*home.glob("scored/*.zst")) == ALL

@@ -1,18 +1,23 @@
 """score --resume: a run that was stopped anywhere is resumed, to the same bytes."""
 
 import json
+import os
 import random
 import resource
 import signal
-import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
 
 import pytest
 
 from prune_cli.stages.score import windows as stage
 
-from .conftest import PATIENCE, ROOT, command, lines, records, status_of, zstd
+from . import warm
+from .conftest import PATIENCE, lines, records, status_of, zstd
 
 torch = pytest.importorskip("torch")
 
@@ -288,15 +293,18 @@ def test_outputs_that_cannot_be_resumed_are_refused(options, words, model, corpu
 LONG = [{"id": at, "text": "a text ", "pad": "x" * 1_300_000} for at in range(30)]  # three to a frame
 
 
-# A process of its own imports torch for seconds; without a model it starts at once and is resumed alike.
 RANDOM = ("score", "-m", "random")
 
 
-def started(scoring: tuple[object, ...], *options: object) -> subprocess.Popen:
-    """A run that reads the first records of a pipe and waits for more."""
-    return subprocess.Popen(
-        command(*scoring, "-", "-o", *options), stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
-    )
+@contextmanager
+def started(scoring: tuple[object, ...], *options: object) -> Iterator[tuple[warm.Started, IO[bytes]]]:
+    """A run that reads the first records of a pipe and waits for more, and the file of its messages."""
+    given, feed = os.pipe()
+    with open(given, "rb") as source, open(feed, "wb") as pipe, TemporaryFile() as said:
+        process = warm.Started([*scoring, "-", "-o", *options], stdin=source, stderr=said).go()
+        pipe.write(lines(LONG[:20]))
+        pipe.flush()
+        yield process, said
 
 
 def wait_for(path: Path, size: int) -> None:
@@ -312,18 +320,17 @@ def test_a_run_that_a_signal_stopped_is_resumed(number, model, tmp_path, here):
     scoring = ("score", "--model", model) if number == signal.SIGTERM else RANDOM
     whole = here(*scoring, stdin=lines(LONG)).stdout
     partial = tmp_path / "out.zst.partial"
-    with started(scoring, tmp_path / "out.zst", "--resume") as process:
-        process.stdin.write(lines(LONG[:20]))
-        process.stdin.flush()
+    with started(scoring, tmp_path / "out.zst", "--resume") as (process, log):
         wait_for(partial, borders(whole)[3])
         assert (
             b"another run is writing it"
             in here(*scoring, "-o", tmp_path / "out.zst", "--resume", status=75).stderr
         )
         assert b"another run is writing it" in here(*scoring, "-o", tmp_path / "out.zst", status=75).stderr
-        process.send_signal(number)
-        said = process.stderr.read()
-        assert process.wait(timeout=PATIENCE) == (75 if number == signal.SIGTERM else -number)
+        os.kill(process.pid, number)
+        assert process.wait() == (75 if number == signal.SIGTERM else -number)
+        log.seek(0)
+        said = log.read()
     assert said.count(b"\n") == (number == signal.SIGTERM)
     assert (b"out.zst.partial: stopped early; run the same command again to resume" in said) == (
         number == signal.SIGTERM
@@ -336,14 +343,12 @@ def test_a_run_that_a_signal_stopped_is_resumed(number, model, tmp_path, here):
 
 
 def test_without_resume_a_signal_leaves_nothing(tmp_path, here):
-    with started(RANDOM, tmp_path / "out.zst") as process:
-        process.stdin.write(lines(LONG[:20]))
-        process.stdin.flush()
+    with started(RANDOM, tmp_path / "out.zst") as (process, _):
         wait_for(tmp_path / ".out.zst.prune-cli", 1000)
         assert (
             b"another run is writing it"
             in here(*RANDOM, "-o", tmp_path / "out.zst", "--resume", status=75).stderr
         )
-        process.terminate()
-        assert process.wait(timeout=PATIENCE) == -signal.SIGTERM
+        os.kill(process.pid, signal.SIGTERM)
+        assert process.wait() == -signal.SIGTERM
     assert left(tmp_path) == set()

@@ -16,7 +16,7 @@ from ..servers.chaos import ACTIONS
 from ..servers.stores import BUCKET
 
 SMALL = lines(scored(600))
-LARGE = lines([{**record, "text": record["text"] * 8} for record in scored(5000)])  # an upload of two parts
+LARGE = lines([{**record, "text": record["text"] * 8} for record in scored(3500)])  # an upload of two parts
 
 ARGUMENTS = {
     "score": ["score", "-m", "random", "--level", "1"],
