@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from ...engines.work import Engine
 from ...records.reader import Source, check_expected
@@ -122,19 +123,23 @@ def copyable_table(
     table = index.read_table(source.inputs[0])
     if table is None or table.head.rank is None:
         return None
-    table = _table_of_all(source, whole)
+    table = _table_of_all(table, source, whole)
     if table is None or not is_copyable(table, request):
         return None
     check_expected(table.totals.records, options.expect_records, table.file.name)
     return table
 
 
-def _table_of_all(source: Source, whole: DatasetManifest | None) -> Table | None:
-    """The table of all inputs; None if one of them is no whole stream. Raises DataError as `RankedParts`."""
+def _table_of_all(first: Table, source: Source, whole: DatasetManifest | None) -> Table | None:
+    """The table of all inputs, of which the `first` is read; None if one of them is no whole stream.
+
+    Raises DataError as `RankedParts`.
+    """
     tables = []
     parts = RankedParts(whole)
     heads: list[Head | None] = []
-    for file, table in zip(source.inputs, index.read_tables(source.inputs), strict=True):
+    rest = index.read_tables(source.inputs[1:])
+    for file, table in zip(source.inputs, chain([first], rest), strict=True):
         if table is None:
             return None
         tables.append(table)
