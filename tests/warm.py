@@ -125,10 +125,10 @@ def server(modules: tuple[str, ...]) -> socket.socket:
 
 
 def modules_for(arguments: Sequence[str]) -> tuple[str, ...]:
-    """What a command would import first: torch, if it writes an output that takes a model or a tokenizer."""
+    """What a command would import first: torch, if it has a model, or an output that takes one."""
     verb = arguments[0] if arguments else ""
     heavy = verb in ("pack", "train") or (verb == "score" and "random" not in arguments)
-    return HEAVY if heavy and "-o" in arguments else LIGHT
+    return HEAVY if heavy and ("-o" in arguments or "--model" in arguments) else LIGHT
 
 
 class Started:

@@ -2,26 +2,34 @@
 happens to the others.
 """
 
+import os
+import resource
 import signal
 import subprocess
+from tempfile import TemporaryFile
+from typing import IO
 
 import pytest
 
+from .. import warm
 from ..conftest import PATIENCE, ROOT, command, lines, records, scored
 from ..small_models import tiny_gpt2
 from .machine import peak
 
 SLICE = ("slice", "--keep", "middle", "--frac", "0.5")
+OPEN_FILES = 64
 
 
-def pipeline(*stages: list[str]) -> tuple[list[int], bytes, list[bytes]]:
+def pipeline(
+    *stages: list[str], stdin: IO[bytes] | int = subprocess.DEVNULL
+) -> tuple[list[int], bytes, list[bytes]]:
     """Run commands in a pipe: their statuses, the last one's output, and what each said. No process may open
-    more than 64 files.
+    more than OPEN_FILES.
     """
     running: list[subprocess.Popen[bytes]] = []
     for stage in stages:
-        before = running[-1].stdout if running else subprocess.DEVNULL
-        limited = ["prlimit", "--nofile=64", *stage]
+        before = running[-1].stdout if running else stdin
+        limited = ["prlimit", f"--nofile={OPEN_FILES}", *stage]
         running.append(
             subprocess.Popen(limited, stdin=before, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
         )
@@ -42,10 +50,16 @@ def test_score_rank_and_slice_over_many_files_of_one_record_each(count, tmp_path
     paths = [tmp_path / "corpus" / f"{index:05}.jsonl" for index in range(count)]
     for index, path in enumerate(paths):
         path.write_bytes(lines([{"id": index, "text": f"text {index} of many"}]))
-    statuses, out, said = pipeline(
-        command("score", "--model", model, *paths), command("rank"), command(*SLICE)
-    )
-    assert (statuses, said) == ([0, 0, 0], [b"", b"", b""])
+    read_end, write_end = os.pipe()
+    with open(read_end, "rb") as scored, TemporaryFile() as log:
+        with open(write_end, "wb") as output:
+            scoring = warm.Started(("score", "--model", model, *paths), stdout=output, stderr=log)
+        resource.prlimit(scoring.pid, resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
+        scoring.go()
+        statuses, out, said = pipeline(command("rank"), command(*SLICE), stdin=scored)
+        log.seek(0)
+        assert (scoring.wait(), log.read()) == (0, b"")
+    assert (statuses, said) == ([0, 0], [b"", b""])
     found = records(out)
     assert len(found) == count // 2
     assert [record["rank"] for record in found] == list(range(count // 4, count // 4 + count // 2))
