@@ -8,8 +8,8 @@ from .options import Files, command
 COST = (
     "Reads everything before it writes, except with --merge. Memory is -S plus 110 MiB; a record takes 128 "
     "bytes besides its text. What does not fit is sorted in -T: compressed, written once and read once. With "
-    "--jobs everything is sorted in -T, compressed only if it is larger than the memory of all workers; the "
-    "parent process takes up to a tenth of the time of all, to put the parts together, and next to none with "
+    "--jobs everything is sorted in -T, compressed only if it is larger than half of the machine's memory. "
+    "The parent takes up to a tenth of the time of all, to put the parts together, and next to none with "
     "-O. A dataset that was stopped is sorted again, and only what is missing is written."
 )
 EXAMPLES = (

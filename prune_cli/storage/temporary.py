@@ -164,11 +164,16 @@ def check_directories(directories: Sequence[str]) -> None:
             raise PermissionDeniedError("temporary files cannot be written to it", place=name, remedy=remedy)
 
 
-def check_room(directories: Sequence[str], needed: int) -> None:
-    """Raise InputOutputError unless the file systems of these directories have `needed` bytes free in all."""
+def room(directories: Sequence[str]) -> int:
+    """The bytes that are free on the file systems of these directories."""
     # Directories on one device share its room, which counts once.
     devices = {os.stat(directory).st_dev: directory for directory in directories}
-    free = sum(shutil.disk_usage(directory).free for directory in devices.values())
+    return sum(shutil.disk_usage(directory).free for directory in devices.values())
+
+
+def check_room(directories: Sequence[str], needed: int) -> None:
+    """Raise InputOutputError unless the file systems of these directories have `needed` bytes free in all."""
+    free = room(directories)
     if free < needed:
         fault = f"{human(free)} are free where sorted runs will take about {human(needed)}"
         place = ", ".join(map(display, directories))

@@ -8,10 +8,10 @@ from itertools import pairwise
 import duckdb
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from prune_cli import storage
+from prune_cli import sizes, storage
 from prune_cli.errors import DataError
 from prune_cli.records.sorting.keys import UNSCORED, ordered_keys, scores_of
 from prune_cli.settings.rank import Ranking
@@ -32,7 +32,7 @@ def streams(path, **more):
     return Streams(output=str(path), force=True, allow_empty=True, progress=False, **more)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     corpus=CORPORA,
     reverse=st.booleans(),
@@ -41,10 +41,13 @@ def streams(path, **more):
     # Runs of a few records and of all; parts of one record and of all.
     memory=st.sampled_from([1000, 8000, 1 << 20]),
     piece=st.sampled_from([1, 700, 4000, 1 << 20]),
+    # Sorted files are compressed if they do not fit into half of it.
+    of_machine=st.sampled_from([0, 1 << 30]),
 )
 def test_records_head_and_totals_are_those_of_one_process(
-    tmp_path_factory, corpus, reverse, by, within, memory, piece
+    tmp_path_factory, monkeypatch, corpus, reverse, by, within, memory, piece, of_machine
 ):
+    monkeypatch.setattr(sizes, "memory", lambda: of_machine)
     folder = tmp_path_factory.mktemp("rank")
     paths = files(folder, corpus)
     ranking = Ranking(
