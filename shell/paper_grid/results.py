@@ -14,6 +14,8 @@ from typing import Any
 from .steps import Grid
 
 Record = dict[str, Any]
+# By step: how long it ran, and how long on a processor.
+Seconds = Mapping[str, tuple[float, float]]
 
 
 def read(path: Path) -> list[Record]:
@@ -21,7 +23,7 @@ def read(path: Path) -> list[Record]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def collect(grid: Grid, root: Path, seconds: Mapping[str, float]) -> list[Record]:
+def collect(grid: Grid, root: Path, seconds: Seconds) -> list[Record]:
     """The results of the steps in `seconds`, which are done and took so long."""
     return [
         {"kind": "grid", "parameters": grid.parameters(), **_settings(grid)},
@@ -47,7 +49,7 @@ def _settings(grid: Grid) -> Record:
     }
 
 
-def _sweep(grid: Grid, root: Path, seconds: Mapping[str, float]) -> Iterator[Record]:
+def _sweep(grid: Grid, root: Path, seconds: Seconds) -> Iterator[Record]:
     for lr in grid.config.get("sweep", {}).get("lr", []):
         path = f"results/sweep-{lr:g}.jsonl"
         if path in seconds:
@@ -63,7 +65,7 @@ def chosen_rate(paths: Sequence[Path]) -> str:
     return min(found, key=lambda lr: (found[lr], float(lr)), default="")
 
 
-def _runs(grid: Grid, root: Path, seconds: Mapping[str, float]) -> Iterator[Record]:
+def _runs(grid: Grid, root: Path, seconds: Seconds) -> Iterator[Record]:
     names = {path: name for name, path in grid.config["tests"].items()}
     for each in grid.arms:
         for seed in range(1, grid.config["runs"]["seeds"] + 1):
@@ -79,7 +81,7 @@ def _runs(grid: Grid, root: Path, seconds: Mapping[str, float]) -> Iterator[Reco
                 yield {"kind": "likelihood", **about, **test, "bits_per_byte": result["bits_per_byte"]}
 
 
-def _cuts(grid: Grid, root: Path, seconds: Mapping[str, float]) -> Iterator[Record]:
+def _cuts(grid: Grid, root: Path, seconds: Seconds) -> Iterator[Record]:
     for each in grid.arms:
         # The random parts of all seeds are alike: the first stands for them.
         path = f"cuts/{each.cut(1)}"
@@ -98,7 +100,7 @@ def _cuts(grid: Grid, root: Path, seconds: Mapping[str, float]) -> Iterator[Reco
             }
 
 
-def _comparisons(grid: Grid, root: Path, seconds: Mapping[str, float]) -> Iterator[Record]:
+def _comparisons(grid: Grid, root: Path, seconds: Seconds) -> Iterator[Record]:
     names = {path: name for name, path in grid.config["tests"].items()}
     for one, other in grid.pairs():
         path = f"comparisons/{one}-vs-{other}.jsonl"
@@ -119,7 +121,7 @@ def compared(result: Record) -> Record:
     return {name: result.get(name) for name in fields}
 
 
-def _agreements(grid: Grid, root: Path, seconds: Mapping[str, float]) -> Iterator[Record]:
+def _agreements(grid: Grid, root: Path, seconds: Seconds) -> Iterator[Record]:
     for one, other in grid.config.get("agreements", []):
         path = f"agreements/{one}-{other}.json"
         if path in seconds:
@@ -127,7 +129,7 @@ def _agreements(grid: Grid, root: Path, seconds: Mapping[str, float]) -> Iterato
             yield {"kind": "agreement", "score": one, "against": other, **found}
 
 
-def _glue(grid: Grid, root: Path, seconds: Mapping[str, float]) -> Iterator[Record]:
+def _glue(grid: Grid, root: Path, seconds: Seconds) -> Iterator[Record]:
     for path in sorted(path for path in seconds if path.startswith("glue/")):
         name, _, seed = Path(path).stem.rpartition("-")
         for result in read(root / path):
@@ -141,11 +143,14 @@ def _glue(grid: Grid, root: Path, seconds: Mapping[str, float]) -> Iterator[Reco
                 }
 
 
-def _hours(seconds: Mapping[str, float]) -> dict[str, float]:
-    hours: dict[str, float] = defaultdict(float)
-    for name, value in seconds.items():
-        hours[name.partition("/")[0] if "/" in name else "files"] += value / 3600
-    return {kind: round(value, 3) for kind, value in hours.items()}
+def _hours(seconds: Seconds) -> dict[str, list[float]]:
+    hours: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for name, times in seconds.items():
+        kind = name.partition("/")[0] if "/" in name else "files"
+        hours[kind] = [
+            round(sum(pair), 4) for pair in zip(hours[kind], (t / 3600 for t in times), strict=True)
+        ]
+    return dict(hours)
 
 
 def agreement(one: Path, other: Path) -> Record:

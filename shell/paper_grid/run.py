@@ -9,6 +9,7 @@ import argparse
 import hashlib
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -114,9 +115,10 @@ class Folder:
         is_whole = all((self.root / output).exists() for output in step.outputs)
         return is_whole and self._state(step).get("key") == self.keys[step.name]
 
-    def seconds(self, step: Step) -> float:
-        """How long the command ran, attempts that failed included."""
-        return float(self._state(step).get("seconds", 0))
+    def seconds(self, step: Step) -> tuple[float, float]:
+        """How long the command ran, and how long on a processor, attempts that failed included."""
+        state = self._state(step)
+        return float(state.get("seconds", 0)), float(state.get("processor_seconds", 0))
 
     def begin(self, step: Step) -> None:
         """Record the command, and remove what another one left. A stopped run of the same resumes."""
@@ -124,13 +126,14 @@ class Folder:
             for output in step.outputs:
                 for path in (self.root / output, self.root / f"{output}.partial"):
                     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-            self._record(step, 0)
+            self._record(step, 0, 0)
         for output in step.outputs:
             (self.root / output).parent.mkdir(parents=True, exist_ok=True)
 
-    def end(self, step: Step, seconds: float) -> None:
+    def end(self, step: Step, seconds: float, processor_seconds: float) -> None:
         """Add the time that an attempt took."""
-        self._record(step, self.seconds(step) + seconds)
+        before, processor_before = self.seconds(step)
+        self._record(step, before + seconds, processor_before + processor_seconds)
 
     def log(self, step: Step) -> Path:
         """The file that the step's command writes its messages to."""
@@ -148,11 +151,12 @@ class Folder:
             return {}
         return state
 
-    def _record(self, step: Step, seconds: float) -> None:
+    def _record(self, step: Step, seconds: float, processor_seconds: float) -> None:
         path = self._path(step)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".new")
-        temporary.write_text(json.dumps({"key": self.keys[step.name], "seconds": round(seconds, 1)}))
+        times = {"seconds": round(seconds, 1), "processor_seconds": round(processor_seconds, 1)}
+        temporary.write_text(json.dumps({"key": self.keys[step.name], **times}))
         temporary.replace(path)
 
 
@@ -224,10 +228,13 @@ class Runner:
         """Take note of the commands that have ended. Returns the status of one that failed, else 0."""
         failed = 0
         for name, process in [*self.running.items()]:
+            before = _processor_seconds()
             if (status := process.poll()) is None:
                 continue
             del self.running[name]
-            self.folder.end(steps[name], time.monotonic() - self.started[name])
+            # The system adds the time of a process to that of its parent when the parent asks for its status.
+            processor = _processor_seconds() - before
+            self.folder.end(steps[name], time.monotonic() - self.started[name], processor)
             if status == TRY_AGAIN:
                 self.not_before[name] = time.monotonic() + PATIENCE
             elif status or not self.folder.is_done(steps[name]):
@@ -248,6 +255,12 @@ class Runner:
             process.terminate()
         for process in self.running.values():
             process.wait()
+
+
+def _processor_seconds() -> float:
+    """The processor time of all processes that this one has started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def plan(grid: Grid, folder: Folder) -> str:

@@ -240,5 +240,8 @@ def _glue_table(records: Sequence[Record]) -> str:
 
 def _hours_line(records: Sequence[Record]) -> str:
     hours = of_kind(records, "hours")[0]["hours"]
-    by_kind = ", ".join(f"{kind} {value:.1f}" for kind, value in hours.items())
-    return f"Hours: {sum(hours.values()):.1f} ({by_kind})."
+    by_kind = ", ".join(f"{kind} {processor:.2f}" for kind, (_, processor) in hours.items())
+    total, processors = (sum(times[at] for times in hours.values()) for at in (0, 1))
+    return (
+        f"Processor hours: {processors:.2f} ({by_kind}). The commands ran for {total:.1f} hours, one by one."
+    )
