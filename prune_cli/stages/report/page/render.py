@@ -43,10 +43,7 @@ class Chart(NamedTuple):
 def page(content: Content) -> bytes:
     """The page as HTML."""
     drawn = _sections(content)
-    scripts = {
-        "library": vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"),
-        "script": _resource("page.js"),
-    }
+    scripts = {"library": _library(), "script": _resource("page.js")}
     html = _template().render(
         content=content,
         charts=drawn,
