@@ -76,7 +76,7 @@ class SliceFacts:
     """What a slice kept, whole and by group, and at which scores of the field `key` it begins and ends."""
 
     name: str
-    label: str  # such as "middle 50 % by tokens"
+    label: str  # such as "middle 50 % by tokens"; empty if nothing says it
     key: str | None
     amount: Volume
     groups: dict[str, Volume]

@@ -27,14 +27,15 @@ def _of_slice(cut: SliceFacts, content: Content) -> Iterator[str]:
     whole = content.corpus.amount
     removed = Volume(whole.records - cut.amount.records, whole.tokens - cut.amount.tokens)
     yield (
-        f"{cut.name} keeps the {cut.label}{_of_key(cut)}: {_amount(cut.amount)}, "
-        f"{_percent(cut.amount, whole)} of the {_unit(whole)}. It removes {_amount(removed)}{_where(cut)}."
+        f"{cut.name} keeps {_part(cut)}{_amount(cut.amount)}, {_percent(cut.amount, whole)} of the "
+        f"{_unit(whole)}. It removes {_amount(removed)}{_where(cut)}."
     )
     yield _by_group(cut, content)
 
 
-def _of_key(cut: SliceFacts) -> str:
-    return f" of {cut.key}" if cut.key else ""
+def _part(cut: SliceFacts) -> str:
+    of_key = f" of {cut.key}" if cut.key else ""
+    return f"the {cut.label}{of_key}: " if cut.label else ""
 
 
 def _where(cut: SliceFacts) -> str:

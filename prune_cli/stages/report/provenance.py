@@ -66,12 +66,12 @@ def _spelled(value: Any) -> str:
 
 
 def slice_label(head: Head | None) -> str:
-    """What a slice keeps, in a few words: "middle 50 %", "0.1:0.9 of the quantiles"."""
+    """What a slice keeps, in a few words such as "middle 50 %"; empty if no head says it."""
     cut = head.settings("slice") if head else {}
     words = [*_part(cut), *_bounds(cut)]
     if cut.get("within"):
         words.append(f"within each {cut['within']}")
-    label = " ".join(words) or "a part"
+    label = " ".join(words)
     return f"all but {label}" if cut.get("invert") else label
 
 

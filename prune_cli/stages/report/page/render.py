@@ -136,7 +136,8 @@ def _on_both_axes(
     content: Content, found: Distribution, cut: SliceFacts | None, name: str
 ) -> Iterator[Chart]:
     """The chart of a distribution and that by group, on each axis that there can be."""
-    part = f", and what {cut.name} ({cut.label}) keeps" if cut else ""
+    label = f" ({cut.label})" if cut and cut.label else ""
+    part = f", and what {cut.name}{label} keeps" if cut else ""
     # A score that is better drawn on a linear axis has one chart, which is always shown.
     axes = (
         {"linear": found.linear, "logarithmic": found.logarithmic}
