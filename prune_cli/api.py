@@ -163,7 +163,7 @@ def stat(records: Iterable[Record], **options: Any) -> Record:
     from .stages.stat.describing import describe_records
 
     with _opened(records, checks) as source:
-        return describe_records(source, inspection)
+        return describe_records(source, inspection).content
 
 
 def train(records: Iterable[Record], output: PathLike, **options: Any) -> Record:

@@ -3,7 +3,7 @@
 import itertools
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 ROWS = 10  # lines of a chart
 WIDTH = 48  # columns of its longest bar: with labels, a chart fits into 80
@@ -11,6 +11,8 @@ LARGEST_EXPONENT = 709.0  # exp() of more is too large for a float; fences may l
 LOG_RATIO = 20  # scores that span a larger factor get a logarithmic scale
 KEPT = "█"
 CUT = "░"
+EIGHTHS = " ▁▂▃▄▅▆▇█"  # of a line
+NAME = 16  # columns of the name of a group
 Share = Callable[[float, float], float]  # the fraction that is kept between two quantiles
 
 
@@ -44,6 +46,32 @@ def histogram(name: str, shape: Sequence[float], unit: str, kept: Share | None =
         bar = round(WIDTH * (upper - lower) / largest)
         black = bar if kept is None else round(bar * kept(lower, upper))
         lines.append(f"{label:>10} │{KEPT * black}{CUT * (bar - black)}".rstrip())
+    return lines
+
+
+def edges(shape: Sequence[float]) -> list[float]:
+    """The ends of WIDTH ranges over what `histogram` draws of a distribution; none if all is equal."""
+    low = shape[1]
+    high = shape[-2]
+    if not low < high:
+        return []
+    is_log = low > 0 and high / low > LOG_RATIO
+    least, most = _fences(shape, low, high, is_log)
+    return [_between(least, most, column / WIDTH, is_log) for column in range(WIDTH + 1)]
+
+
+def by_group(heights: Mapping[str, Sequence[int]], ends: Sequence[float]) -> list[str]:
+    """A line of small bars for each group, each to its own height, over the ranges between `ends`."""
+    if len(heights) < 2:
+        return []
+    names = [name if len(name) <= NAME else f"{name[: NAME - 1]}…" for name in heights]
+    width = max(map(len, names))
+    lines = [f"{'':{width}} │{f'{ends[0]:.4g}':<{WIDTH // 2}}{f'{ends[-1]:.4g}':>{WIDTH - WIDTH // 2}}"]
+    for name, counts in zip(names, heights.values(), strict=True):
+        most = max([*counts, 1])
+        # A range that holds anything shows something.
+        bars = "".join(EIGHTHS[-(-count * (len(EIGHTHS) - 1) // most)] for count in counts)
+        lines.append(f"{name:>{width}} │{bars}".rstrip())
     return lines
 
 

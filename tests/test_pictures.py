@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from prune_cli.charts import between, curve, evenly, histogram
+from prune_cli.charts import between, by_group, curve, evenly, histogram
 from prune_cli.statistics.quantile_grid import STEPS, QuantileGrid, grid_of
 
 from .conftest import on_a_terminal, prune
@@ -92,3 +92,17 @@ def test_any_two_scores_have_a_histogram(scores):
     lines = histogram("score", shape, "records")
     assert len(lines) == 11
     assert "nan" not in "".join(lines)
+
+
+def test_stat_draws_each_score_whole_and_by_source(ranked):
+    said = on_a_terminal("stderr", "stat", "-k", "perplexity", ranked)
+    drawn = said[said.index("perplexity  records") :].splitlines()
+    # Ten bars of the whole, the ends of the axis, and a line for each of the three sources.
+    assert len(drawn) == 15
+    assert sorted(line.split(" │")[0].strip() for line in drawn[12:]) == ["a", "b", "c"]
+    assert all(set(line.split("│")[1]) <= set(" ▁▂▃▄▅▆▇█") for line in drawn[12:])
+
+
+def test_small_bars_show_whatever_there_is():
+    lines = by_group({"many": [1, 0, 1000], "a name that is too long": [0, 3, 3]}, [0, 1, 2, 3])
+    assert lines[1:] == ["            many │▁ █", "a name that is … │ ██"]

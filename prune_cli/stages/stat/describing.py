@@ -65,6 +65,15 @@ class Description:
     blank: int = 0
     skipped: int = 0
     token_counts: TokenCounts | None = None
+    charts: Sequence[str] = ()  # lines for a terminal
+
+
+@dataclass(frozen=True)
+class RecordStatistics:
+    """What the records of a source say, as JSON and as charts for a terminal."""
+
+    content: dict[str, Any]
+    charts: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -98,14 +107,17 @@ class Describer:
             content |= {"parts": subject.parts, "parts_done": len(subject.paths)}
         if not inputs:
             return Description({**content, "records": 0}, records=0)
+        charts: Sequence[str] = ()
         with closing(streams.source_of(inputs, self.reading, progress)) as source:
             if len(tables) == len(inputs):
                 content |= self._by_trailers(subject, tables, source)
             else:
-                content |= describe_records(source, self.inspection, self.reading, self.counter)
+                statistics = describe_records(source, self.inspection, self.reading, self.counter)
+                content |= statistics.content
+                charts = statistics.charts
         streams.warn_of_missing(source)
         counts = self.counter.take() if self.counter else None
-        return Description(content, content["records"], source.blank, source.skipped, counts)
+        return Description(content, content["records"], source.blank, source.skipped, counts, charts)
 
     def _by_trailers(self, subject: Subject, tables: list[Table], source: Source) -> dict[str, Any]:
         records = sum(table.totals.records for table in tables)
@@ -134,7 +146,7 @@ def describe_records(
     inspection: Inspection,
     reading: Reading = Reading(),
     counter: TokenCounter | None = None,
-) -> dict[str, Any]:
+) -> RecordStatistics:
     """The statistics of a source, from its records; `reading` is for a file of scores, and `counter` counts
     the tokens of the texts. Raises PruneError.
     """
@@ -165,7 +177,7 @@ def describe_records(
             content[measured_cut.NAME] = measured.to_json()
         if compared:
             content["agreement"] = agreement.describe(table, compared, joined)
-    return content
+    return RecordStatistics(content, scan.pictures(table))
 
 
 @contextmanager

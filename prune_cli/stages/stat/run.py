@@ -32,10 +32,11 @@ class StatReport:
     records: int = 0
     skipped: int = 0
     token_counts: TokenCounts | None = None
+    charts: tuple[str, ...] = ()
 
     def closing(self) -> list[str]:
-        """Nothing: the output is the report."""
-        return []
+        """The distributions of the scores, if the records were read. All else is in the output."""
+        return [*self.charts]
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ class StatJob:
 
 def _write(described: Iterator[Description], output: Output) -> StatReport:
     files = records = blank = skipped = 0
+    charts: list[str] = []
     token_counts: TokenCounts | None = None
     for description in described:
         indent = 2 if output.is_terminal() else None
@@ -118,10 +120,11 @@ def _write(described: Iterator[Description], output: Output) -> StatReport:
         records += description.records
         blank += description.blank
         skipped += description.skipped
+        charts += description.charts
         if counts := description.token_counts:
             token_counts = counts if token_counts is None else token_counts + counts
     streams.log_skipped(blank, skipped)
-    return StatReport(files=files, records=records, skipped=skipped, token_counts=token_counts)
+    return StatReport(files, records, skipped, token_counts, tuple(charts))
 
 
 # --- With workers ---

@@ -6,14 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from ... import metrics
+from ... import charts, metrics
 from ...errors import DataError
 from ...records.reader import Source
 from ...statistics.correlation import LengthCorrelation
+from ...statistics.quantile_grid import grid_of
 from ...stream.schema import RankSection
 from ..measured_cut import MeasuredCut
 from .columns import RecordTable
 from .thresholds import bounds_of, scored_order, thresholds
+
+GROUPS_SHOWN = 8  # on a terminal; the output has all
 
 
 def describe(source: Source, table: RecordTable, ranking: RankSection | None) -> dict[str, Any]:
@@ -38,6 +41,32 @@ def describe(source: Source, table: RecordTable, ranking: RankSection | None) ->
     correlation = _correlation(table.scores[0], table.tokens) if len(names) == 1 else None
     duplicates = {"duplicates": _duplicates(table.digests)} if table.digests is not None else {}
     return {**whole, "groups": shown, "length_correlation": correlation, "verified": True, **duplicates}
+
+
+def pictures(table: RecordTable) -> list[str]:
+    """Each score as a histogram of all records, and as a line for each of the largest groups."""
+    lines: list[str] = []
+    for name, scores in zip(table.names, table.scores, strict=True):
+        shape = grid_of(scores, scored_order(scores))
+        if shape is None:
+            continue
+        lines += charts.histogram(name, shape, "records")
+        if table.has_few_groups:
+            edges = charts.edges(shape)
+            lines += charts.by_group(_heights(table, scores, edges), edges)
+    return lines
+
+
+def _heights(table: RecordTable, scores: np.ndarray, edges: Sequence[float]) -> dict[str, list[int]]:
+    """Records between the edges in each of the largest groups; the outermost ranges take all beyond them."""
+    sizes = np.bincount(table.groups[table.groups >= 0], minlength=len(table.group_names))
+    largest = np.argsort(-sizes, kind="stable")[:GROUPS_SHOWN]
+    clipped = np.clip(scores, edges[0], edges[-1]) if len(edges) else scores
+    return {
+        table.group_names[code]: np.histogram(clipped[table.groups == code], edges)[0].tolist()
+        for code in largest.tolist()
+        if len(edges)
+    }
 
 
 def measure(
