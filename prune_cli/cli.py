@@ -14,6 +14,7 @@ import typer
 from typer._click.exceptions import ClickException
 
 from . import storage, terminal
+from .engines import ray
 from .errors import (
     InputOutputError,
     Interrupted,
@@ -81,8 +82,8 @@ def main() -> NoReturn:
     if status and sys.argv[1:2] == ["train"] and os.environ.get("WORLD_SIZE", "1") != "1":
         # A failed process of a distributed run: an orderly end of torch's threads may wait for a dead peer.
         os._exit(status)
-    if not storage.settle():
-        # A thread inside the client library that comes back to an interpreter that has ended crashes it.
+    if not (storage.settle() and ray.has_settled()):
+        # A thread inside a client library that comes back to an interpreter that has ended crashes it.
         os._exit(status)
     # All memory is about to be returned: looking for garbage first takes a second where torch is loaded.
     gc.freeze()

@@ -1,9 +1,13 @@
-"""The recipes in shell/ run as they are: cron, systemd, Slurm, a process a GPU, torchrun, GNU parallel."""
+"""The recipes in shell/ run as they are: cron, systemd, Slurm, Ray, GPUs, torchrun, GNU parallel."""
 
+import glob
 import json
 import os
+import pathlib
 import shlex
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -109,6 +113,7 @@ def test_every_script_is_shellcheck_clean():
         "score-array.slurm",
         "score-on-every-gpu",
         "score-in-parallel",
+        "score-on-ray",
         "train-on-every-gpu",
     ],
 )
@@ -283,3 +288,96 @@ def test_gnu_parallel_scores_every_file_despite_a_bad_one(home, recipe):
     )
     assert "b b.jsonl:1: not JSON" in said
     assert identities(*home.glob("a folder/*.zst")) == ALL
+
+
+SSHD = """
+Port {port}
+ListenAddress 127.0.0.1
+HostKey {folder}/key
+AuthorizedKeysFile {folder}/key.pub
+StrictModes no
+UsePAM no
+PidFile none
+SetEnv PYTHONPATH={root}
+"""
+SSH = """
+Host node
+HostName 127.0.0.1
+Port {port}
+IdentityFile {folder}/key
+StrictHostKeyChecking no
+UserKnownHostsFile /dev/null
+LogLevel ERROR
+"""
+
+
+@pytest.fixture
+def ray_settings(tmp_path):
+    """The environment in which the host `node` is this machine, reached by an SSH server of this test."""
+    pytest.importorskip("ray", reason="ray is not installed: it has no wheel for some versions of Python")
+    server = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
+    if server is None:
+        pytest.skip("sshd is not installed")
+    if os.geteuid() == 0:
+        os.makedirs("/run/sshd", exist_ok=True)  # it insists
+    port = free_port()
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
+    for name, text in (("sshd", SSHD), ("ssh", SSH)):
+        (tmp_path / name).write_text(text.format(port=port, folder=tmp_path, root=ROOT))
+    with subprocess.Popen([server, "-D", "-e", "-f", tmp_path / "sshd"], stderr=subprocess.DEVNULL) as sshd:
+        yield {
+            "HOSTS": "node",
+            "SSH": f"ssh -F {tmp_path}/ssh",
+            "PORT": str(free_port()),
+            "CPUS": "1",
+            "PATH": f"{tmp_path}/.local/bin:{os.path.dirname(sys.executable)}:{os.environ['PATH']}",
+        }
+        sshd.terminate()
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+def hold_to_its_end(port):
+    """Nothing of a cluster is left: every process of it has the address of the head among its arguments."""
+    deadline = time.monotonic() + 60
+    while left := [path for path in glob.glob("/proc/[0-9]*/cmdline") if f":{port}" in words_of(path)]:
+        assert time.monotonic() < deadline, [words_of(path) for path in left]
+        time.sleep(0.2)
+
+
+def words_of(path):
+    try:
+        return pathlib.Path(path).read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def test_a_ray_cluster_lives_as_long_as_its_run(home, recipe, ray_settings):
+    (home / "corpus" / "d.jsonl").write_bytes(b"oops\n" + lines(CORPUS))
+    arguments = ("scored", *RANDOM, "--skip-bad", *sorted(home.glob("corpus/*")))
+    said = recipe("score-on-ray", *arguments, status=3, **ray_settings)
+    assert "d.jsonl:1: not JSON" in said
+    assert identities(*home.glob("scored/[abc]*.zst")) == ALL
+    assert (home / "scored" / "manifest.json").exists()
+    hold_to_its_end(ray_settings["PORT"])
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_ray_cluster_ends_with_a_run_that_is_stopped(number, home, environment, ray_settings):
+    os.mkfifo(home / "slow.jsonl")
+    command = [SHELL / "score-on-ray", "scored", *RANDOM, "slow.jsonl", "corpus/a.jsonl.zst"]
+    with subprocess.Popen(command, cwd=home, env=environment | ray_settings) as process:
+        wait_for(home / "scored" / "a.jsonl.zst")
+        process.send_signal(number)
+        process.wait(PATIENCE)
+    assert process.returncode in (143, -signal.SIGKILL)
+    if number is signal.SIGKILL:
+        # The run itself goes on, as after `nohup`, and the cluster with it.
+        with open(home / "slow.jsonl", "wb") as slow:
+            slow.write(lines(CORPUS))
+        wait_for(home / "scored" / "manifest.json")
+    hold_to_its_end(ray_settings["PORT"])

@@ -3,16 +3,21 @@
 import json
 import os
 import signal
+import socket
 import subprocess
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 
 from prune_cli.engines import ray as ray_engine
 from prune_cli.engines.crew import TRIES, WorkerBug
+from prune_cli.engines.watch import Watch
 from prune_cli.engines.work import Places
-from prune_cli.errors import ConfigurationError, DataError, TryAgainError
+from prune_cli.errors import ConfigurationError, DataError, TryAgainError, UsageError
 from prune_cli.settings.streams import Messages
 from prune_cli.terminal import silent
 
@@ -22,39 +27,51 @@ from .toy import Toy, ToyJob
 pytest.importorskip("ray", reason="ray is not installed: it has no wheel for some versions of Python")
 ray_engine.prepare("a cluster that runs")
 
-from ray.cluster_utils import Cluster as LocalCluster  # noqa: E402
-
-from prune_cli.engines.ray.actors import RayActors, reason_of  # noqa: E402
-from prune_cli.engines.ray.cluster import connected  # noqa: E402
+from prune_cli.engines.ray import cluster as cluster_module  # noqa: E402
+from prune_cli.engines.ray.actors import RayActors, actors, check_own_node, reason_of  # noqa: E402
+from prune_cli.engines.ray.cluster import HeadNode, connected  # noqa: E402
 from prune_cli.engines.ray.visible import Question  # noqa: E402
+
+from .ray_nodes import Nodes  # noqa: E402
 
 # Ray leaves files open, and its own deprecations are not ours to mend.
 pytestmark = pytest.mark.filterwarnings("ignore")
 RANDOM = ("-m", "random")
-SOON = 60.0
+SOON = 100.0  # seconds
 
 
-@pytest.fixture(scope="session")
-def address(tmp_path_factory):
-    """The address of a cluster of this machine, which runs as long as the tests."""
-    there = tmp_path_factory.mktemp("head")
-    before = os.getcwd()
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory):
+    """A cluster of two nodes on this machine, with a CPU each. Ray takes the second one's word for a GPU."""
     # The nodes of a cluster start elsewhere than the command, as they do in life.
-    os.chdir(there)
-    cluster = LocalCluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 2, "include_dashboard": False, "object_store_memory": 80 << 20},
-    )
-    os.chdir(before)
-    yield cluster.address
-    cluster.shutdown()
+    nodes = Nodes(tmp_path_factory.mktemp("head"), num_gpus=1)
+    yield nodes
+    nodes.shutdown()
 
 
 @pytest.fixture
-def workers(address):
-    """Two workers on the cluster."""
-    with connected(address, None) as cluster, RayActors(cluster, 2, Messages(), gpus=False) as engine:
+def address(nodes) -> str:
+    return nodes.address
+
+
+@pytest.fixture(scope="module")
+def cluster(nodes):
+    """One connection for all tests: it takes two seconds."""
+    with connected(nodes.address, None) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def workers(cluster):
+    """Two workers, one on each node."""
+    with RayActors(cluster, 2, Messages(), gpus=False) as engine:
         yield engine
+
+
+@pytest.fixture
+def is_connected(cluster, monkeypatch):
+    """Commands in this process use its connection."""
+    monkeypatch.setattr(cluster_module, "connected", lambda address, workers: nullcontext(cluster))
 
 
 @pytest.fixture
@@ -81,7 +98,6 @@ def until(condition) -> None:
 
 
 def test_jobs_are_done_once_and_in_order_whoever_dies(workers, tmp_path, caplog):
-    """One connection for all of these: each would take two seconds of its own."""
     jobs = [ToyJob(number, "sleep_longer_if_early") for number in range(20)]
     bar = silent()
     assert workers.map(Toy(), jobs, bar) == list(range(20))
@@ -115,14 +131,62 @@ def test_a_job_that_kills_three_workers_is_named(workers, tmp_path):
         workers.map(Toy(), [ToyJob(0, "divide_by_zero")], silent())
 
 
+def test_a_job_whose_node_dies_is_done_by_another(nodes, workers, tmp_path, caplog):
+    assert hold_two_jobs(workers, tmp_path / "killed", nodes.kill_raylet) == [0, 1]
+    assert workers.watch.tries == 1
+    assert "is tried again" in caplog.text
+    # A node that comes back is used again.
+    nodes.add(num_gpus=1)
+    assert hold_two_jobs(workers, tmp_path / "both") == [0, 1]
+
+
+def hold_two_jobs(workers: RayActors, folder: Path, kill: Callable[[], None] | None = None) -> list[int]:
+    """Have two jobs done, of which both begin before one ends, or before the node of one is killed."""
+    folder.mkdir()
+    jobs = [ToyJob(number, "hold", str(folder)) for number in range(2)]
+
+    def meddle() -> None:
+        until(lambda: all(job.mark.exists() for job in jobs))
+        if kill is not None:
+            kill()
+            until(lambda: any(job.mark.with_suffix(".stopped").exists() for job in jobs))
+        (folder / "released").touch()
+
+    thread = threading.Thread(target=meddle)
+    thread.start()
+    reports = workers.map(Toy(), jobs, silent())
+    thread.join()
+    return reports
+
+
+def test_a_worker_with_a_gpu_sees_the_one_that_ray_gives_it(cluster):
+    with actors(cluster, None, Messages(), device="all", watch=Watch()) as engine:
+        assert engine.workers == 1
+        [seen] = engine.map(Toy(), [ToyJob(0, "self_description")], silent())
+    assert seen["CUDA_VISIBLE_DEVICES"] == "0"
+
+
 # --- Commands ---
 
 
 def on_ray(address: str, *arguments: object) -> tuple[object, ...]:
-    return ("score", "--engine", "ray", "--ray-address", address, *RANDOM, *arguments)
+    # Without --device, the workers would each take a GPU, and there is one.
+    return ("score", "--engine", "ray", "--ray-address", address, "--device", "cpu", *RANDOM, *arguments)
 
 
-def test_score_writes_the_same_files_and_messages_on_a_cluster(address, corpus, tmp_path, capfd, monkeypatch):
+@contextmanager
+def started(*arguments: object) -> Iterator[subprocess.Popen[bytes]]:
+    """A driver of its own, which does not outlive a test that fails."""
+    with subprocess.Popen(command(*arguments), cwd=ROOT, stderr=subprocess.PIPE) as driver:
+        try:
+            yield driver
+        finally:
+            driver.kill()
+
+
+def test_score_writes_the_same_files_and_messages_on_a_cluster(
+    address, is_connected, corpus, tmp_path, capfd, monkeypatch
+):
     corpus[1].write_bytes(corpus[1].read_bytes() + zstd(b"oops\n"))
     monkeypatch.chdir(tmp_path)
     names = [path.name for path in corpus]
@@ -140,7 +204,7 @@ def test_score_writes_the_same_files_and_messages_on_a_cluster(address, corpus, 
     assert json.loads(status.read_bytes()).items() >= {"state": "done", "parts_done": 4}.items()
 
 
-def test_rank_on_a_cluster_gives_the_bytes_of_one_process(address, corpus, tmp_path):
+def test_rank_on_a_cluster_gives_the_bytes_of_one_process(address, is_connected, corpus, tmp_path):
     assert status_of("score", *RANDOM, "-O", tmp_path / "scored", *corpus) == 0
     rank = ("rank", "-k", "random", *sorted((tmp_path / "scored").glob("*.zst")))
     assert status_of(*rank, "-o", tmp_path / "one.jsonl") == 0
@@ -149,12 +213,11 @@ def test_rank_on_a_cluster_gives_the_bytes_of_one_process(address, corpus, tmp_p
     assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
 
 
-def test_a_run_whose_driver_was_killed_is_continued(address, corpus, tmp_path):
+def test_a_run_whose_driver_was_killed_is_continued(address, is_connected, corpus, tmp_path):
     assert status_of("score", *RANDOM, "-O", tmp_path / "one", *corpus) == 0
     arguments = on_ray(address, "-j", 1, "-O", tmp_path / "two", *corpus)
-    with subprocess.Popen(command(*arguments), cwd=ROOT, stderr=subprocess.PIPE) as driver:
+    with started(*arguments) as driver:
         until(lambda: content(tmp_path / "two") or driver.poll() is not None)
-        driver.kill()
     assert status_of(*arguments) == 0
     assert content(tmp_path / "one") == content(tmp_path / "two")
     assert {path.name for path in (tmp_path / "two").iterdir() if not path.name.endswith(".zst")} == {
@@ -167,7 +230,7 @@ def test_a_signal_stops_a_run_in_order(address, tmp_path, corpus):
     """The workers wait for a pipe that nobody writes to."""
     os.mkfifo(tmp_path / "pipe.jsonl")
     arguments = on_ray(address, "-v", "-O", tmp_path / "out", tmp_path / "pipe.jsonl", corpus[0])
-    with subprocess.Popen(command(*arguments), cwd=ROOT, stderr=subprocess.PIPE) as driver:
+    with started(*arguments) as driver:
         until(lambda: content(tmp_path / "out") or driver.poll() is not None)
         driver.send_signal(signal.SIGTERM)
         _, said = driver.communicate(timeout=PATIENCE)
@@ -201,13 +264,53 @@ def test_a_cluster_that_cannot_be_reached_is_status_69(corpus, tmp_path, capfd):
     assert not (tmp_path / "out").exists()
 
 
-def test_gpus_that_a_cluster_does_not_have_are_an_error(address, corpus, tmp_path, capfd):
-    arguments = on_ray(address, "--device", "all", "-O", tmp_path / "out", *corpus)
-    assert status_of(*arguments) == 78
-    assert "--device all: the Ray cluster has no GPU" in capfd.readouterr().err
+def test_gpus_that_a_cluster_does_not_have_are_an_error(cluster, monkeypatch):
+    for device, asked in (("cuda:1", UsageError), ("cuda:0", UsageError)):
+        with pytest.raises(asked, match=f"--device {device}: on a Ray cluster, Ray chooses the GPUs; say "):
+            open_actors(cluster, device)
+    monkeypatch.setattr(type(cluster), "total", lambda self, kind: 0)
+    for device in ("all", "cuda"):
+        with pytest.raises(ConfigurationError, match=f"--device {device}: the Ray cluster has no GPU; leave"):
+            open_actors(cluster, device)
+    with pytest.raises(ConfigurationError, match=r"--engine ray: the Ray cluster has no CPU; add nodes"):
+        open_actors(cluster, None)
+
+
+def open_actors(cluster, device: str | None) -> None:
+    with actors(cluster, None, Messages(), device=device, watch=Watch()):
+        pass
 
 
 def test_the_death_of_a_node_is_told_in_a_few_words():
     assert (
         reason_of(RuntimeError("The actor died because its node has died. Node Id: 17")) == "its node is gone"
     )
+    with pytest.raises(TryAgainError, match="the Ray node of this machine is gone; start Ray on it again"):
+        check_own_node(RuntimeError("The actor is dead because its owner has died. Owner Id: 17"))
+
+
+def test_a_head_that_does_not_answer_any_more_is_lost(monkeypatch):
+    monkeypatch.setattr(cluster_module, "LOOK", 0.001)
+    monkeypatch.setattr(cluster_module, "LOST", threading.Event())
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        head = HeadNode(f"127.0.0.1:{port}")
+        time.sleep(0.002)
+        assert head.answers()
+    time.sleep(0.002)
+    assert not head.answers()
+    assert ray_engine.has_settled()
+    monkeypatch.setattr(cluster_module, "GONE", 0)
+    time.sleep(0.002)
+    with pytest.raises(TryAgainError, match=f"the head of the Ray cluster, 127.0.0.1:{port}, is gone; start"):
+        head.answers()
+    # The process ends without a word of Ray.
+    assert not ray_engine.has_settled()
+
+
+def test_all_nodes_that_are_gone_are_an_error(cluster, monkeypatch):
+    monkeypatch.setattr("prune_cli.engines.ray.actors.GONE", 0)
+    monkeypatch.setattr(type(cluster), "total", lambda self, kind: 0)
+    gone = pytest.raises(TryAgainError, match="all nodes of the Ray cluster are gone; start them again")
+    with RayActors(cluster, 1, Messages(), gpus=False) as engine, gone:
+        engine._check_cluster([])

@@ -134,6 +134,17 @@ class ToyWorker:
         time.sleep(0.2 if job.number == 0 else 0)
         return job.number
 
+    def hold(self, job: ToyJob) -> int:
+        """Wait until the folder has a file `released`; note the begin, and the end if it is not that."""
+        job.mark.touch()
+        try:
+            while not Path(job.folder, "released").exists():
+                time.sleep(0.05)
+        except BaseException:
+            job.mark.with_suffix(".stopped").touch()
+            raise
+        return job.number
+
     def note_the_time(self, job: ToyJob) -> float:
         return time.monotonic()
 

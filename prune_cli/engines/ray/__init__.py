@@ -1,7 +1,6 @@
 """Workers on a Ray cluster. The only rooms that import ray, and only with --engine ray."""
 
 import os
-import secrets
 import sys
 
 
@@ -15,9 +14,19 @@ def prepare(address: str | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Else it warns that it will stop to do what we do ourselves: hide the GPUs from a worker that has none.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    has_token = any(name.startswith("RAY_AUTH_") for name in os.environ)
-    if is_of_this_machine(address) and not has_token and "ray" not in sys.modules:
-        # Its servers listen on all interfaces, and whoever reaches them can run code. A token of this run
-        # alone keeps everybody else out; the processes that it starts inherit it.
+    if not is_of_this_machine(address) or "ray" in sys.modules:
+        return
+    # Whoever reaches the servers of a cluster can run code. Ray knows clusters that listen on 127.0.0.1 alone
+    # only as those of macOS and Windows; without this, its servers listen on all interfaces.
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    if not any(name.startswith("RAY_AUTH_") for name in os.environ):
+        # A token of this run keeps out the other users of this machine; the processes of Ray inherit it.
         os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        os.environ["RAY_AUTH_TOKEN"] = os.urandom(32).hex()
+
+
+def has_settled() -> bool:
+    """Whether this process may end as usual: after the loss of a head, Ray's own exit waits, and crashes."""
+    # Not loaded without --engine ray.
+    cluster = sys.modules.get(f"{__name__}.cluster")
+    return cluster is None or not bool(cluster.LOST.is_set())

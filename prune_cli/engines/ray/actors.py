@@ -10,6 +10,7 @@ import os
 import pickle
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
@@ -18,7 +19,7 @@ from typing import Any
 
 import ray
 
-from ...errors import ConfigurationError, Interrupted, UnavailableError
+from ...errors import ConfigurationError, Interrupted, TryAgainError, UnavailableError, UsageError
 from ...settings.model import EVERY_GPU
 from ...settings.streams import Messages, processors
 from ...version import __version__
@@ -28,10 +29,9 @@ from ..watch import Watch
 from ..work import Places
 from ..worker import GRACE, Kind, Message, Order, Setup
 from . import visible
-from .cluster import Cluster
+from .cluster import GONE, LOOK, LOST, Cluster
 
 PERIOD = 2.0  # seconds between two messages about progress: hundreds of workers are read by one driver
-LOOK = 1.0  # seconds between two looks at the signals that came
 SOON = 30.0  # seconds after which it is said that the cluster has no room
 # Variables that this process has set or was given for itself, and that a worker elsewhere needs as well.
 CARRIED = (
@@ -71,6 +71,7 @@ class Host:
         if not workplace.gpu:
             variables["CUDA_VISIBLE_DEVICES"] = ""
         self.process = WorkerProcess(setup, variables)
+        threading.Thread(target=self._end_with_parent, name="raylet", daemon=True).start()
 
     def introduce(self) -> str:
         """The version of this package on this node."""
@@ -99,6 +100,18 @@ class Host:
         """End a worker that has nothing to do."""
         self.process.dismiss()
 
+    def _end_with_parent(self) -> None:
+        """End when the raylet is gone, and before that the worker: another one does its job again.
+
+        Ray itself would let an actor finish the call that it answers, which takes as long as the job.
+        """
+        raylet = os.getppid()
+        while os.getppid() == raylet:
+            time.sleep(LOOK)
+        self.process.terminate()
+        self.process.process.join(GRACE)
+        os._exit(1)
+
 
 class ActorWorker(CrewMember):
     """An actor and its worker process, as the driver sees them."""
@@ -116,18 +129,21 @@ class ActorWorker(CrewMember):
         try:
             messages: list[Message] = [pickle.loads(each) for each in ray.get(self.answer)]
         except ray.exceptions.RayError as error:
+            check_own_node(error)
             return [Message(Kind.lost, reason_of(error))]
         if messages[-1].kind in (Kind.progress, Kind.line):
             self.send([])
         return messages
 
     def dismiss(self) -> None:
-        with suppress(Exception):
-            ray.kill(self.actor)
+        if not LOST.is_set():
+            with suppress(Exception):
+                ray.kill(self.actor)
 
     def terminate(self) -> None:
-        with suppress(Exception):
-            self.actor.stop.remote()
+        if not LOST.is_set():
+            with suppress(Exception):
+                self.actor.stop.remote()
 
     def last_words(self) -> Any:
         content = None
@@ -140,7 +156,14 @@ class ActorWorker(CrewMember):
         return content
 
     def _answers(self) -> bool:
-        return bool(ray.wait([self.answer], timeout=GRACE)[0])
+        return not LOST.is_set() and bool(ray.wait([self.answer], timeout=GRACE)[0])
+
+
+def check_own_node(error: Exception) -> None:
+    """Raise TryAgainError if an actor died with the node of this process, as all actors do then."""
+    if "owner has died" in str(error):
+        remedy = "start Ray on it again, then the same command continues"
+        raise TryAgainError("the Ray node of this machine is gone", remedy=remedy)
 
 
 def reason_of(error: Exception) -> str:
@@ -167,6 +190,7 @@ class RayActors(Crew):
         self.gpus = gpus
         self.coming: list[ActorWorker] = []
         self.failures = 0  # actors in a row that never arrived
+        self.staffed = time.monotonic()  # when the cluster had a node last, as far as was asked
         # `options`, because Ray's types of `remote` do not have all of these.
         self.make = ray.remote(Host).options(
             num_cpus=1,
@@ -183,13 +207,15 @@ class RayActors(Crew):
 
     def recruit(self, taken: AbstractSet[int], wanted: int) -> None:
         numbers = set(taken) | {member.number for member in self.coming}
+        if not self.cluster.head.answers():
+            return
         while len(self.coming) < wanted:
             number = first_free(numbers)
             numbers.add(number)
             self.coming.append(ActorWorker(number, self.make.remote(self._workplace(number))))
 
     def _workplace(self, number: int) -> Workplace:
-        kind = "GPU" if self.gpus else "CPU"
+        kind = _kind(self.gpus)
         nodes = self.cluster.nodes().items()
         sharing = {name: min(self.workers, self.cluster.places(node, kind)) for name, node in nodes}
         setup = replace(setup_of(number, 1, self.messages), period=PERIOD, sends_lines=True)
@@ -198,6 +224,9 @@ class RayActors(Crew):
     def wait(self, busy: Sequence[CrewMember]) -> Sequence[CrewMember]:
         members = [*(member for member in busy if isinstance(member, ActorWorker)), *self.coming]
         by_answer = {member.answer: member for member in members}
+        if not members:
+            time.sleep(LOOK)
+            return []
         warning = threading.Timer(SOON, self._warn)
         if not busy:
             warning.start()
@@ -206,6 +235,7 @@ class RayActors(Crew):
             # Not for ever: a signal that comes while Ray waits is only seen afterwards.
             while not ready:
                 ready, _ = ray.wait(list(by_answer), timeout=LOOK)
+                self._check_cluster(busy)
         except SystemError as error:
             # Ray's compiled code returns an answer although a signal was raised in it.
             if isinstance(error.__cause__, Interrupted):
@@ -218,6 +248,16 @@ class RayActors(Crew):
             self._welcome(member)
         return [by_answer[answer] for answer in ready if by_answer[answer] not in arrived]
 
+    def _check_cluster(self, busy: Sequence[CrewMember]) -> None:
+        """Raise TryAgainError if the head is lost, or all nodes that could work: new ones may not come."""
+        now = time.monotonic()
+        # While the head does not answer, Ray would wait for it: nothing may be asked.
+        if not self.cluster.head.answers() or busy or self.cluster.total(_kind(self.gpus)):
+            self.staffed = now
+        elif now - self.staffed > GONE:
+            remedy = "start them again, then the same command continues"
+            raise TryAgainError("all nodes of the Ray cluster are gone", remedy=remedy)
+
     def _warn(self) -> None:
         log.warning("no worker yet: the cluster has no room for one, or starts it slowly")
 
@@ -229,6 +269,7 @@ class RayActors(Crew):
         except ray.exceptions.RayTaskError as error:
             raise visible.cannot_import(error, "a node") from None
         except ray.exceptions.RayError as error:
+            check_own_node(error)
             # Its node may have died just then: another one is asked for.
             self.failures += 1
             if self.failures < TRIES * max(2, self.workers):
@@ -251,6 +292,11 @@ class RayActors(Crew):
         super().close()
 
 
+def _kind(gpus: bool) -> str:
+    """The resource that a worker takes, in Ray's words."""
+    return "GPU" if gpus else "CPU"
+
+
 def _carried() -> dict[str, str]:
     return {
         name: value for name, value in os.environ.items() if name in CARRIED or name.startswith("PRUNE_CLI_")
@@ -263,11 +309,14 @@ def actors(
 ) -> Iterator[RayActors]:
     """So many workers as were asked for, or one for each GPU or CPU. `device` is that of models, if any.
 
-    Raises ConfigurationError if the device is a GPU, and the cluster has none.
+    Raises ConfigurationError if the device is a GPU, and the cluster has none, or if nothing can work there.
     """
     gpus = _uses_gpus(cluster, device)
-    kind = "GPU" if gpus else "CPU"
+    kind = _kind(gpus)
     room = cluster.total(kind)
+    if not room:
+        remedy = "add nodes, or start them with --num-cpus"
+        raise ConfigurationError(f"the Ray cluster has no {kind}", place="--engine ray", remedy=remedy)
     if asked is not None and asked > room:
         log.warning("the cluster has %d %ss: so many workers, not %d", room, kind, asked)
     with RayActors(cluster, min(asked or room, room), messages, gpus=gpus, watch=watch) as crew:
@@ -275,6 +324,11 @@ def actors(
 
 
 def _uses_gpus(cluster: Cluster, device: str | None) -> bool:
+    """Whether workers take a GPU each. Raises what `actors` says, and UsageError for the number of a GPU."""
+    if device is not None and ":" in device:
+        # Ray gives each worker a GPU of its own, which is the first that it sees.
+        remedy = "say --device cuda, and limit the workers by -j"
+        raise UsageError("on a Ray cluster, Ray chooses the GPUs", place=f"--device {device}", remedy=remedy)
     has_gpus = bool(cluster.total("GPU"))
     if device is not None and device.startswith((EVERY_GPU, "cuda")) and not has_gpus:
         remedy = "leave out --device to use its CPUs"

@@ -7,6 +7,8 @@ import logging
 import signal
 import socket
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,12 +16,24 @@ from typing import Any
 
 import ray
 
-from ...errors import ConfigurationError, PermissionDeniedError, PruneError, UnavailableError, UsageError
+from ...errors import (
+    ConfigurationError,
+    PermissionDeniedError,
+    PruneError,
+    TryAgainError,
+    UnavailableError,
+    UsageError,
+)
 from ...settings.streams import processors
 from . import is_of_this_machine
 
 PATIENCE = 10.0  # seconds for an address to answer; Ray itself would try for minutes, and then abort
 PORT = 6379  # of a head, unless it was told another one
+LOOK = 1.0  # seconds between two questions whether the head is there
+# Seconds without an answer after which it is lost. A head with a spare one is back by then. Ray itself aborts
+# after 60.
+GONE = 45.0
+LOST = threading.Event()  # once it is set, Ray cannot be shut down any more
 # Logs of workers come as messages, those of Ray itself interest nobody.
 _QUIET: dict[str, Any] = {
     "log_to_driver": False,
@@ -29,11 +43,43 @@ _QUIET: dict[str, Any] = {
 STORE = 80 << 20  # bytes of shared memory: reports are small, and Ray's smallest store has 75 MB
 
 
+class HeadNode:
+    """The head of the cluster, and since when it does not answer."""
+
+    def __init__(self, address: str) -> None:
+        host, _, port = address.rpartition(":")
+        self.address = (host.strip("[]"), int(port))
+        self.asked = time.monotonic()
+        self.silent_since: float | None = None
+
+    def answers(self) -> bool:
+        """Whether the head answers; it is asked once a second at most. Raises TryAgainError if it is lost."""
+        now = time.monotonic()
+        if now - self.asked >= LOOK:
+            self.asked = now
+            self._ask(now)
+        return self.silent_since is None
+
+    def _ask(self, now: float) -> None:
+        try:
+            socket.create_connection(self.address, LOOK).close()
+            self.silent_since = None
+        except OSError:
+            self.silent_since = self.silent_since or now
+            if now - self.silent_since < GONE:
+                return
+            LOST.set()
+            fault = f"the head of the Ray cluster, {self.address[0]}:{self.address[1]}, is gone"
+            remedy = "start it again, then the same command continues"
+            raise TryAgainError(fault, remedy=remedy) from None
+
+
 @dataclass(frozen=True)
 class Cluster:
     """The cluster that this process is connected to."""
 
     is_own: bool  # it is of this machine alone, and ends with this run
+    head: HeadNode
 
     def nodes(self) -> dict[str, dict[str, Any]]:
         """What Ray says of each node that is alive and can work, by its id."""
@@ -66,9 +112,10 @@ def connected(address: str | None, workers: int | None) -> Iterator[Cluster]:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         _be_silent()
-        yield Cluster(is_own)
+        yield Cluster(is_own, HeadNode(ray.get_runtime_context().gcs_address))
     finally:
-        ray.shutdown()
+        if not LOST.is_set():
+            ray.shutdown()
 
 
 def _start(workers: int) -> None:
