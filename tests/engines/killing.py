@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from ..conftest import PATIENCE, ROOT, command
@@ -16,12 +17,14 @@ def children(pid: int) -> list[int]:
     return [int(pid) for pid in pids if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
-def kill_at_random(*arguments: object, seed: int, kills: int) -> int:
+def kill_at_random(
+    *arguments: object, seed: int, kills: int, start: Callable[..., list[str]] = command
+) -> int:
     """Run a command, kill workers and now and then the run itself, until it is done; returns the kills."""
     dice = random.Random(seed)
     done = 0
     while True:
-        with subprocess.Popen(command(*arguments), cwd=ROOT, stderr=subprocess.PIPE) as process:
+        with subprocess.Popen(start(*arguments), cwd=ROOT, stderr=subprocess.PIPE) as process:
             while process.poll() is None and done < kills:
                 time.sleep(dice.uniform(0.1, 0.7))
                 try:

@@ -229,6 +229,9 @@ class Upload:
 
 def _meta(entry: Any, token: str | None = None) -> Meta:
     etag = entry["e_tag"]
+    if etag and not etag.endswith('"'):
+        # Azure quotes it in the headers of an object, and does not in a listing.
+        etag = f'"{etag}"'
     changed: datetime = entry["last_modified"]
     return Meta(entry["size"], etag or changed.isoformat(), etag, token)
 
