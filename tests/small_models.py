@@ -73,6 +73,27 @@ def edit(file: Path, **values: Any) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | values))
 
 
+# An n-gram model.
+ARPA = """\
+\\data\\
+ngram 1=6
+ngram 2=3
+
+\\1-grams:
+-1.5\t<unk>
+0\t<s>\t-0.3
+-0.7\t</s>
+-0.6\tthe\t-0.2
+-0.8\tfox\t-0.1
+-1.1\t0
+
+\\2-grams:
+-0.2\t<s> the
+-0.25\tthe fox
+-0.4\tfox </s>
+
+\\end\\
+"""
 LABELS = ("__label__hq", "__label__cc")
 
 

@@ -20,7 +20,7 @@ from prune_cli.help.screen import PIPELINE
 from prune_cli.help.spec import verbs
 
 from .conftest import ROOT, lines, scored, status_of, zstd
-from .small_models import classifier, tiny_gpt2
+from .small_models import ARPA, classifier, tiny_gpt2
 from .test_glue_files import lay
 
 SMALLER = {
@@ -106,6 +106,7 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "results.jsonl").write_bytes(lines([comparison]))
     (place / "small.toml").write_text(SMALL)
     classifier(place / "quality.bin")
+    (place / "en.arpa").write_text(ARPA)
     (place / "glue").mkdir()
     lay(place / "glue/SST-2", "sentence\tlabel", *["it 's charming \t1", "it is dull \t0"] * 8)
     lay(
@@ -168,6 +169,8 @@ def make_room(script: str, place: Path) -> None:
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_an_example_of_a_verb_runs(example, place, run):
+    if ".arpa" in EXAMPLES[example]:
+        pytest.importorskip("kenlm", reason="n-gram models need kenlm")
     if EXAMPLES[example].startswith(("prune-cli eval run/", "prune-cli report")):
         (place / "run").symlink_to(place / "gpt2")
     if "scored/*" in EXAMPLES[example]:

@@ -56,26 +56,26 @@ HALF, QUARTER, EIGHTH = math.log(2), math.log(4), math.log(8)  # of what probabi
     [
         # Tokens of probability 1/2, 1/4 and 1/8: exp(mean nll) is 1 over their geometric mean;
         # 1 + 2 + 3 bits over 5 bytes.
-        ("perplexity", {"nll": numbers(HALF, QUARTER, EIGHTH)}, 4),
-        ("bits_per_byte", {"nll": numbers(HALF, QUARTER, EIGHTH), "n_bytes": 5}, 6 / 5),
-        ("bits_per_byte", {"nll": numbers(HALF), "n_bytes": None}, None),
-        ("bits_per_byte", {"nll": numbers(HALF), "n_bytes": 0}, None),
+        ("perplexity", {"nll_sum": HALF + QUARTER + EIGHTH, "n_scored": 3}, 4),
+        ("bits_per_byte", {"nll_sum": HALF + QUARTER + EIGHTH, "n_bytes": 5}, 6 / 5),
+        ("bits_per_byte", {"nll_sum": HALF, "n_bytes": None}, None),
+        ("bits_per_byte", {"nll_sum": HALF, "n_bytes": 0}, None),
         # Error vectors (-0.6, 0.6, 0) and (0, 0, 0): the root is taken before the mean.
         ("el2n", {"error_norm": numbers(math.sqrt(0.72), 0)}, math.sqrt(0.72) / 2),
         ("brier", {"error_norm": numbers(math.sqrt(0.72), 0)}, 0.36),
         ("entropy", {"entropy": numbers(HALF, 0, QUARTER)}, math.log(2)),
         ("top_k_accuracy", {"rank": numbers(0, 4, 5, 100), "top_k": 5}, 1 / 2),
         # The second model gives probability 1 where the first gives 1/2 and 1/8: two bits a token.
-        ("excess_loss", {"nll": numbers(HALF, EIGHTH), "against_nll": numbers(0, 0)}, math.log(4)),
-        ("perplexity_ratio", {"nll": numbers(HALF, EIGHTH), "against_nll": numbers(HALF, HALF)}, 2),
+        ("excess_loss", {"nll_sum": HALF + EIGHTH, "against_nll_sum": 0, "n_scored": 2}, math.log(4)),
+        ("perplexity_ratio", {"nll_sum": HALF + EIGHTH, "against_nll_sum": 2 * HALF, "n_scored": 2}, 2),
         (
             "excess_bits_per_byte",
-            {"nll": numbers(HALF, EIGHTH), "n_bytes": 4, "against_nll": numbers(HALF), "against_n_bytes": 4},
+            {"nll_sum": HALF + EIGHTH, "n_bytes": 4, "against_nll_sum": HALF, "against_n_bytes": 4},
             3 / 4,
         ),
         (
             "excess_bits_per_byte",
-            {"nll": numbers(HALF), "n_bytes": 4, "against_nll": numbers(HALF), "against_n_bytes": None},
+            {"nll_sum": HALF, "n_bytes": 4, "against_nll_sum": HALF, "against_n_bytes": None},
             None,
         ),
         # 32 tokens after a prefix and a prompt of 32; 8 of them as they were.

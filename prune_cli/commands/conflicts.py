@@ -126,7 +126,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
             "add -m overlap",
         ),
         Rule(
-            ("priors", "tokenizer"),
+            ("priors",),
             lambda given: _metrics(given) <= {*METRICS} - {"token_prior_mean", "token_prior_std"},
             "no chosen metric counts tokens",
             "add -m token_prior_mean",

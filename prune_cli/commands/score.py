@@ -64,6 +64,10 @@ EXAMPLES = (
         "prune-cli slice -k quality --keep top --frac 0.1 > good.jsonl.zst",
     ),
     (
+        "Score with an n-gram model, as CCNet does:",
+        "prune-cli score --model ./en.arpa --normalize ccnet corpus.jsonl.zst > scored.jsonl.zst",
+    ),
+    (
         "Measure how much better one model predicts a text than another:",
         "prune-cli score -m excess_loss --model ./gpt2 --against ./base corpus.jsonl.zst > excess.jsonl.zst",
     ),

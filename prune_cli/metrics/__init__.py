@@ -4,10 +4,12 @@ A metric is a module with a function of the same name. The function's parameters
 record, and it returns a number, or None for a record that has no score. Only what a chosen metric needs is
 computed. A new number for each token is computed in models/head.py. The parameters are, by name:
 
+    nll_sum, n_scored                Σ nll of the scored tokens in nats (float64), and their number, 1 or more
     nll, error_norm, entropy, rank   of each scored token (`rank` in the vocabulary), float32 (T,), T ≥ 1;
                                      formulas in models/head.py
     n_bytes                          UTF-8 bytes of the scored tokens; None if the tokenizer cannot tell
-    against_nll, against_n_bytes     the same of the second model (`--against`), over its own scored tokens
+    against_nll_sum, against_nll, against_n_bytes
+                                     the same of the second model (`--against`), over its own scored tokens
     unprompted_nll                   nll of the scored tokens without the prompt of --prompt-field or --chat
     tokens, n_prefix                 the record's ids, int, behind `n_prefix` (0 or 1) that were put in front
     continuation                     ids that the model generates after the first 32, int (32,), or None
@@ -49,6 +51,8 @@ from ..errors import ConfigurationError, UsageError
 
 # What the output layer computes of each token.
 STATISTICS = ("nll", "error_norm", "entropy", "rank")
+# What an n-gram model gives, too.
+OF_ANY_MODEL = frozenset({"nll_sum", "n_scored", "n_bytes", "against_nll_sum", "against_n_bytes"})
 # What is computed from a text and a file, with the option that names the file (stages/score/resources.py).
 OF_TEXTS = {
     "n_ngrams": "--held-out",
@@ -62,8 +66,11 @@ UNPROMPTED = "unprompted_nll"
 PARAMETERS = (
     *STATISTICS,
     *OF_TEXTS,
+    "nll_sum",
+    "n_scored",
     "n_bytes",
     UNPROMPTED,
+    "against_nll_sum",
     "against_nll",
     "against_n_bytes",
     "tokens",
@@ -97,6 +104,11 @@ class Metric:
     @property
     def needs_model(self) -> bool:
         return not self.needs <= WITHOUT_MODEL
+
+    @property
+    def needs_causal_model(self) -> bool:
+        """Whether an n-gram model gives less than it needs."""
+        return self.needs_model and not self.needs <= WITHOUT_MODEL | OF_ANY_MODEL | {"top_k"}
 
     @property
     def needs_second_model(self) -> bool:

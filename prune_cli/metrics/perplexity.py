@@ -7,14 +7,11 @@ log-likelihood.
 import math
 from statistics import geometric_mean as over_models
 
-import numpy as np
-from numpy.typing import NDArray
-
 __all__ = ["over_models", "perplexity"]
 
 EASY = "low"
 
 
-def perplexity(nll: NDArray[np.float32]) -> float:
+def perplexity(nll_sum: float, n_scored: int) -> float:
     """exp(Σ nll / T)."""
-    return math.exp(nll.mean(dtype=np.float64))
+    return math.exp(nll_sum / n_scored)

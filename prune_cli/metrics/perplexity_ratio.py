@@ -7,14 +7,11 @@ tokenizer.
 import math
 from statistics import geometric_mean as over_models
 
-import numpy as np
-from numpy.typing import NDArray
-
 __all__ = ["over_models", "perplexity_ratio"]
 
 EASY = None
 
 
-def perplexity_ratio(nll: NDArray[np.float32], against_nll: NDArray[np.float32]) -> float:
+def perplexity_ratio(nll_sum: float, against_nll_sum: float, n_scored: int) -> float:
     """exp((Σ nll of the model − Σ nll of the second) / T)."""
-    return math.exp(nll.mean(dtype=np.float64) - against_nll.mean(dtype=np.float64))
+    return math.exp(nll_sum / n_scored - against_nll_sum / n_scored)

@@ -115,6 +115,10 @@ class LanguageModel:
         """SHA-256 of the configuration and the weights."""
         return directory_hash(self._directory)
 
+    def recorded(self) -> dict[str, Any]:
+        """The tokenizer, settings and versions that decide the scores, for the head of a stream."""
+        return {"tokenizer": self.tokenizer_hash, **self.settings.recorded(), "versions": self.versions}
+
     @property
     def versions(self) -> dict[str, str]:
         """The versions of the libraries that decide the last digits of a score."""

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -16,11 +17,19 @@ METRICS = sorted(file.stem for file in Path(__file__).parent.parent.joinpath("me
 WITHOUT_MODEL = frozenset(
     {"compression", "overlap", "quality", "random", "token_prior_mean", "token_prior_std"}
 )
+WORDS = "words"  # the tokenizer of an n-gram model that takes words as they are
 # Six digits are plenty, and int() of a hostile string of digits is slow.
 SHARD = re.compile(r"(\d{1,6})/(\d{1,6})", re.ASCII)
 
 
 MESSAGES_FIELD = "messages"  # that --chat reads
+
+
+class Normalization(StrEnum):
+    """What is done to a text before an n-gram model reads it."""
+
+    none = "none"
+    ccnet = "ccnet"
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,8 @@ class Scores:
         option(
             "--model",
             metavar="PATH|HUB_ID",
-            help="Model that scores. Repeat for an ensemble. The default is PRUNE_CLI_MODEL, "
+            help="Model that scores. Repeat for an ensemble. A file is an n-gram model of KenLM "
+            "(pip install 'prune-cli[ngram]'). The default is PRUNE_CLI_MODEL, "
             "or else the small reference model that is shipped with the package.",
         ),
     ] = None
@@ -133,14 +143,25 @@ class Scores:
         ),
     ] = None
     tokenizer: Annotated[
-        Path | None,
+        str | None,
         option(
             "--tokenizer",
             metavar="PATH",
             group=OF_METRICS,
-            help="Folder with the tokenizer that the tokens of --priors were made by.",
+            help="Tokenizer. That of --priors is the folder of a tokenizer; that of an n-gram model is a "
+            "file of sentencepiece, or words, the default.",
         ),
     ] = None
+    normalize: Annotated[
+        Normalization,
+        option(
+            "--normalize",
+            metavar="HOW",
+            group=OF_METRICS,
+            help="How texts are normalized for an n-gram model: none, or ccnet as for the models of CCNet, "
+            "with lower case, without accents, every digit 0 and common punctuation in ASCII.",
+        ),
+    ] = Normalization.none
     classifier: Annotated[
         Path | None,
         option(

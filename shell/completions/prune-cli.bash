@@ -26,13 +26,14 @@ _prune_cli() { # where it returns early, files are completed, or directories
                 --text-field | --prompt-field | --prefix | --group-by | --min-tokens | --top-k | --ngram | --label | --seed | --shard | --only | --self-check | --context | --stride | --batch-tokens | --expect-records | --long | --max-line | --columns | --level | --threads | -j | --jobs | --ray-address) ;;
                 --model | --against | --tokenizer | -O | --output-directory) compopt +o default -o dirnames && return ;;
                 --held-out | --priors | --classifier | --summary | -o | --output | --status-file | --files-from) return ;;
+                --normalize) words='none ccnet' ;;
                 --device) words='auto cpu cuda' ;;
                 --dtype) words='auto float32 bfloat16' ;;
                 --bos) words='auto always never' ;;
                 --engine) words='local ray' ;;
                 *)
                     [[ $current == -* ]] || return
-                    words='-m --metric --text-field --prompt-field --chat --prefix --overwrite --group-by --model --against --per-model --min-tokens --top-k --held-out --ngram --priors --tokenizer --classifier --label --seed -O --output-directory --resume --shard --only --summary --dry-run --self-check --device --dtype --context --stride --bos --batch-tokens -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -o --output -f --force --plain --single-frame --level --threads -j --jobs --engine --ray-address --status-file --files-from -0 --null -h --help'
+                    words='-m --metric --text-field --prompt-field --chat --prefix --overwrite --group-by --model --against --per-model --min-tokens --top-k --held-out --ngram --priors --tokenizer --normalize --classifier --label --seed -O --output-directory --resume --shard --only --summary --dry-run --self-check --device --dtype --context --stride --bos --batch-tokens -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -o --output -f --force --plain --single-frame --level --threads -j --jobs --engine --ray-address --status-file --files-from -0 --null -h --help'
                     ;;
             esac
             ;;

@@ -91,6 +91,6 @@ def read_by(jobs: Sequence[ScoreJob]) -> list[str]:
     inputs = [path for job in jobs for path in job.inputs]
     scores = jobs[0].settings.scores if jobs else Scores()
     models = [*(scores.model or ()), scores.against, os.environ.get("PRUNE_CLI_MODEL")]
-    # A name that is no folder is one of the hub.
-    folders = [name for name in models if name and os.path.isdir(name)]
+    # A name that is no folder, and no file of an n-gram model, is one of the hub.
+    folders = [name for name in models if name and os.path.exists(name)]
     return list(dict.fromkeys([*inputs, *folders, *resources.paths(scores)]))

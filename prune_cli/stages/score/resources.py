@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
 from operator import add
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -15,7 +16,7 @@ from ...errors import ConfigurationError, DataError, UsageError
 from ...metrics import OF_TEXTS, Metric
 from ...records.batching import Bound, batched
 from ...records.documents import documents
-from ...settings.score import Scores
+from ...settings.score import WORDS, Scores
 from ...settings.streams import Reading
 from ...stream import dataset
 from ...texts.held_out import HeldOutSequences
@@ -73,7 +74,7 @@ def load(scores: Scores, chosen: Iterable[Metric]) -> list[Resource]:
 
 def paths(scores: Scores) -> list[str]:
     """The files that are read."""
-    local = [str(path) for path in (scores.tokenizer, scores.classifier) if path]
+    local = [str(path) for path in (scores.tokenizer, scores.classifier) if path and path != WORDS]
     return [*(scores.held_out or ()), *(scores.priors or ()), *local]
 
 
@@ -171,7 +172,7 @@ def _load_priors(scores: Scores) -> Priors:
     from ...texts.priors import TokenCounts, TokenPriors
 
     assert scores.tokenizer is not None  # see `check`
-    tokenizer = load_tokenizer(scores.tokenizer, needs_eos=False, must_be_fast=False)
+    tokenizer = load_tokenizer(Path(scores.tokenizer), needs_eos=False, must_be_fast=False)
     parts = []
     for file in storage.operands(scores.priors or ()):
         with file.open():

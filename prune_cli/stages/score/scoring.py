@@ -6,19 +6,21 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ... import metrics, reference
 from ...errors import ConfigurationError, UsageError
 from ...metrics import STATISTICS, Metric
 from ...models import safety
+from ...models.ngram import model as ngram
 from ...settings.model import Dtype, ModelSettings
-from ...settings.score import Scores
+from ...settings.score import WORDS, Normalization, Scores, Trial
 from . import resources
 from .resources import Resource
 
 if TYPE_CHECKING:
     from ...models.language_model import LanguageModel
+    from ...models.ngram.model import NgramModel
 
 # Tokens of the prompt and of the continuation of `memorization`: Marion et al. 2023, section 3.2.
 PROMPT = CONTINUED = 32
@@ -33,8 +35,8 @@ class Scoring:
     """
 
     metrics: Sequence[Metric]
-    models: Sequence[LanguageModel] = ()
-    against: LanguageModel | None = None
+    models: Sequence[LanguageModel | NgramModel] = ()
+    against: LanguageModel | NgramModel | None = None
     per_model: bool = False
     min_tokens: int = 1
     top_k: int = 5
@@ -49,7 +51,7 @@ class Scoring:
             )
         if "continuation" in self.needs:
             for model in self.models:
-                model.check_reads(PROMPT + CONTINUED)
+                cast("LanguageModel", model).check_reads(PROMPT + CONTINUED)
         # Losses of two models are subtracted token by token, so the tokens have to be the same.
         # A metric that compares bits per byte does without a common tokenizer.
         by_token = [
@@ -62,7 +64,7 @@ class Scoring:
                 self.against, f"{by_token[0]} compares token by token", "use -m excess_bits_per_byte"
             )
 
-    def _check_same_tokenizer(self, model: LanguageModel, reason: str, remedy: str) -> None:
+    def _check_same_tokenizer(self, model: LanguageModel | NgramModel, reason: str, remedy: str) -> None:
         if model.tokenizer_hash != self.models[0].tokenizer_hash:
             fault = f"its tokenizer differs from that of {self.models[0].name}: {reason}"
             raise ConfigurationError(fault, place=model.name, remedy=remedy)
@@ -78,7 +80,7 @@ class Scoring:
         return [name for name in STATISTICS if name == "nll" or name in self.needs]
 
     @property
-    def all_models(self) -> list[LanguageModel]:
+    def all_models(self) -> list[LanguageModel | NgramModel]:
         """The models of the ensemble, then the second model."""
         # The second model has the last place here, in provenance and among the names to load.
         return [*self.models, *([self.against] if self.against else [])]
@@ -89,6 +91,11 @@ class Scoring:
         if self.models:
             return self.models[0].tokenizer_hash
         return next((each.tokenizer for each in self.resources if each.tokenizer), None)
+
+    @property
+    def dtype(self) -> str:
+        """The number format of causal models."""
+        return cast("LanguageModel", self.models[0]).settings.dtype
 
     @property
     def flops_per_token(self) -> float:
@@ -119,12 +126,7 @@ class Scoring:
             names=[model.name for model in self.all_models],
             hashes=[model.hash for model in self.all_models],
             against=self.against is not None,
-            first={
-                "tokenizer": first.tokenizer_hash,
-                **first.settings.recorded(),
-                "versions": first.versions,
-                **_of_template(self.chat_template),
-            },
+            first=first.recorded() | _of_template(self.chat_template),
         )
 
 
@@ -192,6 +194,33 @@ def _check_prompts(scores: Scores, chosen: Sequence[Metric]) -> None:
         raise UsageError(f"`{scores.prompt_field}` cannot be both prompt and text", remedy="name two fields")
 
 
+def check_ngram_models(scores: Scores, chosen: Sequence[Metric], names: Sequence[str], trial: Trial) -> None:
+    """Raise UsageError for what n-gram models cannot do, and for options that only they have.
+
+    Raises NoInputError for a model whose file is not there.
+    """
+    found = [name for name in names if ngram.is_ngram(name)]
+    if scores.normalize != Normalization.none and not found:
+        raise UsageError("--normalize has no effect: no model is an n-gram model", remedy="leave it out")
+    if scores.tokenizer and not found and not scores.priors:
+        fault = "--tokenizer has no effect: there is no n-gram model, and no --priors"
+        raise UsageError(fault, remedy="leave it out")
+    if not found:
+        return
+    for name in found:
+        ngram.check(name)
+    causal = [metric.name for metric in chosen if metric.needs_causal_model]
+    if causal:
+        fault = f"{causal[0]} needs the probabilities of all tokens, which an n-gram model does not give"
+        raise UsageError(fault, place=found[0], remedy="name a causal language model")
+    if scores.chat or scores.prompt_field is not None:
+        fault = "an n-gram model reads no prompts"
+        raise UsageError(fault, place=found[0], remedy="leave out --prompt-field and --chat")
+    if trial.self_check:
+        fault = "--self-check compares with float32, and an n-gram model has one precision"
+        raise UsageError(fault, place=found[0], remedy="leave it out")
+
+
 def load_scoring(scores: Scores, settings: ModelSettings) -> Scoring:
     """Load the models that the chosen metrics need.
 
@@ -201,12 +230,12 @@ def load_scoring(scores: Scores, settings: ModelSettings) -> Scoring:
     names = model_names(scores, chosen)
     # All models are looked at before the first is loaded, which may take minutes.
     for name in names:
-        safety.check(name)
+        _check(name)
     loaded = resources.load(scores, chosen)
     if not names:
         return Scoring(chosen, seed=scores.seed, resources=loaded)
     template = _template_hash(names, settings) if scores.chat else None
-    models = [_load(name, settings) for name in names]
+    models = [_load(name, scores, settings) for name in names]
     # `model_names` has put it last.
     against = models.pop() if scores.against else None
     return Scoring(
@@ -247,12 +276,9 @@ def provenance(scores: Scores, settings: ModelSettings) -> dict[str, Any]:
     names = model_names(scores, chosen)
     if not names:
         return of_resources
-    # torch takes seconds to load, and metrics that need no model run where it is not installed.
-    from ...models.language_model import provenance as of_model
-
     for name in names:
-        safety.check(name)
-    models = [of_model(name, settings) for name in names]
+        _check(name)
+    models = [_provenance_of(name, scores, settings) for name in names]
     template = _template_hash(names, settings) if scores.chat else None
     first = {name: value for name, value in models[0].items() if name != "model"} | _of_template(template)
     hashes = [model["model"] for model in models]
@@ -267,12 +293,32 @@ def likelihoods(scoring: Scoring) -> Scoring:
 
 def likelihoods_in_float32(scoring: Scoring) -> Scoring:
     """As `likelihoods`, with the models loaded a second time, in float32."""
-    models = [_load(model.name, replace(model.settings, dtype=Dtype.float32)) for model in scoring.models]
+    # torch is loaded: the models are.
+    from ...models.language_model import load
+
+    loaded = cast("Sequence[LanguageModel]", scoring.models)  # see `check_ngram_models`
+    models = [load(model.name, replace(model.settings, dtype=Dtype.float32)) for model in loaded]
     return replace(likelihoods(scoring), models=models)
 
 
-def _load(name: str, settings: ModelSettings) -> LanguageModel:
+def _check(name: str) -> None:
+    check = ngram.check if ngram.is_ngram(name) else safety.check
+    check(name)
+
+
+def _load(name: str, scores: Scores, settings: ModelSettings) -> LanguageModel | NgramModel:
+    if ngram.is_ngram(name):
+        return ngram.NgramModel(name, scores.tokenizer or WORDS, scores.normalize)
     # torch takes seconds to load, and metrics that need no model run where it is not installed.
     from ...models.language_model import load
 
     return load(name, settings)
+
+
+def _provenance_of(name: str, scores: Scores, settings: ModelSettings) -> dict[str, Any]:
+    """All that the numbers of a model depend on, from its files."""
+    if ngram.is_ngram(name):
+        return ngram.provenance(name, scores.tokenizer or WORDS, scores.normalize)
+    from ...models.language_model import provenance as of_model  # late for the same reason as in `_load`
+
+    return of_model(name, settings)

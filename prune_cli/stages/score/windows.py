@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
@@ -23,7 +23,8 @@ from .scoring import CONTINUED, PROMPT
 from .scoring import Scoring as Scoring
 
 if TYPE_CHECKING:  # metrics that need no model need no torch
-    from ...models.language_model import LanguageModel, Statistics, TokenizedDocument
+    from ...models.language_model import LanguageModel, Statistics
+    from ...models.ngram.model import NgramModel
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +52,8 @@ class Window:
 
     payloads: list[Any]
     contents: list[PromptedContent]
-    documents: list[TokenizedDocument]  # as the first model tokenizes them
-    second: list[TokenizedDocument]  # as the model of --against does
+    documents: list[Any]  # TokenizedDocument or Sentences, as the first model reads them
+    second: list[Any]  # as the model of --against does
     n_bytes: int
 
     @classmethod
@@ -183,25 +184,34 @@ def _scored(
         for resource in scoring.resources
     ]
     for at, (payload, content) in enumerate(zip(window.payloads, contents, strict=True)):
+        here = place(payload)
         common: Quantities = {"content": content, "seed": scoring.seed, "top_k": scoring.top_k}
         if "identity" in scoring.needs:
             common["identity"] = identity(payload)
         for quantities in of_texts:
             common |= quantities[at]
         if second:
-            common["against_nll"] = second[at]["nll"]
+            common |= {f"against_{name}": value for name, value in _with_sum(second[at], here).items()}
             common["against_n_bytes"] = window.second[at].n_bytes
         if not columns:
             yield [Scored(common, 0)]
             continue
         document = window.documents[at]
         common |= {"n_bytes": document.n_bytes, "tokens": document.tokens, "n_prefix": document.n_prefix}
-        yield [Scored({**common, **column[at]}, document.n_scored) for column in columns]
+        common["n_scored"] = document.n_scored
+        yield [Scored({**common, **_with_sum(column[at], here)}, document.n_scored) for column in columns]
+
+
+def _with_sum(statistics: Mapping[str, Any], place: str) -> Mapping[str, Any]:
+    """The statistics with the sum of nll, which an n-gram model gives by itself."""
+    if "nll" not in statistics:
+        return statistics
+    return {**statistics, "nll_sum": _sum(statistics["nll"], place)}
 
 
 def _statistics(
-    model: LanguageModel,
-    documents: list[TokenizedDocument],
+    model: LanguageModel | NgramModel,
+    documents: list[Any],
     scoring: Scoring,
     on_batch: Callable[[int], object],
 ) -> list[Quantities]:
@@ -213,7 +223,7 @@ def _statistics(
         for of_document, statistics in zip(quantities, unprompted, strict=True):
             of_document[UNPROMPTED] = statistics["nll"]
     if "continuation" in scoring.needs:
-        continuations = model.continuations(documents, PROMPT, CONTINUED, on_batch)
+        continuations = cast("LanguageModel", model).continuations(documents, PROMPT, CONTINUED, on_batch)
         for of_document, ids in zip(quantities, continuations, strict=True):
             of_document["continuation"] = ids
     return quantities
@@ -232,13 +242,13 @@ def _fields(by_model: list[Scored], scoring: Scoring, place: str) -> Fields:
         fault = "a score is too large for a floating-point number"
         raise DataError(fault, place=place, remedy="check the model's weights") from None
     first = by_model[0].quantities
-    if "nll" in first:
+    if "nll_sum" in first:
         # The models of an ensemble share a tokenizer, and with it both counts.
-        fields["nll_sum"] = fmean(_sum(scored.quantities["nll"], place) for scored in by_model)
+        fields["nll_sum"] = fmean(scored.quantities["nll_sum"] for scored in by_model)
         fields["n_scored"] = by_model[0].n_scored
         fields["n_bytes"] = first["n_bytes"]
-    if "against_nll" in first:
-        fields["against_nll_sum"] = _sum(first["against_nll"], place)
+    if "against_nll_sum" in first:
+        fields["against_nll_sum"] = first["against_nll_sum"]
     return fields
 
 

@@ -54,6 +54,7 @@ class ScoreWorker:
         metrics = scoring_of.chosen_metrics(scores)
         self.model_names = scoring_of.model_names(scores, metrics)
         resources.check(scores, metrics)
+        scoring_of.check_ngram_models(scores, metrics, self.model_names, settings.trial)
         settings.trial.check(settings.results, uses_models=bool(self.model_names))
         compares = scores.against is not None
         ensemble = len(self.model_names) - compares
@@ -262,7 +263,7 @@ class ScoreWorker:
             [str(document) for document in first],
             partial(_new_fields, scoring_of.likelihoods(self.scoring)),
             partial(_new_fields, scoring_of.likelihoods_in_float32(self.scoring)),
-            self.scoring.models[0].settings.dtype,
+            self.scoring.dtype,
         )
 
     def _print_estimate(self, job: ScoreJob, inputs: list[Input]) -> None:

@@ -1,0 +1,1 @@
+"""N-gram models of KenLM: the model, and the normalization of CCNet."""

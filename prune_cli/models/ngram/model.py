@@ -1,0 +1,186 @@
+"""N-gram models of KenLM, as CCNet scores with them: no torch and no GPU.
+
+Each line of a text is a sentence: its words, or pieces of sentencepiece, and the end of sentence are tokens.
+The beginning of sentence is context and not scored. A text's log-likelihood is the sum over its lines, so its
+perplexity is 10^(−Σ log10 p / T), T tokens. An empty line is a sentence of one token. KenLM splits at ASCII
+white space, and adds up the words of a line in float32.
+"""
+
+import re
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import file_digest, sha256
+from importlib.metadata import version
+from math import log
+from pathlib import Path
+from typing import Any
+
+from ...errors import ConfigurationError, DataError, NoInputError
+from ...settings.score import WORDS, Normalization
+from .normalization import normalized
+
+SUFFIXES = (".arpa", ".bin")
+
+
+def is_ngram(name: str) -> bool:
+    """Whether a model's name is that of an n-gram model: a file, whatever is in it."""
+    return Path(name).is_file() or name.endswith(SUFFIXES)
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """A text as an n-gram model reads it. Every token is scored."""
+
+    lines: Sequence[str]
+    tokens: range  # of their numbers
+    n_bytes: int
+    # What only causal models have.
+    n_unknown: int = 0
+    n_prefix: int = 0
+    is_unfit: bool = False
+
+    @property
+    def n_scored(self) -> int:
+        return len(self.tokens)
+
+
+class NgramModel:
+    """A KenLM model, an ARPA file or a binary one, whose memory all processes share.
+
+    Raises NoInputError or ConfigurationError if the file, or that of the tokenizer, cannot be used.
+    """
+
+    flops_per_token = 0  # a few look-ups
+
+    def __init__(self, name: str, tokenizer: str = WORDS, normalization: str = Normalization.none) -> None:
+        self.name = name
+        self._path = Path(name)
+        self._tokenizer = tokenizer
+        self._normalization = normalization
+        self._model = _load(self._path)
+        self._pieces = None if tokenizer == WORDS else _load_sentencepiece(Path(tokenizer))
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the file."""
+        return _hash(self._path)
+
+    @cached_property
+    def tokenizer_hash(self) -> str:
+        """The same for two models that read the same tokens."""
+        return tokenizer_hash(self._tokenizer, self._normalization)
+
+    def recorded(self) -> dict[str, Any]:
+        """The tokenizer, settings and versions that decide the scores, for the head of a stream."""
+        return _recorded(self._tokenizer, self._normalization)
+
+    def encode_many(self, contents: Sequence[Any], place: Callable[[int], str]) -> list[Sentences]:
+        """The sentences of each text. Raises DataError for a record that is none, but a block of ids."""
+        return [self._sentences(content, index, place) for index, content in enumerate(contents)]
+
+    def statistics(
+        self,
+        documents: Sequence[Sentences],
+        wanted: Collection[str] = (),
+        pulse: Callable[[int], object] = lambda tokens: None,
+    ) -> list[dict[str, Any]]:
+        """Σ nll of each text, in nats. `pulse` is called after each text with the number of its tokens."""
+        return [self._nll_sum(document, pulse) for document in documents]
+
+    def _nll_sum(self, document: Sentences, pulse: Callable[[int], object]) -> dict[str, Any]:
+        total = -log(10) * sum(map(self._model.score, document.lines))
+        pulse(document.n_scored)
+        return {"nll_sum": total}
+
+    def _sentences(self, content: Any, index: int, place: Callable[[int], str]) -> Sentences:
+        if not isinstance(content, str):
+            fault = "an n-gram model reads texts, and this is a block of token ids"
+            raise DataError(fault, place=place(index), remedy="score the documents that were packed")
+        n_bytes = len(content.encode())
+        if not content:
+            return Sentences((), range(0), 0)
+        # KenLM takes a zero byte for the end of a line.
+        lines = content.replace("\0", " ").split("\n")
+        if self._normalization == Normalization.ccnet:
+            lines = [normalized(line) for line in lines]
+        if self._pieces is not None:
+            lines = [" ".join(pieces) for pieces in self._pieces.encode(lines, out_type=str)]
+        words = len("\n".join(lines).encode().split())
+        return Sentences(lines, range(words + len(lines)), n_bytes)
+
+
+def provenance(name: str, tokenizer: str, normalization: str) -> dict[str, Any]:
+    """Everything that the numbers of a model depend on, without loading it."""
+    return {"model": _hash(Path(name)), **_recorded(tokenizer, normalization)}
+
+
+def _recorded(tokenizer: str, normalization: str) -> dict[str, Any]:
+    return {
+        "tokenizer": tokenizer_hash(tokenizer, normalization),
+        "normalize": str(normalization),
+        "versions": {"kenlm": version("kenlm")},
+    }
+
+
+def tokenizer_hash(tokenizer: str, normalization: str) -> str:
+    """A hash of what makes the tokens."""
+    content = WORDS if tokenizer == WORDS else _hash(Path(tokenizer))
+    return sha256(f"{content} {normalization}".encode()).hexdigest()
+
+
+# --- Files ---
+
+
+def check(name: str) -> None:
+    """Raise NoInputError or ConfigurationError if a model's file cannot be one."""
+    path = Path(name)
+    if not path.is_file():
+        raise NoInputError("no such file", place=name, remedy="name a model of KenLM: .arpa or .bin")
+
+
+def _load(path: Path) -> Any:
+    check(str(path))
+    try:
+        import kenlm
+    except ImportError as error:
+        fault = f"an n-gram model needs {error.name}"
+        raise ConfigurationError(fault, remedy="pip install 'prune-cli[ngram]'") from None
+    config = kenlm.Config()
+    # Mapped into memory, so that processes share it; standard error is for our own messages.
+    config.load_method = kenlm.LoadMethod.POPULATE_OR_LAZY
+    config.arpa_complain = kenlm.ARPALoadComplain.NONE
+    config.show_progress = False
+    try:
+        return kenlm.Model(str(path), config)
+    except (OSError, RuntimeError) as error:
+        raise _unusable(path, f"KenLM cannot load it: {_reason(error)}") from None
+
+
+def _load_sentencepiece(path: Path) -> Any:
+    if not path.is_file():
+        raise NoInputError("no such file", place=str(path), remedy="name a model of sentencepiece")
+    try:
+        import sentencepiece
+    except ImportError as error:
+        fault = f"a tokenizer of this kind needs {error.name}"
+        raise ConfigurationError(fault, remedy="pip install 'prune-cli[ngram]'") from None
+    try:
+        return sentencepiece.SentencePieceProcessor(model_file=str(path))
+    except (OSError, RuntimeError) as error:
+        raise _unusable(path, f"sentencepiece cannot load it: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """What the libraries say, without their own files and lines."""
+    text = re.sub(r".*? threw \w+(?: because `.*?')?\.?\s*", "", str(error).replace("\n", " "))
+    return text.strip(" ).")[:200]
+
+
+def _unusable(path: Path, fault: str) -> ConfigurationError:
+    return ConfigurationError(fault, place=str(path), remedy="copy it again, or make it anew with KenLM")
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
