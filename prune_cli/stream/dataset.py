@@ -213,8 +213,15 @@ def write_manifest(
         return None
     parts = [part_of(file) for file in storage.operands(paths)] if paths else []
     manifest = DatasetManifest(plan.verb, plan.settings, plan.digest, parts, facts or {})
-    if read_manifest(directory) != manifest:
-        _write(_path(directory, MANIFEST), manifest, force=True)
+    deadline = time.monotonic() + PATIENCE
+    while read_manifest(directory) != manifest:
+        try:
+            _write(_path(directory, MANIFEST), manifest, force=True)
+        except TryAgainError:
+            # The run of another shard, which ended at the same moment, is just writing it.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
     return manifest
 
 

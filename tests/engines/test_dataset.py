@@ -4,11 +4,15 @@ import json
 import os
 import shutil
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from prune_cli import storage
 from prune_cli.engines import plan
+from prune_cli.stream import dataset
 
 from ..conftest import ROOT, command, lines, records, status_of
 
@@ -94,6 +98,22 @@ def test_missing_parts_are_made_and_the_manifest_with_them(made, corpus):
         (made / name).unlink()
     assert status_of("score", *RANDOM, "-O", made, *corpus) == 0
     assert {path.name: path.read_bytes() for path in made.iterdir()} == whole
+
+
+def test_runs_of_two_shards_may_end_at_the_same_moment(made):
+    """Both see that the last part is there. One writes the manifest, and the other waits for it."""
+    manifest = made / "manifest.json"
+    expected = manifest.read_bytes()
+    manifest.unlink()
+    made_plan = dataset.read_plan(str(made))
+    assert made_plan
+    with ThreadPoolExecutor(1) as thread, storage.create(str(manifest), force=True) as output:
+        other = thread.submit(dataset.write_manifest, str(made), made_plan)
+        time.sleep(0.2)
+        assert not other.done()
+        output.write(expected)
+    assert other.result() == dataset.read_manifest(str(made))
+    assert manifest.read_bytes() == expected
 
 
 def test_a_stream_of_frames_is_cut_and_scored_like_the_whole(corpus, tmp_path, monkeypatch):
