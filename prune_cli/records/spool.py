@@ -57,6 +57,34 @@ class Run:
         return max((place.text for place in self.scored), default=0)
 
 
+class HeldRows:
+    """Rows in memory, and the texts that their lines are in.
+
+    `size` is in bytes: ROW_BYTES for each row, and its text.
+    """
+
+    def __init__(self) -> None:
+        self.texts: list[Text] = []
+        self.tables: list[np.ndarray] = []
+        self.size = 0
+
+    def add(self, text: Text, rows: np.ndarray) -> None:
+        """Add rows whose lines are in `text`."""
+        rows["block"] = len(self.texts)
+        self.texts.append(text)
+        self.tables.append(rows)
+        self.size += len(text) + ROW_BYTES * len(rows)
+
+    def take(self) -> tuple[np.ndarray, list[memoryview]]:
+        """All rows in one table, and their texts. Nothing is held afterwards."""
+        rows = np.concatenate(self.tables) if self.tables else np.zeros(0, ROW)
+        blocks = [memoryview(text) for text in self.texts]  # slices of views are no copies
+        self.texts = []
+        self.tables = []
+        self.size = 0
+        return rows, blocks
+
+
 class Spool:
     """Sorts rows with their text by key: equal keys in input order, rows whose key is NaN last.
 
@@ -74,9 +102,7 @@ class Spool:
         self.descending = descending
         # A merge holds a block of each run: small blocks let 128 runs merge at once in half of `size`.
         self.block = min(max(size // 256, 1 << 16), PART)
-        self.texts: list[Text] = []
-        self.tables: list[np.ndarray] = []
-        self.held = 0
+        self.held = HeldRows()
         self.runs: list[Run] = []
         self.files: list[TemporaryFile] = []
         self.opened = ExitStack()
@@ -105,11 +131,8 @@ class Spool:
 
     def add(self, text: Text, rows: np.ndarray) -> None:
         """Add rows whose lines are in `text`."""
-        rows["block"] = len(self.texts)
-        self.texts.append(text)
-        self.tables.append(rows)
-        self.held += len(text) + ROW_BYTES * len(rows)
-        if self.held >= self.size:
+        self.held.add(text, rows)
+        if self.held.size >= self.size:
             self._spill()
 
     def parts(self) -> Iterator[Part]:
@@ -120,7 +143,7 @@ class Spool:
         if not self.runs:
             yield from chain(*self._held_parts(PART))
             return
-        if self.tables:
+        if self.held.tables:
             self._spill()
         # Each round merges groups of runs into longer runs, until the last merge can take all of them.
         while len(groups := list(self._groups())) > 1:
@@ -134,9 +157,7 @@ class Spool:
 
     def _held_parts(self, most: int) -> tuple[Iterator[Part], Iterator[Part]]:
         """The rows in memory, in parts of about `most` bytes: sorted rows with a key, then rows without."""
-        rows = np.concatenate(self.tables) if self.tables else np.zeros(0, ROW)
-        self.tables = []
-        blocks = [memoryview(text) for text in self.texts]  # slices of views are no copies
+        rows, blocks = self.held.take()
         has_no_key = np.isnan(rows["key"])
         scored = np.flatnonzero(~has_no_key)
         unscored = np.flatnonzero(has_no_key)
@@ -151,8 +172,6 @@ class Spool:
         """Write the rows in memory as a sorted run. The temporary directories take turns."""
         scored, unscored = self._held_parts(self.block)
         self.runs.append(Run(self._write(scored), self._write(unscored)))
-        self.texts = []
-        self.held = 0
 
     def _write(self, parts: Iterable[Part]) -> list[Place]:
         file = self._file(len(self.runs))

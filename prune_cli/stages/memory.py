@@ -16,7 +16,6 @@ from ..records.documents import Document, Verbatim
 from ..records.field_checks import FieldChecks
 from ..records.fields import MISSING, WORDS, Number, convert_all, is_wrong
 from ..records.reader import Batch, ReadingLimits, Source, Wanted
-from ..storage.base import Input
 from ..storage.temporary import TemporaryFile
 from ..stream.schema import Head
 
@@ -120,10 +119,6 @@ class RecordSource(Source):
         # Asked for when the first pass is over, so all places are known.
         for offset, size in self._places:
             yield from pickle.loads(copy.read_at(offset, size))
-
-    def only(self, *files: Input) -> "Source":
-        """Not possible: there are no files."""
-        raise NotImplementedError
 
     def batches(self, wanted: Wanted) -> Iterator[Batch]:
         """Every record once, with the wanted fields as columns."""

@@ -12,8 +12,5 @@ def with_one_process(monkeypatch):
     with torch.
     """
 
-    def each(self, stage, jobs, progress):
-        return Serial(self.watch).each(stage, jobs, progress)
-
-    monkeypatch.setattr(WorkerProcesses, "each", each)
-    monkeypatch.setattr(WorkerProcesses, "map", lambda self, *stage: list(each(self, *stage)))
+    monkeypatch.setattr(WorkerProcesses, "each", lambda self, *given: Serial(self.watch).each(*given))
+    monkeypatch.setattr(WorkerProcesses, "map", lambda self, *given: Serial(self.watch).map(*given))

@@ -19,7 +19,7 @@ from ...storage.os_errors import check_memory, display
 from ...storage.temporary import SharedFile
 from ...stream.batch import Text
 from ..columns import ROW, Part
-from ..spool import COUNT_BYTES, LEVEL, PART, ROW_BYTES, parts_of, payload_of
+from ..spool import COUNT_BYTES, LEVEL, PART, HeldRows, parts_of, payload_of
 from .keys import ordered_keys
 
 COLUMN_TYPES = {"keys": "<u8", "tokens": "<i8", "bytes": "<i8", "within": "<i4"}
@@ -73,9 +73,7 @@ class RunWriter:
         self.compress = compress
         self.on_run = on_run
         self.workers = local()
-        self.texts: list[Text] = []
-        self.tables: list[np.ndarray] = []
-        self.held = 0
+        self.held = HeldRows()
         self.runs: list[RunPlace] = []
 
     def __enter__(self) -> "RunWriter":
@@ -86,23 +84,18 @@ class RunWriter:
 
     def add(self, text: Text, rows: np.ndarray) -> None:
         """Add rows whose lines are in `text`."""
-        rows["block"] = len(self.texts)
-        self.texts.append(text)
-        self.tables.append(rows)
-        self.held += len(text) + ROW_BYTES * len(rows)
-        if self.held >= self.size:
+        self.held.add(text, rows)
+        if self.held.size >= self.size:
             self._write_run()
 
     def finish(self) -> SortedFile:
         """The file, with all that was added."""
-        if self.tables:
+        if self.held.tables:
             self._write_run()
         return SortedFile(self.file.path, tuple(self.runs), self.compress)
 
     def _write_run(self) -> None:
-        rows = np.concatenate(self.tables)
-        blocks = [memoryview(text) for text in self.texts]
-        self.tables = []
+        rows, blocks = self.held.take()
         keys = ordered_keys(rows["key"])
         order = np.argsort(keys, kind="stable")
         frames = self._write_frames(parts_of(rows, order, blocks, self.frame))
@@ -113,8 +106,6 @@ class RunWriter:
         offset = self.file.append(b"".join(column.tobytes() for column in tables))
         frame_table = self.file.append(frames.tobytes())
         self.runs.append(RunPlace(len(rows), len(frames), offset, frame_table))
-        self.texts = []
-        self.held = 0
 
     def _write_frames(self, parts: Iterator[Part]) -> np.ndarray:
         frames: list[tuple[int, int, int]] = []

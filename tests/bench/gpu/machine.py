@@ -55,7 +55,7 @@ MINIATURE: Shape = {
 }
 SMALL = Sizes(
     documents=24,
-    checked=6,
+    checked=3,
     recited=4,
     steps=24,
     shape=MINIATURE,
