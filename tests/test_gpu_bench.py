@@ -48,6 +48,7 @@ def test_every_check_runs(tmp_path):
     assert main(tmp_path / "out.json", "cpu") == 0
     results = json.loads((tmp_path / "out.json").read_bytes())["checks"]
     assert results.keys() == CHECKS.keys()
+    assert results["workers on every GPU"]["largest_relative_difference"] == 0
     assert results["training resumed"]["weights_equal"]
     assert results["training resumed"]["losses_equal"]
     assert results["training in a world of one"]["largest_difference"] == 0

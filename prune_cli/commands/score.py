@@ -105,5 +105,6 @@ def score(
     from ..stages.score.run import ScoreWork
 
     settings = ScoreSettings(scores, results, trial, running, streams)
-    with choose.open_engine(workers, streams, device=running.device) as engine:
-        return local.run_jobs(ScoreWork(tuple(files or ()), settings), streams, engine)
+    work = ScoreWork(tuple(files or ()), settings)
+    with choose.open_engine(workers, streams, device=work.device) as engine:
+        return local.run_jobs(work, streams, engine)

@@ -33,6 +33,12 @@ class Nodes:
         """Kill the process of the node that holds all others of it, as if its machine were lost."""
         self.node.all_processes["raylet"][0].process.kill()
 
+    def raylets(self) -> list[int]:
+        """The processes of the head and of the other node that hold all others of them."""
+        nodes = (self.cluster.head_node, self.node)
+        processes = [node.all_processes["raylet"][0].process for node in nodes]
+        return [process.pid for process in processes if process.poll() is None]
+
     def shutdown(self) -> None:
         self.cluster.shutdown()
 

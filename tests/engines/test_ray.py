@@ -170,8 +170,8 @@ def test_a_worker_with_a_gpu_sees_the_one_that_ray_gives_it(cluster):
 
 
 def on_ray(address: str, *arguments: object) -> tuple[object, ...]:
-    # Without --device, the workers would each take a GPU, and there is one.
-    return ("score", "--engine", "ray", "--ray-address", address, "--device", "cpu", *RANDOM, *arguments)
+    # Without a model there is a worker for each CPU, although there is a GPU.
+    return ("score", "--engine", "ray", "--ray-address", address, *RANDOM, *arguments)
 
 
 @contextmanager

@@ -42,6 +42,12 @@ class ScoreWork:
         """The name that progress is shown under."""
         return VERB
 
+    @property
+    def device(self) -> str | None:
+        """The device of each worker: a GPU is for models, unless --device names one. May raise UsageError."""
+        device = self.settings.running.device
+        return None if device == "auto" and not ScoreWorker(self.settings).model_names else device
+
     def jobs(self, workers: int) -> list[ScoreJob]:
         """The jobs for so many workers. Raises UsageError, CannotCreateError or another PruneError."""
         results = self.settings.results

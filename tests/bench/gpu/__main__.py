@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from . import scoring, training
+from . import scoring, training, workers
 from .machine import FULL, SMALL, Machine
 
 # In the order of what is most worth knowing, should the time end.
@@ -25,6 +25,7 @@ CHECKS: Mapping[str, Callable[[Machine], dict[str, Any]]] = {
     "scoring speed": scoring.speed,
     "batches halved when memory runs out": scoring.halving,
     "memorization against generate": scoring.memorization,
+    "workers on every GPU": workers.device_all,
     "training speed": training.speed,
     "training resumed": training.resumed,
     "training in a world of one": training.world_of_one,
