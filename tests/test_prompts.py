@@ -212,6 +212,11 @@ def test_turns_of_the_assistant_are_scored_as_by_plain_transformers(here, model)
     assert records(done.stdout)[0]["n_bytes"] == len(" Hi.\n")
 
 
+def test_conversations_in_python_are_scored_as_by_the_command(here, model):
+    done = here("score", "--chat", "--model", model, "--plain", stdin=lines([{"messages": TALK}]))
+    assert [*prune_cli.score([{"messages": TALK}], chat=True, model=[model])] == records(done.stdout)
+
+
 def test_another_field_may_hold_the_messages_and_metrics_of_texts_read_the_answers(here, model, tmp_path):
     (tmp_path / "test.jsonl").write_bytes(lines([{"text": "Hi user"}]))
     talk = [TALK[1], {"role": "assistant", "content": "Hi"}, {"role": "assistant", "content": "user"}]

@@ -78,7 +78,8 @@ class ChatEncoder:
                 continue
             before = self._before(messages, index, place)
             through = self._apply(messages[: index + 1], place, tokenize=False)
-            if not (text.startswith(through) and through.startswith(before)):
+            # A template may end all it writes with white space.
+            if not (text.startswith(through.rstrip()) and through.startswith(before)):
                 raise ConfigurationError(
                     "its chat template does not write a conversation turn by turn",
                     place=self.name,

@@ -26,8 +26,11 @@ def before_slicing(source: Source, scored: ScoredAmount) -> ScoredAmount | None:
 
     None if it was, and does not say. The source is a file, or is read to its end: trailers have the numbers.
     """
-    if not _is_part(_first_head(source)):
-        return scored
+    return _whole(source) if _is_part(_first_head(source)) else scored
+
+
+def _whole(source: Source) -> ScoredAmount | None:
+    """What the stream says that there was, of which it is a part; None if it does not say."""
     pieces = _pieces(source)
     if not pieces or not all(_is_part(each) for each, _ in pieces):
         return None
@@ -71,7 +74,7 @@ def of_all(request: Request, source: Source, scored: ScoredAmount) -> Request:
     """
     if not request.selection.of_all:
         return request
-    whole = before_slicing(source, scored) if _is_part(_first_head(source)) else None
+    whole = _whole(source)
     size = parse_fraction(request.selection.frac or "")
     by_tokens = request.slicing.by == Unit.tokens
     if whole is None or (by_tokens and not whole.tokens):
