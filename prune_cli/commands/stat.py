@@ -8,7 +8,8 @@ from .options import Files, command
 COST = (
     "Reads only the trailer of a complete file written by prune-cli. Any other input, -k, --verify and "
     "--duplicates read every record: 16 bytes of memory per record and score, and 24 more per record for "
-    "duplicates. --agree takes 150 bytes per record at its peak."
+    "duplicates. --agree takes 150 bytes per record at its peak. --jobs divides files among processes, or "
+    "the records of a single file, unless these have ranks to verify or tokens to count."
 )
 EXAMPLES = (
     ("Show the thresholds of a ranking:", "prune-cli stat ranked.jsonl.zst | jq .scores"),

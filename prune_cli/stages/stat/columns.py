@@ -59,7 +59,12 @@ class RecordTable:
     group_names: list[str]
     digests: list[np.ndarray] | None  # of the texts, for duplicates
     size: int  # bytes of text
-    has_tokens: bool
+    absent: Sequence[str]  # fields that no record has, of `names` and the token count
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether the records say how many tokens they have."""
+        return not self.absent
 
     @property
     def has_few_groups(self) -> bool:
@@ -76,6 +81,20 @@ def read(source: Source, columns: Columns, followers: Sequence[Follower] = ()) -
     Raises DataError if no record has one of the scores, and if ranks that are verified are not those of one
     ranking.
     """
+    return checked(read_unchecked(source, columns, followers), columns, source.name)
+
+
+def checked(table: RecordTable, columns: Columns, place: str) -> RecordTable:
+    """The table. Raises DataError if no record has one of the scores."""
+    absent = [name for name in table.absent if name != columns.tokens or name in columns.scores]
+    if table.size and absent:
+        fault = f"no record has a field `{absent[0]}`"
+        raise DataError(fault, place=place, remedy=nested_remedy(absent[0]) or "name another score with -k")
+    return table
+
+
+def read_unchecked(source: Source, columns: Columns, followers: Sequence[Follower] = ()) -> RecordTable:
+    """As `read`, of records that may be a part of all: others may have the scores."""
     names = columns.scores
     # One label more than a trailer counts shows that there are too many.
     labels = Labels(str, most=GROUPS + 1)
@@ -104,11 +123,6 @@ def read(source: Source, columns: Columns, followers: Sequence[Follower] = ()) -
         for follower in followers:
             follower.follow(batch)
         size += len(batch.text)
-    if size and absent not in ([], [columns.tokens]):
-        fault = f"no record has a field `{absent[0]}`"
-        raise DataError(
-            fault, place=source.name, remedy=nested_remedy(absent[0]) or "name another score with -k"
-        )
     scores, tokens, groups = (np.concatenate(column, axis=-1) for column in zip(*parts, strict=True))
     return RecordTable(
         names,
@@ -118,7 +132,7 @@ def read(source: Source, columns: Columns, followers: Sequence[Follower] = ()) -
         labels.names,
         digests if columns.duplicates else None,
         size=size,
-        has_tokens=not absent,
+        absent=absent,
     )
 
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ... import terminal
+from ...engines.work import Engine
 from ...records.reader import Source, check_expected
 from ...settings.stat import Inspection
 from ...settings.streams import Reading
@@ -21,6 +22,7 @@ from ...stream.schema import Head
 from .. import measured_cut, streams
 from . import agreement, scan, trailer
 from .columns import Columns, Follower, read
+from .divided import read_divided
 
 if TYPE_CHECKING:  # their tokenizer needs transformers
     from ...texts.priors import TokenCounter, TokenCounts
@@ -82,6 +84,7 @@ class Describer:
 
     inspection: Inspection
     reading: Reading
+    engine: Engine | None = None  # whose workers divide the reading of a subject
 
     @cached_property
     def counter(self) -> TokenCounter | None:
@@ -112,7 +115,9 @@ class Describer:
             if len(tables) == len(inputs):
                 content |= self._by_trailers(subject, tables, source)
             else:
-                statistics = describe_records(source, self.inspection, self.reading, self.counter)
+                statistics = describe_records(
+                    source, self.inspection, self.reading, self.counter, self.engine
+                )
                 content |= statistics.content
                 charts = statistics.charts
         streams.warn_of_missing(source)
@@ -146,9 +151,11 @@ def describe_records(
     inspection: Inspection,
     reading: Reading = Reading(),
     counter: TokenCounter | None = None,
+    engine: Engine | None = None,
 ) -> RecordStatistics:
     """The statistics of a source, from its records; `reading` is for a file of scores, and `counter` counts
-    the tokens of the texts. Raises PruneError.
+    the tokens of the texts. The workers of an engine divide the reading, unless records depend on those
+    before. Raises PruneError.
     """
     compared = inspection.compared
     head, fields = source.peek()
@@ -170,7 +177,10 @@ def describe_records(
             from .token_counting import TokenFollower
 
             followers.append(TokenFollower(counter, source, inspection.text_field))
-        table = read(source, columns, followers)
+        if engine is not None and not followers and columns.ranking is None:
+            table = read_divided(engine, source, columns, reading)
+        else:
+            table = read(source, columns, followers)
         content = {**_origin(head), **scan.describe(source, table, ranking)}
         if inspection.fractions:
             measured = scan.measure(source, table, inspection.fractions, ranking)

@@ -64,11 +64,13 @@ class StatJob:
         ):
             # A pipe is read by the process that has it.
             is_divisible = all(file.identity is not None for file in inputs) and not self.inspection.scores
-            if engine and engine.workers > 1 and is_divisible:
+            if engine and engine.workers > 1 and is_divisible and len(named) > 1:
                 engine.check_places(Places([file.path for file in inputs], []))
                 described = engine.each(StatStage(self.inspection, self.reading), _jobs(named), progress)
             else:
-                described = self._described(named, inputs, progress)
+                # Workers share the reading of a single subject.
+                sharing = engine if engine and engine.workers > 1 and is_divisible else None
+                described = self._described(named, inputs, progress, sharing)
             report = _write(described, output)
             self._write_token_counts(report, inputs)
         return report
@@ -101,9 +103,13 @@ class StatJob:
             raise UsageError("standard input (-) is named twice", remedy="it can be read only once")
 
     def _described(
-        self, named: Sequence[Subject], inputs: list[Input], progress: terminal.Progress
+        self,
+        named: Sequence[Subject],
+        inputs: list[Input],
+        progress: terminal.Progress,
+        engine: Engine | None,
     ) -> Iterator[Description]:
-        describer = Describer(self.inspection, self.reading)
+        describer = Describer(self.inspection, self.reading, engine)
         ahead = iter(inputs) if self.inspection.reads_everything else storage.anticipated(inputs)
         for subject in named:
             yield describer.describe(subject, islice(ahead, len(subject.paths)), progress)

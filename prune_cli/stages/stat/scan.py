@@ -142,7 +142,11 @@ def _check(records: int, source: Source) -> None:
     """Compare the records that were read with the trailers, if every part of the stream has one."""
     if source.skipped or not source.trailers or len(source.trailers) != len(source.heads):
         return
-    expected = sum(trailer.totals.records for trailer in source.trailers)
+    check_records(records, sum(trailer.totals.records for trailer in source.trailers))
+
+
+def check_records(records: int, expected: int) -> None:
+    """Raise DataError unless as many records were read as the trailers count."""
     if expected != records:
         fault = f"the trailer counts {expected} records, but {records} were read"
         raise DataError(fault, remedy="download or regenerate the file")
