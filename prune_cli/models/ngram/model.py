@@ -16,11 +16,16 @@ from math import log
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ...errors import ConfigurationError, DataError, NoInputError
 from ...settings.score import WORDS, Normalization
 from .normalization import normalized
 
 SUFFIXES = (".arpa", ".bin")
+LN_10 = log(10)
+PULSE = 64  # texts between two calls of the pulse, which asks the system whether the reader is there
+_IS_SPACE = np.isin(np.arange(256), [*b"\t\n\v\f\r "])  # of every byte
 
 
 def is_ngram(name: str) -> bool:
@@ -77,7 +82,24 @@ class NgramModel:
 
     def encode_many(self, contents: Sequence[Any], place: Callable[[int], str]) -> list[Sentences]:
         """The sentences of each text. Raises DataError for a record that is none, but a block of ids."""
-        return [self._sentences(content, index, place) for index, content in enumerate(contents)]
+        lines = [self._lines(content, place, index) for index, content in enumerate(contents)]
+        words = _count_words(["\n".join(each).encode() for each in lines])
+        return [
+            Sentences(each, range(count + len(each)), len(content.encode()))
+            for each, count, content in zip(lines, words, contents, strict=True)
+        ]
+
+    def _lines(self, content: Any, place: Callable[[int], str], index: int) -> list[str]:
+        if not isinstance(content, str):
+            fault = "an n-gram model reads texts, and this is a block of token ids"
+            raise DataError(fault, place=place(index), remedy="score the documents that were packed")
+        # KenLM takes a zero byte for the end of a line.
+        lines = content.replace("\0", " ").split("\n") if content else []
+        if self._normalization == Normalization.ccnet:
+            lines = [normalized(line) for line in lines]
+        if self._pieces is not None:
+            lines = [" ".join(pieces) for pieces in self._pieces.encode(lines, out_type=str)]
+        return lines
 
     def statistics(
         self,
@@ -85,29 +107,23 @@ class NgramModel:
         wanted: Collection[str] = (),
         pulse: Callable[[int], object] = lambda tokens: None,
     ) -> list[dict[str, Any]]:
-        """Σ nll of each text, in nats. `pulse` is called after each text with the number of its tokens."""
-        return [self._nll_sum(document, pulse) for document in documents]
+        """Σ nll of each text, in nats. `pulse` is called now and then with the number of scored tokens."""
+        sums = []
+        for start in range(0, len(documents), PULSE):
+            some = documents[start : start + PULSE]
+            sums += [-LN_10 * sum(map(self._model.score, document.lines)) for document in some]
+            pulse(sum(document.n_scored for document in some))
+        return [{"nll_sum": total} for total in sums]
 
-    def _nll_sum(self, document: Sentences, pulse: Callable[[int], object]) -> dict[str, Any]:
-        total = -log(10) * sum(map(self._model.score, document.lines))
-        pulse(document.n_scored)
-        return {"nll_sum": total}
 
-    def _sentences(self, content: Any, index: int, place: Callable[[int], str]) -> Sentences:
-        if not isinstance(content, str):
-            fault = "an n-gram model reads texts, and this is a block of token ids"
-            raise DataError(fault, place=place(index), remedy="score the documents that were packed")
-        n_bytes = len(content.encode())
-        if not content:
-            return Sentences((), range(0), 0)
-        # KenLM takes a zero byte for the end of a line.
-        lines = content.replace("\0", " ").split("\n")
-        if self._normalization == Normalization.ccnet:
-            lines = [normalized(line) for line in lines]
-        if self._pieces is not None:
-            lines = [" ".join(pieces) for pieces in self._pieces.encode(lines, out_type=str)]
-        words = len("\n".join(lines).encode().split())
-        return Sentences(lines, range(words + len(lines)), n_bytes)
+def _count_words(texts: Sequence[bytes]) -> list[int]:
+    """How many words each text has, as KenLM takes it apart."""
+    data = np.frombuffer(b" " + b" ".join(texts) + b" ", np.uint8)
+    is_space = _IS_SPACE[data]
+    starts = np.flatnonzero(is_space[:-1] & ~is_space[1:])
+    bounds = np.cumsum([0, *(len(text) + 1 for text in texts)])
+    counts: list[int] = np.diff(np.searchsorted(starts, bounds)).tolist()
+    return counts
 
 
 def provenance(name: str, tokenizer: str, normalization: str) -> dict[str, Any]:

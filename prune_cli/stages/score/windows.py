@@ -9,6 +9,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -104,7 +105,7 @@ def score(
     for window in prefetch(_windows(items, scoring, window_tokens, place, size), depth=0):
         by_record = _scored(window, scoring, place, identity, on_batch)
         yield [
-            (payload, _fields(by_model, scoring, place(payload)))
+            (payload, _fields(by_model, scoring, partial(place, payload)))
             for payload, by_model in zip(window.payloads, by_record, strict=True)
         ]
         unknown += sum(document.n_unknown for document in window.documents)
@@ -184,14 +185,16 @@ def _scored(
         for resource in scoring.resources
     ]
     for at, (payload, content) in enumerate(zip(window.payloads, contents, strict=True)):
-        here = place(payload)
         common: Quantities = {"content": content, "seed": scoring.seed, "top_k": scoring.top_k}
         if "identity" in scoring.needs:
             common["identity"] = identity(payload)
         for quantities in of_texts:
             common |= quantities[at]
         if second:
-            common |= {f"against_{name}": value for name, value in _with_sum(second[at], here).items()}
+            common |= {
+                f"against_{name}": value
+                for name, value in _with_sum(second[at], partial(place, payload)).items()
+            }
             common["against_n_bytes"] = window.second[at].n_bytes
         if not columns:
             yield [Scored(common, 0)]
@@ -199,10 +202,13 @@ def _scored(
         document = window.documents[at]
         common |= {"n_bytes": document.n_bytes, "tokens": document.tokens, "n_prefix": document.n_prefix}
         common["n_scored"] = document.n_scored
-        yield [Scored({**common, **_with_sum(column[at], here)}, document.n_scored) for column in columns]
+        yield [
+            Scored({**common, **_with_sum(column[at], partial(place, payload))}, document.n_scored)
+            for column in columns
+        ]
 
 
-def _with_sum(statistics: Mapping[str, Any], place: str) -> Mapping[str, Any]:
+def _with_sum(statistics: Mapping[str, Any], place: Callable[[], str]) -> Mapping[str, Any]:
     """The statistics with the sum of nll, which an n-gram model gives by itself."""
     if "nll" not in statistics:
         return statistics
@@ -232,19 +238,20 @@ def _statistics(
 # --- New fields ---
 
 
-def _fields(by_model: list[Scored], scoring: Scoring, place: str) -> Fields:
-    """The new fields of a record, in the order in which they are written."""
+def _fields(by_model: list[Scored], scoring: Scoring, place: Callable[[], str]) -> Fields:
+    """The new fields of a record, in the order in which they are written; `place` names it in errors."""
     fields: Fields = {}
     try:
         for metric in scoring.metrics:
             fields |= _scores(metric, by_model, scoring)
     except OverflowError:
         fault = "a score is too large for a floating-point number"
-        raise DataError(fault, place=place, remedy="check the model's weights") from None
+        raise DataError(fault, place=place(), remedy="check the model's weights") from None
     first = by_model[0].quantities
     if "nll_sum" in first:
         # The models of an ensemble share a tokenizer, and with it both counts.
-        fields["nll_sum"] = fmean(scored.quantities["nll_sum"] for scored in by_model)
+        sums = [scored.quantities["nll_sum"] for scored in by_model]
+        fields["nll_sum"] = fmean(sums) if len(sums) > 1 else sums[0]
         fields["n_scored"] = by_model[0].n_scored
         fields["n_bytes"] = first["n_bytes"]
     if "against_nll_sum" in first:
@@ -277,10 +284,10 @@ def _over_models(metric: Metric, values: list[float | None]) -> float | None:
     return present[0] if len(present) == 1 else metric.over_models(present)
 
 
-def _sum(nll: Any, place: str) -> float:
+def _sum(nll: Any, place: Callable[[], str]) -> float:
     """The sum over tokens, in double precision: a long document has millions of them."""
     total = float(nll.sum(dtype=np.float64))
     if not math.isfinite(total):
         fault = f"the model's log-likelihood of it is {total}"
-        raise DataError(fault, place=place, remedy="check the model's weights")
+        raise DataError(fault, place=place(), remedy="check the model's weights")
     return total
