@@ -208,3 +208,20 @@ def test_bad_input_is_one_line(arguments, status, words, here, streams, monkeypa
     assert words in done.stderr.decode()
     assert done.stderr.count(b"\n") == 1
     assert not done.stdout
+
+
+def test_seeds_are_listed_as_a_shell_would_and_many_comparisons_are_counted(here, tmp_path):
+    about = {"result": "comparison", "data": "test", "documents": 9, "includes_training_noise": True}
+    effects = [(-0.03, [-0.05, -0.01]), (0.01, [-0.02, 0.04]), (0.02, [-0.01, 0.05])]
+    results = [
+        {**about, "model": [f"{name}-1", f"{name}-2"], "against": ["base-1", "base-2"]}
+        | {"effect": effect, "effect_interval": interval, "p": 0.1}
+        for name, (effect, interval) in zip(("middle", "top", "bottom"), effects, strict=True)
+    ]
+    (tmp_path / "results.jsonl").write_bytes(lines(results))
+    numbers = json.loads(here("report", "--json", "--results", tmp_path / "results.jsonl").stdout)
+    assert [each["model"] for each in numbers["comparisons"]] == ["middle-{1,2}", "top-{1,2}", "bottom-{1,2}"]
+    assert numbers["findings"] == [
+        "Of 3 comparisons with a baseline: 1 better, 0 worse, 2 not distinguishable.",
+        "middle-{1,2} is better than base-{1,2} on test: perplexity -3.00% (95 % interval -5.00% to -1.00%).",
+    ]

@@ -17,17 +17,20 @@ class Subjects:
         option(
             "--slice",
             metavar="FILE",
-            help="A slice of the records: its cut is drawn into their distribution. Repeat for more.",
+            help="A slice of the records: its cut is drawn into their distribution. This option, --run, "
+            "--results and --score may be repeated.",
         ),
     ] = None
     run: Annotated[
         list[str] | None,
-        option("--run", metavar="DIR", help="Directory of a training run: its losses are drawn. Repeatable."),
+        option("--run", metavar="DIR", help="Directory of a training run, whose losses are drawn."),
     ] = None
     results: Annotated[
         list[str] | None,
         option(
-            "--results", metavar="FILE", help="Results that eval wrote: comparisons are drawn. Repeatable."
+            "--results",
+            metavar="FILE",
+            help="Results of eval, whose comparisons are drawn.",
         ),
     ] = None
     score: Annotated[
@@ -35,7 +38,7 @@ class Subjects:
         option(
             "--score",
             metavar="FIELD",
-            help="Score to show. Repeat for more; the default is every score that the stream names.",
+            help="Score to show. The default is every score that the stream names.",
         ),
     ] = None
     documents: Annotated[

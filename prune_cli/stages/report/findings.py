@@ -1,11 +1,13 @@
 """What should a reader see first? The conclusions of a report as sentences, and what to be careful about."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 from .content import Agreement, ComparisonFacts, Content, SliceFacts, Volume
 
 STRONG = 0.5  # rank correlation from which a cut by score is called a cut by length
 NOTABLE = 0.3
+MOST_COMPARISONS = 2  # that each get a sentence, whatever they show
 FEWEST = 0.01  # of the records: a source below it is not worth a sentence
 
 
@@ -15,7 +17,7 @@ def findings(content: Content) -> list[str]:
     for cut in content.slices:
         lines += _of_slice(cut, content)
     lines += [_of_length(content)] if content.slices else []
-    lines += [_of_comparison(each) for each in content.comparisons]
+    lines += _of_comparisons(content.comparisons)
     lines += [_of_agreement(each) for each in content.agreements]
     return [line for line in lines if line]
 
@@ -79,6 +81,17 @@ def _of_length(content: Content) -> str:
     if abs(value) >= NOTABLE:
         return f"Length explains a part of the cut: {number}."
     return f"Length does not explain the cut: {number}."
+
+
+def _of_comparisons(comparisons: Sequence[ComparisonFacts]) -> Iterator[str]:
+    """A sentence for each comparison; of many, for each that shows a difference, after a count."""
+    if len(comparisons) <= MOST_COMPARISONS:
+        yield from map(_of_comparison, comparisons)
+        return
+    verdicts = Counter(each.verdict for each in comparisons)
+    counts = ", ".join(f"{verdicts[name]} {name}" for name in ("better", "worse", "not distinguishable"))
+    yield f"Of {len(comparisons)} comparisons with a baseline: {counts}."
+    yield from (_of_comparison(each) for each in comparisons if each.verdict in ("better", "worse"))
 
 
 def _of_comparison(comparison: ComparisonFacts) -> str:

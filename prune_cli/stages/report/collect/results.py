@@ -80,4 +80,13 @@ def _pair(ends: Any) -> tuple[float, float] | None:
 
 
 def _listed(names: Any) -> str:
-    return ", ".join(map(str, names)) if isinstance(names, list) else str(names)
+    """One name, or those of several seeds as a shell would write them: run-{1,2,3}."""
+    if not isinstance(names, list):
+        return str(names)
+    texts = [str(name) for name in names]
+    start = texts[0] if texts else ""
+    while not all(text.startswith(start) for text in texts):
+        start = start[:-1]
+    if len(texts) < 2 or not start:
+        return ", ".join(texts)
+    return f"{start}{{{','.join(text.removeprefix(start) for text in texts)}}}"

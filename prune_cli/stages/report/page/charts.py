@@ -18,6 +18,8 @@ Rows = list[dict[str, Any]]
 Spec = dict[str, Any]
 WIDTH = 780
 KEPT, CUT, INK, MUTED, RULE = (f"var(--{name})" for name in ("kept", "cut", "ink", "muted", "rule"))
+# That of the page. Named, because the width of labels is measured where nothing can be inherited.
+FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif'
 SERIES = [f"var(--series-{number})" for number in range(1, 7)]
 VEGA_LITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 
@@ -31,7 +33,7 @@ def compiled(chart: Any, description: str) -> Spec:
 
 def _styled(chart: Any) -> Any:
     return (
-        chart.configure(background="transparent", font="inherit")
+        chart.configure(background="transparent", font=FONT)
         .configure_view(stroke=None)
         .configure_axis(
             labelColor=MUTED,
