@@ -51,10 +51,6 @@ def _styled(chart: Any) -> Any:
     )
 
 
-def _data(rows: Rows) -> Any:
-    return alt.InlineData(values=rows)
-
-
 # --- Distributions ---
 
 
@@ -62,7 +58,7 @@ def histogram(found: Distribution, bins: Bins, cut: SliceFacts | None, *, logari
     """Bars of a score: the kept part of each, the part that is cut on top, and a line at each edge."""
     scale = _scale(bins, logarithmic)
     bars = (
-        alt.Chart(_data(_bar_rows(bins, cut)))
+        alt.Chart(alt.InlineData(_bar_rows(bins, cut)))
         .mark_rect(stroke="var(--page)", strokeWidth=0.5)
         .encode(
             x=alt.X("low:Q", scale=scale, title=found.field, axis=alt.Axis(grid=False, format="~g")),
@@ -137,7 +133,7 @@ def by_group(found: Distribution, bins: Bins, cut: SliceFacts | None, *, logarit
         axis=alt.Axis(grid=False, format="~g"),
     )
     bars = (
-        alt.Chart(_data(rows))
+        alt.Chart(alt.InlineData(rows))
         .mark_rect(fill=MUTED)
         .encode(
             x=x,
@@ -154,7 +150,7 @@ def by_group(found: Distribution, bins: Bins, cut: SliceFacts | None, *, logarit
     # Names as marks: an axis of numbers has none, and a facet for each group takes a whole chart.
     names = [{"group": group, "bottom": height - 1 - place} for place, group in enumerate(groups)]
     labels = (
-        alt.Chart(_data(names))
+        alt.Chart(alt.InlineData(names))
         .mark_text(align="right", baseline="bottom", fill=INK, fontSize=12, limit=130)
         .encode(x=alt.value(-8), y=y, text="group:N")
     )
@@ -197,7 +193,7 @@ def _edges(cut: SliceFacts | None, field: str, *, labelled: bool = True) -> list
     if cut is None or cut.key != field or not cut.edges:
         return []
     rows = [{"score": edge.score, "label": f"{edge.score:.4g}"} for edge in cut.edges]
-    base = alt.Chart(_data(rows)).encode(x="score:Q")
+    base = alt.Chart(alt.InlineData(rows)).encode(x="score:Q")
     lines = base.mark_rule(stroke=INK, strokeDash=[4, 3], strokeWidth=1.2)
     # A halo in the colour of the page keeps a label readable over bars.
     text = base.mark_text(align="left", dx=4, dy=2, baseline="top", fill=INK, fontSize=12)
@@ -228,7 +224,7 @@ def composition(content: Content, cut: SliceFacts) -> Any:
         for name, amount in list(content.groups.items())[:20]
     ]
     bars = (
-        alt.Chart(_data(rows))
+        alt.Chart(alt.InlineData(rows))
         .mark_bar(fill=KEPT, height={"band": 0.62})
         .encode(
             y=alt.Y("group:N", sort="-x", title=None, axis=alt.Axis(labelLimit=160, labelFontSize=12)),
@@ -247,7 +243,7 @@ def composition(content: Content, cut: SliceFacts) -> Any:
         )
     )
     labels = bars.mark_text(align="left", dx=4, fill=INK).encode(text=alt.Text("share:Q", format=".0%"))
-    mean = alt.Chart(_data([{"share": share(cut.amount, whole)}]))
+    mean = alt.Chart(alt.InlineData([{"share": share(cut.amount, whole)}]))
     line = mean.mark_rule(stroke=INK, strokeDash=[4, 3]).encode(x="share:Q")
     return alt.layer(bars, labels, line).properties(width=WIDTH - 140, height=alt.Step(24))
 
@@ -259,7 +255,7 @@ def length(found: Length, cut: SliceFacts | None, *, logarithmic: bool) -> Any:
     """Score against length, a point a record, with lines at the edges of the cut."""
     rows = [{"length": max(size, 1), "score": score} for size, score in found.points]
     points = (
-        alt.Chart(_data(rows))
+        alt.Chart(alt.InlineData(rows))
         .mark_circle(size=12, opacity=0.45, fill=KEPT)
         .encode(
             x=alt.X(
@@ -277,7 +273,9 @@ def length(found: Length, cut: SliceFacts | None, *, logarithmic: bool) -> Any:
         )
     )
     lines = [
-        alt.Chart(_data([{"score": edge.score}])).mark_rule(stroke=INK, strokeDash=[4, 3]).encode(y="score:Q")
+        alt.Chart(alt.InlineData([{"score": edge.score}]))
+        .mark_rule(stroke=INK, strokeDash=[4, 3])
+        .encode(y="score:Q")
         for edge in (cut.edges if cut and cut.key == found.field else [])
     ]
     return _layered([points, *lines]).properties(width=WIDTH, height=280)
@@ -289,7 +287,7 @@ def scatter(found: Agreement) -> Any:
     axis = alt.Axis(format="%", tickCount=5)
     unit = alt.Scale(domain=[0, 1])
     return (
-        alt.Chart(_data(rows))
+        alt.Chart(alt.InlineData(rows))
         .mark_circle(size=12, opacity=0.45, fill=KEPT)
         .encode(
             x=alt.X("x:Q", scale=unit, title=f"{found.first} (quantile)", axis=axis),
@@ -306,7 +304,7 @@ def overlaps(found: Agreement) -> Any:
         for each in found.shared
     ]
     parts = ["bottom", "middle", "top"]
-    base = alt.Chart(_data(rows)).encode(
+    base = alt.Chart(alt.InlineData(rows)).encode(
         x=alt.X("frac:N", title="fraction kept", sort=None, axis=alt.Axis(labelAngle=0)),
         xOffset=alt.XOffset("part:N", sort=parts),
     )
@@ -343,7 +341,7 @@ def curves(runs: Sequence[RunFacts], name: str, title: str) -> Any:
     few = len(rows) <= 60 * len(runs)
     names = [run.name for run in runs]
     return (
-        alt.Chart(_data(rows))
+        alt.Chart(alt.InlineData(rows))
         .mark_line(strokeWidth=1.5, point=few)
         .encode(
             x=alt.X("step:Q", title="step", axis=alt.Axis(grid=False, format="~s")),
@@ -377,7 +375,7 @@ def forest(comparisons: Iterable[ComparisonFacts]) -> Any:
     ]
     verdicts = ["better", "worse", "not distinguishable"]
     colour = alt.Scale(domain=verdicts, range=["var(--better)", "var(--worse)", MUTED])
-    base = alt.Chart(_data(rows)).encode(
+    base = alt.Chart(alt.InlineData(rows)).encode(
         y=alt.Y("name:N", title=None, sort=None, axis=alt.Axis(labelLimit=320, labelFontSize=12)),
         tooltip=[
             "name:N",
@@ -398,5 +396,5 @@ def forest(comparisons: Iterable[ComparisonFacts]) -> Any:
     points = base.mark_point(size=70, filled=True, opacity=1).encode(
         x="effect:Q", fill=alt.Fill("verdict:N", scale=colour, legend=None)
     )
-    zero = alt.Chart(_data([{"x": 0}])).mark_rule(stroke=INK).encode(x="x:Q")
+    zero = alt.Chart(alt.InlineData([{"x": 0}])).mark_rule(stroke=INK).encode(x="x:Q")
     return alt.layer(zero, bars, points).properties(width=WIDTH - 240, height=alt.Step(34))
