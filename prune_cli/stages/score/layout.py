@@ -65,7 +65,12 @@ class Layout:
         """The names of the new fields that are written."""
         return [name for name in self.new_fields if not self.only or name in self.only]
 
-    @property
+    @cached_property
+    def _written_fields(self) -> list[tuple[str, str]]:
+        """The names of the new fields that are written, with and without the prefix."""
+        return [(name, name.removeprefix(self.prefix)) for name in self.written]
+
+    @cached_property
     def written_scores(self) -> list[str]:
         """The names of the scores that are written."""
         return [self.prefix + name for name in self.scores if self.prefix + name in self.written]
@@ -86,7 +91,7 @@ class Layout:
 
     def record(self, document: Document, fields: dict[str, Any]) -> Record:
         """The record with its new fields. Raises DataError if it lacks one that `only` names."""
-        new = {name: fields[name.removeprefix(self.prefix)] for name in self.written}
+        new = {name: fields[field] for name, field in self._written_fields}
         # --only may leave out every new field; then the record is written as it is.
         line = self._base(document)
         return self._counted(splice(line, members(new)) if new else line, document, new)
@@ -119,7 +124,7 @@ class Layout:
     def _counted(self, line: bytes, document: Document, new: dict[str, Any]) -> Record:
         """A line with what the trailer counts of it."""
         # A record counts as unscored only if all its scores are null: one model of an ensemble may have none.
-        scores = [value for name, value in new.items() if name.removeprefix(self.prefix) not in self.counts]
+        scores = [new[name] for name in self.written_scores]
         # Only strings are groups: numbers and lists could have as many values as there are records.
         group = document[self.group]
         return Record(
