@@ -147,6 +147,8 @@ def test_a_grid_that_was_stopped_ends_with_the_results_of_one_that_was_not(data,
             run.Runner(stopped, start=stopping_after(count)).run()
     assert run.Runner(stopped, start=in_process).run() == 0
     assert found(grid, stopped) == found(grid, whole)
+    # The grid ends with a page of its comparisons.
+    assert "base-middle-50" in (whole.root / "report.html").read_text()
     # Nothing is left to do, and the plan says so.
     capsys.readouterr()
     assert run.Runner(stopped, start=in_process).run() == 0

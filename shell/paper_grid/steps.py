@@ -102,6 +102,7 @@ class Grid:
         rest, each right after what it needs. So the first arms do not wait for the references of the last.
         """
         wanted = [*self._sweep(), *self._runs(), *self._comparisons(), *self._agreements(), *self._glue()]
+        wanted += self._report()
         by_output = {step.name: step for step in (*self._files(), *self._references(), *self._rankings())}
         by_output |= {step.name: step for step in wanted}
         ordered: dict[str, Step] = {}
@@ -311,6 +312,17 @@ class Grid:
                     run, output = f"runs/{name}-{seed}", f"glue/{name}-{seed}.jsonl"
                     command = f"prune-cli eval --glue {directory} {options} --resume -o {output} {run}"
                     yield Step((output,), command, (run,))
+
+    def _report(self) -> Iterator[Step]:
+        """One page: all comparisons, and the first cut of a score with the documents at its edges."""
+        compared = [f"comparisons/{one}-vs-{other}.jsonl" for one, other in self.pairs()]
+        cut = next((each for each in self.arms if each.score and each.part == "middle"), None)
+        if not compared or cut is None:
+            return
+        part, ranked = f"cuts/{cut.cut(1)}.jsonl.zst", f"ranked/{cut.score}.jsonl.zst"
+        results = " ".join(f"--results {path}" for path in compared)
+        command = f"prune-cli report --slice {part} {results} -f -o report.html {ranked}"
+        yield Step(("report.html",), command, (part, ranked, *compared))
 
     # --- Numbers ---
 
