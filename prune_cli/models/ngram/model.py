@@ -25,7 +25,7 @@ from .normalization import normalized
 SUFFIXES = (".arpa", ".bin")
 LN_10 = log(10)
 PULSE = 64  # texts between two calls of the pulse, which asks the system whether the reader is there
-_IS_SPACE = np.isin(np.arange(256), [*b"\t\n\v\f\r "])  # of every byte
+_SPACES = bytes(code in b"\t\n\v\f\r " for code in range(256))  # of every byte, whether KenLM splits there
 
 
 def is_ngram(name: str) -> bool:
@@ -37,7 +37,7 @@ def is_ngram(name: str) -> bool:
 class Sentences:
     """A text as an n-gram model reads it. Every token is scored."""
 
-    lines: Sequence[str]
+    lines: Sequence[bytes]
     tokens: range  # of their numbers
     n_bytes: int
     # What only causal models have.
@@ -82,24 +82,27 @@ class NgramModel:
 
     def encode_many(self, contents: Sequence[Any], place: Callable[[int], str]) -> list[Sentences]:
         """The sentences of each text. Raises DataError for a record that is none, but a block of ids."""
-        lines = [self._lines(content, place, index) for index, content in enumerate(contents)]
-        words = _count_words(["\n".join(each).encode() for each in lines])
+        texts = [self._text(content, place, index) for index, content in enumerate(contents)]
         return [
-            Sentences(each, range(count + len(each)), len(content.encode()))
-            for each, count, content in zip(lines, words, contents, strict=True)
+            Sentences(text.split(b"\n") if content else [], range(count if content else 0), n_bytes)
+            for content, (text, n_bytes), count in zip(contents, texts, _count_tokens(texts), strict=True)
         ]
 
-    def _lines(self, content: Any, place: Callable[[int], str], index: int) -> list[str]:
+    def _text(self, content: Any, place: Callable[[int], str], index: int) -> tuple[bytes, int]:
+        """The text as KenLM reads it, line by line, and the bytes of the text as it is."""
         if not isinstance(content, str):
             fault = "an n-gram model reads texts, and this is a block of token ids"
             raise DataError(fault, place=place(index), remedy="score the documents that were packed")
+        encoded = content.encode()
         # KenLM takes a zero byte for the end of a line.
-        lines = content.replace("\0", " ").split("\n") if content else []
+        text = encoded.replace(b"\0", b" ")
         if self._normalization == Normalization.ccnet:
-            lines = [normalized(line) for line in lines]
+            lines = map(normalized, text.decode().split("\n"))
+            text = "\n".join(lines).encode()
         if self._pieces is not None:
-            lines = [" ".join(pieces) for pieces in self._pieces.encode(lines, out_type=str)]
-        return lines
+            pieces = self._pieces.encode(text.decode().split("\n"), out_type=str)
+            text = "\n".join(map(" ".join, pieces)).encode()
+        return text, len(encoded)
 
     def statistics(
         self,
@@ -116,14 +119,14 @@ class NgramModel:
         return [{"nll_sum": total} for total in sums]
 
 
-def _count_words(texts: Sequence[bytes]) -> list[int]:
-    """How many words each text has, as KenLM takes it apart."""
-    data = np.frombuffer(b" " + b" ".join(texts) + b" ", np.uint8)
-    is_space = _IS_SPACE[data]
-    starts = np.flatnonzero(is_space[:-1] & ~is_space[1:])
-    bounds = np.cumsum([0, *(len(text) + 1 for text in texts)])
-    counts: list[int] = np.diff(np.searchsorted(starts, bounds)).tolist()
-    return counts
+def _count_tokens(texts: Sequence[tuple[bytes, int]]) -> list[int]:
+    """How many tokens each text has: words, as KenLM takes it apart, and an end of sentence for each line."""
+    data = b" " + b" ".join(text for text, _ in texts) + b" "
+    is_space = np.frombuffer(data.translate(_SPACES), np.uint8)
+    bounds = np.cumsum([0, *(len(text) + 1 for text, _ in texts)])
+    # A word begins between a space and another character.
+    words = np.add.reduceat(is_space[:-1] > is_space[1:], bounds[:-1], dtype=np.int64).tolist()
+    return [count + text.count(b"\n") + 1 for count, (text, _) in zip(words, texts, strict=True)]
 
 
 def provenance(name: str, tokenizer: str, normalization: str) -> dict[str, Any]:
