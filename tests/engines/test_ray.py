@@ -134,7 +134,8 @@ def test_a_job_that_kills_three_workers_is_named(workers, tmp_path):
 def test_a_job_whose_node_dies_is_done_by_another(nodes, workers, tmp_path, caplog):
     assert hold_two_jobs(workers, tmp_path / "killed", nodes.kill_raylet) == [0, 1]
     assert workers.watch.tries == 1
-    assert "is tried again" in caplog.text
+    # Either the actor says so, or it ended before it could.
+    assert any(f"its {what} is gone" in caplog.text for what in ("node", "actor"))
     # A node that comes back is used again.
     nodes.add(num_gpus=1)
     assert hold_two_jobs(workers, tmp_path / "both") == [0, 1]

@@ -33,6 +33,7 @@ from .cluster import GONE, LOOK, LOST, Cluster
 
 PERIOD = 2.0  # seconds between two messages about progress: hundreds of workers are read by one driver
 SOON = 30.0  # seconds after which it is said that the cluster has no room
+NODE_LOST = "its node is gone"
 # Variables that this process has set or was given for itself, and that a worker elsewhere needs as well.
 CARRIED = (
     "OMP_NUM_THREADS",
@@ -71,6 +72,7 @@ class Host:
         if not workplace.gpu:
             variables["CUDA_VISIBLE_DEVICES"] = ""
         self.process = WorkerProcess(setup, variables)
+        self.is_orphan = False
         threading.Thread(target=self._end_with_parent, name="raylet", daemon=True).start()
 
     def introduce(self) -> str:
@@ -90,7 +92,8 @@ class Host:
         except (EOFError, OSError):
             # The worker's last message says more than its end, if there is one.
             messages = messages or [pickle.dumps(self.process.death())]
-        return messages
+        # The worker says that a signal stopped it, which was ours.
+        return [pickle.dumps(Message(Kind.lost, NODE_LOST))] if self.is_orphan else messages
 
     def stop(self) -> None:
         """Ask the worker to stop its job in order."""
@@ -108,6 +111,7 @@ class Host:
         raylet = os.getppid()
         while os.getppid() == raylet:
             time.sleep(LOOK)
+        self.is_orphan = True
         self.process.terminate()
         self.process.process.join(GRACE)
         os._exit(1)
@@ -170,7 +174,7 @@ def reason_of(error: Exception) -> str:
     """Why an actor died, in a few words: Ray's are a paragraph."""
     text = str(error)
     if "node has died" in text or "node was terminated" in text:
-        return "its node is gone"
+        return NODE_LOST
     if "out of memory" in text.lower() and "OutOfMemory" in type(error).__name__ + text:
         return "out of memory, says Ray"
     return f"its actor is gone ({type(error).__name__})"
