@@ -241,6 +241,11 @@ def copy(source: Input, path: str) -> None:
             output.write(data)
 
 
+def etags(*outputs: Output | None) -> dict[str, str]:
+    """The ETags of outputs that are committed, by path; those of files, which have none, are left out."""
+    return {output.path: output.etag for output in outputs if output and output.etag}
+
+
 def check_target(path: str, inputs: Sequence[Input] = (), *, force: bool = False) -> None:
     """Raise CannotCreateError or PermissionDeniedError if an output at `path` would be refused."""
     storage_of(path).check_target(path, inputs, force=force)

@@ -152,6 +152,7 @@ class Output(ABC):
     """
 
     resumable = False  # whether the output keeps what was written when the run fails
+    etag: str | None = None  # the version that was written, after the commit, where the storage has versions
 
     def __init__(self, path: str) -> None:
         self.path = path

@@ -1,5 +1,6 @@
 """What the verbs fetch of objects, and what they write."""
 
+import json
 import os
 
 import pytest
@@ -79,3 +80,17 @@ def test_score_resume_is_refused_with_the_way_out(store, here):
 def test_an_output_is_never_an_input(store, here):
     said = here("rank", "-f", f"{FOLDER}/in.jsonl", "-o", f"{FOLDER}/in.jsonl", status=73).stderr
     assert b"the output is also an input" in said
+
+
+def test_the_summary_has_the_etags_of_what_was_written(store, seaweedfs, here):
+    here("rank", "-f", f"{FOLDER}/in.jsonl", "-o", f"{FOLDER}/whole.zst")
+    outputs = (f"{FOLDER}/kept.zst", f"{FOLDER}/cut.zst")
+    more = ("--rejects", outputs[1], "--summary", f"{FOLDER}/summary.json", f"{FOLDER}/whole.zst")
+    here("slice", "--keep", "top", "--frac", "0.5", "-f", "-o", outputs[0], *more)
+    made = json.loads(seaweedfs.get("verbs/summary.json"))
+    heads = [seaweedfs.send("HEAD", f"{BUCKET}/verbs/{name}.zst").headers for name in ("kept", "cut")]
+    assert made["etags"] == dict(zip(outputs, [head["etag"] for head in heads], strict=True))
+    summary = ("--summary", f"{FOLDER}/summary.json")
+    here("score", "-m", "random", "-f", *summary, f"{FOLDER}/in.jsonl", "-o", outputs[0])
+    etag = seaweedfs.send("HEAD", f"{BUCKET}/verbs/kept.zst").headers["etag"]
+    assert json.loads(seaweedfs.get("verbs/summary.json"))["etags"] == {outputs[0]: etag}

@@ -97,7 +97,8 @@ def perform(
         report = _join(original, parts, engine.each(stage, parts, progress), output)
         # Before the output takes its name.
         check_expected(report.records + report.skipped, original.streams.expect_records)
-    return replace(report, outputs=1)
+    # Those of the parts are of temporary files.
+    return replace(report, outputs=1, etags=storage.etags(output))
 
 
 def _join(

@@ -10,7 +10,7 @@ from ...stream.batch import Record
 from ..streams import RecordProgress
 
 # Fields of a report that are not sums.
-NOT_SUMMED = ("self_check", "provenance")
+NOT_SUMMED = ("self_check", "provenance", "etags")
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class ScoreReport:
     seconds: float = 0.0
     self_check: float | None = None  # the largest relative difference
     provenance: dict[str, Any] = field(default_factory=dict)  # everything that the scores depend on
+    etags: dict[str, str] = field(default_factory=dict)  # of the outputs that are objects, by URL
 
     def __add__(self, other: "ScoreReport") -> "ScoreReport":
         sums = {
@@ -47,6 +48,7 @@ class ScoreReport:
             self_check=max(differences, default=None),
             # All outputs of a run have the same provenance; one that was finished before has none.
             provenance=other.provenance or self.provenance,
+            etags=self.etags | other.etags,
         )
 
     @property
@@ -93,6 +95,7 @@ class ScoreReport:
             "blank": self.blank,
             "skipped": self.skipped,
             "score": self.provenance,
+            **({"etags": self.etags} if self.etags else {}),
         }
 
 

@@ -143,7 +143,12 @@ class ScoreWorker:
                 report += ScoreReport(dropped_groups=sink.drops_groups)
             bar.finish()
         streams.warn_of_missing(source)
-        return report + ScoreReport(blank=source.blank, skipped=source.skipped, provenance=provenance)
+        return report + ScoreReport(
+            blank=source.blank,
+            skipped=source.skipped,
+            provenance=provenance,
+            etags=storage.etags(output),
+        )
 
     def _write(self, source: Source, output: Output, sink: Sink, shown: JobProgress) -> ScoreReport:
         """Score the records of a source and write them, behind what an earlier run wrote."""

@@ -48,17 +48,17 @@ class SliceJob:
         with (
             streams.open_streams("slice", self.inputs, self.streams, replay=replay) as (source, output),
             self.create(self.slicing.rejects, source) as rejects,
-            self.create(self.slicing.summary, source) as summary,
-            plan(
-                source, checked, self.streams, statistics, engine, dataset.manifest_of(self.inputs)
-            ) as planned,
         ):
-            self._write(planned, statistics, output, rejects)
-            statistics.counts.check(planned.records())
-            report = report_of(planned, statistics, planned.unit if self.is_by_ranking() else "records")
-            if summary:
-                content = {**self.provenance(checked), "by": planned.unit, **report.summary()}
-                summary.write(json.dumps(content, indent=2).encode() + b"\n")
+            self._check_summary(source)
+            whole = dataset.manifest_of(self.inputs)
+            with plan(source, checked, self.streams, statistics, engine, whole) as planned:
+                self._write(planned, statistics, output, rejects)
+                statistics.counts.check(planned.records())
+                report = report_of(planned, statistics, planned.unit if self.is_by_ranking() else "records")
+        # When the outputs have their names: only then have objects their ETags.
+        made = storage.etags(output, rejects)
+        content = {**self.provenance(checked), "by": planned.unit, **report.summary()}
+        self._write_summary(content | ({"etags": made} if made else {}), source)
         report.warn(planned.request.cut.tokens)
         return replace(report, skipped=source.skipped + planned.skipped())
 
@@ -70,6 +70,17 @@ class SliceJob:
         if "-" in files:
             raise UsageError("--rejects and --summary need a file", remedy="/dev/stderr is one")
         storage.check_distinct(self.streams.output, *files)
+
+    def _check_summary(self, source: Source) -> None:
+        """Raise what writing it at the end would raise."""
+        summary = self.slicing.summary
+        if summary and not storage.is_stream(summary):
+            storage.check_target(summary, source.inputs, force=self.streams.force)
+
+    def _write_summary(self, content: dict[str, Any], source: Source) -> None:
+        with self.create(self.slicing.summary, source) as output:
+            if output:
+                output.write(json.dumps(content, indent=2).encode() + b"\n")
 
     def create(self, path: str | None, source: Source) -> AbstractContextManager[Output | None]:
         """An output that an option names, if it does."""

@@ -57,7 +57,6 @@ class ObjectOutput(Output):
         self.buffer = bytearray()
         self.upload: Upload | None = None
         self.pending: Future[None] | None = None  # the step of the upload that is under way
-        self.meta: Meta | None = None  # after the commit
 
     def write(self, data: bytes | memoryview) -> None:
         self.buffer += data
@@ -178,7 +177,7 @@ class ObjectOutput(Output):
         if meta.size != self.written:
             fault = f"holds {meta.size} bytes after {self.written} were written"
             raise InputOutputError(fault, place=display(self.path), remedy="write it again with -f")
-        self.meta = meta
+        self.etag = meta.etag
 
     def _look(self) -> Meta | None:
         try:
