@@ -4,8 +4,10 @@ Only the frames at the edges of the cut are decompressed.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+
+import numpy as np
 
 from ...errors import DataError
 from ...records.lines import Block, line_ends
@@ -132,21 +134,55 @@ class _Frames:
         frames = range(self.scored)
         first_inside, first_behind = (bisect_left(frames, side, key=self._side) for side in (INSIDE, ABOVE))
         mixed = {index for index in frames if self.table.frames.nulls[index]}
-        # The frame before the one that begins inside the cut can end inside it. If a run of equal scores
-        # crosses the edge, all its frames are read, so that split ties are counted exactly.
-        for index in {first_inside - 1, first_behind - 1} & set(frames):
-            mixed.update(self._tied_with(index))
+        # The frame before the one that begins inside the cut, or behind it, can end there.
+        for index, side in ((first_inside - 1, INSIDE), (first_behind - 1, ABOVE)):
+            if index in frames:
+                mixed.update(self._split_at(index, side))
         return first_inside, first_behind, mixed
 
-    def _tied_with(self, index: int) -> range:
+    def _split_at(self, index: int, side: int) -> Iterable[int]:
+        """The frames to split at the edge where `side` begins, in a frame or right behind it.
+
+        If the edge divides records of one score, all frames that have it are among them, so that split ties
+        are counted exactly.
+        """
+        if index + 1 == self.scored and self._ends_before(index, side):
+            return ()
+        scores, sides = self._scores_and_sides(index)
+        before = int((sides < side).sum())
+        if before == len(sides):
+            is_tied = index + 1 < self.scored and self._are_tied(index)
+            is_one_score = bool(scores[0] == scores[-1])
+            return self._tied_with(index, is_tied_before=is_one_score) if is_tied else ()
+        score = scores[before]
+        # A score that is unknown (NaN) ties with none; and no cut at a score divides equal ones.
+        if not before or scores[before - 1] != score or self.reader.cut.keep == "scores":
+            return (index,)
+        return self._tied_with(index, is_tied_before=bool(scores[0] == score))
+
+    def _ends_before(self, index: int, side: int) -> bool:
+        """Whether ranks alone show that no record of a frame has that side, nor one after it."""
+        rank = self.table.frames.last[index]
+        if rank is None or not self.reader.by_rank:
+            return False
+        last = self.reader.side_of_rank(rank)
+        return (-last if self.reader.reverse else last) < side
+
+    def _tied_with(self, index: int, *, is_tied_before: bool) -> range:
         """The frames around a frame that are joined to it by equal scores across their borders."""
         first = index
         last = index
-        while first > 0 and self._are_tied(first - 1):
+        while is_tied_before and first > 0 and self._are_tied(first - 1):
             first -= 1
         while last + 1 < self.scored and self._are_tied(last):
             last += 1
         return range(first, last + 1)
+
+    def _scores_and_sides(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of each scored record of a frame the score, and the side in the order of the file."""
+        columns = [self.reader.scored(batch) for batch in self.batches(index)]
+        scores, sides = (np.concatenate(column) for column in zip(*columns, strict=True))
+        return scores, -sides if self.reader.reverse else sides
 
     def _are_tied(self, index: int) -> bool:
         """Whether a frame ends with the score with which the next begins."""

@@ -134,16 +134,29 @@ class RankedReader:
 
         Raises DataError if the stream is not one ranking.
         """
-        ranks = ranks_of(batch[self.rank])
-        quantiles = np.array(batch[self.quantile], dtype=float)
-        column = batch[self.key] if self.key else [None] * len(batch)
-        scores = np.array([None if score is MISSING else score for score in column], dtype=float)
+        ranks, quantiles, scores = self._columns(batch)
         codes = self.values.codes(batch[self.within]) if self.within else np.zeros(len(batch), np.int64)
         fault = self.order.first_fault(ranks, quantiles, codes)
         if fault:
             raise not_ranked(batch, fault.at, fault.text)
         n = self.order.n[codes] if self.by_records else None
         return ranks, scores, self.cut.places(scores, ranks, quantiles, n)
+
+    def _columns(self, batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Ranks (-1 for none), quantiles and scores (NaN for none) of a batch."""
+        column = batch[self.key] if self.key else [None] * len(batch)
+        return (
+            ranks_of(batch[self.rank]),
+            np.array(batch[self.quantile], dtype=float),
+            np.array([None if score is MISSING else score for score in column], dtype=float),
+        )
+
+    def scored(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+        """Scores (NaN where they are not known) and sides of the scored records of a checked file."""
+        ranks, quantiles, scores = self._columns(batch)
+        n = np.full(len(batch), self.order.n[0]) if self.by_records else None
+        has_score = ranks >= 0
+        return scores[has_score], self.cut.places(scores, ranks, quantiles, n)[has_score]
 
     def side_of_first(self, batch: Batch) -> int:
         """The side of a batch's first record, by score or quantile alone."""
