@@ -97,6 +97,11 @@ class Done:
         return self.status
 
 
+def in_shell(command):
+    """The status of any other command of a grid, which `shell/paper-grid` starts beside the package."""
+    return subprocess.run(command, shell=True, env={**os.environ, "PYTHONPATH": str(ROOT)}).returncode
+
+
 def in_process(command, folder, log):
     """Run a command line of a grid with the `prune-cli` of this process, which has loaded torch already."""
     before = os.getcwd()
@@ -104,7 +109,7 @@ def in_process(command, folder, log):
     try:
         for part in command.split(" && "):
             words = shlex.split(part)
-            done = status_of(*words[1:]) if words[0] == "prune-cli" else os.system(part)
+            done = status_of(*words[1:]) if words[0] == "prune-cli" else in_shell(part)
             if done:
                 return Done(done)
     finally:

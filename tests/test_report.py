@@ -198,12 +198,14 @@ def test_a_run_of_100_000_steps_is_thinned_without_losing_a_spike():
     [
         (("--run", "nowhere"), 66, "nowhere: no metrics.jsonl; name the directory"),
         (("--results", "ranked.zst"), 65, "is no result of `eval`"),
+        (("--results", "odd.jsonl"), 65, "odd.jsonl:1: is no result of `eval`"),
         (("--score", "absent", "corpus.jsonl"), 65, "no record has a field `absent`"),
         (("missing.zst",), 66, "missing.zst"),
     ],
 )
 def test_bad_input_is_one_line(arguments, status, words, here, streams, monkeypatch):
     monkeypatch.chdir(streams)
+    Path("odd.jsonl").write_bytes(lines([{"result": "comparison", "documents": "many"}]))
     done = here("report", "--json", *arguments, status=status)
     assert words in done.stderr.decode()
     assert done.stderr.count(b"\n") == 1

@@ -1,4 +1,4 @@
-"""RunFacts `report`: from streams, slices, runs and results to one page, or to its numbers as JSON."""
+"""Run `report`: from streams, slices, runs and results to one page, or to its numbers as JSON."""
 
 import json
 import logging
@@ -64,7 +64,7 @@ class ReportJob:
         make = _json if self.page.json else _page_maker()
         runs = [read_run(directory) for directory in self.subjects.run or ()]
         results = [read_results(path) for path in self.subjects.results or ()]
-        paths = [*self.inputs, *(self.subjects.slice_ or ())]
+        paths = [*self.inputs, *(self.subjects.slice_ or ()), *(self.subjects.results or ())]
         with self._sources() as (corpus, cuts), self._output(paths) as output, _recorded() as warnings:
             content = replace(
                 self._content(corpus, cuts),

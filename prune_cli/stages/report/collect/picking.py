@@ -166,7 +166,9 @@ class DocumentSample:
         share = -(-most // max(groups, 1))
         taken: dict[str | None, int] = {}
         chosen = []
-        for _, _, scores, document in sorted(self._entries, key=lambda entry: entry[2][0]):
+        middle = low / 2 + high / 2
+        by_distance = sorted(self._entries, key=lambda entry: abs(entry[2][0] - middle))
+        for _, _, scores, document in by_distance:
             if low <= scores[0] <= high and taken.get(document.group, 0) < share:
                 taken[document.group] = taken.get(document.group, 0) + 1
                 chosen.append(replace(document, place=place))

@@ -7,7 +7,7 @@ from .... import storage
 from ....errors import DataError
 from ..content import ComparisonFacts, LikelihoodFacts
 
-MOST = 64 << 20  # bytes of a file of results, which has a line a result
+READ = 1 << 20  # bytes at a time
 Result = dict[str, Any]
 
 
@@ -23,10 +23,13 @@ def read_results(path: str) -> tuple[list[LikelihoodFacts], list[ComparisonFacts
             continue
         result = _parsed(line, f"{path}:{number}")
         kind = result.get("result")
-        if kind == "likelihood":
-            likelihoods.append(_likelihood(result))
-        elif kind == "comparison":
-            comparisons.append(_comparison(result))
+        try:
+            if kind == "likelihood":
+                likelihoods.append(_likelihood(result))
+            elif kind == "comparison":
+                comparisons.append(_comparison(result))
+        except (TypeError, ValueError, LookupError):
+            raise _no_result(f"{path}:{number}") from None
     if not likelihoods and not comparisons:
         raise DataError(
             "holds no result of `eval`", place=path, remedy="name the output of prune-cli eval --against"
@@ -37,7 +40,7 @@ def read_results(path: str) -> tuple[list[LikelihoodFacts], list[ComparisonFacts
 def _text(path: str) -> bytes:
     [file] = storage.operands([path])
     with file.open() as opened:
-        return b"".join(iter(lambda: opened.read(MOST), b""))
+        return b"".join(iter(lambda: opened.read(READ), b""))
 
 
 def _parsed(line: bytes, place: str) -> Result:
@@ -46,8 +49,12 @@ def _parsed(line: bytes, place: str) -> Result:
     except ValueError:
         result = None
     if not isinstance(result, dict):
-        raise DataError("is no result of `eval`", place=place, remedy="name the output of prune-cli eval")
+        raise _no_result(place)
     return result
+
+
+def _no_result(place: str) -> DataError:
+    return DataError("is no result of `eval`", place=place, remedy="name the output of prune-cli eval")
 
 
 def _likelihood(result: Result) -> LikelihoodFacts:

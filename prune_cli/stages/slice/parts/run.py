@@ -95,6 +95,8 @@ class SliceDataset:
             **self.job.provenance(settled),
             "by": slicing.by,
             "tokens_field": slicing.tokens_field,
+            "prefix": slicing.prefix,
+            "text_field": slicing.text_field,  # random draws are of the texts
             "group_by": slicing.group_by,
             "skip_bad": reading.skip_bad,
             "strip_bom": reading.strip_bom,
