@@ -190,11 +190,11 @@ def outcome(directory: Path, run: Record) -> list[str]:
     """Perplexity of every arm on both tests, and the effect against the random halves with its interval."""
     size = f"{run['parameters'] / 1e6:.1f} M parameters and {run['tokens'] / 1e3:,.0f} thousand tokens"
     lines = [f"Perplexity of the models, of {size}: mean of {len(SEEDS)} seeds, effect (95 % interval)"]
-    lines += [f"{'arm':8}" + "".join(f"{test:>9}{'effect':>34}" for test in TESTS)]
+    lines += [f"{'arm':8}" + "".join(f"{test:>9}{'effect':>38}" for test in TESTS)]
     for arm in ARMS:
         cells = ""
         for test in TESTS:
-            cells += f"{perplexity(directory, arm, test):9.1f}{effect(directory, arm, test):>34}"
+            cells += f"{perplexity(directory, arm, test):9.1f}{effect(directory, arm, test):>38}"
         lines.append(f"{arm:8}{cells}")
     return lines
 
