@@ -247,7 +247,8 @@ class Grid:
         cut = self._cut(each, seed)
         data = cut.name if cut else self.pool
         yield from [cut] if cut else []
-        train = self._train(f"runs/{name}", data, self.config["runs"]["steps"], seed, [lr])
+        options = [lr, self.config["runs"].get("arm_options", "")]
+        train = self._train(f"runs/{name}", data, self.config["runs"]["steps"], seed, options)
         sweep = (
             tuple(f"results/sweep-{rate:g}.jsonl" for rate in self.config["sweep"]["lr"])
             if "{lr}" in lr
