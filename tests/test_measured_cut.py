@@ -49,6 +49,15 @@ def test_it_keeps_of_the_same_stream_what_a_range_keeps(low, high, here, tmp_pat
     assert (cut["least"] is None, cut["below"] is None) == (str(low) == "0", str(high) == "1")
 
 
+def test_a_cut_that_is_applied_to_another_score_is_warned_of(here, tmp_path):
+    source = tmp_path / "scored.jsonl"
+    source.write_bytes(lines({**record, "other": record["perplexity"]} for record in stream(20)))
+    measure(here, tmp_path / "cut.json", source, 0.25, 0.75)
+    done = here("slice", "--cut", tmp_path / "cut.json", "-k", "other", source)
+    assert b"cut.json was measured on `perplexity`, and cuts `other`" in done.stderr
+    assert len(records(done.stdout)) == 10
+
+
 def test_a_ranking_by_tokens_is_measured_by_tokens(here, tmp_path):
     source = tmp_path / "scored.jsonl"
     source.write_bytes(

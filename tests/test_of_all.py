@@ -133,3 +133,13 @@ def test_joined_slices_add_up(here, half):
 )
 def test_it_needs_a_fraction_of_a_score(options):
     assert status_of("slice", "--of-all", *options, "absent") == 2
+
+
+def test_a_dataset_that_slice_wrote_says_what_there_was(here, tmp_path):
+    corpus = tmp_path / "corpus.jsonl.zst"
+    corpus.write_bytes(zstd(lines(two_scores())))
+    here("slice", "-k", "a", "--keep", "middle", "--frac", 0.5, "-O", tmp_path / "half", corpus)
+    # A fifth of the 101 records that have an `a`, not of the 51 that are left.
+    of_all = ("slice", "-k", "b", "--keep", "middle", "--frac", 0.2, "--of-all")
+    kept = records(here(*of_all, tmp_path / "half").stdout)
+    assert kept == middle(middle(two_scores(), "a", 51), "b", 20)

@@ -103,7 +103,7 @@ class ChatEncoder:
             return self.tokenizer.apply_chat_template(messages, **options)
         except Exception as error:  # a template may fail in any way, and raise what it likes
             fault = f"the chat template refuses its messages: {first_line(error)}"
-            raise DataError(fault, place=place, remedy="mend the messages, or skip such records") from None
+            raise DataError(fault, place=place, remedy="mend the messages, or remove the record") from None
 
 
 def _check_roles(messages: Sequence[dict[str, Any]], place: str) -> None:
@@ -111,4 +111,4 @@ def _check_roles(messages: Sequence[dict[str, Any]], place: str) -> None:
     for number, message in enumerate(messages, 1):
         if not isinstance(message.get("role"), str) or "content" not in message:
             fault = f"message {number} has no `role` or no `content`"
-            raise DataError(fault, place=place, remedy="mend the messages, or skip such records")
+            raise DataError(fault, place=place, remedy="mend the messages, or remove the record")

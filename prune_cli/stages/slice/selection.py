@@ -1,5 +1,6 @@
 """Which cut does a selection describe? Options as they were typed become a `Cut`, or a usage error."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -13,6 +14,8 @@ from ...statistics.cuts import Cut, fraction
 from ...stream.schema import RankSection
 from .. import measured_cut
 from ..measured_cut import MeasuredCut
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,8 @@ def _by_measured_cut(selection: Selection, slicing: Slicing) -> Request:
     """The request for a cut that `stat` has measured."""
     _check_choice(selection)
     measured = measured_cut.read(selection.cut or "")
+    if slicing.key not in (None, measured.key):
+        log.warning("%s was measured on `%s`, and cuts `%s`", selection.cut, measured.key, slicing.key)
     slicing = replace(slicing, key=slicing.key or measured.key)
     return Request(selection, slicing, measured.cut(), measured)
 

@@ -1,5 +1,6 @@
 """Of how many records is a slice a part? Its stream says so, and `--of-all` counts its fraction of them."""
 
+import os
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -8,7 +9,8 @@ from ....records.reader import Source
 from ....settings.streams import Unit
 from ....sizes import parse_fraction
 from ....statistics.cuts import Cut, fraction
-from ....stream import index
+from ....stream import dataset, index
+from ....stream.dataset import DatasetManifest
 from ....stream.schema import Head, Totals
 from ..selection import Request
 
@@ -31,6 +33,10 @@ def before_slicing(source: Source, scored: ScoredAmount) -> ScoredAmount | None:
 
 def _whole(source: Source) -> ScoredAmount | None:
     """What the stream says that there was, of which it is a part; None if it does not say."""
+    if (manifest := _manifest(source)) and "unsliced" in manifest.facts:
+        # Parts do not say it, since no worker knows it of the whole.
+        records, tokens = manifest.facts["unsliced"]
+        return ScoredAmount(records, tokens)
     pieces = _pieces(source)
     if not pieces or not all(_is_part(each) for each, _ in pieces):
         return None
@@ -43,6 +49,18 @@ def _whole(source: Source) -> ScoredAmount | None:
     if len(amounts) < len(pieces):
         return None
     return ScoredAmount(sum(records for records, _ in amounts), sum(tokens for _, tokens in amounts))
+
+
+def _manifest(source: Source) -> DatasetManifest | None:
+    """The manifest of the dataset whose parts are the inputs, all of them."""
+    head = _first_head(source)
+    # Only a part has a manifest beside it that is ours.
+    if head is None or head.part is None or not source.inputs or source.inputs[0].identity is None:
+        return None
+    directory = os.path.dirname(source.inputs[0].path)
+    manifest = dataset.read_manifest(directory) if directory else None
+    paths = [os.path.join(directory, part.name) for part in manifest.parts] if manifest else []
+    return manifest if paths == [file.path for file in source.inputs] else None
 
 
 def _first_head(source: Source) -> Head | None:
