@@ -180,9 +180,10 @@ def test_a_file_without_a_cut_is_refused(content, here, tmp_path):
         ("stat", ["-k", "a", "--thresholds", "0.5"], 2, b"expected LO,HI"),
         ("stat", ["-k", "a", "--thresholds", "0.9,1"], 65, b"no `a` lies between the fractions 0.9 and 1"),
         ("stat", ["-k", "a", "--thresholds", "0.3,0.6"], 65, b"no `a` lies between"),
+        ("stat", ["-k", "empty", "--thresholds", "0.3,0.6"], 65, b"no record has a score in `empty`"),
     ],
 )
 def test_what_cannot_be_measured_or_applied_is_said(verb, options, status, fault, here):
     """Three records, of one score."""
-    done = here(verb, *options, stdin=b'{"a":1}\n' * 3, status=status)
+    done = here(verb, *options, stdin=b'{"a":1,"empty":null}\n' * 3, status=status)
     assert fault in done.stderr

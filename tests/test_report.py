@@ -156,6 +156,17 @@ def test_a_slice_of_another_corpus_is_noticed(here, streams, tmp_path):
     done = here("report", "--json", "--slice", other, streams / "ranked.zst")
     [warning] = [each for each in json.loads(done.stdout)["warnings"] if "not a slice" in each]
     assert "other.jsonl has records that" in warning
+    assert warning.encode() in done.stderr
+
+
+def test_a_slice_of_another_ranking_is_noticed(here, streams, tmp_path):
+    ranked, cut = str(tmp_path / "ranked.zst"), str(tmp_path / "cut.zst")
+    part = tmp_path / "part.jsonl"
+    part.write_bytes(lines(rows(900)))
+    here("rank", "-k", "perplexity", part, "-o", ranked)
+    here("slice", "--keep", "middle", "--frac", "0.5", ranked, "-o", cut)
+    said = here("report", "--json", "--slice", cut, streams / "ranked.zst").stderr
+    assert b"cut.zst was cut from a ranking of 882 records, and" in said
 
 
 def test_a_sample_is_the_same_in_whatever_pieces_it_comes():

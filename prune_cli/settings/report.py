@@ -36,6 +36,7 @@ class Subjects:
     score: Annotated[
         list[str] | None,
         option(
+            "-k",
             "--score",
             metavar="FIELD",
             help="Score to show. The default is every score that the stream names.",

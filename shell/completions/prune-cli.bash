@@ -114,10 +114,10 @@ _prune_cli() { # where it returns early, files are completed, or directories
             case $before in
                 --slice | --results | -o | --output | --files-from) return ;;
                 --run) compopt +o default -o dirnames && return ;;
-                --score | --documents | --seed | --title | --tokens-field | --text-field | --group-by | --expect-records | --long | --max-line | --columns) ;;
+                -k | --score | --documents | --seed | --title | --tokens-field | --text-field | --group-by | --expect-records | --long | --max-line | --columns) ;;
                 *)
                     [[ $current == -* ]] || return
-                    words='--slice --run --results --score --documents --seed --title --json --tokens-field --text-field --group-by -o --output -f --force -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request --files-from -0 --null -h --help'
+                    words='--slice --run --results -k --score --documents --seed --title --json --tokens-field --text-field --group-by -o --output -f --force -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request --files-from -0 --null -h --help'
                     ;;
             esac
             ;;

@@ -31,6 +31,7 @@ class StreamFacts:
     steps: list[Step]
     key: str | None = None  # that it is ranked by
     unit: str = "records"  # that it is ranked in
+    ranked: int | None = None  # scored records of the whole ranking
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class SliceFacts:
     groups: dict[str, Volume]
     edges: list[CutEnd]
     steps: list[Step]
+    ranked: int | None = None  # scored records of the whole ranking from which it was cut
 
 
 @dataclass(frozen=True)

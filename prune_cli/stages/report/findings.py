@@ -126,9 +126,6 @@ def cautions(content: Content) -> list[str]:
     corpus = content.corpus
     if corpus and corpus.nulls:
         lines.append(f"{corpus.nulls:,} of {corpus.amount.records:,} records have no score.")
-    for cut in content.slices:
-        if corpus and (cut.amount.records > corpus.amount.records or _has_more(cut, content)):
-            lines.append(f"{cut.name} has records that {corpus.name} lacks: it is not a slice of it.")
     for length in content.lengths:
         if length.correlation is not None and abs(length.correlation) >= STRONG:
             lines.append(f"{length.field} goes with length: rank correlation {length.correlation:+.2f}.")
@@ -142,6 +139,21 @@ def cautions(content: Content) -> list[str]:
                 "another seed may differ by more than the interval."
             )
     return lines
+
+
+def mismatches(content: Content) -> Iterator[str]:
+    """The slices that cannot have been cut from the corpus, and how that shows."""
+    corpus = content.corpus
+    if corpus is None:
+        return
+    for cut in content.slices:
+        if cut.amount.records > corpus.amount.records or _has_more(cut, content):
+            yield f"{cut.name} has records that {corpus.name} lacks: it is not a slice of it"
+        elif None not in (cut.ranked, corpus.ranked) and cut.ranked != corpus.ranked:
+            yield (
+                f"{cut.name} was cut from a ranking of {cut.ranked:,} records, and {corpus.name} is one of "
+                f"{corpus.ranked:,}: it is not a slice of it"
+            )
 
 
 def _has_more(cut: SliceFacts, content: Content) -> bool:

@@ -72,6 +72,8 @@ class ReportJob:
                 likelihoods=[each for found, _ in results for each in found],
                 comparisons=[each for _, found in results for each in found],
             )
+            for mismatch in findings.mismatches(content):
+                log.warning("%s", mismatch)
             said = findings.cautions(content)
             content = replace(content, findings=findings.findings(content), warnings=[*said, *warnings])
             output.write(make(content))
@@ -156,6 +158,7 @@ class ReportJob:
                 steps=provenance.steps(head),
                 key=ranking.key if ranking else None,
                 unit=unit,
+                ranked=ranking.n if ranking else None,
             ),
             groups=groups,
             slices=[_facts_of(reading, read) for reading in readings],

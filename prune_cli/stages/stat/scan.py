@@ -74,13 +74,16 @@ def measure(
 ) -> MeasuredCut:
     """The cut between two fractions of the first score of a table, in the unit of a ranking by that score.
 
-    Raises DataError if no score lies between them.
+    Raises DataError if no record has a score, or no score lies between them.
     """
     key = table.names[0]
     unit = ranking.unit if ranking and ranking.key == key else "records"
     scores = table.scores[0]
     bounds = bounds_of(scores, fractions, table.tokens if unit == "tokens" else None)
     scored = scores[~np.isnan(scores)]
+    if not len(scored):
+        fault = f"no record has a score in `{key}`"
+        raise DataError(fault, place=source.name, remedy="name another field with -k")
     inside = scored >= (-np.inf if bounds[0] is None else bounds[0])
     inside &= scored < (np.inf if bounds[1] is None else bounds[1])
     if not inside.any():

@@ -80,6 +80,7 @@ def facts(reading: SliceReading, least: float, most: float) -> SliceFacts:
         groups=reading.groups,
         edges=[edge for edge in edges(reading) if least < edge.score < most],
         steps=provenance.steps(reading.head),
+        ranked=ranking.n if ranking else None,
     )
 
 
