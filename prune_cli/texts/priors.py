@@ -48,12 +48,11 @@ class TokenCounts:
         """The counts in a file. Raises DataError if it holds something else."""
         try:
             parsed = json.loads(content)
-            assert parsed["format"] == FORMAT
             counts = np.array(parsed["counts"], np.int64)
-            assert counts.ndim == 1
-            assert counts.min() >= 0
+            if parsed["format"] != FORMAT or counts.ndim != 1 or counts.min() < 0:
+                raise ValueError(parsed["format"])
             return cls(str(parsed["tokenizer"]), int(parsed["documents"]), counts)
-        except (ValueError, TypeError, KeyError, AssertionError, OverflowError):
+        except (ValueError, TypeError, KeyError, OverflowError):
             remedy = "make one with prune-cli stat --token-counts FILE --tokenizer PATH"
             raise DataError("is no file of token counts", place=place, remedy=remedy) from None
 

@@ -1,7 +1,7 @@
-"""How do several workers slice an unranked stream together? They read its scores, and then split its records.
+"""How do several workers slice an unranked stream together? They read its scores, then split its records.
 
-What is decided in between is decided of all scores: the records that are kept are those of one process, and
-so is all that is counted.
+Between the two passes one process decides on the scores of all records, so the records kept and the counts
+do not depend on the number of workers.
 """
 
 import os
@@ -113,7 +113,7 @@ class DividedSlice:
         self.statistics = statistics
         self.records = 0  # that were split
         self.portions = self._portions()
-        # The parent alone knows how many records there are in all.
+        # No worker sees all records: the parent counts them.
         self.reading = replace(workers.streams, expect_records=None)
         self.watched = tuple(sorted(source.checks.watched))
         self.progress = streams.WorkerProgress(source, passes=2)

@@ -1,6 +1,6 @@
-"""From what workers have read to what they split: the decisions on all records, and the statistics of them.
+"""Decides which records to keep, from the key files that the workers wrote, and counts what is kept.
 
-All is what `unranked.decide` says of the same records in one process.
+The decisions are those of `unranked.decide`, which makes them in one process.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ....engines.work import Engine
+from ....errors import DataError
 from ....records.sorting.key_files import KeyFile, KeyReader
 from ....records.sorting.keys import scores_of
 from ....settings.streams import Unit
@@ -95,11 +96,14 @@ class Deciding:
         return [self._cut(number, bounds, sides) for number in self.looker.files]
 
     def _check_groups(self) -> None:
-        """Raise AssertionError if two values of `within` have one hash: about one in 2^65 / values²."""
+        """Raise DataError if two values of `within` have one hash: a chance of values² / 2^65."""
         values: dict[int, Any] = {}
         for report in self.reports:
             for number, value in report.values.items():
-                assert values.setdefault(number, value) == value, f"{value!r} and {values[number]!r}"
+                other = values.setdefault(number, value)
+                if other != value:
+                    fault = f"{other!r} and {value!r} of --within have the same hash"
+                    raise DataError(fault, remedy="leave out --jobs")
 
     def _grouped(self) -> Bounds:
         if self.request.cut.keep == "scores":

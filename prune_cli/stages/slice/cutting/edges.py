@@ -16,11 +16,6 @@ class Edge(NamedTuple):
     key: int
     ordinal: int
 
-    @property
-    def splits(self) -> bool:
-        """Whether it may be between two records of one key."""
-        return 0 < self.ordinal < MANY
-
 
 BEFORE_ALL = Edge(0, 0)
 BEHIND_ALL = Edge(LARGEST, MANY)
