@@ -74,7 +74,9 @@ def report_the_ended(running: dict[int, int]) -> None:
         if not pid:
             return
         report = running.pop(pid)
-        os.write(report, NUMBER.pack(os.waitstatus_to_exitcode(status)) + NUMBER.pack(used.ru_maxrss << 10))
+        ended = NUMBER.pack(os.waitstatus_to_exitcode(status)) + NUMBER.pack(used.ru_maxrss << 10)
+        with suppress(BrokenPipeError):  # who asked for it may have been killed
+            os.write(report, ended)
         os.close(report)
 
 
