@@ -103,14 +103,16 @@ def test_packed_blocks_stay_whole_among_documents_of_any_length(tmp_path):
 def test_a_batch_names_its_documents_by_number(tmp_path):
     packed = blocks(tmp_path, [[number] * (number % 5) for number in range(1, 200)])
     for step in range(4):
-        assert packed.documents(step, 3) == sorted(set(packed.batch(step, 3).flatten().tolist()))
+        assert packed.documents(packed.indices(step, 3)) == sorted(
+            set(packed.batch(step, 3).flatten().tolist())
+        )
 
 
 def test_orders_are_cached(tmp_path, monkeypatch):
     first = blocks(tmp_path, documents())
     batch = first.batch(5, 3)
-    monkeypatch.setattr(token_file, "_document_order", lambda *_: pytest.fail("ordered again"))
-    monkeypatch.setattr(token_file, "_block_order", lambda *_: pytest.fail("ordered again"))
+    monkeypatch.setattr(token_file, "document_order", lambda *_: pytest.fail("ordered again"))
+    monkeypatch.setattr(token_file, "block_order", lambda *_: pytest.fail("ordered again"))
     assert np.array_equal(token_file.Blocks(tmp_path, first.manifest, CONTEXT, 0).batch(5, 3), batch)
     token_file.remove(tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -226,12 +226,14 @@ def _save_checkpoint(run: TrainingRun, state: TrainState, metrics: TextIO) -> No
 def _local_batch(run: TrainingRun, step: int) -> Tensor:
     """This rank's part of the blocks of a step."""
     part = run.processes.local_part(run.plan.batch)
-    return torch.from_numpy(run.blocks.batch(step, run.plan.batch, part)).to(run.device)
+    indices = run.blocks.indices(step, run.plan.batch)[part]
+    return torch.from_numpy(run.blocks.stack(indices)).to(run.device)
 
 
 def _batch_documents(run: TrainingRun, step: int) -> str:
     """A sentence that names the documents in a batch, for errors that one of them may have caused."""
-    numbers = [str(number) for number in run.blocks.documents(step, run.plan.batch)]
+    indices = run.blocks.indices(step, run.plan.batch)
+    numbers = [str(number) for number in run.blocks.documents(indices)]
     log.info("the documents of step %d: %s", step + 1, ", ".join(numbers))
     omitted = len(numbers) - NAMED_DOCUMENTS
     more = f" and {omitted} more (-v lists them)" if omitted > 0 else ""

@@ -31,6 +31,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import DataError
 from ..records.batching import Bound, batched
 from ..storage import arrays, checksums, directories
+from .passes.orders import block_order, document_order
 
 Document = str | list[int]
 Encode = Callable[[list[str]], Sequence[ArrayLike]]  # token ids for each text
@@ -303,7 +304,7 @@ class Blocks:
         """Row 0: the ends of the documents in the order; row 1: the shifts to their positions in the file."""
         _check(self.directory, INDEX, self.manifest)
         hashes, lengths = np.load(self.directory / INDEX)
-        order = _document_order(hashes, self.seed)
+        order = document_order(hashes, self.seed)
         # Stable, so that both kinds of document stay in their seeded order.
         order = order[np.argsort(lengths[order] % self.context != 0, kind="stable")]
         starts = np.cumsum(lengths, dtype=np.int64) - lengths.astype(np.int64)
@@ -327,73 +328,39 @@ class Blocks:
         positions: Integers = np.arange(start, end) + np.repeat(self.shifts[first : last + 1], counts)
         return positions
 
-    def batch(self, step: int, size: int, part: slice = slice(None)) -> Integers:
-        """The `size` blocks (size, context) of a step, the first step being 0, or only `part` of them.
+    def batch(self, step: int, size: int) -> Integers:
+        """The `size` blocks (size, context) of a step, the first step being 0."""
+        return self.stack(self.indices(step, size))
+
+    def stack(self, indices: Iterable[int]) -> Integers:
+        """The tokens of these blocks, one block a row."""
+        return np.stack([self[index] for index in indices])
+
+    def indices(self, step: int, size: int) -> Integers:
+        """The indices of the `size` blocks of a step, the first step being 0.
 
         Each block occurs once per epoch, and each epoch has an order of its own. A batch may span epochs.
         """
-        return np.stack([self[index] for index in self._batch(step, size, part)])
+        epochs, places = np.divmod(np.arange(step * size, (step + 1) * size), self.count)
+        pairs = zip(epochs.tolist(), places.tolist(), strict=True)
+        return np.array([self.order(epoch)[place] for epoch, place in pairs])
 
-    def _batch(self, step: int, size: int, part: slice = slice(None)) -> Iterator[int]:
-        numbers = np.arange(step * size, (step + 1) * size)[part]
-        epochs, places = np.divmod(numbers, self.count)
-        for epoch, place in zip(epochs.tolist(), places.tolist(), strict=True):
-            yield int(self._block_order(epoch)[place])
-
-    def _block_order(self, epoch: int) -> Integers:
-        """The order of the blocks in an epoch."""
+    def order(self, epoch: int) -> Integers:
+        """The order of the blocks in an epoch, the first epoch being 0."""
         if epoch not in self._block_orders:
             # The order of the epoch before is not needed again: training goes on in one direction.
             stem = f"order-blocks-{self.context}-{self.seed}-{epoch}"
             for outdated in self.directory.glob("order-blocks-*.npy"):
                 if not outdated.name.startswith(f"{stem}."):
                     outdated.unlink(missing_ok=True)
-            order = arrays.cached(self.directory, stem, partial(_block_order, self.count, self.seed, epoch))
+            order = arrays.cached(self.directory, stem, partial(block_order, self.count, self.seed, epoch))
             self._block_orders = {epoch: order}
         return self._block_orders[epoch]
 
-    def documents(self, step: int, size: int) -> list[int]:
-        """The documents in the batch of a step, by their numbers in the input, from 1."""
+    def documents(self, indices: Iterable[int]) -> list[int]:
+        """The documents in these blocks, by their numbers in the input, from 1."""
         lengths = np.load(self.directory / INDEX, mmap_mode="r")[1]
-        positions = np.concatenate([self._positions(index) for index in self._batch(step, size)])
+        positions = np.concatenate([self._positions(index) for index in indices])
         ends = np.cumsum(lengths, dtype=np.int64)
         numbers: list[int] = (np.unique(np.searchsorted(ends, positions, "right")) + 1).tolist()
         return numbers
-
-
-# --- orders that are the same for ever ---
-
-
-def _document_order(hashes: Hashes, seed: int) -> Integers:
-    """A permutation that depends only on the hashes and the seed.
-
-    Documents with equal content are told apart by a number, so that they are spread and not next to each
-    other.
-    """
-    by_content = np.argsort(hashes, kind="stable")
-    ordered = hashes[by_content]
-    numbers = np.arange(len(hashes), dtype=np.uint64)
-    is_first = np.ones(len(hashes), bool)
-    is_first[1:] = ordered[1:] != ordered[:-1]
-    # 0 for the first document of a content, 1 for its first repetition, ...
-    repeat = numbers - np.maximum.accumulate(np.where(is_first, numbers, np.uint64(0)))
-    return by_content[np.argsort(_mixed(_mixed(ordered, seed) + repeat), kind="stable")]
-
-
-def _block_order(count: int, seed: int, epoch: int) -> Integers:
-    return np.argsort(_mixed(np.arange(count, dtype=np.uint64), seed, epoch), kind="stable")
-
-
-def _mixed(values: Hashes, *salts: int) -> Hashes:
-    """64 well-mixed bits for each value: splitmix64 (Steele et al. 2014), once per salt.
-
-    Not numpy's generators: they may change between versions, and resumed runs need the same order for ever.
-    """
-    for salt in (0, *salts):
-        values = values ^ np.uint64(salt % (1 << 64))
-        # uint64 wraps around, which is what the algorithm wants.
-        values = values + np.uint64(0x9E3779B97F4A7C15)
-        values = (values ^ values >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
-        values = (values ^ values >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
-        values = values ^ values >> np.uint64(31)
-    return values
