@@ -52,11 +52,27 @@ def test_products_are_those_of_torch_in_bfloat16(widths, monkeypatch):
         torch.testing.assert_close(found, exact, rtol=1e-2, atol=0.3)
 
 
+def test_a_weighted_loss_is_that_of_torch(monkeypatch):
+    # Rows in several parts, and weights of their own in each.
+    monkeypatch.setattr(kernels, "SOFTMAX_ELEMENTS", 7 * 70)
+    hidden, weight = torch.randn(50, 8, requires_grad=True), torch.randn(70, 8, requires_grad=True)
+    targets, weights = torch.randint(70, (50,)), torch.rand(50) + 0.5
+    ours, of_rows = kernels.head_loss(hidden, weight, targets, 1 / 50, weights)
+    theirs = F.cross_entropy(hidden @ weight.T, targets, reduction="none")
+    torch.testing.assert_close(of_rows, theirs)
+    assert not of_rows.requires_grad
+    torch.testing.assert_close(ours, (theirs * weights).mean())
+    torch.testing.assert_close(
+        torch.autograd.grad(3 * ours, (hidden, weight)),
+        torch.autograd.grad(3 * (theirs * weights).mean(), (hidden, weight)),
+    )
+
+
 def test_the_loss_is_that_of_torch():
     hidden, weight = torch.randn(2500, 8, requires_grad=True), torch.randn(70, 8, requires_grad=True)
     targets = torch.randint(70, (2500,))
     ours, theirs = (
-        kernels.head_loss(hidden, weight, targets, 1 / 2500),
+        kernels.head_loss(hidden, weight, targets, 1 / 2500)[0],
         F.cross_entropy(hidden @ weight.T, targets),
     )
     torch.testing.assert_close(ours, theirs)

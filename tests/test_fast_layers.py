@@ -87,7 +87,7 @@ def test_a_layout_that_cannot_be_made_puts_the_plain_layers_back(model, monkeypa
 
 def gradients(model):
     """The loss in bfloat16, and the gradients of all weights."""
-    loss = summed_loss(model, IDS, torch.bfloat16, 1.0)
+    loss = summed_loss(model, IDS, torch.bfloat16, 1.0)[0]
     return [loss.detach(), *torch.autograd.grad(loss, list(model.parameters()))]
 
 

@@ -29,63 +29,81 @@ SOFTMAX_ELEMENTS = (
 # --- the output layer and its loss ---
 
 
-def head_loss(hidden: Tensor, weight: Tensor, targets: Tensor, scale: float) -> Tensor:
+def head_loss(
+    hidden: Tensor, weight: Tensor, targets: Tensor, scale: float, row_weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """`scale` times the summed cross-entropy, in nats, of `hidden` (N, D) @ `weight` (V, D)ᵀ against
-    `targets` (N).
+    `targets` (N), and the cross-entropy of each row (N), which has no gradient.
+
+    In the sum, each row counts as many times as `row_weights` (N) says, which are above 0; once by default.
 
     Products run in the dtype of `hidden`, the softmax and the sum in float32. The gradients are computed in
     the forward pass, while the logits exist: computing the logits again would cost a quarter of the layer's
     work, keeping them N × V numbers.
     """
     needs_grad = torch.is_grad_enabled()  # inside of an autograd.Function it is always off
-    arguments = (hidden, weight, targets, scale, needs_grad)
+    arguments = (hidden, weight, targets, scale, row_weights, needs_grad)
     return _HeadLoss.apply(*arguments)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _HeadLoss(torch.autograd.Function):
     @staticmethod
     def forward(
-        context: Any, hidden: Tensor, weight: Tensor, targets: Tensor, scale: float, needs_grad: bool
-    ) -> Tensor:
+        context: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        scale: float,
+        row_weights: Tensor | None,
+        needs_grad: bool,
+    ) -> tuple[Tensor, Tensor]:
         matrix = weight.to(hidden.dtype)
-        total = torch.zeros((), device=hidden.device)
+        losses = torch.empty(len(hidden), device=hidden.device)
         grad_hidden = torch.empty_like(hidden) if needs_grad else hidden
         grad_weight = torch.zeros_like(weight) if needs_grad else weight
         for start in range(0, len(hidden), LOGIT_ROWS):
             rows = slice(start, start + LOGIT_ROWS)
             logits = hidden[rows] @ matrix.T
-            total += _replace_by_grad(logits, targets[rows, None])
+            part_weights = None if row_weights is None else row_weights[rows, None]
+            losses[rows] = _replace_by_grad(logits, targets[rows, None], part_weights)
             if needs_grad:
                 grad_logits = logits  # which they are now
                 grad_hidden[rows] = grad_logits @ matrix
                 grad_weight += grad_logits.T @ hidden[rows]
         context.save_for_backward(grad_hidden, grad_weight)
+        context.mark_non_differentiable(losses)
         context.scale = scale
-        return total * scale
+        weighted = losses if row_weights is None else losses * row_weights
+        return weighted.sum() * scale, losses
 
     @staticmethod
-    def backward(context: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(context: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
         grad_hidden, grad_weight = context.saved_tensors
         factor = grad_outputs[0] * context.scale
-        return grad_hidden * factor, grad_weight * factor, None, None, None
+        return grad_hidden * factor, grad_weight * factor, None, None, None, None
 
 
-def _replace_by_grad(logits: Tensor, targets: Tensor) -> Tensor:
-    """The summed cross-entropy of logits (N, V) against targets (N, 1). The logits are overwritten by their
-    gradient, p − onehot(y).
+def _replace_by_grad(logits: Tensor, targets: Tensor, row_weights: Tensor | None) -> Tensor:
+    """The cross-entropy (N) of logits (N, V) against targets (N, 1). The logits are overwritten by their
+    gradient, p − onehot(y), times `row_weights` (N, 1) if there are any.
     """
-    total = torch.zeros((), device=logits.device)
+    losses = torch.empty(len(logits), device=logits.device)
     # A GPU has no use for small parts; on a CPU all operations on a part happen in the cache.
     count = max(1, SOFTMAX_ELEMENTS // logits.shape[1]) if logits.device.type == "cpu" else len(logits)
-    for part, target in zip(logits.split(count), targets.split(count), strict=True):
+    for start in range(0, len(logits), count):
+        rows = slice(start, start + count)
+        part = logits[rows]
+        target = targets[rows]
         exact = part.float()  # no copy if the logits are float32 already: then `part` itself is changed below
         exact -= exact.amax(-1, keepdim=True)  # so that no exponential overflows
         target_logit = exact.gather(1, target)
         sums = exact.exp_().sum(-1, keepdim=True)
-        total += (sums.log() - target_logit).sum()
-        probabilities = exact.div_(sums)
-        part.copy_(probabilities.scatter_add_(1, target, torch.full_like(target_logit, -1)))
-    return total
+        losses[rows] = (sums.log() - target_logit)[:, 0]
+        ones = torch.ones_like(sums) if row_weights is None else row_weights[rows]
+        # Weighted by way of the divisor, which takes no pass of its own over the matrix.
+        probabilities = exact.div_(sums / ones)
+        part.copy_(probabilities.scatter_add_(1, target, -ones))
+    return losses
 
 
 # --- attention ---

@@ -5,7 +5,7 @@ place by the variables that torchrun sets: RANK, WORLD_SIZE, LOCAL_RANK, MASTER_
 process starts nothing of torch.distributed, so that it needs no free port.
 
 All ranks have to call the collective methods of `Processes` (`on_rank_zero`, `all_reduce_min`,
-`all_reduce_mean`, `gather`) in the same order: a rank that leaves one out makes the others wait until the
+`all_reduce_sum`, `gather`) in the same order: a rank that leaves one out makes the others wait until the
 timeout.
 """
 
@@ -118,12 +118,11 @@ class Processes:
         dist.all_reduce(minimum, dist.ReduceOp.MIN, group=self.control_group)
         return int(minimum)
 
-    def all_reduce_mean(self, value: Tensor) -> Tensor:
-        """The mean over all ranks, in place."""
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
+        """The sum over all ranks, in place."""
         if self.world > 1:
-            dist.all_reduce(value)
-            value /= self.world
-        return value
+            dist.all_reduce(values)
+        return values
 
     def wrap(self, loss: nn.Module, layers: list[nn.Module], device: torch.device) -> nn.Module:
         """Wrap a module that computes a loss so that `backward` leaves the mean of the gradients of all

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from . import token_file
-from .step import TrainState, loss
+from .step import MicroBatch, TrainState, loss
 
 
 def mean_loss(state: TrainState, blocks: token_file.Blocks) -> float:
@@ -25,7 +25,6 @@ def mean_loss(state: TrainState, blocks: token_file.Blocks) -> float:
             indices = local[start : start + state.micro_batch]
             # A rank that has run out of blocks takes part with one that counts for nothing.
             stacked = np.stack([blocks[index] for index in indices or (0,)])
-            total += loss(state, torch.from_numpy(stacked).to(device), 1.0 if indices else 0.0)
-    # The mean over the ranks, times the ranks, is the sum over all blocks.
-    total = processes.all_reduce_mean(total) * processes.world
-    return total.item() / (blocks.count * (blocks.context - 1))
+            blocks_of_rank = torch.from_numpy(stacked).to(device)
+            total += loss(state, MicroBatch(blocks_of_rank, 1.0 if indices else 0.0))[0]
+    return processes.all_reduce_sum(total).item() / (blocks.count * (blocks.context - 1))

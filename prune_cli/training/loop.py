@@ -186,15 +186,15 @@ def _train_one_step(run: TrainingRun, state: TrainState, clock: Clock) -> dict[s
     start = clock()
     rate = learning_rate(plan, state.step)
     try:
-        loss, norm = train_step(state, _local_batch(run, state.step), rate, plan.batch)
+        result = train_step(state, _local_batch(run, state.step), rate, plan.batch)
     except ConfigurationError as error:
         fault = f"{error.fault}; {_batch_documents(run, state.step)}"
         raise ConfigurationError(fault, remedy=error.remedy) from None
     values = {
         "step": state.step,
         "tokens": state.step * plan.batch * plan.context,
-        "loss": loss,
-        "norm": norm,
+        "loss": result.loss,
+        "norm": result.norm,
         "lr": rate,
         "tokens_per_second": round(plan.batch * plan.context / (clock() - start), 1),
         "passes": state.step * plan.batch / run.blocks.count,

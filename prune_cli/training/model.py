@@ -172,15 +172,25 @@ def checkpoint_activations(model: PreTrainedModel) -> None:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
 
 
-def summed_loss(model: PreTrainedModel, blocks: Tensor, dtype: torch.dtype, scale: float) -> Tensor:
+def summed_loss(
+    model: PreTrainedModel,
+    blocks: Tensor,
+    dtype: torch.dtype,
+    scale: float,
+    weights: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """`scale` times the summed cross-entropy, in nats, of every token of `blocks` (B, T) but the first of
-    each block.
+    each block, and the mean of each block (B), which has no gradient.
+
+    In the sum, each block counts as many times as `weights` (B) says; once by default.
     """
     with torch.autocast(blocks.device.type, dtype, enabled=dtype != torch.float32):
         states = model.base_model(input_ids=blocks, use_cache=False).last_hidden_state
     hidden = states[:, :-1].flatten(0, 1).to(dtype)
-    targets = blocks[:, 1:].flatten()
-    return head_loss(hidden, output_weight(model), targets, scale)
+    targets = blocks[:, 1:]
+    row_weights = None if weights is None else weights[:, None].expand(targets.shape).flatten()
+    total, losses = head_loss(hidden, output_weight(model), targets.flatten(), scale, row_weights)
+    return total, losses.view(targets.shape).mean(1)
 
 
 # --- directories ---

@@ -1,7 +1,9 @@
 """One optimizer step: gradients of a batch, accumulated over micro-batches, clipped and given to AdamW."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -41,6 +43,26 @@ class TrainState:
     wrapped: torch.nn.Module | None = None
 
 
+class MicroBatch(NamedTuple):
+    """Blocks (B, T) that go through the model at once, the scale of their summed loss, and the weight of each
+    block in it; None if all weights are 1.
+    """
+
+    blocks: Tensor
+    scale: float
+    weights: Tensor | None = None
+
+
+class StepResult(NamedTuple):
+    """The loss of a step in nats per token, the norm of its gradient before clipping, and the mean loss of
+    each block of the batch, on the CPU. Weights of blocks change only the gradient.
+    """
+
+    loss: float
+    norm: float
+    block_losses: Tensor
+
+
 class Loss(torch.nn.Module):
     """A model and its loss in one module: DDP and FSDP act when the forward pass of a module is called."""
 
@@ -48,17 +70,22 @@ class Loss(torch.nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, blocks: Tensor, dtype: torch.dtype, scale: float) -> Tensor:
+    def forward(
+        self, blocks: Tensor, dtype: torch.dtype, scale: float, weights: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """As `summed_loss`."""
-        return summed_loss(self.model, blocks, dtype, scale)
+        return summed_loss(self.model, blocks, dtype, scale, weights)
 
 
-def loss(state: TrainState, blocks: Tensor, scale: float) -> Tensor:
-    """`scale` times the summed loss of `blocks` (B, T). Of several processes all have to call this."""
+def loss(state: TrainState, part: MicroBatch) -> tuple[Tensor, Tensor]:
+    """The scaled and weighted sum of the losses of a micro-batch, and the mean loss of each of its blocks.
+
+    Of several processes all have to call this.
+    """
     if state.wrapped is None:
-        return summed_loss(state.model, blocks, state.dtype, scale)
-    value: Tensor = state.wrapped(blocks, state.dtype, scale)
-    return value
+        return summed_loss(state.model, part.blocks, state.dtype, part.scale, part.weights)
+    values: tuple[Tensor, Tensor] = state.wrapped(part.blocks, state.dtype, part.scale, part.weights)
+    return values
 
 
 def adamw(
@@ -75,11 +102,15 @@ def adamw(
 
 
 def train_step(
-    state: TrainState, batch: Tensor, rate: float, batch_size: int | None = None
-) -> tuple[float, float]:
+    state: TrainState,
+    batch: Tensor,
+    rate: float,
+    batch_size: int | None = None,
+    weights: Tensor | None = None,
+) -> StepResult:
     """Take one optimizer step on a batch of blocks (B, T) with the learning rate `rate`.
 
-    Returns the loss in nats per token, and the norm of the gradient before clipping. With several processes
+    In the gradient, the loss of each block counts as many times as `weights` (B) says. With several processes
     `batch` is this rank's part of `batch_size` blocks; the results are those of all of them.
 
     Raises ConfigurationError if the loss or the norm is not finite; the weights are then unchanged. Raises
@@ -87,7 +118,9 @@ def train_step(
     """
     for group in state.optimizer.param_groups:
         group["lr"] = rate
-    loss = accumulate_gradients(state, batch, batch_size or len(batch))
+    block_losses = accumulate_gradients(state, batch, batch_size or len(batch), weights)
+    # The mean over all predicted tokens, as every block has the same number of them.
+    loss = block_losses.double().mean().item()
     norm = distributed.scalar(torch.nn.utils.clip_grad_norm_(state.model.parameters(), MAX_NORM))
     if not math.isfinite(loss) or not math.isfinite(norm):
         fault = f"step {state.step + 1} has a loss of {loss} and a gradient of norm {norm}"
@@ -95,44 +128,54 @@ def train_step(
     state.optimizer.step()
     state.optimizer.zero_grad()
     state.step += 1
-    return loss, norm
+    return StepResult(loss, norm, block_losses)
 
 
-def accumulate_gradients(state: TrainState, batch: Tensor, batch_size: int) -> float:
+def accumulate_gradients(
+    state: TrainState, batch: Tensor, batch_size: int, weights: Tensor | None = None
+) -> Tensor:
     """Accumulate the gradients of the mean loss of a batch, in smaller micro-batches if memory runs out.
 
-    Returns the mean loss.
+    Returns the mean losses of all `batch_size` blocks, on the CPU.
     """
     # One of several processes cannot try again: the others are waiting in a collective call that it takes
     # part in.
     smallest = state.micro_batch if state.wrapped else 1
     remedy = "--checkpoint-activations takes less, as does a smaller model or a shorter context"
-    mean, state.micro_batch = halve_until_it_fits(
-        lambda size: _accumulate(state, micro_batches(state.processes, batch, batch_size, size)),
+    block_losses, state.micro_batch = halve_until_it_fits(
+        lambda size: _accumulate(state, micro_batches(state.processes, batch, batch_size, size, weights)),
         state.micro_batch,
         unit="blocks",
         smallest=smallest,
         too_large=OutOfMemoryError(f"{smallest} blocks at a time do not fit in memory", remedy=remedy),
         undo=state.optimizer.zero_grad,
     )
-    return mean
+    return _of_all_ranks(state.processes, block_losses[: len(batch)], batch_size)
 
 
-def _accumulate(state: TrainState, parts: list[tuple[Tensor, float]]) -> float:
-    """Add the gradients of all micro-batches; the sum of their scaled losses, averaged over the ranks."""
-    total = torch.zeros((), device=parts[0][0].device)
-    for number, (blocks, scale) in enumerate(parts, 1):
+def _accumulate(state: TrainState, parts: list[MicroBatch]) -> Tensor:
+    """Add the gradients of all micro-batches; the mean losses of their blocks."""
+    losses = []
+    for number, part in enumerate(parts, 1):
         with state.processes.no_sync(state.wrapped, is_last=number == len(parts)):
-            part = loss(state, blocks, scale)
-            part.backward()
-        # Not .item(): that would wait for the GPU after every micro-batch.
-        total += part.detach()
-    return state.processes.all_reduce_mean(total).item()
+            total, of_blocks = loss(state, part)
+            total.backward()
+        # Left on the device: to fetch them would wait for the GPU after every micro-batch.
+        losses.append(of_blocks)
+    return torch.cat(losses)
+
+
+def _of_all_ranks(processes: Processes, losses: Tensor, batch_size: int) -> Tensor:
+    """The losses of all `batch_size` blocks, on the CPU; each rank has those of its own part."""
+    # Each rank adds its own to zeros, which is exact: all ranks get the same numbers.
+    of_all = torch.zeros(batch_size, device=losses.device)
+    of_all[processes.local_part(batch_size)] = losses
+    return processes.all_reduce_sum(of_all).cpu()
 
 
 def micro_batches(
-    processes: Processes, batch: Tensor, batch_size: int, micro_batch: int
-) -> list[tuple[Tensor, float]]:
+    processes: Processes, batch: Tensor, batch_size: int, micro_batch: int, weights: Tensor | None = None
+) -> list[MicroBatch]:
     """Split this rank's part of a batch into micro-batches, each with the scale of its summed loss.
 
     The scales make the mean over the ranks the mean over all predicted tokens of the batch, though the ranks'
@@ -140,9 +183,13 @@ def micro_batches(
     for each layer: a rank without a block left repeats its first one with scale 0.
     """
     scale = processes.world / (batch_size * batch[0, 1:].numel())
-    parts = [(blocks, scale) for blocks in batch.split(micro_batch)]
+    blocks = batch.split(micro_batch)
+    of_blocks: Sequence[Tensor | None] = [None] * len(blocks)
+    if weights is not None:
+        of_blocks = weights.split(micro_batch)
+    parts = [MicroBatch(each, scale, own) for each, own in zip(blocks, of_blocks, strict=True)]
     count = math.ceil(processes.largest_part(batch_size) / micro_batch)
-    return parts + [(batch[:1], 0.0)] * (count - len(parts))
+    return parts + [MicroBatch(batch[:1], 0.0)] * (count - len(parts))
 
 
 def fitting_tokens(

@@ -104,7 +104,7 @@ def pieces() -> None:
         ),
         "head": times
         * both(
-            lambda state, matrix: kernels.head_loss(state, matrix, targets, 1.0),
+            lambda state, matrix: kernels.head_loss(state, matrix, targets, 1.0)[0],
             inputs[1].flatten(0, 1),
             vocabulary,
         ),
