@@ -113,6 +113,36 @@ def test_two_processes_give_the_numbers_of_one(home, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"two"}
 
 
+ADAPTIVE = ("--adapt", "infobatch", "--adapt-frac", "0.4")
+
+
+def assert_same_passes(run, other):
+    kept, of_other = ([line.get("kept_blocks") for line in lines_of(each)] for each in (run, other))
+    assert kept == of_other
+    assert len([count for count in kept if count]) > 2
+
+
+def test_two_processes_adapt_as_one(home, tmp_path, here):
+    """Blocks are chosen by the losses of both."""
+    here(*arguments(home, tmp_path / "one", *ADAPTIVE))
+    assert ended(begun(*arguments(home, tmp_path / "two", *ADAPTIVE))) == ([0, 0], ["", ""])
+    assert_same(tmp_path / "two", tmp_path / "one")
+    assert_same_passes(tmp_path / "two", tmp_path / "one")
+
+
+@pytest.mark.sweep
+def test_two_sharded_processes_resume_the_passes_of_one(home, tmp_path, here):
+    here(*arguments(home, tmp_path / "one", *ADAPTIVE))
+    started = warm.Started(arguments(home, tmp_path / "run", *ADAPTIVE)).go()
+    wait_for(tmp_path / "run.partial" / "step-30")
+    os.kill(started.pid, signal.SIGKILL)
+    started.wait()
+    resuming = begun(*arguments(home, tmp_path / "run", *ADAPTIVE, "--resume", "--fsdp"))
+    assert ended(resuming)[0] == [0, 0]
+    assert_same(tmp_path / "run", tmp_path / "one")
+    assert_same_passes(tmp_path / "run", tmp_path / "one")
+
+
 def test_after_a_kill_the_other_process_ends_and_one_process_resumes(home, tmp_path, here):
     both = begun(*arguments(home, tmp_path / "run", "--fsdp"))
     wait_for(tmp_path / "run.partial" / "step-10")

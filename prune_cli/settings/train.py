@@ -1,6 +1,7 @@
 """Settings of `prune-cli train`."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -8,6 +9,15 @@ from ..errors import UsageError
 from .model import Device, Dtype, NumberFormat
 from .option import option
 from .streams import COMPUTING, RESULT, Force, TextField
+
+
+class Adaptation(StrEnum):
+    """Which blocks a pass trains on, by their losses in earlier passes."""
+
+    bottom = "bottom"
+    middle = "middle"
+    top = "top"
+    infobatch = "infobatch"
 
 
 @dataclass(frozen=True)
@@ -119,8 +129,36 @@ class Training:
         option(
             "--eval-every",
             metavar="N",
-            help="Compute the held-out loss every N steps, and after the last. The default is only after the "
-            "last step.",
+            help="Compute the held-out loss every N steps. It is also computed after the last step, and by "
+            "default only then.",
+        ),
+    ] = None
+    adapt: Annotated[
+        Adaptation | None,
+        option(
+            "--adapt",
+            metavar="PART",
+            help="Choose the blocks of each pass by their losses. PART is bottom, middle, top or infobatch. "
+            "The first pass trains on all blocks. infobatch drops blocks below the mean loss at random, "
+            "gives the rest of them more weight, and trains on all blocks in the last eighth of the run.",
+        ),
+    ] = None
+    adapt_frac: Annotated[
+        str | None,
+        option(
+            "--adapt-frac",
+            metavar="F",
+            help="Fraction that --adapt keeps, such as 0.5 or 50%. With infobatch it counts among the blocks "
+            "below the mean loss. The default is 0.5.",
+        ),
+    ] = None
+    adapt_from: Annotated[
+        str | None,
+        option(
+            "--adapt-from",
+            metavar="POINT",
+            help="Adapt passes from this point on, such as 2ep. A point is a number of steps, a number of "
+            "epochs or a percentage of the run. The default is 1ep, the end of the first pass.",
         ),
     ] = None
     protocol: Annotated[

@@ -1,7 +1,8 @@
 """How are checkpoints (DIR/step-N) written, kept and resumed from?
 
 Each is a Hugging Face directory that any tool can load. While a run may resume from it, it also has the
-optimizer's moments and a seal (`storage.directories`): hashes of its files, which reveal damage.
+optimizer's moments, with --adapt the losses of all blocks, and a seal (`storage.directories`): hashes of its
+files, which reveal damage.
 """
 
 import json
@@ -24,6 +25,7 @@ from .training_hashes import DOCUMENT_HASHES
 
 RESUMABLE = 2  # checkpoints to resume from: the newest, and the one before in case the newest is damaged
 OPTIMIZER = "optimizer.safetensors"
+PASSES = "passes.safetensors"  # with --adapt
 NAME = re.compile(r"step-\d+")
 METRICS_SUM = "metrics"  # in the seal
 MOMENTS = ("exp_avg", "exp_avg_sq")  # torch's names for AdamW's first and second moment
@@ -49,6 +51,8 @@ def save(
         with directories.whole(work / f"step-{state.step}") as folder:
             _write_model(state, weights, tokenizer, documents, folder)
             save_tensors(moments, folder / OPTIMIZER)
+            if state.passes:
+                save_tensors(state.passes.tensors(), folder / PASSES)
             directories.seal(folder, {"step": state.step, METRICS_SUM: metrics})
         for folder in resumable(work)[RESUMABLE:]:
             drop_resume_state(folder)
@@ -140,7 +144,7 @@ def metrics_sum(work: Path, step: int) -> str | None:
 
 
 def restore(state: TrainState, folder: Path, device: torch.device) -> None:
-    """Restore the step and the optimizer's moments of `state`, whose model was loaded from `folder`."""
+    """Restore all of `state` but the weights of its model, which were loaded from `folder`."""
     state.step = _step(folder)
     with opened_tensors(folder / OPTIMIZER, device) as read:
         for name, parameter in state.model.named_parameters():
@@ -148,10 +152,14 @@ def restore(state: TrainState, folder: Path, device: torch.device) -> None:
             step = torch.tensor(float(state.step), device=device)
             moments = {moment: shard_like(read(f"{name}.{moment}"), parameter) for moment in MOMENTS}
             state.optimizer.state[parameter] = {"step": step, **moments}
+    if state.passes:
+        with opened_tensors(folder / PASSES, torch.device("cpu")) as read:
+            state.passes.restore(read)
 
 
 def drop_resume_state(folder: Path) -> None:
-    """Delete the seal and the moments of a checkpoint. The model stays."""
+    """Delete the files of a checkpoint that only resuming needs. The model stays."""
     # The seal first: a checkpoint that has lost only its moments would count as damaged.
     for name in (directories.SEAL, OPTIMIZER):
         (folder / name).unlink()
+    (folder / PASSES).unlink(missing_ok=True)

@@ -6,7 +6,8 @@ out.
 
 A batch is a function of the data seed and the step, and once the weights are initialised nothing is random.
 So the state of a run is its weights, the two moments of the optimizer and the number of the step, and a
-resumed run has the same losses, bit for bit, as one without interruption.
+resumed run has the same losses, bit for bit, as one without interruption. With --adapt a batch also depends
+on the losses of earlier passes; then the state has the last loss of every block, too.
 """
 
 import dataclasses
@@ -25,7 +26,6 @@ from typing import TextIO
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..errors import ConfigurationError, DataError, UsageError
 from ..models.device import matrix_rate, resolve_device
@@ -42,9 +42,10 @@ from .model import (
     new_model,
     transformer_blocks,
 )
+from .passes.adaptive import AdaptivePasses, StepBlocks
 from .recipe import DESCRIPTION, choose, learning_rate
 from .setup import Callback, Corpora, Corpus, TrainingRun
-from .step import CPU_TOKENS, Loss, TrainState, adamw, fitting_tokens, train_step
+from .step import CPU_TOKENS, Loss, StepResult, TrainState, adamw, fitting_tokens, train_step
 from .summary import Summary, check_same_run, summarize, write_description
 
 METRICS = "metrics.jsonl"
@@ -143,6 +144,8 @@ def _initial_state(run: TrainingRun) -> TrainState:
     # After wrapping: FSDP replaces the parameters, and the optimizer has to hold the new ones.
     optimizer = adamw(model)
     state = TrainState(model, optimizer, run.dtype, micro_batch, processes=run.processes, wrapped=wrapped)
+    if run.plan.adapt:
+        state.passes = AdaptivePasses(run.blocks, run.plan.adapt, run.plan.batch)
     if checkpoint:
         checkpoints.restore(state, checkpoint, run.device)
     return state
@@ -185,11 +188,8 @@ def _train_one_step(run: TrainingRun, state: TrainState, clock: Clock) -> dict[s
     plan = run.plan
     start = clock()
     rate = learning_rate(plan, state.step)
-    try:
-        result = train_step(state, _local_batch(run, state.step), rate, plan.batch)
-    except ConfigurationError as error:
-        fault = f"{error.fault}; {_batch_documents(run, state.step)}"
-        raise ConfigurationError(fault, remedy=error.remedy) from None
+    batch = _next_batch(run, state)
+    result = _train_on(run, state, batch, rate)
     values = {
         "step": state.step,
         "tokens": state.step * plan.batch * plan.context,
@@ -199,6 +199,9 @@ def _train_one_step(run: TrainingRun, state: TrainState, clock: Clock) -> dict[s
         "tokens_per_second": round(plan.batch * plan.context / (clock() - start), 1),
         "passes": state.step * plan.batch / run.blocks.count,
     }
+    if state.passes:
+        state.passes.record(batch.indices, result.block_losses)
+        values |= state.passes.description(state.step - 1)
     is_due = state.step == plan.steps or state.step % (plan.eval_every or plan.steps) == 0
     if run.held_out and is_due:
         values["held_out_loss"] = mean_loss(state, run.held_out)
@@ -223,17 +226,30 @@ def _save_checkpoint(run: TrainingRun, state: TrainState, metrics: TextIO) -> No
     run.processes.on_rank_zero(lambda: checkpoints.delete_old(run.work, run.plan.lasting, keep))
 
 
-def _local_batch(run: TrainingRun, step: int) -> Tensor:
-    """This rank's part of the blocks of a step."""
+def _next_batch(run: TrainingRun, state: TrainState) -> StepBlocks:
+    """The blocks of the next step, of all ranks."""
+    if state.passes:
+        return state.passes.batch(state.step)
+    return StepBlocks(run.blocks.indices(state.step, run.plan.batch))
+
+
+def _train_on(run: TrainingRun, state: TrainState, batch: StepBlocks, rate: float) -> StepResult:
+    """Take a step on this rank's part of a batch. An error of the step names the documents of the batch."""
     part = run.processes.local_part(run.plan.batch)
-    indices = run.blocks.indices(step, run.plan.batch)[part]
-    return torch.from_numpy(run.blocks.stack(indices)).to(run.device)
+    blocks = torch.from_numpy(run.blocks.stack(batch.indices[part])).to(run.device)
+    weights = None
+    if batch.weights is not None:
+        weights = torch.from_numpy(batch.weights[part]).to(run.device)
+    try:
+        return train_step(state, blocks, rate, run.plan.batch, weights)
+    except ConfigurationError as error:
+        fault = f"{error.fault}; {_batch_documents(run, state.step, batch)}"
+        raise ConfigurationError(fault, remedy=error.remedy) from None
 
 
-def _batch_documents(run: TrainingRun, step: int) -> str:
+def _batch_documents(run: TrainingRun, step: int, batch: StepBlocks) -> str:
     """A sentence that names the documents in a batch, for errors that one of them may have caused."""
-    indices = run.blocks.indices(step, run.plan.batch)
-    numbers = [str(number) for number in run.blocks.documents(indices)]
+    numbers = [str(number) for number in run.blocks.documents(batch.indices)]
     log.info("the documents of step %d: %s", step + 1, ", ".join(numbers))
     omitted = len(numbers) - NAMED_DOCUMENTS
     more = f" and {omitted} more (-v lists them)" if omitted > 0 else ""

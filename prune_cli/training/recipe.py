@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigurationError, NoInputError, UsageError
-from ..settings.train import Training
+from ..settings.train import Adaptation, Training
+from ..sizes import parse_fraction
+from .passes.plan import AdaptPlan
 
 DESCRIPTION = "train.json"  # in a run: the settings that it was trained with
 SHAPE = ("layers", "width", "heads", "context")
@@ -52,12 +54,14 @@ DEFAULTS = {
     "data_seed": 0,
     "dtype": "auto",
 }
+ADAPT_DEFAULTS = {"adapt_frac": "0.5", "adapt_from": "1ep"}  # of a run with --adapt
 BUDGETS = ("steps", "tokens", "epochs")
 # Settings of where a run reads, writes and computes: no part of the recipe, and free to change on --resume.
 NO_HYPERPARAMETERS = {"output", "force", "resume", "eval_data", "text_field", "device", "fsdp"}
 POINT = re.compile(r"(\d+)|(\d*\.?\d+)(ep|%)")
 FINAL_RATE = 0.1  # the learning rate after the last step, as a fraction of the peak
 COOLDOWN = 0.2  # the fraction of the steps in which wsd decays; Hägele et al. 2024 gain nothing by more
+WHOLE_SHARE = 8  # infobatch: the last step in 8 trains on all blocks, as in Qin et al. 2024 (delta = 0.875)
 WARMUP_SHARE = 20  # by default one step in 20 is a warm-up step, ...
 MAX_WARMUP = 2000  # ... and at most 2,000 are
 
@@ -86,7 +90,7 @@ def choose(settings: Training) -> Recipe:
     shape = PRESETS[settings.preset] if settings.preset else read_shape(settings.config)
     # From the lowest precedence to the highest: a later layer replaces values of an earlier one.
     layers: tuple[tuple[Mapping[str, Any], str], ...] = (
-        (DEFAULTS, "default"),
+        ({**DEFAULTS, **(ADAPT_DEFAULTS if settings.adapt else {})}, "default"),
         (shape, "preset" if settings.preset else "file"),
         (_protocol(settings, given), settings.protocol or ""),
         (given, "given"),
@@ -145,9 +149,24 @@ def _check_values(settings: Training) -> None:
             raise UsageError(f"--{name} {value} is below zero")
     if settings.keep is not None and settings.save_every is None:
         raise UsageError("--keep needs --save-every", remedy="give --save-every, or leave out --keep")
-    _points(settings.save_at)
+    _points("save_at", settings.save_at)
+    _check_adaptation(settings)
     # A budget of tokens or epochs is known in steps only when the data has been read: see `plan`.
     _check_warmup(settings.warmup, settings.steps)
+
+
+def _check_adaptation(settings: Training) -> None:
+    _check_choice("adapt", settings.adapt, tuple(Adaptation))
+    for name in ADAPT_DEFAULTS:
+        if getattr(settings, name) is not None and not settings.adapt:
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} needs --adapt", remedy=f"add --adapt PART, or leave out {option}")
+    share = settings.adapt_frac
+    if share is not None and not 0 < parse_fraction(share) < 1:
+        fault = f"invalid --adapt-frac '{share}': expected a number between 0 and 1, such as 0.5"
+        raise UsageError(fault, remedy="a pass must keep some blocks, and leave out others")
+    if settings.adapt_from is not None and len(_points("adapt_from", settings.adapt_from)) != 1:
+        raise UsageError("--adapt-from takes one point", remedy="write 2ep, 1000 or 50%")
 
 
 def _check_choice(option: str, value: str | None, choices: Mapping[str, Any] | tuple[str, ...]) -> None:
@@ -211,6 +230,7 @@ class Plan:
     lasting: frozenset[int] = frozenset()
     keep: int | None = None
     eval_every: int | None = None
+    adapt: AdaptPlan | None = None
 
 
 HARMLESS = ("saves", "lasting", "keep", "eval_every")  # fields of a plan that change no loss of a run
@@ -220,8 +240,8 @@ def plan(recipe: Recipe, context: int, blocks: int) -> Plan:
     """Plan a run over `blocks` blocks of `context` tokens. A budget of tokens or epochs is rounded up to
     whole steps.
 
-    Raises UsageError if a batch is smaller than a block, or --warmup or a point of --save-at lies beyond the
-    last step.
+    Raises UsageError if a batch is smaller than a block, or --warmup, --adapt-from or a point of --save-at
+    lies beyond the last step.
     """
     batch = recipe["batch_tokens"].value // context
     if not batch:
@@ -243,6 +263,7 @@ def plan(recipe: Recipe, context: int, blocks: int) -> Plan:
         lasting=lasting,
         keep=_value(recipe, "keep"),
         eval_every=_value(recipe, "eval_every"),
+        adapt=_adapt_plan(recipe, steps, blocks / batch),
     )
 
 
@@ -271,10 +292,9 @@ def _steps(recipe: Recipe, batch: int, context: int, blocks: int) -> int:
 
 def _lasting(save_at: str | None, steps: int, steps_per_epoch: float) -> frozenset[int]:
     """The steps that the points of --save-at come to. Raises UsageError for one beyond the last step."""
-    units = {"": 1.0, "ep": steps_per_epoch, "%": steps / 100}
     lasting = set()
-    for number, unit in _points(save_at):
-        step = max(1, round(number * units[unit]))
+    for number, unit in _points("save_at", save_at):
+        step = max(1, round(number * _unit(unit, steps, steps_per_epoch)))
         if step > steps:
             fault = f"--save-at {number:g}{unit} is step {step}, beyond the last step, {steps}"
             raise UsageError(fault, remedy="leave it out, or train longer")
@@ -282,16 +302,40 @@ def _lasting(save_at: str | None, steps: int, steps_per_epoch: float) -> frozens
     return frozenset(lasting)
 
 
-def _points(text: str | None) -> list[tuple[float, str]]:
-    """Parse "250,0.55ep,100%" into numbers and units. Raises UsageError."""
+def _unit(unit: str, steps: int, steps_per_epoch: float) -> float:
+    """The number of steps in a unit of a point."""
+    return {"": 1.0, "ep": steps_per_epoch, "%": steps / 100}[unit]
+
+
+def _adapt_plan(recipe: Recipe, steps: int, steps_per_epoch: float) -> AdaptPlan | None:
+    """The rule of --adapt, if it was given. Raises UsageError for an --adapt-from beyond the last step."""
+    if "adapt" not in recipe:
+        return None
+    chosen = recipe["adapt_from"]
+    [(number, unit)] = _points("adapt_from", chosen.value)
+    # Up to a whole step, because a pass must not begin before this point. Rounded first, as in `_steps`.
+    start = math.ceil(round(number * _unit(unit, steps, steps_per_epoch), 6))
+    if start >= steps and chosen.origin == "given":
+        fault = f"--adapt-from {chosen.value} is after step {start}, and the last step is {steps}"
+        raise UsageError(fault, remedy="leave it out, or train longer")
+    part = str(recipe["adapt"].value)
+    share = float(parse_fraction(recipe["adapt_frac"].value))
+    until = steps - math.ceil(steps / WHOLE_SHARE) if part == Adaptation.infobatch else None
+    return AdaptPlan(part, share, start, until)
+
+
+def _points(name: str, text: str | None) -> list[tuple[float, str]]:
+    """Parse "250,0.55ep,100%", the value of the setting `name`, into numbers and units. Raises UsageError."""
+    option = f"--{name.replace('_', '-')}"
     points = []
     for part in text.split(",") if text else []:
         if not (match := POINT.fullmatch(part.strip())):
-            fault = f"--save-at {part} is not a number of steps or epochs, or a percentage"
+            fault = f"{option} {part} is not a number of steps or epochs, or a percentage"
             raise UsageError(fault, remedy="write 250, 0.55ep or 14%")
         number = float(match[1] or match[2])
         if not number:
-            fault = f"--save-at {part}: there is nothing to save before the first step"
+            verb = name.split("_")[0]
+            fault = f"{option} {part}: there is nothing to {verb} before the first step"
             raise UsageError(fault, remedy="leave it out; the first step is 1")
         points.append((number, match[3] or ""))
     return points

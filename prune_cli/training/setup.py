@@ -1,6 +1,7 @@
 """What is settled before the first step of a run? Tokenizer, model configuration, token files, plan."""
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,6 +128,13 @@ def _plan(recipe: Recipe, blocks: Blocks, processes: Processes) -> Plan:
     if planned.batch < processes.world:
         fault = f"a batch of {planned.batch} blocks is less than one for each of {processes.world} processes"
         raise UsageError(fault, remedy="raise --batch-tokens")
+    length = math.ceil(blocks.count / planned.batch)
+    if planned.adapt and planned.adapt.first_choice(length, planned.steps) is None:
+        log.warning(
+            "--adapt has no effect: the run of %d steps ends before a pass can adapt (the first takes %d)",
+            planned.steps,
+            length,
+        )
     return planned
 
 

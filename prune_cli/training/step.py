@@ -13,6 +13,7 @@ from ..models.memory import halve_until_it_fits
 from . import distributed
 from .distributed import SINGLE, Processes
 from .model import PretrainedConfig, PreTrainedModel, summed_loss
+from .passes.adaptive import AdaptivePasses
 
 # The hyperparameters of GPT-3 (Brown et al. 2020).
 BETAS = (0.9, 0.95)
@@ -31,7 +32,8 @@ class TrainState:
     """The state that a step changes: the weights, the optimizer's moments and the number of steps so far.
 
     Matrix products are computed in `dtype`; `micro_batch` is the number of blocks in one pass through the
-    model. `wrapped` is the model's loss, wrapped by `Processes.wrap`, or None in a single process.
+    model. `wrapped` is the model's loss, wrapped by `Processes.wrap`, or None in a single process. `passes`
+    is None without --adapt.
     """
 
     model: PreTrainedModel
@@ -41,6 +43,7 @@ class TrainState:
     step: int = 0
     processes: Processes = SINGLE
     wrapped: torch.nn.Module | None = None
+    passes: AdaptivePasses | None = None
 
 
 class MicroBatch(NamedTuple):

@@ -3,7 +3,7 @@
 import json
 import logging
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from ..errors import ConfigurationError, DataError
 from ..models.device import dtype_name
 from ..models.text.tokenizer import tokenizer_hash
 from ..version import __version__
+from .passes.plan import AdaptPlan
 from .recipe import DESCRIPTION, HARMLESS
 from .setup import TrainingRun
 from .step import BETAS, EPSILON, MAX_NORM, WEIGHT_DECAY
@@ -139,7 +140,9 @@ def _description_before(work: Path) -> dict[str, Any] | None:
 
 def _identity(run: TrainingRun) -> dict[str, Any]:
     """Everything on which the losses depend, except the machine."""
-    plan = {name: value for name, value in asdict(run.plan).items() if name not in HARMLESS}
+    plan = {name: value for name, value in asdict(run.plan).items() if name not in (*HARMLESS, "adapt")}
+    # Under names of their own, so that a message names the setting that differs; all None without --adapt.
+    adapt = {f"adapt_{field.name}": getattr(run.plan.adapt, field.name, None) for field in fields(AdaptPlan)}
     # None for an absent setting: a train.json of an earlier version, without the key, compares as equal.
     chosen = {
         name: run.recipe[name].value if name in run.recipe else None
@@ -147,6 +150,7 @@ def _identity(run: TrainingRun) -> dict[str, Any]:
     }
     return {
         **plan,
+        **adapt,
         **chosen,
         "dtype": dtype_name(run.dtype),
         "model": run.config_hash,

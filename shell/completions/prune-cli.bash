@@ -84,14 +84,15 @@ _prune_cli() { # where it returns early, files are completed, or directories
                 --preset) words='tiny 124m 1.5b' ;;
                 --config | --eval-data | --files-from) return ;;
                 --init-from | --tokenizer | -o | --output) compopt +o default -o dirnames && return ;;
-                --train-tokenizer | --steps | --tokens | --epochs | --batch-tokens | --lr | --warmup | --seed | --data-seed | --save-at | --save-every | --keep | --eval-every | --text-field | --expect-records | --long | --max-line | --columns) ;;
+                --train-tokenizer | --steps | --tokens | --epochs | --batch-tokens | --lr | --warmup | --seed | --data-seed | --save-at | --save-every | --keep | --eval-every | --adapt-frac | --adapt-from | --text-field | --expect-records | --long | --max-line | --columns) ;;
                 --schedule) words='cosine linear constant wsd' ;;
+                --adapt) words='bottom middle top infobatch' ;;
                 --protocol) words='paper' ;;
                 --device) words='auto cpu cuda' ;;
                 --dtype) words='auto float32 bfloat16' ;;
                 *)
                     [[ $current == -* ]] || return
-                    words='--preset --config --init-from --tokenizer --train-tokenizer --steps --tokens --epochs --batch-tokens --lr --schedule --warmup --seed --data-seed --save-at --save-every --keep --eval-every --protocol --checkpoint-activations -o --output -f --force --resume --eval-data --text-field --device --dtype --fsdp -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request --files-from -0 --null -h --help'
+                    words='--preset --config --init-from --tokenizer --train-tokenizer --steps --tokens --epochs --batch-tokens --lr --schedule --warmup --seed --data-seed --save-at --save-every --keep --eval-every --adapt --adapt-frac --adapt-from --protocol --checkpoint-activations -o --output -f --force --resume --eval-data --text-field --device --dtype --fsdp -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request --files-from -0 --null -h --help'
                     ;;
             esac
             ;;

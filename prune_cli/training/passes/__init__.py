@@ -1,1 +1,1 @@
-"""Passes over the blocks of a token file: in which order each has them."""
+"""Passes over the blocks: their orders, and what each of them trains on with --adapt."""
