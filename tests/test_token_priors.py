@@ -13,12 +13,13 @@ import transformers
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from prune_cli.models.text.splitting import WORD_PATTERNS
+from prune_cli.models.text.tokenizer import specification
 from prune_cli.settings.stat import Inspection
 from prune_cli.settings.streams import Reading
 from prune_cli.stages.stat.describing import subjects
 from prune_cli.stages.stat.run import OneStatJob, StatStage
 from prune_cli.terminal import silent
-from prune_cli.texts import priors, token_lookup
+from prune_cli.texts import merges, pretokens, priors, token_lookup
 
 from .conftest import lines, records
 from .small_models import TEXTS, byte_level_tokenizer
@@ -45,7 +46,8 @@ def tokenizer(words: str | None, normalizer=None, model=None) -> transformers.Pr
 def random_text(source: random.Random) -> str:
     """Words of many scripts, stops and white space in any order."""
     parts = ["the", "Fox", "it's", "1984", "ü", "привет", "世界", "e\u0301", "\U0001f600", "_", "(", "\u3002"]
-    parts += [" ", " ", "  ", "\n", "\r\n", "\t", ",", ".", "!?", ";", ":", "'s", "'"]
+    parts += [" ", " ", "  ", "\n", "\r\n", "\t", ",", ".", "!?", ";", ":", "'s", "'", "'ll", "'Ve", "''t"]
+    parts += ["iPhone", "x" * pretokens.LONGEST, "\0", "-", "/a", "#", "NASA"]
     return "".join(source.choices(parts, k=source.choice([0, 1, 5, 60])))
 
 
@@ -56,7 +58,8 @@ def test_pieces_have_the_tokens_of_the_whole(words, monkeypatch):
     source = random.Random(0)
     texts = [random_text(source) for _ in range(300)]
     counter = priors.TokenCounter(one)
-    assert counter._pieces._is_split
+    assert counter._pieces._rules.is_split
+    assert counter._pieces._is_merging
     for at in range(0, len(texts), 30):
         counter.add(texts[at : at + 30])
     expected = Counter(token for text in texts for token in one(text)["input_ids"])
@@ -73,6 +76,41 @@ def test_pieces_have_the_tokens_of_the_whole(words, monkeypatch):
     for text, moments in zip(texts, found, strict=True):
         own = logs[one(text)["input_ids"]]
         assert moments == (pytest.approx((own.mean(), own.var())) if len(own) else None)
+
+
+def test_merges_that_the_tokenizer_does_not_make_are_not_used(monkeypatch):
+    one = tokenizer(None)
+    wrong = merges.Merges(one.get_vocab(), [])
+    monkeypatch.setattr(token_lookup, "merges_of", lambda specification: wrong)
+    counter = priors.TokenCounter(one)
+    counter.add([PROSE])
+    assert not counter._pieces._is_merging
+    assert dict(Counter(one(PROSE)["input_ids"])) == tokens_of(counter)
+
+
+def tokens_of(counter: priors.TokenCounter) -> dict[int, int]:
+    return {token: n for token, n in enumerate(counter.take().counts.tolist()) if n}
+
+
+@pytest.mark.parametrize(
+    "model",
+    [{"dropout": 0.5}, {"ignore_merges": True}, {"byte_fallback": True}, {"end_of_word_suffix": "</w>"}],
+)
+def test_models_that_do_more_than_merge_have_no_merges(model):
+    content = specification(tokenizer(None))
+    assert merges.merges_of(content) is not None
+    assert merges.merges_of(content | {"model": content["model"] | model}) is None
+
+
+def test_a_score_does_not_depend_on_the_texts_beside_it():
+    one = tokenizer(None)
+    source = random.Random(1)
+    texts = [random_text(source) for _ in range(200)] + ["stop, ", "a word", "stop,", " a"]
+    counter = priors.TokenCounter(one)
+    counter.add(texts)
+    own = priors.TokenPriors(one, counter.take())
+    together = own.moments(texts)
+    assert [own.moments([text])[0] for text in texts] == together
 
 
 def test_a_tokenizer_without_words_takes_texts_whole():

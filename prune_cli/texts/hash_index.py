@@ -27,15 +27,19 @@ class HashIndex:
         """The number of each hash; -1 for one that was not added."""
         wanted = np.maximum(hashes, np.uint64(1))
         places = self._home(wanted)
-        numbers = np.full(len(wanted), -1, np.int64)
-        rest = np.arange(len(wanted))
+        # `take` needs half the time of an index in brackets.
+        there = self._hashes.take(places)
+        numbers = self._numbers.take(places)
+        rest = np.flatnonzero(there != wanted)
+        numbers[rest] = -1
+        # Those that met another hash look at the next place.
+        rest = rest[there[rest] != FREE]
         while len(rest):
+            places[rest] = (places[rest] + 1) % len(self._hashes)
             there = self._hashes[places[rest]]
             matches = there == wanted[rest]
             numbers[rest[matches]] = self._numbers[places[rest[matches]]]
-            # Those that met another hash look at the next place.
             rest = rest[~matches & (there != FREE)]
-            places[rest] = (places[rest] + 1) % len(self._hashes)
         return numbers
 
     def add(self, hashes: Hashes) -> None:

@@ -23,7 +23,7 @@ Place = Callable[[int], str]  # of the record at an index, for errors
 Floats = NDArray[np.float64]
 
 FORMAT = "prune-cli token counts"
-BATCH_BYTES = 1 << 18  # of text that is looked up at once, so that the arrays stay in the cache
+BATCH_BYTES = 1 << 22  # of text that is looked up at once
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,8 @@ class TokenPriors:
         self._pieces = Pieces(self._tokenizer)
         self._parts = 0  # of the tokens of the pieces, that are summed up
         self._summed = 0  # pieces
-        self._of_pieces = np.zeros((3, 0))  # tokens, Σ (ln prior − center), Σ (ln prior − center)²
+        # Of each piece the tokens, Σ (ln prior − center), and Σ (ln prior − center)².
+        self._of_pieces = np.zeros((0, 3))
 
     def moments(self, contents: Contents, place: Place = str) -> list[tuple[float, float] | None]:
         """Mean and variance (over n, not n − 1) for each record; None for one without tokens.
@@ -150,13 +151,13 @@ class TokenPriors:
             self._forget()
         numbers, counts = self._pieces.numbers(texts)
         self._learn()
-        return self._moments(_sums(self._of_pieces[:, numbers], counts))
+        return self._moments(_sums(self._of_pieces.take(numbers, axis=0).T, counts))
 
     def _learn(self) -> None:
         """Sum up the pieces that are new."""
         self._of_pieces = _room(self._of_pieces, len(self._pieces))
         for ids, sizes in self._pieces.tokens[self._parts :]:
-            self._of_pieces[:, self._summed : self._summed + len(sizes)] = self._sums(ids, sizes)
+            self._of_pieces[self._summed : self._summed + len(sizes)] = self._sums(ids, sizes).T
             self._summed += len(sizes)
             self._parts += 1
 
@@ -187,11 +188,11 @@ def _sums(terms: Floats, sizes: Counts) -> Floats:
 
 
 def _room(numbers: NDArray[Any], size: int) -> NDArray[Any]:
-    """The array with room for `size` columns; it doubles, so that growing costs little."""
-    if numbers.shape[-1] >= size:
+    """The array with room for `size` rows; it doubles, so that growing costs little."""
+    if len(numbers) >= size:
         return numbers
-    larger = np.zeros((*numbers.shape[:-1], 2 * size), numbers.dtype)
-    larger[..., : numbers.shape[-1]] = numbers
+    larger = np.zeros((2 * size, *numbers.shape[1:]), numbers.dtype)
+    larger[: len(numbers)] = numbers
     return larger
 
 

@@ -104,7 +104,7 @@ def hash_spans(data: bytes, starts: Counts, ends: Counts) -> Hashes:
     # The eight bytes from every position on, as a number; behind the last there is nothing to read.
     eights = np.ndarray(len(data), "<u8", data + bytes(7), strides=(1,))
     lengths = ends - starts
-    hashes = _mixed(
+    hashes = mixed(
         (eights[starts] & FIRST[np.minimum(lengths, 8)]) ^ lengths.astype(np.uint64) * LENGTH_FACTOR
     )
     for done in range(8, LONG, 8):
@@ -112,7 +112,7 @@ def hash_spans(data: bytes, starts: Counts, ends: Counts) -> Hashes:
         if not len(longer):
             break
         rest = FIRST[np.minimum(lengths[longer] - done, 8)]
-        hashes[longer] = _mixed(hashes[longer] ^ (eights[starts[longer] + done] & rest))
+        hashes[longer] = mixed(hashes[longer] ^ (eights[starts[longer] + done] & rest))
     for index in np.flatnonzero(lengths > LONG).tolist():
         digest = blake2b(data[starts[index] : ends[index]], digest_size=8).digest()
         hashes[index] = int.from_bytes(digest, "little")
@@ -125,7 +125,7 @@ def _hash_sequences(words: Hashes, n: int) -> Hashes:
     powers = _powers(BASE, len(words))
     inverses = _powers(pow(BASE, -1, 1 << 64), len(words) - n + 1)
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(words * powers)])
-    return _mixed((sums[n:] - sums[:-n]) * inverses)
+    return mixed((sums[n:] - sums[:-n]) * inverses)
 
 
 def _powers(base: int, count: int) -> Hashes:
@@ -134,7 +134,7 @@ def _powers(base: int, count: int) -> Hashes:
     return np.cumprod(steps)
 
 
-def _mixed(numbers: Hashes) -> Hashes:
+def mixed(numbers: Hashes) -> Hashes:
     """Spread every bit over all bits, one to one: the finalizer of SplitMix64 (Steele et al. 2014)."""
     numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

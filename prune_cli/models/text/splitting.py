@@ -86,6 +86,20 @@ def may_split_behind_words(tokenizer: Specification) -> bool:
     return _adds_no_context(tokenizer, False) and _is_split_by_words(tokenizer) and not has_split_token
 
 
+def word_pattern(tokenizer: Specification) -> str | None:
+    """The name in WORD_PATTERNS of the expression that alone cuts a text into words; None if more does."""
+    pre_tokenizer = tokenizer["pre_tokenizer"] or {"type": None}
+    steps = pre_tokenizer["pretokenizers"] if pre_tokenizer["type"] == "Sequence" else [pre_tokenizer]
+    # The last step only writes bytes as letters, if it does not cut by an expression of its own.
+    *cutting, last = steps or [pre_tokenizer]
+    if last["type"] != "ByteLevel" or last["add_prefix_space"] or len(cutting) + last["use_regex"] != 1:
+        return None
+    if not cutting:
+        return "GPT-2"
+    names = {pattern: name for name, pattern in WORD_PATTERNS.items()}
+    return names[cutting[0]["pattern"]["Regex"]] if _is_split_by_pattern(cutting[0]) else None
+
+
 def _adds_no_context(tokenizer: Specification, special: bool) -> bool:
     """Whether no added token looks at its surroundings, or is compared after normalization: it may differ at
     a split.
@@ -121,6 +135,10 @@ def _splits_into_words(pre_tokenizer: Specification | None) -> bool:
 def _is_word_pattern(step: Specification) -> bool:
     if step["type"] == "ByteLevel":  # which has GPT-2's pattern built in
         return bool(step["use_regex"]) and not step["add_prefix_space"]
+    return _is_split_by_pattern(step)
+
+
+def _is_split_by_pattern(step: Specification) -> bool:
     if step["type"] != "Split" or step["pattern"].get("Regex") not in WORD_PATTERNS.values():
         return False
     return step["behavior"] == "Isolated" and not step["invert"]
