@@ -23,11 +23,15 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How resamples are drawn. They depend on the seed, never on how many `threads` draw them."""
+    """How resamples are drawn. They depend on the seed, never on how many `threads` draw them.
+
+    Each `stratum` of one estimate has random numbers of its own.
+    """
 
     seed: int = 0
     resamples: int = RESAMPLES
     threads: int = 1
+    stratum: int = 0
 
 
 def cluster_sums(columns: Floats, clusters: NDArray[np.int64]) -> Floats:
@@ -77,7 +81,9 @@ def _in_batches(
     starts = range(0, sampling.resamples, size)
 
     def batch(start: int) -> Floats:
-        random = np.random.default_rng([sampling.seed, stream, start])
+        # The first stratum has the numbers of an estimate without strata.
+        stratum = [sampling.stratum] if sampling.stratum else []
+        random = np.random.default_rng([sampling.seed, stream, start, *stratum])
         return draw(random, min(size, sampling.resamples - start))
 
     with ThreadPoolExecutor(sampling.threads) as pool:

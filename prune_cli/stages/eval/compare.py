@@ -11,23 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from ...errors import DataError
-from ...statistics.bootstrap import (
-    Floats,
-    Sampling,
-    Spread,
-    cluster_sums,
-    coin_flip_sums,
-    finite_or_none,
-    interval,
-    p_value,
-    resampled_sums,
-    t_quantile,
-    t_tail,
-    variance_of_mean,
-    variance_of_sum,
-)
+from ...statistics.bootstrap import Floats, Sampling, cluster_sums, finite_or_none
+from ...statistics.differences import difference, of_groups, of_pair
 from . import comparability
-from .likelihood import Result, Warnings, cluster_numbers, exp, is_clustered, likelihoods, ratio
+from .likelihood import Result, Warnings, cluster_numbers, exp, is_clustered, likelihoods
 from .results import Measured
 
 
@@ -101,14 +88,14 @@ def _comparison(
     documents, rows = _rows(both, per_token)
     count = len(models)
     # Two runs say nothing about the noise between runs of one recipe; more do.
-    statistics = _of_pair(rows, sampling) if len(both) == 2 else _of_groups(rows, count, paired, sampling)
+    statistics = of_pair([rows], sampling) if len(both) == 2 else of_groups([rows], count, paired, sampling)
     return {
         **_sides(models, baselines),
         "documents": len(documents),
         "clusters": len(rows) if any(map(is_clustered, both)) else None,
         "unit": "nats per token" if per_token else "bits per byte",
         **_effects(statistics.pop("delta"), statistics.pop("interval"), per_token),
-        "improved": float(np.mean(_delta(documents, count) < 0)) if len(documents) else None,
+        "improved": float(np.mean(difference(documents, count) < 0)) if len(documents) else None,
         **statistics,
         "resamples": sampling.resamples,
         "seed": sampling.seed,
@@ -186,99 +173,3 @@ def _effects(delta: float, ends: list[float] | None, per_token: bool) -> Result:
         "effect": finite_or_none(exp(delta) - 1),
         "effect_interval": ends and [float(exp(end)) - 1 for end in ends],
     }
-
-
-# --- Two models ---
-
-
-def _of_pair(rows: Floats, sampling: Sampling) -> Result:
-    """Percentile interval and p value of the difference of two models; `rows` is (clusters, 4).
-
-    p is the share of random swaps of the two models within clusters whose difference is as large (Good 2005).
-    """
-    # Another seed of the same recipe would have a different delta: one run a side cannot show by how much.
-    about: Result = {"includes_training_noise": False}
-    if not len(rows):
-        return _nothing() | about
-    sums = rows.sum(0)
-    delta = float(_delta(sums, 1))
-    # With the same units on both sides a swap flips the sign of a cluster's difference.
-    moved = coin_flip_sums(rows[:, 2:] - rows[:, :2], sampling)
-    swapped = np.hstack([sums[:2] + moved, sums[2:] - moved])
-    return {
-        "delta": delta,
-        "interval": interval(_delta(resampled_sums(rows, sampling), 1)),
-        "p": p_value(_delta(swapped, 1), delta),
-        **about,
-    }
-
-
-def _nothing() -> Result:
-    """The difference if no document can be compared."""
-    return {"delta": math.nan, "interval": None, "p": None}
-
-
-# --- Two recipes with several seeds each ---
-
-
-def _of_groups(rows: Floats, count: int, paired: bool, sampling: Sampling) -> Result:
-    """Student's interval and p value of the difference between the first `count` runs and the others.
-
-    The variance is that between runs of the same recipe and that of the documents (Welch 1947), with
-    Satterthwaite's degrees of freedom (1946). Runs that are `paired` share their seeds: then only the
-    differences of pairs vary.
-    """
-    about: Result = {"includes_training_noise": True, "paired_seeds": paired}
-    if not len(rows):
-        return _nothing() | about
-    per_unit = _per_unit(rows.sum(0))
-    models = per_unit[:count]
-    baselines = per_unit[count:]
-    # The two seeds of a pair vary together, so that only their difference counts.
-    noisy = [models - baselines] if paired else [models, baselines]
-    of_runs = [variance_of_mean(values) for values in noisy]
-    of_documents = _of_documents(rows, count, sampling)
-    spread = variance_of_sum(*of_runs, of_documents)
-    delta = float(models.mean() - baselines.mean())
-    # No variance at all: runs that are equal to the last digit.
-    error = math.sqrt(spread.variance)
-    reach = t_quantile(spread.freedom) * error if error else 0.0
-    return {
-        "delta": delta,
-        "interval": [delta - reach, delta + reach],
-        # Runs without any variance: p is 1 if they are equal, else 0.
-        "p": t_tail(delta / error, spread.freedom) if error else float(delta == 0),
-        "standard_errors": {
-            "runs": math.sqrt(math.fsum(each.variance for each in of_runs)),
-            "documents": math.sqrt(of_documents.variance),
-        },
-        "degrees_of_freedom": finite_or_none(spread.freedom),
-        **about,
-    }
-
-
-def _of_documents(rows: Floats, count: int, sampling: Sampling) -> Spread:
-    """The variance of the difference over resampled documents, or clusters of them."""
-    # All runs read the same resampled documents: what is hard for all of them cancels out.
-    deltas = _delta(resampled_sums(rows, sampling), count)
-    return Spread(float(deltas.var(ddof=1)), max(1, len(rows) - 1))
-
-
-# --- Sums ---
-
-
-def _per_unit(sums: Floats) -> Floats:
-    """Nats per unit of each run: (..., 2 · runs), nats and units side by side, becomes (..., runs)."""
-    pairs = sums.reshape(*sums.shape[:-1], -1, 2)
-    values: Floats = ratio(pairs[..., 0], pairs[..., 1])
-    return values
-
-
-def _delta(sums: Floats, count: int) -> Floats:
-    """Mean nats per unit of the first `count` runs minus that of the others.
-
-    (..., 2 · runs) becomes (...).
-    """
-    values = _per_unit(sums)
-    delta: Floats = values[..., :count].mean(-1) - values[..., count:].mean(-1)
-    return delta

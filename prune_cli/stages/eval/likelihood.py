@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...statistics.bootstrap import Floats, Sampling, cluster_sums, finite_or_none, interval, resampled_sums
+from ...statistics.differences import ratio
 from .results import Measured
 
 log = logging.getLogger(__name__)
@@ -130,12 +131,6 @@ def _pooled(rows: Floats, sampling: Sampling) -> Result:
         result[name] = finite_or_none(value)
         result[f"{name}_interval"] = interval(values)
     return {**result, "resamples": sampling.resamples, "seed": sampling.seed}
-
-
-def ratio(numerator: Any, denominator: Any) -> Any:
-    """The quotient; NaN unless the denominator is positive."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(np.asarray(denominator) > 0, np.divide(numerator, denominator), np.nan)
 
 
 def exp(values: Any) -> Any:
