@@ -20,6 +20,8 @@ from prune_cli.help.screen import PIPELINE
 from prune_cli.help.spec import verbs
 
 from .conftest import ROOT, lines, scored, status_of, zstd
+from .harness_samples import lay as lay_samples
+from .harness_samples import samples
 from .small_models import ARPA, classifier, tiny_gpt2
 from .test_glue_files import lay
 
@@ -104,6 +106,8 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
     effect = {"effect": -0.01, "effect_interval": [-0.02, 0.001], "p": 0.08, "documents": 60}
     comparison = {"result": "comparison", "model": "run", "against": "base", "data": "test", **effect}
     (place / "results.jsonl").write_bytes(lines([comparison]))
+    for name, answers in {"run": [1, 1, 0], "base": [1, 0, 0]}.items():
+        lay_samples(place / "harness" / name, quiz=samples(acc=answers * 20))
     (place / "small.toml").write_text(SMALL)
     classifier(place / "quality.bin")
     (place / "en.arpa").write_text(ARPA)

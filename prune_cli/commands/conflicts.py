@@ -63,7 +63,7 @@ NEEDS_GLUE = Rule(
 NEEDS_TEXTS = Rule(
     # All of these are about models that read texts, or about the texts.
     ("text_field", "expect_records", "skip_bad", "per_document", "context", "stride", "bos", "batch_tokens"),
-    lambda given: not given.get("data") and not given.get("glue"),
+    lambda given: not given.get("data") and not given.get("glue") and not given.get("samples"),
     "no document is read without --data",
     "name a test set with --data FILE",
 )
@@ -74,6 +74,16 @@ OF_GLUE = Rule(
     ),
     lambda given: given.get("glue"),
     "--glue has its own data and protocol",
+)
+OF_SAMPLES = Rule(
+    (
+        *("data", "against", "group_by", "cluster", "text_field", "resume"),
+        *("glue", "tasks", "seeds", "epochs", "lr", "batch"),
+        *("device", "dtype", "context", "stride", "bos", "batch_tokens"),
+        *("expect_records", "skip_bad", "allow_empty", "strip_bom", "ignore_trailing", "columns"),
+    ),
+    lambda given: given.get("samples"),
+    "--samples are results already, of the harness's own documents",
 )
 RULES: Mapping[str, tuple[Rule, ...]] = {
     "pack": (*WORKERS, *WRITING),
@@ -203,7 +213,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
             "--data-seed changes the order of the data",
         ),
     ),
-    "eval": (OF_GLUE, NEEDS_GLUE, NEEDS_TEXTS),
+    "eval": (OF_SAMPLES, OF_GLUE, NEEDS_GLUE, NEEDS_TEXTS),
 }
 
 

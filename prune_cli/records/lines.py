@@ -1,6 +1,6 @@
 """How does text become blocks of whole lines? One thread decompresses, another cuts, and both run ahead."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,7 +49,7 @@ def blocks(
     warn: Warn,
     on_event: Callable[[Event], None],
     on_text: Callable[[int], None] = lambda size: None,
-) -> Iterator[Block]:
+) -> Generator[Block, None, None]:
     """The lines of one input. A last line without a line end gets one, in each part of a concatenation.
 
     `on_text` is called with the size of each piece of text as it is decompressed, ahead of the reader and in

@@ -1,4 +1,4 @@
-"""Which options does `prune-cli eval` take: for likelihoods, comparisons, result files and GLUE?"""
+"""Which options does `prune-cli eval` take: for likelihoods, comparisons, result files, tasks and GLUE?"""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -56,7 +56,7 @@ class Comparison:
             "--against, the second with the second, and so on.",
         ),
     ] = False
-    # In per cent of the perplexity.
+    # In per cent of the perplexity, or points of the average over tasks.
     fail_if_worse: Annotated[
         float | None,
         option(
@@ -65,7 +65,8 @@ class Comparison:
             min=0,
             help="Exit with status 1 if a model is more than P % worse for certain, or 65 with fewer than "
             f"{DECISIVE} documents or clusters. It is certain if even the favourable end of the interval is "
-            "worse; from too few documents nobody can tell. A model passes against itself.",
+            "worse; from too few documents nobody can tell. A model passes against itself. With --samples, "
+            "P counts points of the average over tasks.",
         ),
     ] = None
 
@@ -80,7 +81,8 @@ class PerDocument:
         option(
             "--per-document",
             metavar="FILE",
-            help="Write each document's results to FILE, which can later replace its models.",
+            help="Write each document's results to FILE. It can later replace the models. With --samples it "
+            "holds the values of both sides, for you to look at.",
         ),
     ] = None
     # The one option of this class that --glue uses as well.
@@ -92,6 +94,30 @@ class PerDocument:
             "of --per-document, or of -o with --glue.",
         ),
     ] = False
+
+
+@dataclass(frozen=True)
+class TaskSamples:
+    """Which folders hold what lm-evaluation-harness wrote; without `samples` there are none."""
+
+    GROUP: ClassVar[str] = "Tasks"
+    samples: Annotated[
+        list[str] | None,
+        option(
+            "--samples",
+            metavar="DIR",
+            help="Samples that lm-evaluation-harness wrote to DIR. They take the place of a MODEL; lm_eval "
+            "writes them with --log_samples. Repeat for more models.",
+        ),
+    ] = None
+    against_samples: Annotated[
+        list[str] | None,
+        option(
+            "--against-samples",
+            metavar="DIR",
+            help="Samples of a baseline to compare --samples with. Repeat for more seeds of its recipe.",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)

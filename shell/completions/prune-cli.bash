@@ -100,14 +100,14 @@ _prune_cli() { # where it returns early, files are completed, or directories
             case $before in
                 --data | --against | --per-document | -o | --output) return ;;
                 --group-by | --cluster | --seed | --text-field | --fail-if-worse | --seeds | --epochs | --lr | --batch | --context | --stride | --batch-tokens | --expect-records | --long | --max-line | --columns) ;;
-                --glue) compopt +o default -o dirnames && return ;;
+                --samples | --against-samples | --glue) compopt +o default -o dirnames && return ;;
                 --tasks) words='cola sst2 mrpc stsb qqp mnli qnli rte wnli' ;;
                 --device) words='auto cpu cuda' ;;
                 --dtype) words='auto float32 bfloat16' ;;
                 --bos) words='auto always never' ;;
                 *)
                     [[ $current == -* ]] || return
-                    words='--data --group-by --cluster --seed --text-field --against --paired-seeds --fail-if-worse --per-document --resume --glue --tasks --seeds --epochs --lr --batch -o --output -f --force --device --dtype --context --stride --bos --batch-tokens -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -h --help'
+                    words='--data --group-by --cluster --seed --text-field --against --paired-seeds --fail-if-worse --per-document --resume --samples --against-samples --glue --tasks --seeds --epochs --lr --batch -o --output -f --force --device --dtype --context --stride --bos --batch-tokens -q --quiet -v --verbose --progress --no-progress --allow-empty --skip-bad --expect-records --strip-bom --long --ignore-trailing --max-line --columns --no-sign-request -h --help'
                     ;;
             esac
             ;;

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ... import storage
 from ...errors import CheckFailed, DataError, UsageError
-from ...settings.eval import DECISIVE, Comparison, Evaluation, FineTuning, PerDocument, Target
+from ...settings.eval import DECISIVE, Comparison, Evaluation, FineTuning, PerDocument, Target, TaskSamples
 from ...storage.base import Input
 from . import journal
 from .eval_tables import listed
@@ -30,6 +30,18 @@ def check_exclusive(
     for name, value in others.items():
         if value:
             raise UsageError(f"--glue has its own data and cannot use {name}", remedy="leave out one of them")
+
+
+def check_operands(models: Sequence[str], samples: TaskSamples) -> None:
+    """Raise UsageError unless there are either models or folders of samples."""
+    if samples.against_samples and not samples.samples:
+        raise UsageError("--against-samples needs samples to compare", remedy="add --samples DIR")
+    if models and samples.samples:
+        raise UsageError(
+            f"--samples takes the place of models, and {models[0]} is one", remedy="leave one out"
+        )
+    if not models and not samples.samples:
+        raise UsageError("there is no model to evaluate", remedy="name one, or samples with --samples DIR")
 
 
 def check_comparison(comparison: Comparison) -> None:

@@ -12,6 +12,8 @@ CAPTION = (
     "below 0 is better than the baseline"
 )
 
+TASK_CAPTION = "p: McNemar's exact test where answers are right or wrong, else random sign flips"
+
 
 def show(results: Sequence[Result]) -> None:
     """Print likelihoods, then comparisons."""
@@ -52,6 +54,59 @@ def _show_comparisons(comparisons: Sequence[Result]) -> None:
         for result in comparisons
     ]
     terminal.table(("model", "against", "data", "effect", "95 %", "p", "improved"), rows, CAPTION)
+
+
+def show_tasks(results: Sequence[Result]) -> None:
+    """Print the values of tasks, or, if there are any, the comparisons and the average."""
+    comparisons = [result for result in results if result["result"] != "task"]
+    if comparisons:
+        _show_task_comparisons(comparisons)
+    else:
+        _show_task_values(results)
+
+
+def _show_task_values(results: Sequence[Result]) -> None:
+    rows = [
+        [
+            *(result["model"], _metric(result)),
+            f"{result['documents']:,}",
+            _formatted(result["value"], "{:.4g}"),
+            _interval(result["value_interval"], "{:.4g}"),
+        ]
+        for result in results
+    ]
+    terminal.table(("model", "task", "documents", "value", "95 %"), rows)
+
+
+def _show_task_comparisons(comparisons: Sequence[Result]) -> None:
+    pairs = list(dict.fromkeys((listed(each["model"]), listed(each["against"])) for each in comparisons))
+    for pair in pairs:
+        # A table for each pair: 80 columns have no room for names in every row.
+        own = [each for each in comparisons if (listed(each["model"]), listed(each["against"])) == pair]
+        names = ("task", "value", "against", "delta", "95 %", "p")
+        terminal.table(
+            names, [_task_row(each) for each in own], f"{pair[0]} against {pair[1]}; {TASK_CAPTION}"
+        )
+
+
+def _task_row(result: Result) -> list[str]:
+    is_average = result["result"] == "average comparison"
+    # The exact test where there is one; the records have both.
+    p = result["p"] if result["p_mcnemar"] is None else result["p_mcnemar"]
+    return [
+        f"average of {len(result['tasks'])}" if is_average else _metric(result),
+        _formatted(result["value"], "{:.4g}"),
+        _formatted(result["against_value"], "{:.4g}"),
+        _formatted(result["delta"], "{:+.3g}"),
+        _interval(result["delta_interval"], "{:+.3g}"),
+        _formatted(p, "{:.4f}"),
+    ]
+
+
+def _metric(result: Result) -> str:
+    """A metric of a task, and its filter unless it is the one that does nothing."""
+    metric = f"{result['task']} {result['metric']}"
+    return metric if result["filter"] == "none" else f"{metric}, {result['filter']}"
 
 
 def show_glue(results: Sequence[Result]) -> None:

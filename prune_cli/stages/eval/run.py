@@ -1,4 +1,4 @@
-"""What does `prune-cli eval` do: measure and compare likelihoods, or, with --glue, fine-tune?"""
+"""What does `prune-cli eval` do: compare likelihoods, with --samples tasks, or, with --glue, fine-tune?"""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ... import storage, terminal
 from ...errors import UsageError
 from ...records.documents import written
-from ...settings.eval import Comparison, Evaluation, FineTuning, PerDocument, Target
+from ...settings.eval import Comparison, Evaluation, FineTuning, PerDocument, Target, TaskSamples
 from ...settings.model import ModelSettings
 from ...settings.streams import Reading, processors
 from ...statistics.bootstrap import Sampling
@@ -20,6 +20,7 @@ from . import checks, eval_tables, held_out, operands
 from . import journal as journals
 from .compare import evaluate
 from .glue.run import GlueJob
+from .harness.run import SamplesJob
 from .held_out import HeldOutSet
 from .journal import Journal
 from .likelihood import Result
@@ -208,17 +209,22 @@ def _report(results: Sequence[Result], sets: Sequence[HeldOutSet]) -> EvalReport
 
 
 def job(
-    models: Iterable[str],
+    models: Sequence[str],
     evaluation: Evaluation,
     comparison: Comparison,
     keeping: PerDocument,
+    samples: TaskSamples,
     tuning: FineTuning,
     target: Target,
     model_settings: ModelSettings,
     reading: Reading,
-) -> EvalJob | GlueJob:
-    """The job that the options ask for. Raises UsageError for options that belong to the other job."""
+) -> EvalJob | GlueJob | SamplesJob:
+    """The job that the options ask for. Raises UsageError for options that belong to another job."""
     checks.check_exclusive(evaluation, comparison, keeping, tuning)
+    checks.check_operands(models, samples)
+    # Samples are results already: no model is run.
+    if samples.samples:
+        return SamplesJob(samples, evaluation, comparison, keeping, target, reading)
     # Fine-tuning shares the models and the output with likelihoods, and nothing else.
     if tuning.glue:
         return GlueJob(tuple(models), tuning, target, keeping.resume, model_settings, reading)
