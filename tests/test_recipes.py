@@ -115,6 +115,7 @@ def test_every_script_is_shellcheck_clean():
         "score-in-parallel",
         "score-on-ray",
         "train-on-every-gpu",
+        "eval-tasks",
     ],
 )
 def test_a_recipe_without_arguments_prints_its_usage(name, recipe):
