@@ -6,6 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prune_cli import formats
+from prune_cli.errors import DataError
+from prune_cli.formats.base import BadRow
 from prune_cli.stream.lookahead import Limits
 
 RECORDS = [{"id": f"doc-{at}", "text": f'line "{at}"\n\\ ünï \x01', "score": at / 7} for at in range(3000)]
@@ -27,4 +29,15 @@ def written(table, **options):
 
 def text(data, columns=(), **more):
     """Lines of JSON."""
-    return b"".join(formats.read(io.BytesIO(data), Limits(columns=columns), **more))
+    return joined(formats.read(io.BytesIO(data), Limits(columns=columns), **more))
+
+
+def joined(events):
+    """The text of all rows. Raises DataError at one that has no line."""
+    return b"".join(map(_text, events))
+
+
+def _text(event):
+    if isinstance(event, BadRow):
+        raise DataError(event.fault, remedy=event.remedy)
+    return event.text

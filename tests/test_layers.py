@@ -50,7 +50,7 @@ HOMES = {
     "altair": ("stages.report.page.charts",),
     "vl_convert": ("stages.report.page",),
     "jinja2": ("stages.report.page.render",),
-    "pyarrow": ("formats.parquet_json", "formats.parquet_rows"),
+    "pyarrow": ("formats.parquet_json", "formats.parquet_rows", "formats.parquet_texts"),
     "kenlm": ("models.ngram",),
     "sentencepiece": ("models.ngram",),
     "fasttext": ("texts.classifier",),

@@ -4,6 +4,7 @@ import datetime
 import io
 import json
 from decimal import Decimal
+from itertools import combinations
 
 import duckdb
 import hypothesis.strategies as st
@@ -16,7 +17,7 @@ from prune_cli.errors import InputOutputError
 from prune_cli.formats import parquet_json
 
 from .conftest import ROOT, prune, records, status_of, zstd
-from .parquet_files import RECORDS, WEB, text, written
+from .parquet_files import RECORDS, WEB, joined, text, written
 
 
 def duckdbs(path):
@@ -46,13 +47,31 @@ def test_texts_are_escaped_byte_for_byte_as_duckdb_does(tmp_path):
     assert ours == theirs
 
 
-@pytest.mark.parametrize("cached", [1, 2, 3, 7])
-def test_texts_are_escaped_alike_wherever_they_are_cut(cached, monkeypatch, tmp_path):
-    monkeypatch.setattr(parquet_json, "CACHED", cached)
-    texts = ['"\\\n', "\t\r", "\x00\x1f\b\f\x7f", "é😀\n", None, ""]
-    ours, theirs = ours_and_duckdbs({"a": texts, 'b"\n': [0.5, None, 1.0, 1e20, -0.0, 2.5]}, tmp_path)
+ODD_TEXTS = ['"\\\n', "\t\r", "\x00\x1f\b\f\x7f", "é😀\n", None, "", "plain", "", "\x00", "\n"]
+
+
+def test_names_are_escaped_like_texts(tmp_path):
+    ours, theirs = ours_and_duckdbs({"a": ODD_TEXTS[:6], 'b"\n': [0.5, None, 1.0, 1e20, -0.0, 2.5]}, tmp_path)
     assert parsed(ours) == parsed(theirs)
     assert all(line.split(b',"b')[0] in theirs for line in ours.splitlines())
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()])
+@pytest.mark.parametrize("texts", [ODD_TEXTS, ODD_TEXTS[:4], [None, None, ""]], ids=["all", "texts", "none"])
+def test_any_rows_of_a_batch_become_their_lines(texts, kind):
+    batch = pa.record_batch({"a": pa.array(texts, kind)})
+    whole, ends = parquet_json.lines(batch)
+    lines = bytes(whole).splitlines(keepends=True)
+    assert [json.loads(line)["a"] for line in lines] == texts
+    assert ends.tolist() == [len(b"".join(lines[: at + 1])) - 1 for at in range(len(lines))]
+    for start, end in combinations(range(len(texts) + 1), 2):
+        assert bytes(parquet_json.lines(batch.slice(start, end - start))[0]) == b"".join(lines[start:end])
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=6), min_size=1, max_size=20))
+@settings(max_examples=50)
+def test_texts_are_what_json_decodes(texts):
+    assert [json.loads(line)["a"] for line in text(written({"a": texts})).splitlines()] == texts
 
 
 @pytest.mark.parametrize(
@@ -139,6 +158,12 @@ def test_a_float_keeps_its_value_and_stays_a_float(values):
     assert [repr(json.loads(line)["a"]) for line in lines] == list(map(repr, values))
 
 
+def test_a_key_of_a_map_that_is_no_text_becomes_one():
+    keys = pa.map_(pa.list_(pa.string()), pa.int8())
+    [line] = text(written({"a": pa.array([[(['p"q'], 1), ([], 2)]], keys)})).splitlines()
+    assert json.loads(line) == {"a": {'["p\\"q"]': 1, "[]": 2}}
+
+
 def test_columns_are_chosen_in_the_order_of_the_option():
     assert text(written(WEB), ("id", "text")).splitlines() == [
         b'{"id":1,"text":"a"}',
@@ -176,11 +201,11 @@ def test_large_row_groups_are_read_in_batches(monkeypatch):
     monkeypatch.setattr(parquet_rows, "SMALL", 0)
     data = written(pa.Table.from_pylist(RECORDS), row_group_size=1500)
     pieces = list(formats.read(io.BytesIO(data)))
-    assert [json.loads(line) for line in b"".join(pieces).splitlines()] == RECORDS
+    assert [json.loads(line) for line in joined(pieces).splitlines()] == RECORDS
     monkeypatch.setattr(parquet_rows, "PIECE", 1000)
     more = list(formats.read(io.BytesIO(data)))
     assert len(more) > len(pieces)
-    assert b"".join(more) == b"".join(pieces)
+    assert joined(more) == joined(pieces)
 
 
 def test_a_file_is_read_at_offsets_and_its_progress_adds_up(tmp_path):
@@ -189,7 +214,7 @@ def test_a_file_is_read_at_offsets_and_its_progress_adds_up(tmp_path):
     steps: list[int] = []
     file = storage.input_at(str(path), steps.append)
     with file.open() as raw:
-        assert len(b"".join(formats.read(raw)).splitlines()) == len(RECORDS)
+        assert len(joined(formats.read(raw)).splitlines()) == len(RECORDS)
     assert sum(steps) == file.size
     assert min(steps) >= 0
 
@@ -200,7 +225,7 @@ def test_a_small_row_group_is_one_read_of_the_columns_that_are_read(columns):
 
     data = written(pa.Table.from_pylist(RECORDS), row_group_size=1000)
     file = Broken(data, 1000)
-    lines = b"".join(parquet_rows.lines(file, len(data), columns, lambda size: None))
+    lines = joined(parquet_rows.lines(file, len(data), columns, lambda size: None))
     assert len(lines.splitlines()) == len(RECORDS)
     assert 1000 - file.reads <= 3 + 2, "three row groups, and the footer"
 
@@ -220,9 +245,10 @@ class Broken(io.BytesIO):
 
 
 @pytest.mark.parametrize("reads", [0, 2, 5])
-def test_a_failure_of_the_storage_stays_what_it_is(reads):
+def test_a_failure_of_the_storage_stays_what_it_is(reads, monkeypatch):
     from prune_cli.formats import parquet_rows
 
+    monkeypatch.setattr(parquet_rows, "PIECE", 1000)
     data = written(pa.Table.from_pylist(RECORDS), row_group_size=100)
     with pytest.raises(InputOutputError, match="the disk is gone"):
         list(parquet_rows.lines(Broken(data, reads), len(data), (), lambda size: None))

@@ -2,6 +2,8 @@
 
 import io
 import json
+import math
+import re
 
 import hypothesis.strategies as st
 import pyarrow as pa
@@ -12,6 +14,7 @@ from hypothesis import given, settings
 from prune_cli import formats
 from prune_cli.errors import ConfigurationError, DataError
 
+from .conftest import records
 from .parquet_files import RECORDS, WEB, text, written
 
 
@@ -51,13 +54,37 @@ def test_the_row_at_fault_is_named_and_those_before_it_are_read(rows, tmp_path, 
     assert here("stat", "--columns", "id", path, "--verify").stderr == b""
 
 
+@pytest.mark.parametrize("row_group_size", [3, 100])
+def test_skip_bad_skips_rows_that_have_no_line_and_counts_them(row_group_size, tmp_path, here):
+    path = tmp_path / "x.parquet"
+    scores = [math.nan, 1.0, 2.0, math.inf, 4.0, 5.0, math.nan, math.nan, 8.0]
+    texts = pa.array([b"a", b"b", b"\xff", *(b"d",) * 6]).view(pa.string())
+    path.write_bytes(written({"perplexity": scores, "text": texts}, row_group_size=row_group_size))
+    done = here("rank", "--skip-bad", path, status=3)
+    assert [record["perplexity"] for record in records(done.stdout)] == [1.0, 4.0, 5.0, 8.0]
+    said = done.stderr.decode().splitlines()
+    assert f"{path}:1: column `perplexity` is NaN, which JSON does not have; record skipped" in said[0]
+    assert f"{path}:3: column `text` is no valid UTF-8; record skipped" in said[1]
+    places = re.findall(r"x.parquet:(\d+):", done.stderr.decode())
+    assert places == ["1", "3", "4", "7", "8"], "a skipped row counts as a line"
+    assert "5" in said[-1], "the number of records that were skipped"
+
+
+def test_skip_bad_skips_no_column(tmp_path, here):
+    path = tmp_path / "x.parquet"
+    path.write_bytes(written({"perplexity": [1.0], "image": [b"x"]}))
+    assert b"`image` is binary" in here("rank", "--skip-bad", path, status=65).stderr
+    here("rank", "--skip-bad", "--columns", "perplexity", path)
+
+
 def test_a_value_in_a_dictionary_counts_only_where_it_is_used():
     values = pa.array([1.0, float("nan"), 2.0])
     indices = pa.array([0, 2, 0, 2], pa.int8())
     table = pa.table({"a": pa.DictionaryArray.from_arrays(indices, values)})
     from prune_cli.formats import parquet_json
 
-    assert parquet_json.lines(table.to_batches()[0]) == b'{"a":1.0}\n{"a":2.0}\n{"a":1.0}\n{"a":2.0}\n'
+    lines, _ = parquet_json.lines(table.to_batches()[0])
+    assert bytes(lines) == b'{"a":1.0}\n{"a":2.0}\n{"a":1.0}\n{"a":2.0}\n'
 
 
 def test_text_that_is_no_utf8_is_refused():

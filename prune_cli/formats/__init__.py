@@ -10,17 +10,16 @@ from collections.abc import Iterator
 
 from ..errors import DataError
 from ..stream.lookahead import REMEDY, Limits, LookAhead, Raw, Warn
-from ..stream.schema import Event
 from . import gzip, jsonl, parquet, trailing, zstd
-from .base import START, Format
+from .base import START, Format, Piece
 
 FORMATS = (zstd.FORMAT, gzip.FORMAT, parquet.FORMAT, jsonl.FORMAT)
 
 
 def read(
     raw: Raw, limits: Limits = Limits(), warn: Warn = lambda message: None, name: str = ""
-) -> Iterator[Event]:
-    """The text of a file in pieces, and heads and trailers of prune-cli streams where they occur.
+) -> Iterator[Piece]:
+    """The text of a file in pieces, or its rows; and heads and trailers of prune-cli streams.
 
     `name` is only compared with the content. Raises DataError as `base.Format.read` does, and for a file
     without any bytes.

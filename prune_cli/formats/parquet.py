@@ -1,6 +1,5 @@
 """How is a Parquet file read? Its rows become lines of JSON; the bytes of a pipe are copied to disk first."""
 
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -11,7 +10,7 @@ from ..errors import ConfigurationError, DataError
 from ..storage.base import Input, Progress, ignore_progress
 from ..storage.temporary import TemporaryFile
 from ..stream.lookahead import REMEDY, Limits, LookAhead, RandomAccess, Warn
-from .base import START, Format
+from .base import START, BadRow, Format, Rows
 
 if TYPE_CHECKING:
     from .parquet_rows import GroupLayout
@@ -25,7 +24,7 @@ def _matches(start: bytes) -> bool:
     return start[:4] in (MAGIC, ENCRYPTED)
 
 
-def _read(source: LookAhead, limits: Limits, warn: Warn) -> Iterator[bytes]:
+def _read(source: LookAhead, limits: Limits, warn: Warn) -> Iterator[Rows | BadRow]:
     if source.peek(4) == ENCRYPTED:
         raise DataError("encrypted Parquet", remedy="decrypt it first: no keys are read")
     rows = _rows_module()
@@ -35,7 +34,7 @@ def _read(source: LookAhead, limits: Limits, warn: Warn) -> Iterator[bytes]:
         yield from rows.lines(content, size, limits.columns, progress)
 
 
-def read_groups(file: Input, start: int, end: int, limits: Limits) -> Iterator[bytes]:
+def read_groups(file: Input, start: int, end: int, limits: Limits) -> Iterator[Rows | BadRow]:
     """As a whole file, only the row groups that begin from `start` to before `end`. The input is open."""
     rows = _rows_module()
     yield from rows.lines(file, file.size or 0, limits.columns, file.progress, rows.Groups(start, end))
@@ -55,9 +54,6 @@ def layout_of(file: Input) -> "GroupLayout | None":
 
 
 def _rows_module() -> ModuleType:
-    # pyarrow's own allocators keep what they free, which adds 80 MB where a page has 100. It reads the
-    # variable when it is imported.
-    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     try:
         # Late, because it imports pyarrow, which takes 0.2 s and is installed by those who read Parquet.
         from . import parquet_rows

@@ -2,13 +2,9 @@
 
 The spellings are those of DuckDB's `COPY ... (FORMAT json)`, except that times follow ISO 8601 and that
 values without a spelling in JSON are refused. `SPELLINGS` has the function of each type.
-
-A text is not escaped in its own column: that would copy it once more for each character to escape. Instead,
-two bytes that UTF-8 never has stand for the quotes and line ends that belong to JSON. All lines are then
-escaped at once, and the two bytes are replaced last.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,16 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-CACHED = 128 << 10  # bytes that are escaped together
-QUOTE, END = b"\xff", b"\xfe"  # stand for the quotes and line ends of JSON until texts are escaped
-# The type of every spelled column, with offsets of 64 bits. The functions used here take bytes as they are.
-TEXT = pa.large_string()
-# The backslash comes first, because the others add some.
-COMMON_ESCAPES = ((b"\\", b"\\\\"), (b'"', b'\\"'), (b"\n", b"\\n"))
-SPACING_ESCAPES = ((b"\t", b"\\t"), (b"\r", b"\\r"))
-NAMED_ESCAPES = ((b"\b", b"\\b"), (b"\f", b"\\f"))
-# DuckDB writes all other control characters so. Those above do not occur any more when these are replaced.
-RARE_ESCAPES = (*NAMED_ESCAPES, *((bytes([code]), b"\\u%04X" % code) for code in range(32)))
+from .parquet_texts import NULL, TEXT, buffers, constant, escaped, escaped_name
+
 # Date, time, fraction and zone, as pyarrow writes a timestamp. Zeros at the end of the fraction are dropped.
 TIMESTAMP = r"^(\d{4}-\d\d-\d\d) ([0-9:]{8})(?:\.0+|(\.\d*[1-9])0*)?(Z?)$"
 TIME = r"^([0-9:]{8})(?:\.0+|(\.\d*[1-9])0*)?$"
@@ -36,8 +24,8 @@ class Unspeakable(ValueError):
     """A value, or a type, that has no spelling in JSON; the message says which, without a place."""
 
 
-def lines(batch: pa.RecordBatch) -> bytes:
-    """The rows as lines of JSON.
+def lines(batch: pa.RecordBatch) -> tuple[memoryview, np.ndarray]:
+    """The rows as lines of JSON, and the offset of each line end.
 
     Raises Unspeakable, which names the column, but not the row.
     """
@@ -48,34 +36,31 @@ def lines(batch: pa.RecordBatch) -> bytes:
             columns.append(_column(column))
         except Unspeakable as error:
             raise Unspeakable(f"column `{name}` {error}") from None
-    text = _content(_object(names, columns, b"}" + END))
-    # Parts stay in the processor's cache from one replacement to the next. They may end anywhere, because
-    # each replacement is of one byte.
-    return b"".join(escaped(bytes(text[at : at + CACHED])) for at in range(0, len(text), CACHED))
+    offsets, text = buffers(_object(names, columns, b"}\n"))
+    # Readers of lines need the line ends, and would search the whole text for them.
+    return text, offsets[1:] - 1
 
 
-def escaped(text: bytes) -> bytes:
-    """Escape a text as JSON does, and put quotes and line ends in place of the bytes that stand for them."""
-    # bytes.replace searches with memchr and returns the same object where nothing is found: all of this
-    # takes a nanosecond for each byte of web text. pyarrow's own replace takes as long for one character.
-    text = _replaced(text, COMMON_ESCAPES)
-    # A minimum takes half as long as a search, and mostly saves those for all the other control characters.
-    if _has_controls(text):
-        text = _replaced(text, SPACING_ESCAPES)
-        if _has_controls(text):
-            text = _replaced(text, RARE_ESCAPES)
-    return text.replace(QUOTE, b'"').replace(END, b"\n")
+def faults(batch: pa.RecordBatch) -> dict[int, str]:
+    """The rows that cannot be written, in order, and why."""
+    reasons: dict[int, str] = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        for row, fault in _faults(column, 0):
+            reasons.setdefault(row, f"column `{name}` {fault}")
+    return dict(sorted(reasons.items()))
 
 
-def _replaced(text: bytes, escapes: Iterable[tuple[bytes, bytes]]) -> bytes:
-    for character, escape in escapes:
-        text = text.replace(character, escape)
-    return text
-
-
-def _has_controls(text: bytes) -> bool:
-    # The bytes that stand for quotes and line ends are the two largest, so that they do not count.
-    return bool(text) and bool(np.frombuffer(text, np.uint8).min() < ord(" "))
+def _faults(column: pa.Array, first: int) -> Iterator[tuple[int, str]]:
+    """The rows of a column that cannot be written, counted from `first`, found by halves."""
+    try:
+        _column(column)
+    except Unspeakable as error:
+        if len(column) == 1:
+            yield first, str(error)
+            return
+        half = len(column) // 2
+        yield from _faults(column.slice(0, half), first)
+        yield from _faults(column.slice(half), first + half)
 
 
 def check(schema: pa.Schema) -> None:
@@ -100,7 +85,7 @@ class _Column:
 def _column(array: pa.Array) -> _Column:
     # The quotes of a text without nulls are written with the names of the columns, which saves a copy of it.
     if _is_text(array.type) and not array.null_count:
-        return _Column(_checked_text(array), QUOTE)
+        return _Column(escaped(_checked_text(array)), b'"')
     return _Column(spelled(array))
 
 
@@ -109,12 +94,15 @@ def _object(names: Sequence[str], columns: Iterable[_Column], end: bytes) -> pa.
     parts: list[pa.Array | pa.Scalar] = []
     before = b"{"
     for name, column in zip(names, columns, strict=True):
-        # A name is escaped with the texts, at the end.
-        key = QUOTE + name.encode() + QUOTE + b":"
-        parts += [constant(before + key + column.around), column.values]
+        parts += [constant(before + _key(name) + column.around), column.values]
         before = column.around + b","
     parts.append(constant(before.removesuffix(b",") + end))
     return _joined(parts)
+
+
+@lru_cache(maxsize=100_000)
+def _key(name: str) -> bytes:
+    return b'"' + escaped_name(name) + b'":'
 
 
 def _joined(parts: Sequence[pa.Array | pa.Scalar]) -> pa.Array:
@@ -124,32 +112,11 @@ def _joined(parts: Sequence[pa.Array | pa.Scalar]) -> pa.Array:
     )
 
 
-@lru_cache(maxsize=100_000)
-def constant(value: bytes) -> pa.Scalar:
-    """A text that is the same in each row."""
-    # pa.scalar(value) would import pandas: a quarter of a second and 40 MB.
-    offsets = np.array([0, len(value)], np.int64)
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(value)]
-    return pa.Array.from_buffers(TEXT, 1, buffers)[0]
-
-
-NULL = pa.nulls(1, TEXT)[0]
-
-
-def _content(rows: pa.Array) -> memoryview:
-    """All rows in one text."""
-    if not len(rows):
-        return memoryview(b"")
-    _, offsets, data = rows.buffers()
-    last = np.frombuffer(offsets, np.int64)[rows.offset + len(rows)]
-    return memoryview(data)[: int(last)]
-
-
 # --- The spelling of each type: an array of TEXT, null where the value is null ---
 
 
 def spelled(array: pa.Array) -> pa.Array:
-    """Each value as JSON, with texts not yet escaped. Raises Unspeakable."""
+    """Each value as JSON. Raises Unspeakable."""
     return _spelling(array.type)(array)
 
 
@@ -219,11 +186,11 @@ def _checked_text(array: pa.Array) -> pa.Array:
 
 
 def _texts(array: pa.Array) -> pa.Array:
-    return _quoted(_checked_text(array), array)
+    return _quoted(escaped(_checked_text(array)), array)
 
 
 def _quoted(texts: pa.Array, array: pa.Array) -> pa.Array:
-    return _joined_or_null([constant(QUOTE), texts, constant(QUOTE)], array)
+    return _joined_or_null([constant(b'"'), texts, constant(b'"')], array)
 
 
 def _joined_or_null(parts: Sequence[pa.Array | pa.Scalar], array: pa.Array) -> pa.Array:
@@ -253,7 +220,7 @@ def _maps(array: pa.Array) -> pa.Array:
     # Names in JSON are strings: 1 becomes "1", and what is quoted already stays so.
     names = spelled(keys)
     if not _is_quoted(kind.key_type):
-        names = _quoted(names, keys)
+        names = _quoted(escaped(names), keys)
     return _bracketed(lists, _joined([names, constant(b":"), spelled(values)]), b"{}")
 
 

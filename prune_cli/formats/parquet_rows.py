@@ -1,16 +1,14 @@
 """In which order, and on which thread, are the rows of a Parquet file read?
 
-Row groups are independent, so small ones are decoded side by side. Of a large one, the batches of rows are
-decoded one after another, because a column can be read only from its start, and become JSON on other threads.
-Either way the lines come in file order, and memory is that of a few small row groups or of one large one.
+In file order: one thread decodes batches of rows, and the caller's makes them lines of JSON meanwhile. Small
+row groups are decoded together, because each call has a cost of its own. A large one is decoded batch by
+batch, so that memory is that of its columns' pages and of a few batches.
 """
 
 import io
-import threading
-from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from operator import add
 
@@ -21,27 +19,18 @@ from ..errors import DataError, OutOfMemoryError, PruneError
 from ..storage.base import Progress
 from ..stream.lookahead import REMEDY, RandomAccess
 from . import parquet_json
+from .base import BadRow, Rows
 
-PIECE = 1 << 20  # bytes of rows in a batch, about: each costs a fifth of a millisecond of calls
+PIECE = 3 << 20  # bytes of rows in a batch, about, and of small row groups that are decoded together
 MOST_ROWS = 4096  # in a batch: a dictionary makes rows look smaller than they are
-SMALL = 16 << 20  # bytes of a row group, uncompressed, that is decoded beside others
-WORKERS = 2  # decoding keeps two threads busy at the rate at which one thread takes lines
-AHEAD = 3  # row groups, or batches, that are decoded before they are wanted
+SMALL = 16 << 20  # bytes of row groups, uncompressed, of which the file's bytes are read at once
+AHEAD = 2  # batches that are decoded before they are wanted
 BUFFER = 4 << 20  # bytes of a read of a large row group, of which each column would be read whole otherwise
 MOST_COLUMNS = 10_000  # that are read: each costs a buffer, and some time for each batch
 SHOWN = 20  # names of columns in a message
 OTHER_COLUMNS = "--columns NAME,... reads other columns without it"
 # pyarrow raises these for damage. The last ones come from its own code, for a footer that contradicts itself.
 DAMAGE = (pa.ArrowException, OSError, ValueError, MemoryError, KeyError, IndexError, OverflowError)
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Lines of JSON, their number, and the failure of the row after them, if one failed."""
-
-    text: bytes
-    count: int
-    failure: PruneError | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +75,7 @@ def lines(
     columns: Sequence[str],
     progress: Progress,
     chosen: Groups | None = None,
-) -> Iterator[bytes]:
+) -> Iterator[Rows | BadRow]:
     """The rows as lines of JSON, in pieces. `columns` are those to read, in order; all if there are none.
 
     `progress` is advanced by `size` in all, or by that of the `chosen` row groups. Raises DataError after the
@@ -97,11 +86,8 @@ def lines(
     done = 0
     shown = 0
     for rows in table.rows():
-        if rows.text:
-            yield rows.text
-        if rows.failure:
-            raise rows.failure
-        done += rows.count
+        yield rows
+        done += len(rows.ends) if isinstance(rows, Rows) else 1
         position = size * done // table.count
         progress(position - shown)
         shown = position
@@ -114,13 +100,9 @@ class _Table:
     def __init__(
         self, content: RandomAccess, size: int, columns: Sequence[str], chosen: Groups | None = None
     ) -> None:
-        self.content = content
-        self.size = size
-        # A reader for each thread, because pyarrow does not say that threads may share one.
-        self.local = threading.local()
-        self.metadata: pq.FileMetaData | None = None
-        reader = self._reader()
-        self.metadata = reader.metadata
+        self.file = _File(content, size)
+        self.reader = self._opened()
+        self.metadata = self.reader.metadata
         self.groups = range(self.metadata.num_row_groups)
         self.count = self.metadata.num_rows
         if chosen is not None:
@@ -128,125 +110,140 @@ class _Table:
             self.groups = range(inside[0], inside[-1] + 1) if inside else range(0)
             self.count = sum(self.described(group).num_rows for group in self.groups)
         self.all_columns = not columns
-        self.names = _checked_columns(reader, columns)
+        self.names = _checked_columns(self.reader, columns)
 
-    def rows(self) -> Iterator[Rows]:
-        """All rows in file order."""
-        # With several, so that the threads find work while the lines of one row group are used.
-        with ThreadPoolExecutor(WORKERS, thread_name_prefix="parquet") as pool:
-            waiting: deque[Future[list[Rows]]] = deque()
+    def rows(self) -> Iterator[Rows | BadRow]:
+        """All rows in file order. Raises the failure to read one in its place."""
+        for batch in self._decoded():
+            if isinstance(batch, PruneError):
+                raise batch
+            yield from _spelled(batch)
+
+    def _decoded(self) -> Iterator[pa.RecordBatch | PruneError]:
+        """All batches, decoded ahead in a thread."""
+        with ThreadPoolExecutor(1, thread_name_prefix="parquet") as decoder:
+            batches = (batch for run in self._runs() for batch in self._batches(run))
+            waiting = deque(decoder.submit(next, batches, None) for _ in range(AHEAD))
             try:
-                for future in self._tasks(pool):
-                    waiting.append(future)
-                    if len(waiting) > AHEAD:
-                        yield from waiting.popleft().result()
-                for future in waiting:
-                    yield from future.result()
+                while (batch := waiting.popleft().result()) is not None:
+                    waiting.append(decoder.submit(next, batches, None))
+                    yield batch
             finally:
-                # The input is closed next: threads that read it have to end first.
-                pool.shutdown(cancel_futures=True)
+                # The input is closed next: a thread that reads it has to end first.
+                decoder.shutdown(cancel_futures=True)
 
-    def _tasks(self, pool: ThreadPoolExecutor) -> Iterator[Future[list[Rows]]]:
-        for group in self.groups:
-            if self._size_of(group) <= SMALL:
-                yield pool.submit(self._decoded, group)
-                continue
-            for batch in self._batches(group):
-                yield pool.submit(_encoded_alone, batch)
+    def _runs(self) -> Iterator[range]:
+        """All row groups in order, the small ones several at a time."""
+        start = size = 0
+        for at, group in enumerate(self.groups):
+            if start < at and size + self._size_of(group) > PIECE:
+                yield self.groups[start:at]
+                start, size = at, 0
+            size += self._size_of(group)
+        if start < len(self.groups):
+            yield self.groups[start:]
 
-    def _decoded(self, group: int) -> list[Rows]:
-        """A small row group, whole."""
+    def _batches(self, run: range) -> Iterator[pa.RecordBatch | PruneError]:
+        """The rows of some row groups in batches; a failure to read them comes last."""
         try:
-            self._reader()
-            self._file().load(*self._span(group))
+            self.file.load(*self._span(run))
+            if len(run) > 1:
+                yield from self._together(run)
+                return
         except PruneError as error:
-            return [Rows(b"", 0, error)]
-        return [_encoded(batch) for batch in self._batches(group)]
+            yield error
+            return
+        except DAMAGE as error:
+            if self.file.failure:
+                yield _described(error, self.file)
+                return
+        # Read alone, a row group says what is wrong with it, after the rows of those before it.
+        for group in run:
+            yield from self._alone(group)
 
-    def _batches(self, group: int) -> Iterator[pa.RecordBatch | PruneError]:
-        """The rows of a row group in batches; a failure to read them comes last."""
-        count = self.described(group).num_rows
+    def _together(self, run: range) -> list[pa.RecordBatch]:
+        """The rows of small row groups, all of them or an error of pyarrow."""
+        batches = list(self._read(run, None if self.all_columns else self.names))
+        if sum(map(len, batches)) != self._rows_of(run):
+            raise ValueError("rows are missing")
+        return batches
+
+    def _alone(self, group: int) -> Iterator[pa.RecordBatch | PruneError]:
+        """The rows of a row group; a failure to read them comes last."""
+        if self._size_of(group) > SMALL:
+            # The pages of the group before, which may be as large as it, would be kept for a second.
+            pa.default_memory_pool().release_unused()
+        run = range(group, group + 1)
+        count = self._rows_of(run)
         done = 0
         try:
-            for batch in self._read(group, None if self.all_columns else self.names):
+            for batch in self._read(run, None if self.all_columns else self.names):
                 yield batch
                 done += len(batch)
         except DAMAGE as error:
-            yield self._failure(error, group)
+            yield self._failure(error, run)
             return
         if done != count:
             yield DataError(f"damaged Parquet: {done} rows in a row group of {count}", remedy=REMEDY)
 
-    def _read(self, group: int, names: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
-        average = self._size_of(group) // max(self.described(group).num_rows, 1)
+    def _read(self, run: range, names: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+        average = sum(map(self._size_of, run)) // max(self._rows_of(run), 1)
         most = min(max(PIECE // max(average, 1), 1), MOST_ROWS)
-        batches = self._reader().iter_batches(most, row_groups=[group], columns=names, use_threads=False)
+        batches = self.reader.iter_batches(most, row_groups=list(run), columns=names, use_threads=False)
         for batch in batches:
             # In the order of --columns. A name also selects columns that begin with it and a dot.
             yield batch.select(names) if names else batch
 
-    def _failure(self, error: Exception, group: int) -> PruneError:
+    def _failure(self, error: Exception, run: range) -> PruneError:
         """The failure of reading a row group, with the name of the column that it lies in."""
-        failure = _described(error, self._file())
+        failure = _described(error, self.file)
         if not isinstance(failure, DataError):
             return failure
         # pyarrow does not say which column it was, so they are read again one by one.
         for name in self.names:
             try:
-                for _ in self._read(group, [name]):
+                for _ in self._read(run, [name]):
                     pass
             except DAMAGE as again:
                 return DataError(f"column `{name}` cannot be read ({_line(again)})", remedy=REMEDY)
         return failure
 
-    def _reader(self) -> pq.ParquetFile:
-        """The reader of this thread."""
-        if not hasattr(self.local, "reader"):
-            self.local.file = _File(self.content, self.size)
-            try:
-                self.local.reader = pq.ParquetFile(
-                    self.local.file,
-                    metadata=self.metadata,
-                    buffer_size=BUFFER,
-                    pre_buffer=False,
-                    page_checksum_verification=True,
-                )
-            except DAMAGE as error:
-                raise _described(error, self._file()) from None
-        reader: pq.ParquetFile = self.local.reader
-        return reader
+    def _opened(self) -> pq.ParquetFile:
+        try:
+            return pq.ParquetFile(
+                self.file,
+                buffer_size=BUFFER,
+                pre_buffer=False,
+                page_checksum_verification=True,
+            )
+        except DAMAGE as error:
+            raise _described(error, self.file) from None
 
-    def _file(self) -> "_File":
-        file: _File = self.local.file
-        return file
-
-    def _span(self, group: int) -> tuple[int, int]:
+    def _span(self, run: range) -> tuple[int, int]:
         """Offset and size of the part of the file that has the columns to read and little else; size 0 if
         they lie far apart.
         """
-        starts, sizes = [0], [0]
-        for chunk in self._chunks(group):
-            starts.append(min(chunk.dictionary_page_offset or chunk.data_page_offset, chunk.data_page_offset))
-            sizes.append(chunk.total_compressed_size)
-        first = min(starts[1:], default=0)
-        size = max(map(add, starts, sizes)) - first
+        chunks = [chunk for group in run for chunk in self._chunks(group)]
+        starts = list(map(_start_of, chunks))
+        sizes = [chunk.total_compressed_size for chunk in chunks]
+        first = min(starts, default=0)
+        size = max(map(add, starts, sizes), default=0) - first
         # What a footer says may be false; pyarrow finds that out.
         is_dense = first >= 0 and 0 < size <= min(2 * sum(sizes), SMALL)
         return (first, size) if is_dense else (0, 0)
 
     def described(self, group: int) -> pq.RowGroupMetaData:
         """What the footer says of a row group."""
-        assert self.metadata
         return self.metadata.row_group(group)
+
+    def _rows_of(self, run: range) -> int:
+        return sum(self.described(group).num_rows for group in run)
 
     def whole_span(self, group: int) -> tuple[int, int]:
         """The offset of the first byte of all columns of a row group, and that behind the last."""
         described = self.described(group)
         chunks = [described.column(at) for at in range(described.num_columns)]
-        starts = [
-            min(chunk.dictionary_page_offset or chunk.data_page_offset, chunk.data_page_offset)
-            for chunk in chunks
-        ]
+        starts = list(map(_start_of, chunks))
         ends = [start + chunk.total_compressed_size for start, chunk in zip(starts, chunks, strict=True)]
         return min(starts, default=0), max(ends, default=0)
 
@@ -266,30 +263,30 @@ class _Table:
                 yield chunk
 
 
-def _encoded_alone(batch: pa.RecordBatch | PruneError) -> list[Rows]:
-    return [_encoded(batch)]
+def _start_of(chunk: pq.ColumnChunkMetaData) -> int:
+    return int(min(chunk.dictionary_page_offset or chunk.data_page_offset, chunk.data_page_offset))
 
 
-def _encoded(batch: pa.RecordBatch | PruneError) -> Rows:
-    """The lines of a batch, up to the first row that has no spelling in JSON."""
-    if isinstance(batch, PruneError):
-        return Rows(b"", 0, batch)
+def _spelled(batch: pa.RecordBatch) -> Iterator[Rows | BadRow]:
+    """The lines of a batch, and between them the rows that have no spelling in JSON."""
+    if not len(batch):
+        return
     try:
-        return Rows(parquet_json.lines(batch), len(batch))
+        yield Rows(*parquet_json.lines(batch))
     except parquet_json.Unspeakable:
-        # All rows before the bad one can be written together, so it is found by halves.
-        bad = bisect_left(range(len(batch)), True, key=lambda row: bool(_fault(batch.slice(0, row + 1))))
-        failure = DataError(_fault(batch.slice(bad, 1)), remedy=OTHER_COLUMNS)
-        return Rows(parquet_json.lines(batch.slice(0, bad)), bad, failure)
+        yield from _between_faults(batch)
 
 
-def _fault(batch: pa.RecordBatch) -> str:
-    """Why a batch cannot be written; "" if it can."""
-    try:
-        parquet_json.lines(batch)
-    except parquet_json.Unspeakable as error:
-        return str(error)
-    return ""
+def _between_faults(batch: pa.RecordBatch) -> Iterator[Rows | BadRow]:
+    start = 0
+    faults = parquet_json.faults(batch)
+    for bad, fault in faults.items():
+        if start < bad:
+            yield Rows(*parquet_json.lines(batch.slice(start, bad - start)))
+        yield BadRow(fault, OTHER_COLUMNS)
+        start = bad + 1
+    if start < len(batch):
+        yield Rows(*parquet_json.lines(batch.slice(start)))
 
 
 def _checked_columns(reader: pq.ParquetFile, columns: Sequence[str]) -> list[str]:
@@ -325,12 +322,12 @@ class _File(io.RawIOBase):
         self.size = size
         self.position = 0
         self.failure: PruneError | None = None
-        self.window = b""  # a part of the file that was read at once
+        self.window = memoryview(b"")  # a part of the file that was read at once
         self.start = 0  # its offset
 
     def load(self, start: int, size: int) -> None:
         """Read a part at once: pyarrow reads each column by itself, with a request if the file is remote."""
-        self.window = self.content.read_at(start, size) if size else b""
+        self.window = memoryview(self.content.read_at(start, size) if size else b"")
         self.start = start
 
     def readable(self) -> bool:
@@ -347,10 +344,12 @@ class _File(io.RawIOBase):
         self.position = origin + offset
         return self.position
 
-    def read(self, size: int | None = -1) -> bytes:
+    def read(self, size: int | None = -1) -> bytes | memoryview:
         wanted = self.size - self.position if size is None or size < 0 else size
         first = self.position - self.start
+        data: bytes | memoryview
         if first >= 0 and first + wanted <= len(self.window):
+            # pyarrow takes a view, too, which saves a copy.
             data = self.window[first : first + wanted]
         else:
             data = self._fetched(wanted)

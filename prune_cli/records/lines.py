@@ -8,10 +8,11 @@ import numpy as np
 from .. import formats
 from ..errors import DataError
 from ..formats import parquet
+from ..formats.base import BadRow, Piece, Rows
 from ..storage.base import Input
 from ..stream.batch import Text
 from ..stream.lookahead import Limits, Warn
-from ..stream.schema import Event, Head
+from ..stream.schema import Event, Head, Trailer
 from ..stream.section import Grain, Section
 from .prefetch import prefetch
 
@@ -47,15 +48,15 @@ def blocks(
     limits: Limits,
     max_line: int,
     warn: Warn,
-    on_event: Callable[[Event], None],
+    on_event: Callable[[Event | DataError], None],
     on_text: Callable[[int], None] = lambda size: None,
 ) -> Generator[Block, None, None]:
     """The lines of one input. A last line without a line end gets one, in each part of a concatenation.
 
     `on_text` is called with the size of each piece of text as it is decompressed, ahead of the reader and in
-    the thread that calls the input's progress. `on_event` is called with each head and trailer, and with an
-    empty text where text without a head begins. Raises DataError, with file and line, for damage and for a
-    line longer than `max_line` bytes.
+    the thread that calls the input's progress. `on_event` is called with each head and trailer, with an
+    empty text where text without a head begins, and with an error for each row of a table that has no line.
+    Raises DataError, with file and line, for damage and for a line longer than `max_line` bytes.
     """
 
     def warn_of_file(message: str) -> None:
@@ -77,16 +78,18 @@ def blocks(
                 on_event(item)
 
 
-def _rows(section: Section, limits: Limits) -> Iterator[Event]:
+def _rows(section: Section, limits: Limits) -> Iterator[Piece]:
     """The rows of a section of a Parquet file."""
     section.whole.progress = section.progress
     return parquet.read_groups(section.whole, section.start, section.end, limits)
 
 
-def _counted(events: Iterator[Event], on_text: Callable[[int], None]) -> Iterator[Event]:
+def _counted(events: Iterator[Piece], on_text: Callable[[int], None]) -> Iterator[Piece]:
     for event in events:
         if isinstance(event, bytes):
             on_text(len(event))
+        elif isinstance(event, Rows):
+            on_text(len(event.text))
         yield event
 
 
@@ -104,26 +107,35 @@ class _LineCutter:
         self.parts: list[bytes] = []  # of the line whose end has not come yet
         self.size = 0  # bytes in those parts
 
-    def cut(self, events: Iterator[Event]) -> Iterator[Block | Event]:
-        """The events with blocks in place of pieces of text."""
+    def cut(self, events: Iterator[Piece]) -> Iterator[Block | Event | DataError]:
+        """The events with blocks in place of pieces of text and of rows."""
         is_headless = True
         try:
             for event in events:
-                if isinstance(event, bytes):
-                    if is_headless:
-                        yield b""
-                        is_headless = False
-                    yield from self._lines(event)
+                if isinstance(event, Head | Trailer):
+                    yield from self._last_line()
+                    yield event
+                    is_headless = not isinstance(event, Head)
                     continue
-                yield from self._last_line()
-                yield event
-                is_headless = not isinstance(event, Head)
+                if is_headless:
+                    yield b""
+                    is_headless = False
+                yield from self._blocks(event)
         except DataError as error:
             # The format's reader knows the byte, but not the line.
             if error.place:
                 raise
             raise DataError(error.fault, place=f"{self.name}:{self.number}", remedy=error.remedy) from None
         yield from self._last_line()
+
+    def _blocks(self, piece: bytes | Rows | BadRow) -> Iterator[Block | DataError]:
+        if isinstance(piece, bytes):
+            yield from self._lines(piece)
+        elif isinstance(piece, Rows):
+            yield self._block(piece.text, piece.ends)
+        else:
+            yield DataError(piece.fault, place=f"{self.name}:{self.number}", remedy=piece.remedy)
+            self.number += 1
 
     def _lines(self, piece: bytes) -> Iterator[Block]:
         """The lines that end in this piece. The rest waits in `parts`."""
@@ -148,8 +160,8 @@ class _LineCutter:
             yield self._block(b"".join([*self.parts, b"\n"]))
             self._clear()
 
-    def _block(self, text: Text) -> Block:
-        block = Block(self.name, self.number, text, line_ends(text))
+    def _block(self, text: Text, ends: np.ndarray | None = None) -> Block:
+        block = Block(self.name, self.number, text, line_ends(text) if ends is None else ends)
         self.number += len(block.ends)
         return block
 

@@ -88,9 +88,11 @@ class Source:
             longest = self.reading.max_line
             yield from blocks(file, limits, longest, self.warn, self._take_event, self.on_text)
 
-    def _take_event(self, event: Event) -> None:
-        """Note a head, a trailer, or the beginning of text without a head."""
-        if isinstance(event, Trailer):
+    def _take_event(self, event: Event | DataError) -> None:
+        """Note a head, a trailer, the beginning of text without a head, or a row without a line."""
+        if isinstance(event, DataError):
+            self._skip(event.place, event)
+        elif isinstance(event, Trailer):
             self.trailers.append(event)
         else:
             self.heads.append(event if isinstance(event, Head) else None)
