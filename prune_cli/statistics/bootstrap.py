@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 RESAMPLES = 10_000
 LEVEL = 0.95
 BATCH = 1 << 20  # draws that a thread makes at a time: of 100,000 rows, ten resamples go through one product
+# Different rows at most for which their numbers are drawn instead of the rows. Answers are right or wrong, so
+# two models have four kinds of rows on a task of any length.
+KINDS = 64
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(128)  # p values are right to 1e-9
 
 Floats = NDArray[np.float64]
@@ -45,6 +48,9 @@ def cluster_sums(columns: Floats, clusters: NDArray[np.int64]) -> Floats:
 def resampled_sums(columns: Floats, sampling: Sampling) -> Floats:
     """Column sums of bootstrap samples, each of n rows drawn with replacement: (n, k) → (resamples, k)."""
     n = len(columns)
+    if kinds := _kinds(columns):
+        random = _generator(sampling, stream=2)
+        return random.multinomial(n, kinds.counts / n, sampling.resamples) @ kinds.rows
 
     def draw(random: np.random.Generator, count: int) -> Floats:
         drawn = random.integers(n, size=(count, n))
@@ -61,6 +67,9 @@ def coin_flip_sums(columns: Floats, sampling: Sampling) -> Floats:
     (resamples, k).
     """
     n = len(columns)
+    if kinds := _kinds(columns):
+        size = (sampling.resamples, len(kinds.rows))
+        return _generator(sampling, stream=3).binomial(kinds.counts, 0.5, size) @ kinds.rows
 
     def draw(random: np.random.Generator, count: int) -> Floats:
         coins = random.integers(256, size=(count, -(-n // 8)), dtype=np.uint8)  # eight coins a byte
@@ -81,13 +90,35 @@ def _in_batches(
     starts = range(0, sampling.resamples, size)
 
     def batch(start: int) -> Floats:
-        # The first stratum has the numbers of an estimate without strata.
-        stratum = [sampling.stratum] if sampling.stratum else []
-        random = np.random.default_rng([sampling.seed, stream, start, *stratum])
+        random = _generator(sampling, stream, start)
         return draw(random, min(size, sampling.resamples - start))
 
     with ThreadPoolExecutor(sampling.threads) as pool:
         return np.concatenate(list(pool.map(batch, starts)))
+
+
+def _generator(sampling: Sampling, stream: int, start: int = 0) -> np.random.Generator:
+    """The random numbers of the draws of one kind (`stream`) from `start` on."""
+    # The first stratum has the numbers of an estimate without strata.
+    stratum = [sampling.stratum] if sampling.stratum else []
+    return np.random.default_rng([sampling.seed, stream, start, *stratum])
+
+
+class _Kinds(NamedTuple):
+    """The different rows, and how often each occurs."""
+
+    rows: Floats
+    counts: NDArray[np.int64]
+
+
+def _kinds(columns: Floats) -> _Kinds | None:
+    """The kinds of rows, if there are so few of them that it pays."""
+    limit = min(KINDS, len(columns) // 16)
+    # A look at the first rows, because sorting all of them takes a while, and likelihoods have no equal.
+    if not limit or len(np.unique(columns[: 4 * KINDS], axis=0)) > limit:
+        return None
+    kinds = _Kinds(*np.unique(columns, axis=0, return_counts=True))
+    return kinds if len(kinds.rows) <= limit else None
 
 
 def interval(values: Floats) -> list[float] | None:
