@@ -206,6 +206,14 @@ def exists(path: str) -> bool:
     return storage_of(path).exists(path)
 
 
+def existing(paths: Sequence[str]) -> set[str]:
+    """Those of the paths at which there is anything: many are asked for together where that is possible."""
+    by_storage: dict[Storage, list[str]] = {}
+    for path in paths:
+        by_storage.setdefault(storage_of(path), []).append(path)
+    return {path for kind, named in by_storage.items() for path in kind.existing(named)}
+
+
 def location(path: str) -> str:
     """The place that a path leads to: equal for two spellings of one place; `-` stays as it is."""
     return storage_of(path).location(path)

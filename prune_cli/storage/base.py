@@ -266,6 +266,10 @@ class Storage(ABC):
     def exists(self, path: str) -> bool:
         """Whether there is anything at `path`, or at what a link there leads to."""
 
+    def existing(self, paths: Sequence[str]) -> set[str]:
+        """Those of the paths at which there is anything."""
+        return {path for path in paths if self.exists(path)}
+
     @abstractmethod
     def create(
         self, path: str, inputs: Sequence[Input] = (), *, force: bool = False

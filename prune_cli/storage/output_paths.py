@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 
 from ..errors import UsageError
-from . import check_target, exists, input_at, make_directory
+from . import check_target, existing, input_at, make_directory
 from .base import Identity, Input
 from .os_errors import display
 
@@ -30,10 +30,14 @@ def in_directory(
     for file in inputs:
         by_identity.setdefault(file.identity, []).append(file)
     # With force: an output that exists may be one that an earlier run finished, which the caller checks.
+    present = {path: input_at(path) for path in existing(paths)}
+    # All at a time: each may be a request to a server.
+    for output in present.values():
+        output.prepare()
     for path in paths:
         # Only an input of the same identity can be the same file, by whatever name. To hold each output to
         # each input would take hours for 30,000 that exist.
-        same = by_identity.get(input_at(path).identity, []) if exists(path) else []
+        same = by_identity.get(present[path].identity, []) if path in present else []
         check_target(path, same, force=True)
     return paths
 

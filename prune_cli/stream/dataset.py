@@ -209,7 +209,7 @@ def write_manifest(
     It is made of the parts as they are now, whoever wrote them. One that says the same is left alone.
     """
     paths = [_path(directory, part.name) for part in plan.parts]
-    if not all(storage.exists(path) for path in paths):
+    if len(storage.existing(paths)) < len(set(paths)):
         return None
     parts = [part_of(file) for file in storage.operands(paths)] if paths else []
     manifest = DatasetManifest(plan.verb, plan.settings, plan.digest, parts, facts or {})
@@ -281,7 +281,8 @@ def parts_there(directory: str) -> tuple[list[str], int]:
     """The paths of the parts that are finished, and how many there are to be; none without a plan."""
     plan = read_plan(directory)
     paths = [_path(directory, part.name) for part in plan.parts] if plan else []
-    return [path for path in paths if storage.exists(path)], len(paths)
+    present = storage.existing(paths)
+    return [path for path in paths if path in present], len(paths)
 
 
 def finished(directory: str) -> DatasetManifest:

@@ -2,6 +2,8 @@
 
 import pytest
 
+from prune_cli import storage
+
 from ..conftest import lines, records
 
 NAMES = ["part-2.jsonl", "part-10.jsonl", "part-1.jsonl", "deep/er/part-3.json", "README.md", "_SUCCESS"]
@@ -37,6 +39,32 @@ def test_a_pattern_is_expanded_in_sorted_order(corpus, here, pattern, expected):
 def test_a_pattern_without_a_match_is_66(corpus, here):
     done = here("stat", f"{corpus}/none*", status=66)
     assert f"{corpus}/none*: nothing matches this pattern" in done.stderr.decode()
+
+
+def test_outputs_of_a_dataset_are_looked_for_in_a_listing(moto, into, proxy, here):
+    pytest.importorskip("obstore")
+    counted = proxy(moto)
+    into(moto.via(counted.port))
+    for number in range(40):
+        moto.put(f"inputs/{number}.jsonl", lines([{"text": "x"}]))
+    command = ("score", "-m", "random", "-v", moto.url("inputs/"), "-O", moto.url("outputs/"))
+    here(*command)
+    assert not counted.requests("HEAD .*partial")
+    before = len(counted.requests("HEAD .*outputs/7.jsonl.zst"))
+    assert b"40 outputs were already finished" in here(*command).stderr
+    # Of one that exists: to compare it with the inputs, twice in its turn, and for the manifest.
+    assert len(counted.requests("HEAD .*outputs/7.jsonl.zst")) - before <= 4
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_what_exists_is_told_from_what_does_not(moto, into, count):
+    pytest.importorskip("obstore")
+    into(moto)
+    names = [moto.url(f"some/deep/{number}") for number in range(2 * count)]
+    for number in range(0, 2 * count, 2):
+        moto.put(f"some/deep/{number}", b"x")
+    moto.put("some/deep/1/0", b"x")
+    assert storage.existing([*names, moto.url("some/other/1")]) == set(names[::2])
 
 
 def test_sizes_and_etags_come_from_the_listing(moto, into, proxy, here):

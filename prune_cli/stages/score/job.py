@@ -55,9 +55,12 @@ class ScoreJob:
 
         `finished.py` says whether it is the output of this very job.
         """
-        if self.settings.results.output_directory is None or self.streams.force:
-            return False
-        return storage.exists(self.output or "")
+        return self.skips_finished and storage.exists(self.output or "")
+
+    @property
+    def skips_finished(self) -> bool:
+        """Whether an output that exists is left as it is."""
+        return self.settings.results.output_directory is not None and not self.streams.force
 
     def anew(self) -> "ScoreJob":
         """The job with an output that replaces the one that is there."""

@@ -69,7 +69,8 @@ class ScoreWork:
             # The largest first, so that none is left for the end.
             sizes = {file.path: file.size or 0 for file in inputs}
             jobs.sort(key=lambda job: -_bytes(job, sizes))
-        jobs = [replace(job, was_absent=not job.is_finished()) for job in jobs]
+        finished = _finished(jobs)
+        jobs = [replace(job, was_absent=job.output not in finished) for job in jobs]
         # Outputs that exist come first: one of other input or settings ends the run at once, not after hours.
         return sorted(jobs, key=lambda job: job.was_absent)
 
@@ -82,7 +83,14 @@ class ScoreWork:
                 for file, output in zip(inputs, dealt, strict=True)
             ]
         outputs = output_paths.in_directory(directory, inputs, plain=streams.plain)
-        shards = plan([self._inspected(*pair) for pair in zip(inputs, outputs, strict=True)])
+        # One whose whole output exists, or was begun, is not cut any more.
+        begun = set() if streams.force else _begun(outputs)
+        shards = plan(
+            [
+                InputFile(file.path, file.size, file.identity) if output in begun else inspect(file)
+                for file, output in zip(inputs, outputs, strict=True)
+            ]
+        )
         of_input = {file.path: output for file, output in zip(inputs, outputs, strict=True)}
         paths = [output_paths.of_part(of_input[each.input], each.part, each.parts) for each in shards]
         planned = dataset.DatasetPlan(
@@ -98,13 +106,6 @@ class ScoreWork:
         number, of = results.shard_of or (1, 1)
         return jobs[number - 1 :: of]
 
-    def _inspected(self, file: Input, output: str) -> InputFile:
-        """An input for the plan. One whose whole output exists, or was begun, is not cut any more."""
-        names = (output, f"{output}.partial")
-        if not self.settings.streams.force and any(storage.exists(name) for name in names):
-            return InputFile(file.path, file.size, file.identity)
-        return inspect(file)
-
     def _dealt_outputs(self, inputs: list[Input], directory: str) -> list[str] | None:
         """The outputs of --shard I/N as version 0.1.0 made them, if the directory has one; else None.
 
@@ -113,8 +114,7 @@ class ScoreWork:
         part = (self.settings.results.shard or "").replace("/", "-of-")
         plain = self.settings.streams.plain
         outputs = output_paths.in_directory(directory, inputs, plain=plain, part=part)
-        names = [name for output in outputs for name in (output, f"{output}.partial")]
-        return outputs if any(storage.exists(name) for name in names) else None
+        return outputs if _begun(outputs) else None
 
     def perform(self, jobs: Sequence[ScoreJob], engine: Engine, progress: Progress) -> Sequence[ScoreReport]:
         """Have the engine do the jobs. With one output, it is made of theirs."""
@@ -163,6 +163,19 @@ class ScoreWork:
         ScoreWorker(self.settings).training.warn(report)
         streams.log_skipped(report.blank, report.skipped)
         return report
+
+
+def _begun(outputs: Sequence[str]) -> set[str]:
+    """The outputs that exist, or of which there is a part that --resume left."""
+    partial = {f"{output}.partial": output for output in outputs}
+    present = storage.existing([*outputs, *partial])
+    return {partial.get(name, name) for name in present}
+
+
+def _finished(jobs: Sequence[ScoreJob]) -> set[str | None]:
+    """The outputs of those jobs that are finished, as `ScoreJob.is_finished` says."""
+    outputs = [job.output for job in jobs if job.output is not None and job.skips_finished]
+    return set(storage.existing(outputs))
 
 
 def _bytes(job: ScoreJob, sizes: Mapping[str, int]) -> int:

@@ -22,6 +22,7 @@ from .reading import ObjectInput
 from .urls import object_at, parse
 from .writing import ObjectOutput, part_size
 
+MANY = 8  # objects of a folder from which on a listing of it costs less than to ask for each
 LARGEST_COPY = 5 << 30  # bytes of an object that S3 copies in one request
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,25 @@ class Objects(Storage):
         address = object_at(path)
         client = client_of(address.bucket)
         return WORKERS.run(lambda: client.find(address.key)) is not None
+
+    def existing(self, paths: Sequence[str]) -> set[str]:
+        by_folder: dict[str, list[str]] = {}
+        for path in paths:
+            by_folder.setdefault(path[: path.rindex("/") + 1], []).append(path)
+        return {path for folder in by_folder.items() for path in self._existing_in(*folder)}
+
+    def _existing_in(self, folder: str, paths: list[str]) -> set[str]:
+        if len(paths) < MANY:
+            return super().existing(paths)
+        address = parse(folder)
+        client = client_of(address.bucket)
+        try:
+            entries = WORKERS.run(lambda: client.entries(address.key))
+        except PermissionDeniedError:
+            # Who may look at objects is not always allowed to list them.
+            return super().existing(paths)
+        keys = {key for key, _ in entries}
+        return {path for path in paths if object_at(path).key in keys}
 
     def is_file(self, path: str) -> bool:
         # By its name, without a request: each of a thousand operands is looked at, one after another.
