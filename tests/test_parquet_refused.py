@@ -4,6 +4,7 @@ import io
 import json
 import math
 import re
+from contextlib import suppress
 
 import hypothesis.strategies as st
 import pyarrow as pa
@@ -163,6 +164,15 @@ def test_damage_anywhere_is_an_error_or_harmless_and_never_a_traceback(data):
     # Parquet need not have checksums of its footer: what it says may then be taken for true.
     for line in lines:
         json.loads(line)
+
+
+@pytest.mark.parametrize(("at", "bit"), [(1859, 0), (2597, 4), (2620, 7)])
+def test_a_false_footer_does_not_end_the_process(at, bit):
+    """pyarrow's description of a column has no way to fail, and ended it."""
+    damaged = bytearray(DAMAGED)
+    damaged[at] ^= 1 << bit
+    with suppress(DataError):
+        text(bytes(damaged))
 
 
 DAMAGED = written(pa.Table.from_pylist(RECORDS[:50]), row_group_size=20, write_page_checksum=True)

@@ -10,7 +10,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from operator import add
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,7 +23,7 @@ from .base import BadRow, Rows
 
 PIECE = 3 << 20  # bytes of rows in a batch, about, and of small row groups that are decoded together
 MOST_ROWS = 4096  # in a batch: a dictionary makes rows look smaller than they are
-SMALL = 16 << 20  # bytes of row groups, uncompressed, of which the file's bytes are read at once
+SMALL = 16 << 20  # bytes of row groups, uncompressed, of which the file's bytes are read together
 AHEAD = 2  # batches that are decoded before they are wanted
 BUFFER = 4 << 20  # bytes of a read of a large row group, of which each column would be read whole otherwise
 MOST_COLUMNS = 10_000  # that are read: each costs a buffer, and some time for each batch
@@ -101,7 +101,8 @@ class _Table:
         self, content: RandomAccess, size: int, columns: Sequence[str], chosen: Groups | None = None
     ) -> None:
         self.file = _File(content, size)
-        self.reader = self._opened()
+        # What the columns of small row groups need is read together, perhaps from a server.
+        self.reader = self._opened(pre_buffer=True)
         self.metadata = self.reader.metadata
         self.groups = range(self.metadata.num_row_groups)
         self.count = self.metadata.num_rows
@@ -111,6 +112,8 @@ class _Table:
             self.count = sum(self.described(group).num_rows for group in self.groups)
         self.all_columns = not columns
         self.names = _checked_columns(self.reader, columns)
+        # Of large ones, a column would be read whole.
+        self.buffered = self._opened(buffer_size=BUFFER, metadata=self.metadata)
 
     def rows(self) -> Iterator[Rows | BadRow]:
         """All rows in file order. Raises the failure to read one in its place."""
@@ -146,13 +149,9 @@ class _Table:
     def _batches(self, run: range) -> Iterator[pa.RecordBatch | PruneError]:
         """The rows of some row groups in batches; a failure to read them comes last."""
         try:
-            self.file.load(*self._span(run))
             if len(run) > 1:
                 yield from self._together(run)
                 return
-        except PruneError as error:
-            yield error
-            return
         except DAMAGE as error:
             if self.file.failure:
                 yield _described(error, self.file)
@@ -189,7 +188,8 @@ class _Table:
     def _read(self, run: range, names: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
         average = sum(map(self._size_of, run)) // max(self._rows_of(run), 1)
         most = min(max(PIECE // max(average, 1), 1), MOST_ROWS)
-        batches = self.reader.iter_batches(most, row_groups=list(run), columns=names, use_threads=False)
+        reader = self.reader if average * self._rows_of(run) <= SMALL else self.buffered
+        batches = reader.iter_batches(most, row_groups=list(run), columns=names, use_threads=False)
         for batch in batches:
             # In the order of --columns. A name also selects columns that begin with it and a dot.
             yield batch.select(names) if names else batch
@@ -208,29 +208,13 @@ class _Table:
                 return DataError(f"column `{name}` cannot be read ({_line(again)})", remedy=REMEDY)
         return failure
 
-    def _opened(self) -> pq.ParquetFile:
+    def _opened(self, *, pre_buffer: bool = False, **options: Any) -> pq.ParquetFile:
         try:
             return pq.ParquetFile(
-                self.file,
-                buffer_size=BUFFER,
-                pre_buffer=False,
-                page_checksum_verification=True,
+                self.file, pre_buffer=pre_buffer, page_checksum_verification=True, **options
             )
         except DAMAGE as error:
             raise _described(error, self.file) from None
-
-    def _span(self, run: range) -> tuple[int, int]:
-        """Offset and size of the part of the file that has the columns to read and little else; size 0 if
-        they lie far apart.
-        """
-        chunks = [chunk for group in run for chunk in self._chunks(group)]
-        starts = list(map(_start_of, chunks))
-        sizes = [chunk.total_compressed_size for chunk in chunks]
-        first = min(starts, default=0)
-        size = max(map(add, starts, sizes), default=0) - first
-        # What a footer says may be false; pyarrow finds that out.
-        is_dense = first >= 0 and 0 < size <= min(2 * sum(sizes), SMALL)
-        return (first, size) if is_dense else (0, 0)
 
     def described(self, group: int) -> pq.RowGroupMetaData:
         """What the footer says of a row group."""
@@ -248,19 +232,9 @@ class _Table:
         return min(starts, default=0), max(ends, default=0)
 
     def _size_of(self, group: int) -> int:
-        """Bytes of the columns to read, uncompressed, as the footer says."""
-        if self.all_columns:
-            return int(self.described(group).total_byte_size)
-        return sum(chunk.total_uncompressed_size for chunk in self._chunks(group))
-
-    def _chunks(self, group: int) -> Iterator[pq.ColumnChunkMetaData]:
-        """The stored columns to read; a nested column is stored as several."""
-        described = self.described(group)
-        for at in range(described.num_columns):
-            chunk = described.column(at)
-            path = chunk.path_in_schema
-            if self.all_columns or any(path == name or path.startswith(name + ".") for name in self.names):
-                yield chunk
+        """Bytes of all columns, uncompressed, as the footer says."""
+        # Not of the columns to read: pyarrow ends the process where the footer says false things of a column.
+        return int(self.described(group).total_byte_size)
 
 
 def _start_of(chunk: pq.ColumnChunkMetaData) -> int:
@@ -322,13 +296,6 @@ class _File(io.RawIOBase):
         self.size = size
         self.position = 0
         self.failure: PruneError | None = None
-        self.window = memoryview(b"")  # a part of the file that was read at once
-        self.start = 0  # its offset
-
-    def load(self, start: int, size: int) -> None:
-        """Read a part at once: pyarrow reads each column by itself, with a request if the file is remote."""
-        self.window = memoryview(self.content.read_at(start, size) if size else b"")
-        self.start = start
 
     def readable(self) -> bool:
         return True
@@ -344,15 +311,9 @@ class _File(io.RawIOBase):
         self.position = origin + offset
         return self.position
 
-    def read(self, size: int | None = -1) -> bytes | memoryview:
+    def read(self, size: int | None = -1) -> bytes:
         wanted = self.size - self.position if size is None or size < 0 else size
-        first = self.position - self.start
-        data: bytes | memoryview
-        if first >= 0 and first + wanted <= len(self.window):
-            # pyarrow takes a view, too, which saves a copy.
-            data = self.window[first : first + wanted]
-        else:
-            data = self._fetched(wanted)
+        data = self._fetched(wanted)
         self.position += len(data)
         return data
 
