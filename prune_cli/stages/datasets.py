@@ -100,7 +100,8 @@ def making(directory: str, plan: DatasetPlan, inputs: Sequence[Input], *, force:
     storage.make_directory(directory)
     _refuse_itself(directory, inputs)
     with lease(directory, "run"):
-        made = dataset.make_plan(directory, plan, force=force)
+        # A plan of which nothing was made, by a run that failed, binds nobody: this is the only run.
+        made = dataset.make_plan(directory, plan, force=force or dataset.is_unused(directory, plan.verb))
         manifest = None if force else dataset.read_manifest(directory)
         is_whole = manifest is not None and manifest.plan == made.digest and not dataset.missing(directory)
         yield Making(directory, made, manifest if is_whole else None, begins_again=force)

@@ -285,6 +285,14 @@ def parts_there(directory: str) -> tuple[list[str], int]:
     return [path for path in paths if path in present], len(paths)
 
 
+def is_unused(directory: str, verb: str) -> bool:
+    """Whether a folder has a plan for this verb, and nothing was made by it."""
+    plan = read_plan(directory)
+    if plan is None or plan.verb != verb or read_manifest(directory) is not None:
+        return False
+    return not storage.existing([_path(directory, part.name) for part in plan.parts])
+
+
 def finished(directory: str) -> DatasetManifest:
     """The manifest of a dataset. Raises DataError for one that is not finished, with its progress."""
     manifest = read_manifest(directory)

@@ -9,9 +9,11 @@ from hypothesis import HealthCheck, given, settings
 
 from prune_cli import storage
 from prune_cli.engines import plan
+from prune_cli.errors import InputOutputError
 from prune_cli.settings.slice import Slicing
 from prune_cli.settings.streams import Streams
 from prune_cli.stages.rank import dataset as rank_datasets
+from prune_cli.stages.slice.parts import copying
 from prune_cli.stages.slice.parts import run as slice_datasets
 from prune_cli.stages.slice.parts.run import SliceJob, SliceOnEngine
 from prune_cli.stream import index
@@ -197,6 +199,60 @@ def test_missing_parts_are_made_and_a_finished_dataset_is_left(options, ranked, 
     assert f"all {len(names(made))} parts were already finished" in capfd.readouterr().err
     assert json.loads((tmp_path / "again.json").read_bytes())["in"] == 120
     assert status_of("slice", "--range", "0.1:0.8", ranked, "-O", made) == 78
+
+
+def test_a_finished_slice_is_left_alone_with_its_summary(ranked, tmp_path):
+    summary = tmp_path / "summary.json"
+    command = ("slice", "-q", "--range", "0.1:0.8", ranked, "-O", tmp_path / "made", "--summary", summary)
+    assert status_of(*command) == 0
+    before = (whole(tmp_path / "made"), summary.read_bytes())
+    assert status_of(*command) == 0
+    assert (whole(tmp_path / "made"), summary.read_bytes()) == before
+    (tmp_path / "made" / names(tmp_path / "made")[0]).unlink()
+    assert status_of(*command) == 73, "an unfinished one writes a summary again"
+
+
+def test_a_failed_run_that_made_nothing_does_not_bind_a_corrected_one(ranked, tmp_path, monkeypatch):
+    made = tmp_path / "made"
+
+    def fails(self, made, head):
+        raise InputOutputError("the disk is gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(copying.FrameParts, "make", fails)
+        assert status_of("slice", "--range", "0.1:0.8", ranked, "-O", made) == 74
+    assert (made / "plan.json").exists()
+    assert status_of("slice", "-q", "--range", "0.2:0.8", ranked, "-O", made) == 0
+    assert status_of("slice", "-q", "--range", "0.1:0.8", ranked, "-O", made) == 78
+
+
+def test_a_slice_of_an_empty_ranking_is_a_dataset(tmp_path, here):
+    (tmp_path / "none.jsonl").write_bytes(b"")
+    here("rank", "-q", "--allow-empty", "-O", tmp_path / "ranked", tmp_path / "none.jsonl")
+    here("slice", "-q", "--range", "0:1", tmp_path / "ranked", "-O", tmp_path / "made")
+    assert json.loads(here("stat", tmp_path / "made").stdout)["records"] == 0
+    here("slice", "-q", "--range", "0:1", tmp_path / "ranked", "-O", tmp_path / "made")
+
+
+def test_a_file_that_changes_while_it_is_copied_is_65(ranked, tmp_path, monkeypatch, here):
+    copy = storage.copy
+
+    def changing(source, path):
+        copy(source, path)
+        with open(path, "ab") as output:
+            output.write(b"more")
+
+    monkeypatch.setattr(storage, "copy", changing)
+    command = ("slice", "-q", "--range", "0:1", ranked, "-O", tmp_path / "made")
+    assert b"changed while it was copied" in here(*command, status=65).stderr
+
+
+def test_what_stands_in_the_way_of_a_dataset_is_named(ranked, paths, tmp_path, here):
+    said = here("slice", "--level", 5, "--range", "0:1", ranked, "-O", tmp_path / "made", status=2).stderr
+    assert b"which --level would compress anew; leave out --level" in said
+    cut = tmp_path / "cut.json"
+    cut.write_bytes(here("stat", "-k", "perplexity", "--thresholds", "0.2,0.8", paths[0]).stdout)
+    assert b"--cut reads" in here("slice", "--cut", cut, *paths, "-O", tmp_path / "made", status=2).stderr
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from itertools import groupby
 
 from .... import storage
 from ....engines.work import Engine, Places
-from ....errors import InputOutputError
+from ....errors import DataError
 from ....records.reader import Source
 from ....storage.base import Input
 from ....storage.os_errors import display
@@ -55,14 +55,14 @@ class CopyWorker:
     """Copies files, where it can without reading them."""
 
     def do(self, job: CopyJob, progress: Progress) -> None:
-        """Make a copy. Raises InputOutputError if the file changed meanwhile."""
+        """Make a copy. Raises DataError if the file changed meanwhile."""
         file = storage.input_at(job.source)
         file.check()
         before = digest_of(file)
         storage.copy(file, job.target)
         # The last bytes hold the checksums of all others.
         if digest_of(storage.input_at(job.target)) != before:
-            raise InputOutputError("changed while it was copied", place=job.name, remedy="run again")
+            raise DataError("changed while it was copied", place=job.name, remedy="run again")
         progress.advance(job.size)
 
 
@@ -110,11 +110,22 @@ class FrameParts:
             files = list(self._files())
             # A dataset has at least one part, if only an empty one.
             kept = [file for file in files if not file.is_cut] or files[:1]
+            if not kept:
+                return self._make_empty(made, head)
             made = made.with_parts([file.name for file in kept], self.source.inputs)
             for number, file in enumerate(kept, 1):
                 if not (file.is_kept or made.is_made(number)):
                     self._write(file, made, number, head)
             self._copy([file for file in kept if file.is_kept], made)
+        return made
+
+    def _make_empty(self, made: Making, head: Head) -> Making:
+        """The dataset of a ranking that has no records."""
+        made = made.with_parts([os.path.basename(self.source.inputs[0].path)], self.source.inputs)
+        path = made.path(made.plan.parts[0].name)
+        if not made.is_made(1):
+            with sink_of_part(path, head, Writing(threads=1), made.section(1)):
+                pass
         return made
 
     def _files(self) -> Iterator[FilePart]:

@@ -9,9 +9,10 @@ from .... import storage
 from ....engines.work import Engine
 from ....errors import UsageError
 from ....records.reader import Source
+from ....settings.streams import Streams
 from ....storage.temporary import shared_folders
 from ....stream import dataset
-from ....stream.dataset import DatasetPlan
+from ....stream.dataset import DatasetManifest, DatasetPlan
 from ... import streams
 from ...datasets import Making, NothingToDo, making, planned_inputs
 from ..divided import SliceWorkers
@@ -59,15 +60,18 @@ class SliceDataset:
             streams.open_source(VERB, job.inputs, job.streams, replay=reads_twice(checked)) as source,
             shared_folders([tempfile.gettempdir()]) as [folder],
         ):
-            self._check_summary(source)
+            # A finished dataset has its summary: there is nothing to refuse.
+            if dataset.read_manifest(self.directory) is None:
+                self._check_summary(source)
             # Pipes are refused first of all.
             inputs = planned_inputs(source.inputs)
             parts = self._parts(source, checked, statistics, folder)
             plan = DatasetPlan(VERB, self._settings(parts.planned.request), [], inputs)
             with making(self.directory, plan, source.inputs, force=job.streams.force) as made:
                 if made.manifest:
-                    self._write_summary(made.manifest.facts.get("summary", {}), source)
+                    self._write_missing_summary(made.manifest, source)
                     return NothingToDo.because(made.manifest)
+                self._check_summary(source)
                 return self._make(parts, made, source, statistics)
 
     def _parts(
@@ -83,9 +87,22 @@ class SliceDataset:
             workers = SliceWorkers(self.engine, folder, job.streams)
             parts = shard_parts(workers, source, checked, statistics, shards_of(source.inputs))
         if parts is None:
-            fault = "-O divides a ranking whose frames can be copied, or a cut by -k, --tokens or at random"
-            raise UsageError(fault, remedy="write one output with -o FILE")
+            raise self._undivided()
         return parts
+
+    def _undivided(self) -> UsageError:
+        """The refusal of a cut that cannot be divided, which names the option that stands in the way."""
+        job = self.job
+        remedy = "write one output with -o FILE"
+        if job.selection.cut is not None:
+            return UsageError(
+                "--cut reads the records once, one by one, which -O does not divide", remedy=remedy
+            )
+        if job.streams.level != Streams.level:
+            fault = "-O copies frames of a ranking as they are, which --level would compress anew"
+            return UsageError(fault, remedy=f"leave out --level, or {remedy}")
+        fault = "-O divides a ranking whose frames can be copied, or a cut by -k, --tokens or at random"
+        return UsageError(fault, remedy=remedy)
 
     def _settings(self, settled: Request) -> dict[str, Any]:
         """The settings that decide what is in the parts."""
@@ -124,6 +141,12 @@ class SliceDataset:
         path = self.job.slicing.summary
         if path and not storage.is_stream(path):
             storage.check_target(path, source.inputs, force=self.job.streams.force)
+
+    def _write_missing_summary(self, manifest: DatasetManifest, source: Source) -> None:
+        """Write the summary of a finished dataset, unless an earlier run of the command has written it."""
+        path = self.job.slicing.summary
+        if path and (self.job.streams.force or storage.is_stream(path) or not storage.exists(path)):
+            self._write_summary(manifest.facts.get("summary", {}), source)
 
     def _write_summary(self, content: dict[str, Any], source: Source) -> None:
         with self.job.create(self.job.slicing.summary, source) as output:
