@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from prune_cli import storage
+from prune_cli import storage, terminal
 from prune_cli.errors import CannotCreateError, DataError, UnavailableError
 from prune_cli.storage import objects
 from prune_cli.storage.remote import reading, retries
@@ -91,6 +91,16 @@ def test_what_fails_for_ever_is_69_with_the_key_and_the_number_of_tries(action, 
     said = here("rank", f"s3://{BUCKET}/in.jsonl", status=69).stderr.decode()
     tries = re.findall(rf"s3://{BUCKET}/in.jsonl: .*gave up after (\d+) tries in 1 s", said)
     assert int(tries[0]) == len(store.requests("^GET .*in.jsonl")) > 2
+
+
+@pytest.mark.parametrize("is_watched", [True, False])
+def test_who_watches_is_told_that_a_request_is_repeated(is_watched, store, here, monkeypatch):
+    monkeypatch.setattr(terminal, "is_interactive", lambda: is_watched)
+    monkeypatch.setattr(retries, "ANNOUNCED_AFTER", 0.0)
+    monkeypatch.setattr(retries, "_announced_at", -retries.ANNOUNCED_EVERY)
+    store.fail("^GET .*in.jsonl", "status", when=A_WHILE)
+    said = here("stat", f"s3://{BUCKET}/in.jsonl").stderr
+    assert (b"503 SlowDown; trying again (try" in said) == is_watched
 
 
 @pytest.mark.parametrize("action", ["status", "reset", "reset upload", "lost answer"])

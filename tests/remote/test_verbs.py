@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from ..conftest import lines, records, scored
+from ..conftest import ROOT, lines, records, scored
 from ..servers.stores import BUCKET
 
 RECORDS = [record for record in scored(1100) if record["perplexity"] is not None][:1000]
@@ -75,6 +75,21 @@ def test_score_resume_is_refused_with_the_way_out(store, here):
         "score", "-m", "random", "--resume", f"{FOLDER}/in.jsonl", "-o", f"{FOLDER}/resumed.zst", status=2
     ).stderr
     assert b"-O URL/ writes one object per input" in said
+
+
+def test_eval_and_train_read_objects_and_eval_writes_them(store, seaweedfs, here, tmp_path):
+    (tmp_path / "in.jsonl").write_bytes(lines(RECORDS[:5]))
+    seaweedfs.put("verbs/held-out.jsonl", lines(RECORDS[:5]))
+    reference = ROOT / "prune_cli" / "reference"
+    data = f"{FOLDER}/held-out.jsonl"
+    local = here("eval", reference, "--data", tmp_path / "in.jsonl", "--per-document", tmp_path / "each.zst")
+    remote = here("eval", reference, "--data", data, "--per-document", f"{FOLDER}/each.zst", "-f")
+    [ours], [theirs] = records(remote.stdout), records(local.stdout)
+    assert ours["perplexity"] == theirs["perplexity"]
+    assert len(records(seaweedfs.get("verbs/each.zst"))) == 5
+    run = ("train", "--preset", "tiny", "--tokenizer", reference, "--steps", "1", "--batch-tokens", "512")
+    here(*run, "-o", tmp_path / "run", data)
+    assert (tmp_path / "run" / "model.safetensors").exists()
 
 
 def test_an_output_is_never_an_input(store, here):
