@@ -162,6 +162,7 @@ def test_a_part_is_that_of_slice():
     assert chosen(losses, "bottom", 0.5) == [0, 1, 0, 1, 1, 0]  # of equal losses the earlier block
     assert chosen(losses, "middle", 0.5) == [0, 0, 0, 1, 1, 1]
     assert chosen(losses, "top", 0.34) == [1, 0, 1, 0, 0, 0]
+    assert sum(chosen(losses, "top", 0.01)) == sum(chosen(losses, "middle", 0.01)) == 1
     assert chosen(losses, "middle", 0.01) == [0, 0, 0, 0, 0, 1]  # never none
 
 
@@ -226,19 +227,17 @@ def test_infobatch_adapts_from_a_point_on_and_ends_with_all_blocks(home, tmp_pat
 def test_a_run_that_adapts_is_resumed_with_the_same_rule_only(home, tmp_path):
     with pytest.raises(Killed):
         train(documents(), settings(home, adapt="top", save_every=3), tmp_path / "run", report=killed_at(4))
-    with pytest.raises(ConfigurationError, match="was started with adapt_part top, not bottom"):
+    with pytest.raises(ConfigurationError, match="was started with --adapt top, not bottom"):
         train(documents(), settings(home, adapt="bottom", save_every=3), tmp_path / "run", resume=True)
-    with pytest.raises(ConfigurationError, match="was started with adapt_part top, not None"):
+    with pytest.raises(ConfigurationError, match="was started with --adapt top, not None"):
         train(documents(), settings(home, save_every=3), tmp_path / "run", resume=True)
 
 
 @pytest.mark.parametrize("part", ["middle", "infobatch"])
 def test_a_run_without_a_second_pass_is_warned_of(home, tmp_path, caplog, part):
     train(documents(), settings(home, adapt=part), tmp_path / "run")
-    assert (
-        "--adapt has no effect: the run of 20 steps ends before a pass can adapt (the first takes 22)"
-        in caplog.text
-    )
+    end = 17 if part == "infobatch" else 20
+    assert f"none begins from step 22 (--adapt-from) on and before step {end}" in caplog.text
 
 
 @pytest.mark.parametrize(

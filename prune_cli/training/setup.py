@@ -131,9 +131,11 @@ def _plan(recipe: Recipe, blocks: Blocks, processes: Processes) -> Plan:
     length = math.ceil(blocks.count / planned.batch)
     if planned.adapt and planned.adapt.first_choice(length, planned.steps) is None:
         log.warning(
-            "--adapt has no effect: the run of %d steps ends before a pass can adapt (the first takes %d)",
-            planned.steps,
+            "--adapt has no effect: a pass takes %d steps, and none begins from step %d (--adapt-from) on "
+            "and before step %d; train longer, or lower --adapt-from",
             length,
+            planned.adapt.start,
+            planned.adapt.until or planned.steps,
         )
     return planned
 

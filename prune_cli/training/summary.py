@@ -23,6 +23,9 @@ MANY_EPOCHS = 4  # Muennighoff et al. 2023: up to here, repeated tokens are near
 # metrics.jsonl; the speed of the device is a measurement, not a setting.
 NOT_IN_DESCRIPTION = ("peak_flops", "loss", "held_out_loss")
 
+# Settings of --adapt, by their names in train.json.
+ADAPT_OPTIONS = {"adapt_part": "--adapt", "adapt_share": "--adapt-frac", "adapt_start": "--adapt-from"}
+
 log = logging.getLogger(__name__)
 
 
@@ -109,8 +112,9 @@ def check_same_run(run: TrainingRun) -> None:
         return
     for name, value in _identity(run).items():
         if (old := before["run"].get(name)) != value:
+            shown = ADAPT_OPTIONS.get(name, name)
             raise ConfigurationError(
-                f"was started with {name} {old}, not {value}",
+                f"was started with {shown} {old}, not {value}",
                 place=str(run.work),
                 remedy="resume with the same options, or start over with -f",
             )

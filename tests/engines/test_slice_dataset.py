@@ -208,6 +208,9 @@ def test_a_finished_slice_is_left_alone_with_its_summary(ranked, tmp_path):
     before = (whole(tmp_path / "made"), summary.read_bytes())
     assert status_of(*command) == 0
     assert (whole(tmp_path / "made"), summary.read_bytes()) == before
+    summary.write_text("another one")
+    assert status_of(*command) == 73, "what is there is no summary of this dataset"
+    summary.write_bytes(before[1])
     (tmp_path / "made" / names(tmp_path / "made")[0]).unlink()
     assert status_of(*command) == 73, "an unfinished one writes a summary again"
 

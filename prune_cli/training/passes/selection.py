@@ -30,7 +30,9 @@ def _part(losses: Losses, part: str, share: float) -> Weights:
     # By way of text: Decimal(0.29) would have all the digits of a float that is not 0.29.
     first, last = fraction(part, Decimal(str(share))).ranks(count)
     chosen = np.zeros(count, np.float32)
-    # Stable: of equal losses those of earlier blocks come first. A pass keeps at least one block.
+    # A pass keeps at least one block.
+    first = min(first, count - 1)
+    # Stable: of equal losses those of earlier blocks come first.
     chosen[np.argsort(losses, kind="stable")[first : max(last, first + 1)]] = 1
     return chosen
 

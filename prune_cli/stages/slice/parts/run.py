@@ -144,11 +144,25 @@ class SliceDataset:
 
     def _write_missing_summary(self, manifest: DatasetManifest, source: Source) -> None:
         """Write the summary of a finished dataset, unless an earlier run of the command has written it."""
-        path = self.job.slicing.summary
-        if path and (self.job.streams.force or storage.is_stream(path) or not storage.exists(path)):
-            self._write_summary(manifest.facts.get("summary", {}), source)
+        summary = manifest.facts.get("summary", {})
+        if not _holds(self.job.slicing.summary, summary):
+            self._check_summary(source)
+            self._write_summary(summary, source)
 
     def _write_summary(self, content: dict[str, Any], source: Source) -> None:
         with self.job.create(self.job.slicing.summary, source) as output:
             if output:
                 output.write(json.dumps(content, indent=2).encode() + b"\n")
+
+
+def _holds(path: str | None, content: dict[str, Any]) -> bool:
+    """Whether there is a file with this JSON object."""
+    if not path or storage.is_stream(path) or not storage.exists(path):
+        return False
+    file = storage.input_at(path)
+    with file.open():
+        text = file.read_all()
+    try:
+        return bool(json.loads(text) == content)
+    except ValueError:
+        return False
