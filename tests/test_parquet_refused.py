@@ -78,6 +78,26 @@ def test_skip_bad_skips_no_column(tmp_path, here):
     here("rank", "--skip-bad", "--columns", "perplexity", path)
 
 
+@pytest.mark.parametrize(
+    ("columns", "way_out"),
+    [((), "cast it to string, or --columns NAME,... reads"), (("id", "content"), "cast it to string")],
+)
+def test_a_binary_text_is_to_be_cast_and_not_left_out(columns, way_out, tmp_path, here):
+    path = tmp_path / "x.parquet"
+    path.write_bytes(written({"content": [b"x"], "id": [1]}))
+    chosen = ("--columns", ",".join(columns)) if columns else ()
+    said = here(
+        "score", "-m", "compression", "--text-field", "content", *chosen, path, status=65
+    ).stderr.decode()
+    assert f"column `content` is binary, which JSON does not have; {way_out}" in said
+    assert ("--columns" in said) == (not columns)
+    # The way out.
+    path.write_bytes(written({"content": pa.array([b"x"]).cast(pa.string()), "id": [1]}))
+    assert (
+        len(records(here("score", "-m", "compression", "--text-field", "content", *chosen, path).stdout)) == 1
+    )
+
+
 def test_a_value_in_a_dictionary_counts_only_where_it_is_used():
     values = pa.array([1.0, float("nan"), 2.0])
     indices = pa.array([0, 2, 0, 2], pa.int8())

@@ -29,6 +29,7 @@ BUFFER = 4 << 20  # bytes of a read of a large row group, of which each column w
 MOST_COLUMNS = 10_000  # that are read: each costs a buffer, and some time for each batch
 SHOWN = 20  # names of columns in a message
 OTHER_COLUMNS = "--columns NAME,... reads other columns without it"
+CAST = "cast it to string"
 # pyarrow raises these for damage. The last ones come from its own code, for a footer that contradicts itself.
 DAMAGE = (pa.ArrowException, OSError, ValueError, MemoryError, KeyError, IndexError, OverflowError)
 
@@ -284,7 +285,8 @@ def _checked_columns(reader: pq.ParquetFile, columns: Sequence[str]) -> list[str
     try:
         parquet_json.check(pa.schema([schema.field(name) for name in names]))
     except parquet_json.Unspeakable as error:
-        raise DataError(str(error), remedy=OTHER_COLUMNS) from None
+        # No other column is a way out for one that was asked for, or that is the text.
+        raise DataError(str(error), remedy=CAST if columns else f"{CAST}, or {OTHER_COLUMNS}") from None
     return names
 
 

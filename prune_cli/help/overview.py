@@ -75,7 +75,8 @@ PARQUET = (
     "a string. Texts that the file calls JSON stay texts.",
     "NaN, infinity, text that is no UTF-8 and years outside of 0 to 9999 are errors that name row and "
     "column; --skip-bad skips such rows. A binary column is an error as such, which --skip-bad does not "
-    "change. --columns leaves such columns out. At most 10,000 columns are read.",
+    "change: --columns leaves such columns out, and a text that is stored as binary has to be cast to "
+    "string. At most 10,000 columns are read.",
     "Memory is that of a few megabytes of rows, and of one page of each column, which some writers make as "
     "large as a row group. A pipe is copied to a temporary file in TMPDIR first. Damage is detected where "
     "the writer stored checksums of pages, which not all do.",
