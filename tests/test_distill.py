@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -59,9 +60,10 @@ def start(home):
     """Start the recipe in a group of its own."""
     server = warm.server(warm.HEAVY)
 
-    def run(*arguments):
+    def run(*arguments, **variables):
         environment = {
             **os.environ,
+            **variables,
             "PATH": f"{home}/bin:{os.path.dirname(sys.executable)}:{os.environ['PATH']}",
             "WARM": str(server.fileno()),
         }
@@ -84,8 +86,8 @@ def start(home):
 def distill(start):
     """Run the recipe, hold it to its exit status and return what it said, on either stream."""
 
-    def run(*arguments, status=0):
-        with start(*arguments) as process:
+    def run(*arguments, status=0, **variables):
+        with start(*arguments, **variables) as process:
             said, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == status, said
         return said
@@ -145,11 +147,33 @@ def test_it_stops_when_nothing_is_gained_and_goes_on_when_it_was_killed(home, di
     assert (out / "gen-2" / "scored.jsonl.zst").stat().st_ino == scored
     # Now nothing is left to do, and a run with other options would mix up two.
     assert "+" not in {line[:1] for line in distill(*ONE_SEED).splitlines()}
-    assert "name another directory" in distill("--keep", "top", *ONE_SEED[:-2], status=78)
+    said = distill(*ONE_SEED[:-1], "top", status=78)
+    assert said == (
+        "distill: out was started with other options (--keep bottom); repeat them or name another -o\n"
+    )
     # From a few documents nobody can tell.
     compared = out / "gen-2" / "comparison.jsonl"
     compared.write_text(compared.read_text().replace('"documents":60', '"documents":19'))
     assert "19 documents with a score cannot tell" in distill(*ONE_SEED, status=65)
+
+
+def test_other_options_are_refused_from_the_first_step_on(home, distill, start):
+    options = (*ONE_SEED, "--batch-tokens", "512")
+    out = home / "out"
+    # The first model is being trained, and none is finished.
+    kill_at(out / "gen-0" / "model-1.partial" / "train.json", start(*options), home)
+    begun = digests(out)
+    assert json.loads((out / "gen-0/model-1.partial/train.json").read_text())["run"]["batch"] == 16
+    (home / "more.jsonl").write_bytes(b"")
+    for others, variables, before in (
+        (("--steps", "40"), {}, "--steps 30"),
+        (("--tokenizer", "t"), {"TRAIN": "nice prune-cli train"}, "no --tokenizer, TRAIN='prune-cli train'"),
+        (("more.jsonl",), {}, "another corpus"),
+    ):
+        assert distill(*options, *others, status=78, **variables) == (
+            f"distill: out was started with other options ({before}); repeat them or name another -o\n"
+        )
+    assert digests(out) == begun
 
 
 @pytest.mark.sweep
@@ -164,20 +188,25 @@ def test_seeds_are_compared_as_recipes_and_another_model_may_score_first(home, d
 @pytest.mark.parametrize(
     ("arguments", "status", "fault"),
     [
-        ((), 2, "usage: distill "),
+        ((), 2, "distill: --held-out is missing; usage: distill "),
+        (("--held-out", "held-out.jsonl"), 2, "distill: -o is missing; usage: distill "),
+        (OPTIONS[:-1], 2, "distill: the corpus is missing: no FILE was given; usage: distill "),
         (("--steps",), 2, "distill: --steps needs a value"),
         (("--colour", "red"), 2, "distill: there is no option --colour"),
         ((*ONE_SEED, "--seeds=0"), 2, "distill: invalid --seeds '0'"),
+        ((*ONE_SEED, "--batch-tokens=3x"), 2, "distill: invalid --batch-tokens '3x'"),
         ((*ONE_SEED, "--preset=tiny"), 2, "distill: --preset and --config"),
         ((*ONE_SEED, "nowhere.jsonl"), 66, "distill: nowhere.jsonl: "),
         ((*ONE_SEED, "--metric=taste"), 2, "prune-cli score: --metric: no metric is named 'taste'"),
         ((*ONE_SEED, "--frac=3"), 2, "prune-cli slice: invalid --frac '3'"),
+        ((*ONE_SEED, "--keep=best"), 2, "prune-cli slice: "),
     ],
 )
-def test_bad_input_is_refused_in_one_line_before_anything_is_trained(arguments, status, fault, distill):
+def test_bad_input_is_refused_in_one_line_before_anything_is_made(arguments, status, fault, distill, home):
     said = distill(*arguments, status=status)
     assert said.startswith(fault)
     assert said.count("\n") == 1
+    assert not (home / "out").exists()
 
 
 def test_help_lists_the_options(distill):
