@@ -180,6 +180,16 @@ def test_repeated_and_unpaired_documents_are_counted_and_said(tmp_path, compare)
     assert of_kind(results, "task", model=str(run))[0]["value"] == 32 / 62
 
 
+def test_documents_without_a_value_are_said(tmp_path, compare):
+    few = [math.nan] * 25 + [None] + RIGHT[:34]
+    run = lay(tmp_path / "run", quiz=samples(acc=few, f1=[math.nan] * 60))
+    results, said = compare(run, lay(tmp_path / "base", quiz=samples(acc=RIGHT, f1=RIGHT)))
+    assert of_kind(results, "task comparison")[0]["documents"] == 34
+    assert "no document has a value of every model, so these are left out: quiz f1" in said
+    assert ".jsonl: 26 of 60 documents have no value of acc,none, and are left out" in said
+    assert "intervals from fewer than 50 documents are too narrow: quiz" in said
+
+
 def test_other_prompts_and_answers_are_said(tmp_path, compare):
     run = lay(tmp_path / "run", quiz=[sample(number, {"acc": 1}) for number in range(60)])
     base = lay(
@@ -287,6 +297,7 @@ def test_few_documents_cannot_tell(tmp_path, compare):
         ((), "there is no model to evaluate"),
         (("--samples", "a", "--data", "t"), "--data has no effect: --samples are results already"),
         (("--samples", "a", "--resume"), "--resume has no effect"),
+        (("--samples", "a", "--samples", "a/"), "--samples names a/ twice"),
         (("--samples", "a", "--fail-if-worse", "1"), "--fail-if-worse needs a baseline"),
         (("--samples", "a", "--per-document", "o", "-o", "o"), "would go to the same place"),
     ],
@@ -365,7 +376,8 @@ def test_lines_that_are_no_samples(tmp_path, here, line, fault):
 
 def test_an_empty_file_holds_no_samples(tmp_path, here):
     folder = lay(tmp_path / "run", quiz=[])
-    assert here("eval", "--samples", folder, status=65).stderr
+    said = here("eval", "--samples", folder, status=65).stderr.decode()
+    assert "holds no samples; evaluate again" in said
 
 
 def test_documents_may_hold_nan(tmp_path, here):

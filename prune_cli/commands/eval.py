@@ -81,9 +81,14 @@ def eval(
     `higher_is_better` says which sign is good. `p` is by random sign flips, `p_mcnemar` by McNemar's exact
     test where answers are right or wrong; `improved` and `worsened` are fractions of the documents.
 
-    Documents are paired by their hashes, and one that occurs twice counts once. The average gives each task
-    the same weight. It takes the first metric that a task names, and leaves out a task whose first metric is
-    not between 0 and 1. Of twenty tasks without any difference, one has a p below 0.05.
+    A comparison pairs documents by their hashes, and counts one that occurs several times once, by its first
+    sample; `task` counts every sample, as the harness does. `repeated` is the number of samples that repeat a
+    document (of the model that has most of them), `unpaired` the number of documents that a model lacks.
+    Documents whose value is null or NaN are left out with a warning.
+
+    The average gives each task the same weight. It takes the first metric that a task names, and leaves out
+    a task whose first metric is not between 0 and 1. Of twenty tasks without any difference, one has a p
+    below 0.05.
 
     With --glue each model is fine-tuned on GLUE's tasks by the paper's protocol. The records are one per
     task and seed, one per task (mean and deviation, with the baselines majority class and random guessing),

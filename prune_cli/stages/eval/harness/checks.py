@@ -1,6 +1,7 @@
 """Which options of `eval --samples` need others, and which outcomes of a comparison fail the run?"""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from ....errors import CheckFailed, DataError, UsageError
 from ....settings.eval import DECISIVE, Comparison, TaskSamples
@@ -11,7 +12,9 @@ from .measured import SampledModel
 
 
 def check_options(chosen: TaskSamples, comparison: Comparison) -> None:
-    """Raise UsageError for options of a comparison without a baseline."""
+    """Raise UsageError for a folder named twice, and for options of a comparison without a baseline."""
+    _check_distinct("--samples", chosen.samples or ())
+    _check_distinct("--against-samples", chosen.against_samples or ())
     given = {
         "--fail-if-worse": comparison.fail_if_worse is not None,
         "--paired-seeds": comparison.paired_seeds,
@@ -19,6 +22,16 @@ def check_options(chosen: TaskSamples, comparison: Comparison) -> None:
     for name, is_given in given.items():
         if is_given and not chosen.against_samples:
             raise UsageError(f"{name} needs a baseline to compare with", remedy="add --against-samples DIR")
+
+
+def _check_distinct(option: str, folders: Sequence[str]) -> None:
+    """Raise UsageError if two folders are the same one: seeds of a recipe are different runs."""
+    seen: set[Path] = set()
+    for folder in folders:
+        place = Path(folder).resolve()
+        if place in seen:
+            raise UsageError(f"{option} names {folder} twice", remedy="name each folder once")
+        seen.add(place)
 
 
 def sides(

@@ -91,7 +91,7 @@ def compared_tasks(sides: Sides, warnings: Warnings) -> list[ComparedTask]:
     everything = set().union(*(model.tasks for model in sides.models))
     if lacking := sorted(everything.difference(tasks)):
         warnings.log(f"tasks without samples of every model are left out: {_listed(lacking)}")
-    compared = [each for task in tasks for each in _metrics(task, sides)]
+    compared = _with_values([each for task in tasks for each in _metrics(task, sides)], warnings)
     if not compared:
         models = " and ".join(model.name for model in sides.models)
         fault = f"{models} have no metric of a task in common"
@@ -116,6 +116,13 @@ def _metrics(task: str, sides: Sides) -> Iterator[ComparedTask]:
             raise DataError(fault, place=task, remedy="evaluate them on the same version of the task")
         for key in of_filter:
             yield _compared(task, key, found, [each.scores[key] for each in scored])
+
+
+def _with_values(compared: Sequence[ComparedTask], warnings: Warnings) -> list[ComparedTask]:
+    """The metrics that all models have of at least one document. The others are left out with a warning."""
+    if empty := [f"{each.task} {each.key.metric}" for each in compared if not each.documents]:
+        warnings.log(f"no document has a value of every model, so these are left out: {_listed(empty)}")
+    return [each for each in compared if each.documents]
 
 
 def _compared(
@@ -149,7 +156,7 @@ def _warn(compared: Sequence[ComparedTask], warnings: Warnings) -> None:
         if tasks := [task for task in sorted(found) if count(found[task])]:
             total = sum(count(found[task]) for task in tasks)
             warnings.log(f"{total:,} {note}: {_listed(tasks)}")
-    if few := [task for task in sorted(found) if len(found[task].documents) < FEW]:
+    if few := sorted({each.task for each in compared if len(each.documents) < FEW}):
         warnings.log(f"intervals from fewer than {FEW} documents are too narrow: {_listed(few)}")
 
 

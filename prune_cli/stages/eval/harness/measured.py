@@ -105,7 +105,16 @@ def _scores(
                 warnings.log(f"{file.task}: {metric} is {both}, and is left out")
             else:
                 computed[MetricKey(metric, name)] = scored
+                _warn_of_missing(file, MetricKey(metric, name), scored, warnings)
     return computed
+
+
+def _warn_of_missing(file: SampleFile, key: MetricKey, scored: DocumentScores, warnings: Warnings) -> None:
+    """Warn of documents whose value is null or NaN: the harness may have failed to measure them."""
+    missing = int((~scored.is_present).sum())
+    if missing:
+        of_all = f"{missing:,} of {len(scored.rows):,} documents"
+        warnings.log(f"{file.path}: {of_all} have no value of {','.join(key)}, and are left out")
 
 
 def _entry(file: SampleFile, section: str, name: str) -> Any:

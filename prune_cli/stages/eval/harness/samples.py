@@ -72,7 +72,8 @@ def read(path: str, reading: Reading) -> dict[str, FilteredSamples]:
 def _lines(path: str, reading: Reading) -> Iterator[tuple[str, bytes]]:
     """The lines of a file, each with its place for messages."""
     [file] = storage.operands([path])
-    limits = Limits(window_log=reading.long)
+    # An empty file has a message of its own: here no option accepts one.
+    limits = Limits(window_log=reading.long, allow_empty=True)
     whole = blocks(file, limits, sizes.parse(reading.max_line), log.warning, lambda event: None)
     # Closed when a line is refused, too: a thread reads ahead.
     with closing(whole):
