@@ -201,7 +201,8 @@ def test_models_that_were_evaluated_before_are_not_run_again(home, compared):
 
 def test_a_model_that_cannot_be_evaluated_leaves_no_samples(home):
     # The harness's own command, whose parser refuses an option before anything is loaded.
-    recipe(
+    done = recipe(
         home, "others", TASKS, "run", "base", "--no-such-option", status=2, path=Path(sys.executable).parent
     )
+    assert done.stderr.decode().endswith("\neval-tasks: lm_eval failed for base; see above\n")
     assert not [*home.glob("others/*/samples*")]

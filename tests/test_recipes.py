@@ -122,6 +122,18 @@ def test_a_recipe_without_arguments_prints_its_usage(name, recipe):
     assert recipe(name, status=2).startswith(f"usage: {name} ")
 
 
+def test_eval_tasks_explains_itself_and_refuses_before_it_makes_anything(home, recipe):
+    for word in ("DIRECTORY", "TASKS", "RUN", "BASE", "OPTION"):
+        assert f"\n  {word} " in recipe("eval-tasks", "--help")
+    assert recipe("eval-tasks", "out", "", "corpus", "corpus", status=2).startswith("usage: ")
+    for absent in ("run", "run/", "./run", "/no/run", "a/b/run"):
+        said = recipe("eval-tasks", "out", "piqa", "corpus", absent, status=66)
+        assert said.startswith(f"eval-tasks: {absent}: is not a folder; ")
+    said = recipe("eval-tasks", "out", "piqa", "corpus", "owner/name", status=78, PATH="/usr/bin:/bin")
+    assert said == "eval-tasks: lm_eval is not installed; pip install lm_eval accelerate\n"
+    assert not (home / "out").exists()
+
+
 def test_a_good_night_is_silent_and_the_next_scores_only_new_files(home, recipe):
     assert recipe("score-nightly", "scored", *RANDOM, *home.glob("corpus/[ab].*")) == ""
     first = (home / "scored" / "a.jsonl.zst").stat().st_ino
