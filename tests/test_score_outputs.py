@@ -299,6 +299,6 @@ def test_the_trailer_says_what_it_took(whole):
 
 def test_on_a_terminal_there_is_progress_and_one_closing_line(model, corpus, tmp_path):
     """Of a run that takes longer than half a second."""
-    said = on_a_terminal("stderr", "score", "--model", model, *[corpus] * 25, "-o", tmp_path / "out")
-    assert re.search(r"3,000 records +[\d,]+ tokens/s", said)
-    assert re.search(r"scored 3,000 records, 27,250 tokens \([\d,]+ a second\)\s*$", said)
+    said = on_a_terminal("stderr", "score", "--model", model, *[corpus] * 100, "-o", tmp_path / "out")
+    assert re.search(r"12,000 records +[\d,]+ tokens/s", said)
+    assert re.search(r"scored 12,000 records, 109,000 tokens \([\d,]+ a second\)\s*$", said)

@@ -36,8 +36,8 @@ class Subjects:
     score: Annotated[
         list[str] | None,
         option(
-            "-k",
             "--score",
+            "-k",
             metavar="FIELD",
             help="Score to show. The default is every score that the stream names.",
         ),
