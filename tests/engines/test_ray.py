@@ -131,7 +131,7 @@ def test_a_job_that_kills_three_workers_is_named(workers, tmp_path):
         workers.map(Toy(), [ToyJob(0, "divide_by_zero")], silent())
 
 
-def test_a_job_whose_node_dies_is_done_by_another(nodes, workers, tmp_path, caplog):
+def test_a_job_whose_node_dies_is_done_by_another(nodes, cluster, workers, tmp_path, caplog):
     assert hold_two_jobs(workers, tmp_path / "killed", nodes.kill_raylet) == [0, 1]
     assert workers.watch.tries == 1
     # Either the actor says so, or it ended before it could.
@@ -139,6 +139,8 @@ def test_a_job_whose_node_dies_is_done_by_another(nodes, workers, tmp_path, capl
     # A node that comes back is used again.
     nodes.add(num_gpus=1)
     assert hold_two_jobs(workers, tmp_path / "both") == [0, 1]
+    # The tests that follow count nodes, and Ray takes three seconds to notice that one is dead.
+    until(lambda: cluster.total("GPU") == 1)
 
 
 def hold_two_jobs(workers: RayActors, folder: Path, kill: Callable[[], None] | None = None) -> list[int]:
