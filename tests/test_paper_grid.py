@@ -319,8 +319,6 @@ def _seed(dice, level, name):
 
 def test_the_committed_results_make_the_tables_of_the_protocol():
     path = SHELL / "paper-grid-results.jsonl"
-    if not path.exists():
-        pytest.skip("the runs have not ended")
     assert path.stat().st_size < 1e6
     assert (
         table.markdown([json.loads(line) for line in path.read_text().splitlines()])

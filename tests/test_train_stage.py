@@ -40,14 +40,7 @@ from .training import (
     weights,
 )
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """The models are so small that threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

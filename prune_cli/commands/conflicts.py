@@ -110,7 +110,8 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
         Rule(
             (
                 *("model", "per_model", "context", "stride", "bos", "batch_tokens"),
-                *("min_tokens", "prompt_field"),
+                "min_tokens",
+                "prompt_field",
             ),
             lambda given: _metrics(given) <= WITHOUT_MODEL,
             "no chosen metric uses a model",
