@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from prune_cli.errors import ConfigurationError, UsageError
-from prune_cli.models.text.tokenizer import encode, load_tokenizer
+from prune_cli.models.text.loading import load_tokenizer
+from prune_cli.models.text.tokenizer import encode
 from prune_cli.training import token_file
 from prune_cli.training.model import gpt2_config, load_model, new_model
 from prune_cli.training.passes import selection

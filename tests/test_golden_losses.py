@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from prune_cli.models.text.tokenizer import train_tokenizer
+from prune_cli.models.text.loading import train_tokenizer
 from prune_cli.settings.train import Training
 from prune_cli.training.model import save_tokenizer
 

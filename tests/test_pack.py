@@ -16,7 +16,8 @@ transformers = pytest.importorskip("transformers")
 
 from prune_cli import formats  # noqa: E402
 from prune_cli.models.text import tokenizer as tokenizer_module  # noqa: E402
-from prune_cli.models.text.tokenizer import load_tokenizer, tokenizer_hash, train_tokenizer  # noqa: E402
+from prune_cli.models.text.loading import load_tokenizer, train_tokenizer  # noqa: E402
+from prune_cli.models.text.tokenizer import tokenizer_hash  # noqa: E402
 from prune_cli.records.documents import Document  # noqa: E402
 from prune_cli.records.lines import line_ends  # noqa: E402
 from prune_cli.records.reader import MISSING, Batch  # noqa: E402

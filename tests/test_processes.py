@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, GPT2Config
 
 from prune_cli.errors import UsageError
 from prune_cli.models import cpu_kernels
-from prune_cli.models.text.tokenizer import train_tokenizer
+from prune_cli.models.text.loading import train_tokenizer
 from prune_cli.settings.train import Training
 from prune_cli.training.distributed import Processes
 from prune_cli.training.model import checkpoint_activations, load_model, save_tokenizer, summed_loss

@@ -16,7 +16,7 @@ transformers = pytest.importorskip("transformers")
 @pytest.fixture(scope="module")
 def gpt2(tmp_path_factory) -> Path:
     """A randomly initialised GPT-2 of two layers, with a small byte-level tokenizer of its own."""
-    from prune_cli.models.text.tokenizer import train_tokenizer
+    from prune_cli.models.text.loading import train_tokenizer
     from prune_cli.training.model import gpt2_config, new_model, save_model
 
     path = tmp_path_factory.mktemp("gpt2")

@@ -24,13 +24,9 @@ from tokenizers import (  # noqa: E402
 
 from prune_cli.models.text import splitting  # noqa: E402
 from prune_cli.models.text import tokenizer as tokenizer_module  # noqa: E402
+from prune_cli.models.text.loading import load_tokenizer  # noqa: E402
 from prune_cli.models.text.splitting import WORD_PATTERNS, splitter  # noqa: E402
-from prune_cli.models.text.tokenizer import (  # noqa: E402
-    encode,
-    load_tokenizer,
-    specification,
-    tokenizer_hash,
-)
+from prune_cli.models.text.tokenizer import encode, specification, tokenizer_hash  # noqa: E402
 
 from .conftest import SHARED, shared  # noqa: E402
 

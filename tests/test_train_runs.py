@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM
 from prune_cli import storage
 from prune_cli.errors import ConfigurationError, DataError, UsageError
 from prune_cli.models import safety
-from prune_cli.models.text.tokenizer import encode, load_tokenizer, train_tokenizer
+from prune_cli.models.text.loading import load_tokenizer, train_tokenizer
+from prune_cli.models.text.tokenizer import encode
 from prune_cli.settings.train import Training
 from prune_cli.stages.train import fingerprint
 from prune_cli.training import setup, token_file

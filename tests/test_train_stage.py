@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 from prune_cli.errors import CannotCreateError, ConfigurationError, DataError, TryAgainError
 from prune_cli.models import fast_training
-from prune_cli.models.text.tokenizer import encode, load_tokenizer
+from prune_cli.models.text.loading import load_tokenizer
+from prune_cli.models.text.tokenizer import encode
 from prune_cli.training import token_file
 from prune_cli.training.model import (
     gpt2_config,

@@ -8,7 +8,8 @@ import random
 import torch
 import torch.nn.functional as F
 
-from prune_cli.models.text.tokenizer import encode, load_tokenizer, train_tokenizer
+from prune_cli.models.text.loading import load_tokenizer, train_tokenizer
+from prune_cli.models.text.tokenizer import encode
 from prune_cli.settings.train import Training
 from prune_cli.training import loop, token_file
 from prune_cli.training.model import save_tokenizer

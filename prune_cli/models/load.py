@@ -24,7 +24,7 @@ from .device import dtype_name, resolve_device, resolve_dtype
 from .fast_inference import make_fast
 from .library_errors import first_line, remedy_of
 from .safety import candidate_weights, check_directory, is_local
-from .text.tokenizer import load_tokenizer
+from .text.loading import load_tokenizer
 
 log = logging.getLogger(__name__)
 

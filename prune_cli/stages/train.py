@@ -9,7 +9,8 @@ from math import isnan
 from pathlib import Path
 
 from .. import charts, terminal
-from ..models.text.tokenizer import load_tokenizer, tokenizer_hash
+from ..models.text.loading import load_tokenizer
+from ..models.text.tokenizer import tokenizer_hash
 from ..records.documents import documents
 from ..records.reader import Content, Source
 from ..settings.streams import Reading

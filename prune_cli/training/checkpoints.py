@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..models.text.tokenizer import PreTrainedTokenizerFast
+from ..models.text.loading import PreTrainedTokenizerFast
 from ..storage import directories
 from .distributed import shard_like
 from .model import opened_tensors, save_model, save_tensors

@@ -28,7 +28,8 @@ from ..models import description
 from ..models.cpu_kernels import head_loss
 from ..models.library_errors import first_line, remedy_of
 from ..models.load import load_network
-from ..models.text.tokenizer import PreTrainedTokenizerFast, vocabulary_size
+from ..models.text.loading import PreTrainedTokenizerFast
+from ..models.text.tokenizer import vocabulary_size
 
 # --- configuration ---
 

@@ -12,14 +12,8 @@ from ..errors import ConfigurationError, DataError, UsageError
 from ..models import safety
 from ..models.description import context_length
 from ..models.device import resolve_dtype
-from ..models.text.tokenizer import (
-    PreTrainedTokenizerFast,
-    encode,
-    load_tokenizer,
-    tokenizer_hash,
-    train_tokenizer,
-    vocabulary_size,
-)
+from ..models.text.loading import PreTrainedTokenizerFast, load_tokenizer, train_tokenizer
+from ..models.text.tokenizer import encode, tokenizer_hash, vocabulary_size
 from ..settings.train import Training
 from ..storage import directories
 from . import token_file

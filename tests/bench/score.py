@@ -20,7 +20,7 @@ import torch
 
 from prune_cli import metrics
 from prune_cli.models.language_model import LanguageModel, ModelSettings, load
-from prune_cli.models.text.tokenizer import load_tokenizer
+from prune_cli.models.text.loading import load_tokenizer
 from prune_cli.stages.score import windows as stage
 from prune_cli.training.model import gpt2_config, load_model, new_model, save_model
 

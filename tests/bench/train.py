@@ -27,7 +27,7 @@ from torch import Tensor
 
 from prune_cli.models import cpu_kernels as kernels
 from prune_cli.models.device import matrix_rate
-from prune_cli.models.text.tokenizer import train_tokenizer
+from prune_cli.models.text.loading import train_tokenizer
 from prune_cli.training.model import save_tokenizer
 
 from .score import limit

@@ -13,7 +13,8 @@ pytest.importorskip("torch")
 from tokenizers import Tokenizer
 
 from prune_cli.errors import ConfigurationError
-from prune_cli.models.text.tokenizer import encode, load_tokenizer, tokenizer_hash
+from prune_cli.models.text.loading import load_tokenizer
+from prune_cli.models.text.tokenizer import encode, tokenizer_hash
 
 from ..small_models import load, tiny_gpt2
 

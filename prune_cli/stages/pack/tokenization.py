@@ -7,6 +7,7 @@ from typing import Any
 
 from ...errors import ConfigurationError
 from ...models.text import tokenizer as tokenizers
+from ...models.text.loading import PreTrainedTokenizerFast, load_tokenizer
 from ...models.text.special_tokens import warnings_about_end
 from ...settings.pack import Last, Packing
 from .blocks import BlockLayout, Ids
@@ -18,7 +19,7 @@ log = logging.getLogger(__name__)
 class BlockTokenizer:
     """A tokenizer, and the EOS token that follows each document."""
 
-    loaded: tokenizers.PreTrainedTokenizerFast
+    loaded: PreTrainedTokenizerFast
     eos: int
 
     def encode(self, texts: list[str]) -> list[Ids]:
@@ -41,7 +42,7 @@ def load(directory: Path, eos: int | None) -> BlockTokenizer:
 
     Raises NoInputError, and ConfigurationError without an EOS token.
     """
-    tokenizer = tokenizers.load_tokenizer(directory, needs_eos=eos is None)
+    tokenizer = load_tokenizer(directory, needs_eos=eos is None)
     if eos is None:
         for sentence in warnings_about_end(tokenizer, directory):
             log.warning("%s: %s", directory, sentence)

@@ -14,18 +14,20 @@ import numpy as np
 from ... import storage, terminal
 from ...errors import ConfigurationError, DataError, UsageError
 from ...metrics import OF_TEXTS, Metric
+from ...models.text import tokenizer_file
+from ...models.text.tokenizer import tokenizer_hash
 from ...records.batching import Bound, batched
 from ...records.documents import documents
 from ...settings.score import WORDS, Scores
 from ...settings.streams import Reading
 from ...stream import dataset
 from ...texts.held_out import HeldOutSequences
+from ...texts.priors import TokenCounts, TokenPriors
 from ...texts.words import ngrams
 from .. import streams
 
-if TYPE_CHECKING:  # their tokenizer needs transformers
+if TYPE_CHECKING:  # an extra
     from ...texts.classifier import TextClassifier
-    from ...texts.priors import TokenCounts, TokenPriors
 
 log = logging.getLogger(__name__)
 
@@ -167,12 +169,8 @@ class Priors:
 
 
 def _load_priors(scores: Scores) -> Priors:
-    # transformers takes seconds to load, which other metrics of texts can do without.
-    from ...models.text.tokenizer import load_tokenizer, tokenizer_hash
-    from ...texts.priors import TokenCounts, TokenPriors
-
     assert scores.tokenizer is not None  # see `check`
-    tokenizer = load_tokenizer(Path(scores.tokenizer), needs_eos=False, must_be_fast=False)
+    tokenizer = tokenizer_file.load(Path(scores.tokenizer))
     parts = []
     for file in storage.operands(scores.priors or ()):
         with file.open():

@@ -24,7 +24,7 @@ from . import agreement, scan, trailer
 from .columns import Columns, Follower, read
 from .divided import read_divided
 
-if TYPE_CHECKING:  # their tokenizer needs transformers
+if TYPE_CHECKING:  # their tokenizer takes a tenth of a second to import
     from ...texts.priors import TokenCounter, TokenCounts
 
 
@@ -91,7 +91,7 @@ class Describer:
         """Counts tokens if that is asked for: the tokenizer is loaded once a process."""
         if self.inspection.tokenizer is None:
             return None
-        # transformers takes seconds to load.
+        # What other statistics can do without: it takes a tenth of a second.
         from .token_counting import counter
 
         return counter(self.inspection.tokenizer)

@@ -1,9 +1,9 @@
-"""How often does each token occur in the texts of a stream? Importing this imports transformers."""
+"""How often does each token occur in the texts of a stream?"""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...models.text.tokenizer import load_tokenizer
+from ...models.text import tokenizer_file
 from ...records.documents import check_tokenizer, contents
 from ...records.reader import Batch, Source
 from ...texts.priors import TokenCounter
@@ -11,7 +11,7 @@ from ...texts.priors import TokenCounter
 
 def counter(directory: Path) -> TokenCounter:
     """A counter with the tokenizer in a folder. Raises NoInputError or ConfigurationError."""
-    return TokenCounter(load_tokenizer(directory, needs_eos=False, must_be_fast=False))
+    return TokenCounter(tokenizer_file.load(directory))
 
 
 @dataclass(frozen=True)

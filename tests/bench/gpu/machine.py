@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from prune_cli import reference
-from prune_cli.models.text.tokenizer import load_tokenizer
+from prune_cli.models.text.loading import load_tokenizer
 from prune_cli.training.model import gpt2_config, new_model, save_model
 from prune_cli.training.recipe import PRESETS
 
