@@ -36,8 +36,11 @@ def batched(
             batch, sums, total = [], [0] * len(enough), 0
         batch.append(item)
         total += size
-        sums = [before + bound.size(item) for before, bound in zip(sums, enough, strict=True)]
-        if any(reached >= bound.limit for reached, bound in zip(sums, enough, strict=True)):
+        is_enough = False
+        for at, bound in enumerate(enough):
+            sums[at] += bound.size(item)
+            is_enough |= sums[at] >= bound.limit
+        if is_enough:
             yield batch
             batch, sums, total = [], [0] * len(enough), 0
     if batch:

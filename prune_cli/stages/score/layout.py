@@ -124,13 +124,13 @@ class Layout:
     def _counted(self, line: bytes, document: Document, new: dict[str, Any]) -> Record:
         """A line with what the trailer counts of it."""
         # A record counts as unscored only if all its scores are null: one model of an ensemble may have none.
-        scores = [new[name] for name in self.written_scores]
+        scores = list(map(new.get, self.written_scores))
         # Only strings are groups: numbers and lists could have as many values as there are records.
         group = document[self.group]
         return Record(
             line,
             tokens=new.get(self.prefix + TOKENS, 0),
-            null=bool(scores) and all(score is None for score in scores),
+            null=bool(scores) and scores.count(None) == len(scores),
             rank=None,
             group=group if isinstance(group, str) else None,
         )

@@ -18,6 +18,7 @@ from ...models.text import tokenizer_file
 from ...models.text.tokenizer import tokenizer_hash
 from ...records.batching import Bound, batched
 from ...records.documents import documents
+from ...records.fields import MISSING
 from ...settings.score import WORDS, Scores
 from ...settings.streams import Reading
 from ...stream import dataset
@@ -32,7 +33,7 @@ if TYPE_CHECKING:  # an extra
 log = logging.getLogger(__name__)
 
 Contents = Sequence[str | Sequence[int]]  # texts, or the token ids of blocks
-Quantities = dict[str, Any]  # by the names that metrics/__init__.py lists
+Quantities = dict[str, Sequence[Any]]  # by the names that metrics/__init__.py lists
 
 BATCH_CHARACTERS = 1 << 20  # of held-out texts that are hashed at once
 
@@ -47,8 +48,8 @@ class Resource(Protocol):
     def tokenizer(self) -> str | None:
         """The hash of its tokenizer, if it reads tokens: blocks must have been packed with the same."""
 
-    def quantities(self, contents: Contents, place: Callable[[int], str]) -> list[Quantities]:
-        """What metrics are computed from, for each record; nothing for one that has no text.
+    def quantities(self, contents: Contents, place: Callable[[int], str]) -> Quantities:
+        """What metrics are computed from: a value for each record, MISSING for one that has no text.
 
         `place` names the record at an index, for errors.
         """
@@ -89,6 +90,12 @@ def _field(option: str) -> str:
     return option.removeprefix("--").replace("-", "_")
 
 
+def _spread(values: Iterable[Any], contents: Contents) -> list[Any]:
+    """The values, which are those of texts, at the places of the texts; MISSING at the others."""
+    following = iter(values)
+    return [next(following) if isinstance(content, str) else MISSING for content in contents]
+
+
 # --- Held-out texts ---
 
 
@@ -104,16 +111,14 @@ class HeldOut:
         """The hash of the sequences, and their length."""
         return {"held_out": self.sequences.digest, "ngram": self.sequences.n}
 
-    def quantities(self, contents: Contents, place: Callable[[int], str]) -> list[Quantities]:
+    def quantities(self, contents: Contents, place: Callable[[int], str]) -> Quantities:
         """The sequences of each text, and how many of them are held out."""
         texts = [content for content in contents if isinstance(content, str)]
-        counted = zip(*(counts.tolist() for counts in self.sequences.counts(texts)), strict=True)
-        return [
-            dict(zip(("n_ngrams", "n_held_out_ngrams"), next(counted), strict=True))
-            if isinstance(content, str)
-            else {}
-            for content in contents
-        ]
+        names = ("n_ngrams", "n_held_out_ngrams")
+        return {
+            name: _spread(counts.tolist(), contents)
+            for name, counts in zip(names, self.sequences.counts(texts), strict=True)
+        }
 
 
 def _load_held_out(scores: Scores) -> HeldOut:
@@ -163,9 +168,9 @@ class Priors:
         """The hash of the counts, and of the tokenizer with them."""
         return {"priors": self.counts.digest}
 
-    def quantities(self, contents: Contents, place: Callable[[int], str]) -> list[Quantities]:
+    def quantities(self, contents: Contents, place: Callable[[int], str]) -> Quantities:
         """Mean and variance of the logarithms of the priors."""
-        return [{"log_prior_moments": moments} for moments in self.priors.moments(contents, place)]
+        return {"log_prior_moments": self.priors.moments(contents, place)}
 
 
 def _load_priors(scores: Scores) -> Priors:
@@ -196,12 +201,10 @@ class LabelProbabilities:
         """The hash of the model, and the label."""
         return {"classifier": self.classifier.digest, "label": self.classifier.label}
 
-    def quantities(self, contents: Contents, place: Callable[[int], str]) -> list[Quantities]:
+    def quantities(self, contents: Contents, place: Callable[[int], str]) -> Quantities:
         """The probability of the label for each text."""
-        return [
-            {"label_probability": self.classifier.probability(content)} if isinstance(content, str) else {}
-            for content in contents
-        ]
+        texts = (content for content in contents if isinstance(content, str))
+        return {"label_probability": _spread(map(self.classifier.probability, texts), contents)}
 
 
 def _load_classifier(scores: Scores) -> LabelProbabilities:

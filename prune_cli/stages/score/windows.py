@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from itertools import repeat
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
 from ...errors import DataError
-from ...metrics import UNPROMPTED, Metric
+from ...metrics import OF_TEXTS, UNPROMPTED, Metric
 from ...records.batching import Bound, batched
 from ...records.documents import PromptedContent, without_prompt
+from ...records.fields import MISSING
 from ...records.prefetch import prefetch
 from .scoring import CONTINUED, PROMPT
 from .scoring import Scoring as Scoring
@@ -31,20 +32,14 @@ log = logging.getLogger(__name__)
 
 Payload = TypeVar("Payload")
 Fields = dict[str, Any]
-Quantities = dict[str, Any]  # what metrics are computed from, by the names that metrics/__init__.py lists
+# Values of all records of a window, by name: what metrics are computed from (metrics/__init__.py), or fields.
+Columns = dict[str, Iterable[Any]]
+Place = Callable[[int], str]  # of the record at an index, for errors
 
 # Records that are tokenized together: enough to keep the tokenizer's threads busy.
 BLOCK_RECORDS = 256
 BLOCK_CHARACTERS = 1 << 18
 WINDOW_BYTES = 4 << 20  # most text in a window, which becomes one frame
-
-
-@dataclass(frozen=True)
-class Scored:
-    """The quantities of one record by one model."""
-
-    quantities: Quantities
-    n_scored: int  # tokens
 
 
 @dataclass(frozen=True)
@@ -103,11 +98,7 @@ def score(
     # windows. The next window is read and tokenized in a thread while this one is scored; depth 0 keeps it
     # at one.
     for window in prefetch(_windows(items, scoring, window_tokens, place, size), depth=0):
-        by_record = _scored(window, scoring, place, identity, on_batch)
-        yield [
-            (payload, _fields(by_model, scoring, partial(place, payload)))
-            for payload, by_model in zip(window.payloads, by_record, strict=True)
-        ]
+        yield _scored(window, scoring, place, identity, on_batch)
         unknown += sum(document.n_unknown for document in window.documents)
         affected += sum(document.n_unknown > 0 for document in window.documents)
         unfit += sum(document.is_unfit for document in window.documents)
@@ -129,13 +120,13 @@ def _windows(
 ) -> Iterator[Window]:
     """Windows of `window_tokens` tokens and at most WINDOW_BYTES bytes, made of whole blocks."""
     blocks = batched(
-        items,
+        ((*item, size(item[0])) for item in items),
         Bound(lambda item: 1, BLOCK_RECORDS),
         Bound(lambda item: len(item[1]), BLOCK_CHARACTERS),
-        most=Bound(lambda item: size(item[0]), WINDOW_BYTES),
+        most=Bound(lambda item: item[2], WINDOW_BYTES),
     )
     windows = batched(
-        (_tokenized(block, scoring, place, size) for block in blocks),
+        (_tokenized(block, scoring, place) for block in blocks),
         Bound(lambda window: window.n_tokens, window_tokens),
         most=Bound(lambda window: window.n_bytes, WINDOW_BYTES),
     )
@@ -144,27 +135,26 @@ def _windows(
 
 
 def _tokenized(
-    block: list[tuple[Payload, PromptedContent]],
+    block: list[tuple[Payload, PromptedContent, int]],
     scoring: Scoring,
     place: Callable[[Payload], str],
-    size: Callable[[Payload], int],
 ) -> Window:
-    """Records that are tokenized together."""
-    contents = [content for _, content in block]
+    """Records that are tokenized together: payload, content and bytes of each."""
+    payloads, contents, sizes = map(list, zip(*block, strict=True))
 
     def place_of(index: int) -> str:
-        return place(block[index][0])
+        return place(payloads[index])
 
     return Window(
-        payloads=[payload for payload, _ in block],
+        payloads=payloads,
         contents=contents,
         documents=scoring.models[0].encode_many(contents, place_of) if scoring.models else [],
         second=scoring.against.encode_many(contents, place_of) if scoring.against else [],
-        n_bytes=sum(size(payload) for payload, _ in block),
+        n_bytes=sum(sizes),
     )
 
 
-# --- What metrics are computed from ---
+# --- New fields ---
 
 
 def _scored(
@@ -173,121 +163,152 @@ def _scored(
     place: Callable[[Any], str],
     identity: Callable[[Any], Any],
     on_batch: Callable[[int], object],
-) -> Iterator[list[Scored]]:
-    """For each record an entry for each model of the ensemble; without a model, one entry."""
-    second: Sequence[Statistics] = []
-    if scoring.against:
-        second = scoring.against.statistics(window.second, ("nll",), on_batch)
-    contents = [without_prompt(content) for content in window.contents]
-    columns = [_statistics(model, window.documents, scoring, on_batch) for model in scoring.models]
-    of_texts = [
-        resource.quantities(contents, lambda index: place(window.payloads[index]))
-        for resource in scoring.resources
-    ]
-    for at, (payload, content) in enumerate(zip(window.payloads, contents, strict=True)):
-        common: Quantities = {"content": content, "seed": scoring.seed, "top_k": scoring.top_k}
-        if "identity" in scoring.needs:
-            common["identity"] = identity(payload)
-        for quantities in of_texts:
-            common |= quantities[at]
-        if second:
-            common |= {
-                f"against_{name}": value
-                for name, value in _with_sum(second[at], partial(place, payload)).items()
-            }
-            common["against_n_bytes"] = window.second[at].n_bytes
-        if not columns:
-            yield [Scored(common, 0)]
-            continue
-        document = window.documents[at]
-        common |= {"n_bytes": document.n_bytes, "tokens": document.tokens, "n_prefix": document.n_prefix}
-        common["n_scored"] = document.n_scored
-        yield [
-            Scored({**common, **_with_sum(column[at], partial(place, payload))}, document.n_scored)
-            for column in columns
-        ]
+) -> list[tuple[Any, Fields]]:
+    """Each payload with its new fields, in the order in which they are written."""
 
+    def place_of(index: int) -> str:
+        return place(window.payloads[index])
 
-def _with_sum(statistics: Mapping[str, Any], place: Callable[[], str]) -> Mapping[str, Any]:
-    """The statistics with the sum of nll, which an n-gram model gives by itself."""
-    if "nll" not in statistics:
-        return statistics
-    return {**statistics, "nll_sum": _sum(statistics["nll"], place)}
-
-
-def _statistics(
-    model: LanguageModel | NgramModel,
-    documents: list[Any],
-    scoring: Scoring,
-    on_batch: Callable[[int], object],
-) -> list[Quantities]:
-    """The statistics of each document's tokens, and what else metrics need of the model."""
-    quantities: list[Quantities] = [*model.statistics(documents, scoring.statistics, on_batch)]
-    if UNPROMPTED in scoring.needs:
-        alone = [document.unprompted or document for document in documents]
-        unprompted = model.statistics(alone, ("nll",), on_batch)
-        for of_document, statistics in zip(quantities, unprompted, strict=True):
-            of_document[UNPROMPTED] = statistics["nll"]
-    if "continuation" in scoring.needs:
-        continuations = cast("LanguageModel", model).continuations(documents, PROMPT, CONTINUED, on_batch)
-        for of_document, ids in zip(quantities, continuations, strict=True):
-            of_document["continuation"] = ids
-    return quantities
-
-
-# --- New fields ---
-
-
-def _fields(by_model: list[Scored], scoring: Scoring, place: Callable[[], str]) -> Fields:
-    """The new fields of a record, in the order in which they are written; `place` names it in errors."""
-    fields: Fields = {}
-    try:
-        for metric in scoring.metrics:
-            fields |= _scores(metric, by_model, scoring)
-    except OverflowError:
-        fault = "a score is too large for a floating-point number"
-        raise DataError(fault, place=place(), remedy="check the model's weights") from None
-    first = by_model[0].quantities
-    if "nll_sum" in first:
+    # Column by column, not record by record, which takes twice as long where a metric costs little.
+    second = _of_second(window, scoring, place_of, on_batch)
+    by_model = [_of_model(model, window, scoring, place_of, on_batch) for model in scoring.models]
+    common = {**_of_records(window, scoring, place_of, identity), **second}
+    columns: Columns = {}
+    for metric in scoring.metrics:
+        columns |= _scores(metric, window, scoring, common, by_model, place_of)
+    if by_model:
         # The models of an ensemble share a tokenizer, and with it both counts.
-        sums = [scored.quantities["nll_sum"] for scored in by_model]
-        fields["nll_sum"] = fmean(sums) if len(sums) > 1 else sums[0]
-        fields["n_scored"] = by_model[0].n_scored
-        fields["n_bytes"] = first["n_bytes"]
-    if "against_nll_sum" in first:
-        fields["against_nll_sum"] = first["against_nll_sum"]
-    return fields
+        sums = [quantities["nll_sum"] for quantities in by_model]
+        columns["nll_sum"] = sums[0] if len(sums) == 1 else map(fmean, zip(*sums, strict=True))
+        columns |= {name: common[name] for name in ("n_scored", "n_bytes")}
+    if second:
+        columns["against_nll_sum"] = second["against_nll_sum"]
+    names = list(columns)
+    rows = zip(*columns.values(), strict=True) if columns else repeat((), len(window.payloads))
+    return [
+        (payload, dict(zip(names, row, strict=True)))
+        for payload, row in zip(window.payloads, rows, strict=True)
+    ]
 
 
-def _scores(metric: Metric, by_model: list[Scored], scoring: Scoring) -> Fields:
+def _scores(
+    metric: Metric,
+    window: Window,
+    scoring: Scoring,
+    common: Columns,
+    by_model: Sequence[Columns],
+    place: Place,
+) -> Columns:
     """The field of a metric, and with `per_model` one for each model."""
     if not metric.needs_model:
-        quantities = by_model[0].quantities
         # A block of ids has no quantities of its text.
-        is_scored = metric.needs <= quantities.keys()
-        return {metric.name: metric.of(quantities) if is_scored else None}
+        of_texts = [common[name] for name in metric.needs & OF_TEXTS.keys()]
+        rows = zip(*of_texts, strict=True) if of_texts else repeat((), len(window.payloads))
+        return {metric.name: _values(metric, common, [MISSING not in row for row in rows], place)}
     # The means of metrics are undefined for no tokens at all, whatever `min_tokens` says.
     least = max(1, scoring.min_tokens)
-    values = [metric.of(scored.quantities) if scored.n_scored >= least else None for scored in by_model]
-    scores = {metric.name: _over_models(metric, values)}
+    is_scored = [document.n_scored >= least for document in window.documents]
+    values = [_values(metric, {**common, **of_model}, is_scored, place) for of_model in by_model]
+    scores: Columns = {metric.name: _over_models(metric, values, place)}
     if scoring.per_model:
-        scores |= {f"{metric.name}_{number}": value for number, value in enumerate(values, 1)}
+        scores |= {f"{metric.name}_{number}": column for number, column in enumerate(values, 1)}
     return scores
 
 
-def _over_models(metric: Metric, values: list[float | None]) -> float | None:
-    """The score of an ensemble: None if a model has none."""
-    present = [value for value in values if value is not None]
-    if len(present) < len(values):
-        return None
-    # Not even a mean of one: a geometric mean may differ from its only value in the last digit.
-    return present[0] if len(present) == 1 else metric.over_models(present)
+def _values(
+    metric: Metric, quantities: Columns, is_scored: Sequence[bool], place: Place
+) -> list[float | None]:
+    """The metric of each record; None where it is not scored."""
+    names = list(metric.needs)
+
+    def value(scored: bool, *row: Any) -> float | None:
+        return metric.score(**dict(zip(names, row, strict=True))) if scored else None
+
+    return _each(value, zip(is_scored, *(quantities[name] for name in names), strict=False), place)
 
 
-def _sum(nll: Any, place: Callable[[], str]) -> float:
+def _over_models(metric: Metric, values: Sequence[list[float | None]], place: Place) -> list[float | None]:
+    """The scores of an ensemble: None where a model has none."""
+    if len(values) == 1:
+        # Not even a mean of one: a geometric mean may differ from its only value in the last digit.
+        return values[0]
+
+    def value(*row: Any) -> float | None:
+        return None if None in row else metric.over_models(row)
+
+    return _each(value, zip(*values, strict=True), place)
+
+
+def _each(
+    value: Callable[..., float | None], rows: Iterable[Sequence[Any]], place: Place
+) -> list[float | None]:
+    """The value of each row. Raises DataError for one that is too large."""
+    values: list[float | None] = []
+    try:
+        for row in rows:
+            values.append(value(*row))
+    except OverflowError:
+        fault = "a score is too large for a floating-point number"
+        raise DataError(fault, place=place(len(values)), remedy="check the model's weights") from None
+    return values
+
+
+# --- What metrics are computed from ---
+
+
+def _of_records(window: Window, scoring: Scoring, place: Place, identity: Callable[[Any], Any]) -> Columns:
+    """What all models share."""
+    contents = [without_prompt(content) for content in window.contents]
+    columns: Columns = {"content": contents, "seed": repeat(scoring.seed), "top_k": repeat(scoring.top_k)}
+    if "identity" in scoring.needs:
+        columns["identity"] = list(map(identity, window.payloads))
+    for resource in scoring.resources:
+        columns |= resource.quantities(contents, place)
+    for name in ("n_scored", "n_bytes", "tokens", "n_prefix") if scoring.models else ():
+        columns[name] = [getattr(document, name) for document in window.documents]
+    return columns
+
+
+def _of_second(window: Window, scoring: Scoring, place: Place, on_batch: Callable[[int], object]) -> Columns:
+    """What the model of --against says, if there is one."""
+    if not scoring.against:
+        return {}
+    statistics = _columns(scoring.against.statistics(window.second, ("nll",), on_batch), place)
+    of_documents = {"n_bytes": [document.n_bytes for document in window.second]}
+    return {f"against_{name}": column for name, column in (statistics | of_documents).items()}
+
+
+def _of_model(
+    model: LanguageModel | NgramModel,
+    window: Window,
+    scoring: Scoring,
+    place: Place,
+    on_batch: Callable[[int], object],
+) -> Columns:
+    """The statistics of each document's tokens, and what else metrics need of the model."""
+    documents = window.documents
+    columns = _columns(model.statistics(documents, scoring.statistics, on_batch), place)
+    if UNPROMPTED in scoring.needs:
+        alone = [document.unprompted or document for document in documents]
+        columns[UNPROMPTED] = [each["nll"] for each in model.statistics(alone, ("nll",), on_batch)]
+    if "continuation" in scoring.needs:
+        causal = cast("LanguageModel", model)
+        columns["continuation"] = causal.continuations(documents, PROMPT, CONTINUED, on_batch)
+    return columns
+
+
+def _columns(statistics: Sequence[Statistics], place: Place) -> Columns:
+    """The statistics by name, with the sums of nll, which an n-gram model gives by itself."""
+    columns: Columns = {name: [each[name] for each in statistics] for name in statistics[0]}
+    if "nll" in columns:
+        columns["nll_sum"] = [_sum(nll, place, index) for index, nll in enumerate(columns["nll"])]
+    return columns
+
+
+def _sum(nll: Any, place: Place, index: int) -> float:
     """The sum over tokens, in double precision: a long document has millions of them."""
     total = float(nll.sum(dtype=np.float64))
     if not math.isfinite(total):
         fault = f"the model's log-likelihood of it is {total}"
-        raise DataError(fault, place=place(), remedy="check the model's weights")
+        raise DataError(fault, place=place(index), remedy="check the model's weights")
     return total
