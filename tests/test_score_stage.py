@@ -88,13 +88,13 @@ HALF, QUARTER, EIGHTH = math.log(2), math.log(4), math.log(8)  # of what probabi
     ],
 )
 def test_a_metric_by_hand(name, known, expected):
-    found = metrics.load(name).of({"unasked": 1, **known})
+    found = metrics.load(name).score(**known)
     assert found == (None if expected is None else pytest.approx(expected))
 
 
 def test_random_is_the_blake2b_of_seed_id_and_text():
     digest = hashlib.blake2b(b'[7,"doc-1","some text"]', digest_size=8).digest()
-    found = metrics.load("random").of({"seed": 7, "identity": "doc-1", "content": "some text"}) or 0.0
+    found = metrics.load("random").score(seed=7, identity="doc-1", content="some text") or 0.0
     assert found == pytest.approx(int.from_bytes(digest) / 2**64)
     assert 0 <= found < 1
 

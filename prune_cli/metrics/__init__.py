@@ -38,14 +38,13 @@ A metric of this folder comes before one of the same name in a package.
 
 import inspect
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from importlib import import_module
 from statistics import fmean
 from types import ModuleType
-from typing import Any
 
 from ..errors import ConfigurationError, UsageError
 
@@ -125,10 +124,6 @@ class Metric:
         Any other metric that uses a model is spoiled by documents that the model was trained on.
         """
         return "continuation" in self.needs
-
-    def of(self, values: Mapping[str, Any]) -> float | None:
-        """The score of a record, from `values` that include at least what it needs."""
-        return self.score(**{name: values[name] for name in self.needs})
 
 
 def names() -> list[str]:
