@@ -47,7 +47,7 @@ HOMES = {
     "msgspec": ("stream", "records"),
     "zstandard": ("stream", "records"),
     "ray": ("engines.ray",),
-    "altair": ("stages.report.page.charts",),
+    "altair": ("stages.report.page.charts", "stages.report.page.forests"),
     "vl_convert": ("stages.report.page",),
     "jinja2": ("stages.report.page.render",),
     "pyarrow": ("formats.parquet_json", "formats.parquet_rows", "formats.parquet_texts"),

@@ -238,3 +238,31 @@ def test_seeds_are_listed_as_a_shell_would_and_many_comparisons_are_counted(here
         "Of 3 comparisons with a baseline: 1 better, 0 worse, 2 not distinguishable.",
         "middle-{1,2} is better than base-{1,2} on test: perplexity -3.00% (95 % interval -5.00% to -1.00%).",
     ]
+
+
+def test_tasks_are_counted_and_their_average_has_a_sentence(here, tmp_path):
+    """In the direction that the task calls better, with the exact p value where there is one."""
+    tasks = [("quiz", "acc", True, 0.1), ("prices", "brier", False, 0.1), ("quiz", "acc_norm", True, 0.0)]
+    about = {"model": "middle", "against": "base", "documents": 60, "value": 0.5, "p": 0.3}
+    results = [
+        {**about, "result": "task comparison", "task": task, "metric": metric, "filter": "none"}
+        | {"higher_is_better": is_better, "delta": delta, "delta_interval": [delta - 0.05, delta + 0.05]}
+        | {"p_mcnemar": 0.25 if metric == "acc" else None}
+        for task, metric, is_better, delta in tasks
+    ]
+    average = {**about, "result": "average comparison", "tasks": {"quiz": "acc,none"}, "delta": -0.1}
+    results.append(average | {"delta_interval": [-0.15, -0.05], "includes_training_noise": True})
+    (tmp_path / "results.jsonl").write_bytes(lines(results))
+    numbers = json.loads(here("report", "--json", "--results", tmp_path / "results.jsonl").stdout)
+    assert [(each["task"], each["p"]) for each in numbers["tasks"]] == [
+        ("quiz (acc)", 0.25),
+        ("prices (brier)", 0.3),
+        ("quiz (acc_norm)", 0.3),
+        ("average of 1 task", 0.3),
+    ]
+    assert numbers["findings"] == [
+        "middle is worse than base on the average of 1 task: -10.00 points (95 % interval -15.00 to -5.00).",
+        "Of 3 comparisons on tasks: 1 better, 1 worse, 1 not distinguishable. "
+        "By chance alone one in twenty would seem better or worse.",
+    ]
+    assert len(numbers["warnings"]) == 1

@@ -52,6 +52,9 @@ RESULTS = [
     | {"effect": -0.0097, "effect_interval": [-0.014, -0.005], "p": 0.001, "includes_training_noise": True},
     {"result": "comparison", "model": "run", "against": "base", "data": "test", "documents": 200}
     | {"effect": 0.002, "effect_interval": [-0.01, 0.013], "p": 0.7, "includes_training_noise": False},
+    {"result": "task comparison", "model": "run", "against": "base", "task": "quiz", "metric": "acc"}
+    | {"higher_is_better": True, "documents": 60, "value": 0.5, "against_value": 0.35, "p": 0.04}
+    | {"delta": 0.15, "delta_interval": [0.03, 0.27], "filter": "none"},
 ]
 
 
@@ -159,7 +162,7 @@ def test_charts_are_drawn(opened):
                 '.mark-rect path, .mark-symbol path, .mark-line path').length]))"""
     )
     assert {name.split("-")[0] for name in marks} == {
-        *("whole", "groups", "composition", "length", "scatter", "overlap", "training", "forest")
+        *("whole", "groups", "composition", "length", "scatter", "overlap", "training", "forest", "tasks")
     }
     assert all(marks.values()), marks
     # A point for each record of the sample, a bar for each source.

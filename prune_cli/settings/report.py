@@ -30,7 +30,7 @@ class Subjects:
         option(
             "--results",
             metavar="FILE",
-            help="Results of eval, whose comparisons are drawn.",
+            help="Results of eval, of texts or of tasks, whose comparisons are drawn.",
         ),
     ] = None
     score: Annotated[

@@ -335,7 +335,7 @@ complete -c prune-cli -n '__prune_cli_verb eval' -s h -l help -d 'Show the optio
 complete -c prune-cli -n '__prune_cli_verb report' -F
 complete -c prune-cli -n '__prune_cli_verb report' -l slice -r -F -d 'A slice of the records: its cut is drawn into their distribution'
 complete -c prune-cli -n '__prune_cli_verb report' -l run -x -a '(__fish_complete_directories)' -d 'Directory of a training run, whose losses are drawn'
-complete -c prune-cli -n '__prune_cli_verb report' -l results -r -F -d 'Results of eval, whose comparisons are drawn'
+complete -c prune-cli -n '__prune_cli_verb report' -l results -r -F -d 'Results of eval, of texts or of tasks, whose comparisons are drawn'
 complete -c prune-cli -n '__prune_cli_verb report' -s k -l score -x -d 'Score to show'
 complete -c prune-cli -n '__prune_cli_verb report' -l documents -x -d 'Show at most N documents: from each end, the median and both sides of each cut, by source [200]'
 complete -c prune-cli -n '__prune_cli_verb report' -l seed -x -d 'Seed of the samples'

@@ -181,12 +181,42 @@ class ComparisonFacts:
     @property
     def verdict(self) -> str:
         """What the interval says of the model."""
-        if self.interval is None or self.effect is None:
-            return "unknown"
-        low, high = self.interval
-        if high < 0:
-            return "better"
-        return "worse" if low > 0 else "not distinguishable"
+        return _verdict(self.interval if self.effect is not None else None, higher_is_better=False)
+
+
+@dataclass(frozen=True)
+class TaskFacts:
+    """A model, or several seeds of it, against a baseline on a task, or on the average of several.
+
+    `delta` is the difference of the values.
+    """
+
+    model: str
+    against: str
+    task: str  # with its metric
+    is_average: bool
+    higher_is_better: bool
+    documents: int
+    value: float | None
+    against_value: float | None
+    delta: float | None
+    interval: tuple[float, float] | None
+    p: float | None
+    includes_training_noise: bool
+
+    @property
+    def verdict(self) -> str:
+        """What the interval says of the model."""
+        return _verdict(self.interval if self.delta is not None else None, self.higher_is_better)
+
+
+def _verdict(interval: tuple[float, float] | None, higher_is_better: bool) -> str:
+    if interval is None:
+        return "unknown"
+    low, high = interval
+    if low <= 0 <= high:
+        return "not distinguishable"
+    return "better" if (low > 0) == higher_is_better else "worse"
 
 
 @dataclass(frozen=True)
@@ -222,5 +252,6 @@ class Content:
     runs: list[RunFacts] = field(default_factory=list)
     likelihoods: list[LikelihoodFacts] = field(default_factory=list)
     comparisons: list[ComparisonFacts] = field(default_factory=list)
+    tasks: list[TaskFacts] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from .content import Agreement, ComparisonFacts, Content, SliceFacts, Volume
+from .content import Agreement, ComparisonFacts, Content, SliceFacts, TaskFacts, Volume
 
 STRONG = 0.5  # rank correlation from which a cut by score is called a cut by length
 NOTABLE = 0.3
@@ -18,6 +18,7 @@ def findings(content: Content) -> list[str]:
         lines += _of_slice(cut, content)
     lines += [_of_length(content)] if content.slices else []
     lines += _of_comparisons(content.comparisons)
+    lines += _of_tasks(content.tasks)
     lines += [_of_agreement(each) for each in content.agreements]
     return [line for line in lines if line]
 
@@ -88,26 +89,53 @@ def _of_comparisons(comparisons: Sequence[ComparisonFacts]) -> Iterator[str]:
     if len(comparisons) <= MOST_COMPARISONS:
         yield from map(_of_comparison, comparisons)
         return
-    verdicts = Counter(each.verdict for each in comparisons)
-    counts = ", ".join(f"{verdicts[name]} {name}" for name in ("better", "worse", "not distinguishable"))
-    yield f"Of {len(comparisons)} comparisons with a baseline: {counts}."
+    yield f"Of {len(comparisons)} comparisons with a baseline: {_counted(comparisons)}."
     yield from (_of_comparison(each) for each in comparisons if each.verdict in ("better", "worse"))
+
+
+def _counted(compared: Sequence[ComparisonFacts | TaskFacts]) -> str:
+    verdicts = Counter(each.verdict for each in compared)
+    return ", ".join(f"{verdicts[name]} {name}" for name in ("better", "worse", "not distinguishable"))
 
 
 def _of_comparison(comparison: ComparisonFacts) -> str:
     if comparison.effect is None or comparison.interval is None:
         return ""
     low, high = comparison.interval
-    noise = "" if comparison.includes_training_noise else " The interval leaves out the noise of training."
+    return (
+        f"{_claim(comparison)} on {comparison.data}: perplexity {comparison.effect:+.2%} "
+        f"(95 % interval {low:+.2%} to {high:+.2%}).{_noise(comparison)}"
+    )
+
+
+def _claim(compared: ComparisonFacts | TaskFacts) -> str:
     claim = {
         "better": "is better than",
         "worse": "is worse than",
         "not distinguishable": "cannot be told from",
-    }[comparison.verdict]
-    return (
-        f"{comparison.model} {claim} {comparison.against} on {comparison.data}: perplexity "
-        f"{comparison.effect:+.2%} (95 % interval {low:+.2%} to {high:+.2%}).{noise}"
-    )
+    }[compared.verdict]
+    return f"{compared.model} {claim} {compared.against}"
+
+
+def _noise(compared: ComparisonFacts | TaskFacts) -> str:
+    return "" if compared.includes_training_noise else " The interval leaves out the noise of training."
+
+
+def _of_tasks(tasks: Sequence[TaskFacts]) -> Iterator[str]:
+    """A sentence for each average, and a count of the tasks."""
+    for average in tasks:
+        if average.is_average and average.delta is not None and average.interval is not None:
+            low, high = (100 * end for end in average.interval)
+            yield (
+                f"{_claim(average)} on the {average.task}: {100 * average.delta:+.2f} points "
+                f"(95 % interval {low:+.2f} to {high:+.2f}).{_noise(average)}"
+            )
+    alone = [task for task in tasks if not task.is_average]
+    if len(alone) > 1:
+        yield (
+            f"Of {len(alone)} comparisons on tasks: {_counted(alone)}. By chance alone one in twenty would "
+            "seem better or worse."
+        )
 
 
 def _of_agreement(agreement: Agreement) -> str:
@@ -132,12 +160,14 @@ def cautions(content: Content) -> list[str]:
     duplicates = content.duplicates
     if duplicates and duplicates.copies > 0.01 * duplicates.records:
         lines.append(f"{duplicates.copies:,} records are exact copies of another one.")
-    for comparison in content.comparisons:
-        if not comparison.includes_training_noise:
-            lines.append(
-                f"{comparison.model} and {comparison.against} are one training run each: a run with "
-                "another seed may differ by more than the interval."
-            )
+    compared: list[ComparisonFacts | TaskFacts] = [*content.comparisons, *content.tasks]
+    for model, against in dict.fromkeys(
+        (each.model, each.against) for each in compared if not each.includes_training_noise
+    ):
+        lines.append(
+            f"{model} and {against} are one training run each: a run with another seed may differ by more "
+            "than the interval."
+        )
     return lines
 
 

@@ -63,14 +63,15 @@ class ReportJob:
         # Cheap faults first: results and runs are small, and a page needs its packages.
         make = _json if self.page.json else _page_maker()
         runs = [read_run(directory) for directory in self.subjects.run or ()]
-        results = [read_results(path) for path in self.subjects.results or ()]
+        results = read_results(self.subjects.results or ())
         paths = [*self.inputs, *(self.subjects.slice_ or ()), *(self.subjects.results or ())]
         with self._sources() as (corpus, cuts), self._output(paths) as output, _recorded() as warnings:
             content = replace(
                 self._content(corpus, cuts),
                 runs=runs,
-                likelihoods=[each for found, _ in results for each in found],
-                comparisons=[each for _, found in results for each in found],
+                likelihoods=results.likelihoods,
+                comparisons=results.comparisons,
+                tasks=results.tasks,
             )
             for mismatch in findings.mismatches(content):
                 log.warning("%s", mismatch)

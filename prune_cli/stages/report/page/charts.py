@@ -5,13 +5,13 @@ variables: a chart follows the reader's light or dark mode without being drawn a
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
 import vl_convert
 
-from ..content import Agreement, Bins, ComparisonFacts, Content, Distribution, Length, RunFacts, SliceFacts
+from ..content import Agreement, Bins, Content, Distribution, Length, RunFacts, SliceFacts
 from ..findings import share
 
 Rows = list[dict[str, Any]]
@@ -357,44 +357,3 @@ def curves(runs: Sequence[RunFacts], name: str, title: str) -> Any:
         )
         .properties(width=WIDTH, height=180)
     )
-
-
-def forest(comparisons: Iterable[ComparisonFacts]) -> Any:
-    """The effect of each comparison with its interval; what crosses the line at 0 is not told apart."""
-    rows = [
-        {
-            "name": f"{each.model} against {each.against}",
-            "data": each.data,
-            "effect": each.effect,
-            "low": each.interval[0],
-            "high": each.interval[1],
-            "verdict": each.verdict,
-        }
-        for each in comparisons
-        if each.interval is not None
-    ]
-    verdicts = ["better", "worse", "not distinguishable"]
-    colour = alt.Scale(domain=verdicts, range=["var(--better)", "var(--worse)", MUTED])
-    base = alt.Chart(alt.InlineData(rows)).encode(
-        y=alt.Y("name:N", title=None, sort=None, axis=alt.Axis(labelLimit=320, labelFontSize=12)),
-        tooltip=[
-            "name:N",
-            "data:N",
-            "verdict:N",
-            *(alt.Tooltip(f"{name}:Q", format="+.2%") for name in ("effect", "low", "high")),
-        ],
-    )
-    x = alt.X(
-        "low:Q",
-        title="change of perplexity (below 0 is better)",
-        axis=alt.Axis(format="+.1%", tickCount=6),
-        scale=alt.Scale(zero=True, nice=True),
-    )
-    bars = base.mark_rule(strokeWidth=2).encode(
-        x=x, x2="high:Q", stroke=alt.Stroke("verdict:N", scale=colour, legend=alt.Legend(title=None))
-    )
-    points = base.mark_point(size=70, filled=True, opacity=1).encode(
-        x="effect:Q", fill=alt.Fill("verdict:N", scale=colour, legend=None)
-    )
-    zero = alt.Chart(alt.InlineData([{"x": 0}])).mark_rule(stroke=INK).encode(x="x:Q")
-    return alt.layer(zero, bars, points).properties(width=WIDTH - 240, height=alt.Step(34))

@@ -18,7 +18,7 @@ import vl_convert
 
 from ..content import Content, Distribution, SliceFacts, Volume
 from ..findings import share
-from . import charts
+from . import charts, forests
 
 MOST_CHARTS = 24  # of distributions: scores times slices could be any number
 CURVES = {
@@ -83,7 +83,13 @@ def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters |= {"count": _count, "percent": _percent, "score": _score, "signed": _signed}
+    environment.filters |= {
+        "count": _count,
+        "percent": _percent,
+        "score": _score,
+        "signed": _signed,
+        "difference": _difference,
+    }
     environment.globals["share"] = share
     environment.globals["nothing"] = Volume()
     return environment.from_string(_resource("page.html"))
@@ -103,6 +109,10 @@ def _score(value: float | None) -> str:
 
 def _signed(value: float | None) -> str:
     return "" if value is None else f"{value:+.2%}"
+
+
+def _difference(value: float | None) -> str:
+    return "" if value is None else f"{value:+.3g}"
 
 
 # --- Which charts there are ---
@@ -195,4 +205,10 @@ def _training(content: Content) -> Iterator[Chart]:
 def _results(content: Content) -> Iterator[Chart]:
     if any(each.interval for each in content.comparisons):
         caption = "Change of perplexity against the baseline, with 95 % intervals"
-        yield Chart("forest", caption, charts.compiled(charts.forest(content.comparisons), caption))
+        yield Chart("forest", caption, charts.compiled(forests.perplexities(content.comparisons), caption))
+    # Of one pair of models a chart; of several a task would be a line of all.
+    pairs = dict.fromkeys((each.model, each.against) for each in content.tasks if forests.is_share(each))
+    for number, (model, against) in enumerate(pairs):
+        own = [each for each in content.tasks if (each.model, each.against) == (model, against)]
+        caption = f"{model} against {against} on tasks, with 95 % intervals"
+        yield Chart(f"tasks-{number}", caption, charts.compiled(forests.shares(own), caption))
