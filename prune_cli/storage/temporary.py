@@ -87,8 +87,11 @@ def shared_folders(directories: Sequence[str]) -> Iterator[list[str]]:
 def _locked(folder: str) -> int:
     """The descriptor of the lock that says that the owner of a folder lives."""
     # Not inherited: a worker that outlives its parent must not keep the folder alive.
-    descriptor = os.open(os.path.join(folder, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    path = os.path.join(folder, LOCK)
+    # It gets its name when it is locked: in between, another process would take the folder for abandoned.
+    descriptor = os.open(path + ".new", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.rename(path + ".new", path)
     return descriptor
 
 

@@ -1,5 +1,6 @@
 """rank by several workers writes the bytes of one process, whatever the files and the memory."""
 
+import fcntl
 import json
 import os
 import subprocess
@@ -193,6 +194,24 @@ def test_folders_of_a_process_that_was_killed_are_removed_by_the_next(tmp_path):
         with shared_folders([str(tmp_path)]):
             assert os.path.isdir(mine), "its owner lives"
     assert not os.listdir(tmp_path)
+
+
+def test_a_folder_that_another_process_begins_is_not_taken_for_abandoned(tmp_path, monkeypatch):
+    lock = fcntl.flock
+    others: list[int] = []
+
+    def locked_late(descriptor, operation):
+        """Before this process locks its folder, another one looks for abandoned ones."""
+        if not others:
+            others.append(descriptor)
+            with shared_folders([str(tmp_path)]):
+                pass
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", locked_late)
+    with shared_folders([str(tmp_path)]) as (mine,):
+        assert others
+        assert os.path.isdir(mine)
 
 
 @pytest.mark.parametrize("options", [("--check",), ("--merge",)])
