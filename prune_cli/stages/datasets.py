@@ -6,19 +6,22 @@ Its plan is written before anything is read, without parts; these follow once th
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from .. import storage
-from ..errors import UsageError
+from ..errors import DataError, UsageError
 from ..storage.base import Input, is_an_input
+from ..storage.os_errors import display
 from ..stream import dataset, index
 from ..stream.dataset import DatasetManifest, DatasetPlan, PlannedInput, PlannedPart
 from ..stream.lease import lease
 from ..stream.schema import PartSection
 from . import input_digests
+
+SHOWN = 3  # names of parts in a message
 
 log = logging.getLogger(__name__)
 
@@ -27,13 +30,14 @@ log = logging.getLogger(__name__)
 class Making:
     """A dataset that this run alone makes. A finished one, whose `manifest` is there, needs no work.
 
-    `begins_again`: what is there is made anew.
+    `begins_again`: what is there is made anew; `replaced` are the names of the parts that were there.
     """
 
     directory: str
     plan: DatasetPlan
     manifest: DatasetManifest | None
     begins_again: bool = False
+    replaced: Sequence[str] = ()
 
     def with_parts(self, names: Sequence[str], inputs: Sequence[Input]) -> "Making":
         """The same with these parts in its plan. Raises CannotCreateError if one is also an input."""
@@ -71,6 +75,7 @@ class Making:
     def finish(self, facts: dict[str, Any]) -> None:
         """Write the manifest, with what was measured of the whole."""
         dataset.write_manifest(self.directory, self.plan, facts)
+        warn_of_leftovers(self.directory, self.replaced, self.plan)
 
 
 @dataclass(frozen=True)
@@ -100,11 +105,33 @@ def making(directory: str, plan: DatasetPlan, inputs: Sequence[Input], *, force:
     storage.make_directory(directory)
     _refuse_itself(directory, inputs)
     with lease(directory, "run"):
+        replaced = planned_names(directory) if force else []
         # A plan of which nothing was made, by a run that failed, binds nobody: this is the only run.
         made = dataset.make_plan(directory, plan, force=force or dataset.is_unused(directory, plan.verb))
         manifest = None if force else dataset.read_manifest(directory)
         is_whole = manifest is not None and manifest.plan == made.digest and not dataset.missing(directory)
-        yield Making(directory, made, manifest if is_whole else None, begins_again=force)
+        yield Making(directory, made, manifest if is_whole else None, begins_again=force, replaced=replaced)
+
+
+def planned_names(directory: str) -> list[str]:
+    """The names of the parts of the dataset that is there; none if its plan is damaged."""
+    with suppress(DataError):
+        if existing := dataset.read_plan(directory):
+            return [part.name for part in existing.parts]
+    return []
+
+
+def warn_of_leftovers(directory: str, replaced: Sequence[str], plan: DatasetPlan) -> None:
+    """Log which parts of a dataset that was begun again are still there, and are no part of the new one.
+
+    No reader of the dataset sees them, but a pattern such as `out/*.zst` does.
+    """
+    old = {*replaced} - {part.name for part in plan.parts}
+    left = sorted(storage.existing([os.path.join(directory, name) for name in old]))
+    if left:
+        listed = ", ".join(map(os.path.basename, left[:SHOWN])) + (", ..." if len(left) > SHOWN else "")
+        fault = "left from the dataset that was replaced, and no part of this one"
+        log.warning("%s: %s: %s", display(directory), fault, listed)
 
 
 def planned_inputs(inputs: Sequence[Input]) -> list[PlannedInput]:

@@ -158,7 +158,11 @@ def test_another_plan_is_refused_before_anything_is_written(made, corpus, tmp_pa
     assert status_of("score", *RANDOM, "--seed", 7, "-O", made, other) == 78
     assert "plan.json: was made with seed 0, not 7" in capfd.readouterr().err
     assert not (made / "other.jsonl.zst").exists()
+    capfd.readouterr()
+    assert status_of("score", *RANDOM, "--seed", 7, "-f", "-O", made, *corpus) == 0
+    assert not capfd.readouterr().err
     assert status_of("score", *RANDOM, "--seed", 7, "-f", "-O", made, other) == 0
+    assert "left from the dataset that was replaced" in capfd.readouterr().err
     assert parts(made) == ["other.jsonl.zst"]
 
 

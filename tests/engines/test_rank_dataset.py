@@ -202,6 +202,17 @@ def test_another_ranking_is_refused_before_anything_is_read(made, paths, capfd, 
     assert "plan.json: was made of other inputs" in capfd.readouterr().err
 
 
+def test_parts_that_are_left_of_a_replaced_dataset_are_named(made, paths, here):
+    before = names(made)
+    said = here("rank", "-k", "perplexity", "-f", "-O", made, paths[1]).stderr.decode()
+    left = [name for name in before if name not in names(made)]
+    assert len(left) > 3
+    assert said == (
+        f"prune-cli rank: warning: {made}: left from the dataset that was replaced, and no part of this one: "
+        f"{', '.join(left[:3])}, ...\n"
+    )
+
+
 def test_force_begins_again(made, paths):
     assert status_of("rank", "-k", "n_scored", "-f", "-O", made, *paths) == 0
     assert json.loads((made / "manifest.json").read_bytes())["settings"]["key"] == "n_scored"

@@ -21,7 +21,7 @@ from ...storage.base import Input
 from ...stream import dataset
 from ...stream.lease import lease
 from ...terminal import Progress
-from .. import streams
+from .. import datasets, streams
 from . import joined
 from .job import ScoreJob, read_by
 from .progress import ScoreReport
@@ -98,7 +98,10 @@ class ScoreWork:
             ScoreWorker(self.settings).settings_of_scores({}),
             [dataset.PlannedPart.of(*pair) for pair in zip(paths, shards, strict=True)],
         )
-        dataset.make_plan(directory, planned, force=streams.force)
+        replaced = datasets.planned_names(directory) if streams.force else []
+        datasets.warn_of_leftovers(
+            directory, replaced, dataset.make_plan(directory, planned, force=streams.force)
+        )
         jobs = [
             ScoreJob((shard.input,), path, self.settings, shard)
             for shard, path in zip(shards, paths, strict=True)
