@@ -2,6 +2,7 @@
 
 import json
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,18 +96,35 @@ ngram 2=3
 \\end\\
 """
 LABELS = ("__label__hq", "__label__cc")
+WORDS = ("</s>", "good", "bad")
+SOFTMAX, ONE_VS_ALL, SUPERVISED = 3, 4, 3
 
 
-def classifier(path: Path, labels=LABELS, kind: int = 3, version: int = 12) -> bytes:
-    """Write a fastText classifier (kind 3) of three words in two dimensions. Returns the content."""
-    vectors = np.array([[0, 0], [1, 0], [0, 1]], np.float32)
-    output = np.array([[2, -1], [-1, 2], [0, 0]], np.float32)[: len(labels)]
-    # dim, ws, epoch, minCount, neg, wordNgrams, loss (softmax), model, bucket, minn, maxn, lrUpdateRate, t
-    content = struct.pack("<2i12id", 793712314, version, 2, 5, 1, 1, 5, 1, 3, kind, 0, 0, 0, 100, 1e-4)
-    content += struct.pack("<3i2q", 3 + len(labels), 3, len(labels), 10, -1)
-    for word, is_label in [*((word, 0) for word in ("</s>", "good", "bad")), *((name, 1) for name in labels)]:
+def classifier(
+    path: Path,
+    labels: Sequence[str] = LABELS,
+    kind: int = SUPERVISED,
+    version: int = 12,
+    *,
+    words: Sequence[str] = WORDS,
+    vectors: Any = ((0, 0), (1, 0), (0, 1)),
+    output: Any = None,
+    loss: int = SOFTMAX,
+    word_ngrams: int = 1,
+    buckets: int = 0,
+    maxn: int = 0,
+) -> bytes:
+    """Write a fastText classifier, of three words in two dimensions unless told. Returns the content."""
+    if output is None:
+        output = ((2, -1), (-1, 2))[: len(labels)]
+    matrices = [np.array(rows, np.float32).reshape(len(rows), len(vectors[0])) for rows in (vectors, output)]
+    # dim, ws, epoch, minCount, neg, wordNgrams, loss, model, bucket, minn, maxn, lrUpdateRate, t
+    numbers = (matrices[0].shape[1], 5, 1, 1, 5, word_ngrams, loss, kind, buckets, min(1, maxn), maxn, 100)
+    content = struct.pack("<2i12id", 793712314, version, *numbers, 1e-4)
+    content += struct.pack("<3i2q", len(words) + len(labels), len(words), len(labels), 10, -1)
+    for word, is_label in [*((word, 0) for word in words), *((name, 1) for name in labels)]:
         content += word.encode() + b"\0" + struct.pack("<qb", 2, is_label)
-    for matrix in (vectors, output):
+    for matrix in matrices:
         content += b"\0" + struct.pack("<2q", *matrix.shape) + matrix.tobytes()
     path.write_bytes(content)
     return content

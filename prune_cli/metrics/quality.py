@@ -8,5 +8,5 @@ EASY = None
 
 
 def quality(label_probability: float | None) -> float | None:
-    """The probability as fastText returns it, in float32. None if it knows nothing in the text."""
+    """The probability that fastText returns, rounded to float32. None if it knows nothing in the text."""
     return label_probability

@@ -168,7 +168,8 @@ class Scores:
             "--classifier",
             metavar="FILE",
             group=OF_METRICS,
-            help="fastText classifier of quality. Needs pip install 'prune-cli[fasttext]'.",
+            help="fastText classifier of quality. Needs pip install 'prune-cli[fasttext]' unless it has a "
+            "softmax, whole words and at most 8 labels, as DCLM's.",
         ),
     ] = None
     label: Annotated[

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
 from operator import add
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from ... import storage, terminal
-from ...errors import ConfigurationError, DataError, UsageError
+from ...errors import DataError, UsageError
 from ...metrics import OF_TEXTS, Metric
 from ...models.text import tokenizer_file
 from ...models.text.tokenizer import tokenizer_hash
@@ -22,13 +22,11 @@ from ...records.fields import MISSING
 from ...settings.score import WORDS, Scores
 from ...settings.streams import Reading
 from ...stream import dataset
+from ...texts.classifier import TextClassifier
 from ...texts.held_out import HeldOutSequences
 from ...texts.priors import TokenCounts, TokenPriors
 from ...texts.words import ngrams
 from .. import streams
-
-if TYPE_CHECKING:  # an extra
-    from ...texts.classifier import TextClassifier
 
 log = logging.getLogger(__name__)
 
@@ -203,17 +201,12 @@ class LabelProbabilities:
 
     def quantities(self, contents: Contents, place: Callable[[int], str]) -> Quantities:
         """The probability of the label for each text."""
-        texts = (content for content in contents if isinstance(content, str))
-        return {"label_probability": _spread(map(self.classifier.probability, texts), contents)}
+        texts = [content for content in contents if isinstance(content, str)]
+        return {"label_probability": _spread(self.classifier.probabilities(texts), contents)}
 
 
 def _load_classifier(scores: Scores) -> LabelProbabilities:
     assert scores.classifier is not None  # see `check`
-    try:
-        from ...texts.classifier import TextClassifier
-    except ImportError as error:
-        remedy = "pip install 'prune-cli[fasttext]'"
-        raise ConfigurationError(f"a classifier needs {error.name}", remedy=remedy) from None
     return LabelProbabilities(TextClassifier(scores.classifier, scores.label))
 
 
