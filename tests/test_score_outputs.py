@@ -87,6 +87,19 @@ def test_finished_outputs_are_skipped_without_loading_a_model(folder, model, tmp
     assert len(records((tmp_path / "new" / "b.jsonl.zst").read_bytes())) == 40
 
 
+def test_a_finished_run_keeps_its_summary(folder, tmp_path, here):
+    """So a command in cron succeeds; with another input there is something to summarize, and -f to decide."""
+    run = ("score", "-m", "random", "-O", tmp_path / "new", "--summary", tmp_path / "s")
+    here(*run, *folder[:2])
+    made = (tmp_path / "s").read_bytes()
+    here(*run, *folder[:2])
+    assert (tmp_path / "s").read_bytes() == made
+    assert here(*run, *folder, status=73).stderr.endswith(b"s: exists; -f replaces it\n")
+    (tmp_path / "s").unlink()
+    here(*run, *folder[:2])
+    assert json.loads((tmp_path / "s").read_bytes())["finished"] == 2
+
+
 def test_a_bad_file_fails_the_run_and_finished_outputs_stay(folder, model, tmp_path, here):
     folder[1].write_bytes(b"oops\n")
     assert (

@@ -58,8 +58,9 @@ class ScoreWork:
         storage.warn_of_repeats(inputs)
         if results.summary and not self.settings.trial.dry_run and not results.output_directory:
             storage.check_distinct(self.settings.streams.output, results.summary)
-        if results.summary and not storage.is_stream(results.summary):
-            storage.check_target(results.summary, inputs, force=self.settings.streams.force)
+        # A finished dataset has its summary: there is nothing to refuse.
+        if results.output_directory is None or dataset.read_manifest(results.output_directory) is None:
+            self._check_summary(inputs)
         if results.output_directory is None or self.settings.trial.dry_run:
             paths = tuple(file.path for file in inputs)
             job = ScoreJob(paths, self.settings.streams.output, self.settings)
@@ -71,8 +72,16 @@ class ScoreWork:
             jobs.sort(key=lambda job: -_bytes(job, sizes))
         finished = _finished(jobs)
         jobs = [replace(job, was_absent=job.output not in finished) for job in jobs]
+        if any(job.was_absent for job in jobs):
+            self._check_summary(inputs)
         # Outputs that exist come first: one of other input or settings ends the run at once, not after hours.
         return sorted(jobs, key=lambda job: job.was_absent)
+
+    def _check_summary(self, inputs: Sequence[Input]) -> None:
+        """Raise what writing it at the end would raise."""
+        summary = self.settings.results.summary
+        if summary and not storage.is_stream(summary):
+            storage.check_target(summary, inputs, force=self.settings.streams.force)
 
     def _jobs_of_directory(self, inputs: list[Input], directory: str) -> list[ScoreJob]:
         results = self.settings.results
@@ -158,7 +167,8 @@ class ScoreWork:
             scoring_seconds=min(report.scoring_seconds, seconds),
         )
         summary = self.settings.results.summary
-        if summary:
+        found_nothing = report.finished and not report.outputs
+        if summary and not (found_nothing and storage.exists(summary)):
             with storage.create(summary, force=self.settings.streams.force) as output:
                 output.write(json.dumps(report.summary()).encode() + b"\n")
         if report.finished:

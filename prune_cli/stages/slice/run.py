@@ -49,7 +49,7 @@ class SliceJob:
             streams.open_streams("slice", self.inputs, self.streams, replay=replay) as (source, output),
             self.create(self.slicing.rejects, source) as rejects,
         ):
-            self._check_summary(source)
+            self.check_summary(source)
             whole = dataset.manifest_of(self.inputs)
             with plan(source, checked, self.streams, statistics, engine, whole) as planned:
                 self._write(planned, statistics, output, rejects)
@@ -58,7 +58,7 @@ class SliceJob:
         # When the outputs have their names: only then have objects their ETags.
         made = storage.etags(output, rejects)
         content = {**self.provenance(checked), "by": planned.unit, **report.summary()}
-        self._write_summary(content | ({"etags": made} if made else {}), source)
+        self.write_summary(content | ({"etags": made} if made else {}), source)
         report.warn(planned.request.cut.tokens)
         return replace(report, skipped=source.skipped + planned.skipped())
 
@@ -71,13 +71,14 @@ class SliceJob:
             raise UsageError("--rejects and --summary need a file", remedy="/dev/stderr is one")
         storage.check_distinct(self.streams.output, *files)
 
-    def _check_summary(self, source: Source) -> None:
+    def check_summary(self, source: Source) -> None:
         """Raise what writing it at the end would raise."""
         summary = self.slicing.summary
         if summary and not storage.is_stream(summary):
             storage.check_target(summary, source.inputs, force=self.streams.force)
 
-    def _write_summary(self, content: dict[str, Any], source: Source) -> None:
+    def write_summary(self, content: dict[str, Any], source: Source) -> None:
+        """Write the file of --summary, if there is to be one."""
         with self.create(self.slicing.summary, source) as output:
             if output:
                 output.write(json.dumps(content, indent=2).encode() + b"\n")

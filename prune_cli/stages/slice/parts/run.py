@@ -62,7 +62,7 @@ class SliceDataset:
         ):
             # A finished dataset has its summary: there is nothing to refuse.
             if dataset.read_manifest(self.directory) is None:
-                self._check_summary(source)
+                self.job.check_summary(source)
             # Pipes are refused first of all.
             inputs = planned_inputs(source.inputs)
             parts = self._parts(source, checked, statistics, folder)
@@ -71,7 +71,7 @@ class SliceDataset:
                 if made.manifest:
                     self._write_missing_summary(made.manifest, source)
                     return NothingToDo.because(made.manifest)
-                self._check_summary(source)
+                self.job.check_summary(source)
                 return self._make(parts, made, source, statistics)
 
     def _parts(
@@ -132,27 +132,17 @@ class SliceDataset:
         facts = self.job.facts(statistics)
         report = report_of(planned, statistics, planned.unit if self.job.is_by_ranking() else "records")
         summary = {**self.job.provenance(planned.request), "by": planned.unit, **report.summary()}
-        self._write_summary(summary, source)
+        self.job.write_summary(summary, source)
         made.finish({**facts, "summary": summary})
         report.warn(planned.request.cut.tokens)
         return replace(report, skipped=source.skipped)
-
-    def _check_summary(self, source: Source) -> None:
-        path = self.job.slicing.summary
-        if path and not storage.is_stream(path):
-            storage.check_target(path, source.inputs, force=self.job.streams.force)
 
     def _write_missing_summary(self, manifest: DatasetManifest, source: Source) -> None:
         """Write the summary of a finished dataset, unless an earlier run of the command has written it."""
         summary = manifest.facts.get("summary", {})
         if not _holds(self.job.slicing.summary, summary):
-            self._check_summary(source)
-            self._write_summary(summary, source)
-
-    def _write_summary(self, content: dict[str, Any], source: Source) -> None:
-        with self.job.create(self.job.slicing.summary, source) as output:
-            if output:
-                output.write(json.dumps(content, indent=2).encode() + b"\n")
+            self.job.check_summary(source)
+            self.job.write_summary(summary, source)
 
 
 def _holds(path: str | None, content: dict[str, Any]) -> bool:
