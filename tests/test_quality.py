@@ -78,15 +78,16 @@ def classifier_at_random(path: Path, **more) -> None:
     classifier(path, vectors=vectors, output=numbers.normal(size=(len(shape["labels"]), 16)), **shape)
 
 
-@pytest.mark.parametrize("batch", [1, 1 << 19])
+@pytest.mark.parametrize(("batch", "few"), [(1, 16), (1 << 19, 0), (1 << 19, 7), (1 << 19, 16)])
 @pytest.mark.parametrize(
     "shape", [{}, {"word_ngrams": 1, "buckets": 0}, {"word_ngrams": 2}, {"words": ["good"], "word_ngrams": 1}]
 )
-def test_classifiers_at_random(shape, batch, tmp_path, monkeypatch):
+def test_classifiers_at_random(shape, batch, few, tmp_path, monkeypatch):
     from prune_cli.texts import linear_classifier
     from prune_cli.texts.classifier import TextClassifier
 
     monkeypatch.setattr(linear_classifier, "BATCH_BYTES", batch)
+    monkeypatch.setattr(linear_classifier, "FEW", few)
     path = tmp_path / "m.bin"
     classifier_at_random(path, **shape)
     texts = [*texts_at_random(300), *TEXTS, "good </s> bad", "__label__cc"]

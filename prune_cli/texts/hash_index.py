@@ -71,4 +71,4 @@ class HashIndex:
             places[rest] = (places[rest] + 1) % len(self._hashes)
 
     def _home(self, hashes: Hashes) -> NDArray[np.int64]:
-        return (hashes & np.uint64(len(self._hashes) - 1)).astype(np.int64)
+        return (hashes & np.uint64(len(self._hashes) - 1)).view(np.int64)

@@ -18,7 +18,7 @@ from ..errors import ConfigurationError
 from ..records.batching import Bound, batched
 from .fasttext_file import BUCKET, DIM, LOSS, MAXN, PRUNED, WORD_NGRAMS, FastTextModel, Matrix
 from .hash_index import HashIndex
-from .words import LONG, Counts, Hashes, hash_spans
+from .words import Counts, Hashes, hash_spans
 
 SOFTMAX = 3  # the loss
 MOST_LABELS = 8  # with more, the numbers take as much memory as the rows
@@ -33,9 +33,9 @@ AFTER = b" " + END + b" "
 SPACES = bytes(code in b" \t\n\v\f\r\0\x1c\x1d\x1e" for code in range(256))
 SEPARATORS = [character.encode() for character in "\x85\u2028\u2029"]
 
-# FNV-1a, for which fastText takes bytes as signed; and the factor of its hash of a sequence.
+FEW = 16  # words whose hash takes a Python operation for each byte, rather than calls for all at once
+# FNV-1a, for which fastText takes bytes as signed numbers; and the factor of its hash of a sequence.
 FNV_OFFSET, FNV_PRIME = np.uint32(2166136261), np.uint32(16777619)
-SIGNED = np.arange(256, dtype=np.uint8).view(np.int8).astype(np.uint32)
 SEQUENCE_FACTOR = np.uint64(116049371)
 
 
@@ -82,8 +82,7 @@ class LinearClassifier:
 
     def probabilities(self, texts: Sequence[str]) -> Iterator[float | None]:
         """The probability of the label for each text; None for one without features."""
-        encoded = (text.strip().encode() for text in texts)
-        for batch in batched(encoded, Bound(lambda text: len(text) + 1, BATCH_BYTES)):
+        for batch in batched(map(_encoded, texts), Bound(lambda text: len(text) + 1, BATCH_BYTES)):
             yield from self._probabilities(batch)
 
     def _probabilities(self, texts: Sequence[bytes]) -> Iterator[float | None]:
@@ -98,10 +97,7 @@ class LinearClassifier:
 
     def _words(self, texts: Sequence[bytes]) -> tuple[Counts, Hashes, Counts]:
         """The words of all texts: number (-1 for an unknown one), FNV hash, and index of the text."""
-        joined = AFTER.join([*texts, b""])
-        for separator in SEPARATORS:
-            joined = joined.replace(separator, b" " * len(separator))
-        data, starts, ends = _spans(joined)
+        data, starts, ends = _spans(AFTER.join([*texts, b""]))
         numbers = self._numbers.numbers(hash_spans(data, starts, ends))
         unknown = np.flatnonzero(numbers < 0)
         fnv = self._fnv.take(numbers)
@@ -132,6 +128,15 @@ class LinearClassifier:
         return np.concatenate(rows), np.concatenate(texts)
 
 
+def _encoded(text: str) -> bytes:
+    """The text without white space around it, and with spaces for what separates lines to Python."""
+    encoded = text.strip().encode()
+    if not text.isascii():
+        for separator in SEPARATORS:
+            encoded = encoded.replace(separator, b" ")
+    return encoded
+
+
 def _spans(joined: bytes) -> tuple[bytes, Counts, Counts]:
     """The bytes with a space before and behind them, and where each word begins and ends there."""
     data = b" " + joined + b" "
@@ -152,21 +157,28 @@ def _before_end(data: bytes, starts: Counts, ends: Counts, text_of: Counts) -> N
 
 def _fnv(data: bytes, starts: Counts, ends: Counts) -> Hashes:
     """The hash by which a word is part of a sequence: 32 bits, extended by their sign."""
-    codes = SIGNED.take(np.frombuffer(data, np.uint8))
-    hashes = np.full(len(starts), FNV_OFFSET)
-    lengths = ends - starts
-    rest = np.arange(len(starts))
-    for at in range(LONG):
-        rest = rest[lengths[rest] > at]
-        if not len(rest):
-            break
-        hashes[rest] = (hashes[rest] ^ codes[starts[rest] + at]) * FNV_PRIME
-    for index in rest.tolist():  # by itself: a step for each byte of the longest would take all words along
-        hashes[index] = _continued(int(hashes[index]), codes[starts[index] + LONG : ends[index]].tolist())
-    return hashes.view(np.int32).astype(np.int64).view(np.uint64)
+    lengths = np.minimum(ends - starts, (1 << 16) - 1).astype(np.uint16)
+    # The longest first: those that have another byte are a slice.
+    order = np.argsort(~lengths, kind="stable")
+    places = starts[order]
+    codes = np.frombuffer(data, np.int8)
+    state = np.full(len(order), FNV_OFFSET)
+    # How many words are longer than 0, 1, 2, ... bytes.
+    longer = len(order) - np.cumsum(np.bincount(lengths))
+    steps = np.count_nonzero(longer >= FEW)
+    for at, count in enumerate(longer[:steps].tolist()):
+        state[:count] ^= codes.take(places[:count] + at).astype(np.int32).view(np.uint32)
+        state[:count] *= FNV_PRIME
+    for index, word in enumerate(order[:FEW].tolist()):
+        rest = codes[starts[word] + steps : ends[word]].tolist()
+        state[index] = _continued(int(state[index]), rest)
+    hashes = np.empty(len(order), np.int64)
+    hashes[order] = state.view(np.int32)
+    return hashes.view(np.uint64)
 
 
 def _continued(state: int, codes: Sequence[int]) -> int:
+    """The state of a hash after more bytes."""
     for code in codes:
         state = (state ^ code) * int(FNV_PRIME) & 0xFFFFFFFF
     return state
