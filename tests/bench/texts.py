@@ -1,7 +1,8 @@
 """Metrics that need no GPU, by CPU time: MB of text a second and core, beside plain loops over the libraries.
 
-`python -m tests.bench.texts CORPUS.jsonl DIRECTORY [CLASSIFIER.bin] [MODEL.arpa]`. The plain loops parse the
-records and call the library for each, but write nothing; `random` is what reading and writing take alone.
+`python -m tests.bench.texts CORPUS.jsonl DIRECTORY [MODEL...]`, with models of fastText and
+KenLM. One plain loop parses the records and calls the library for each; the other also writes them with
+their scores, as we do. `random` is what reading and writing take alone.
 """
 
 import json
@@ -12,6 +13,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from prune_cli.texts.fasttext_file import MAGIC
+
 from .timing import OURS
 
 RUNS = 3
@@ -21,16 +24,27 @@ import json, sys
 {setup}
 for line in open(sys.argv[1]):
     text = json.loads(line)["text"]
-    {each}
+    {score}
 """
-FASTTEXT = LOOP.format(
-    setup="import fasttext; model = fasttext.load_model(sys.argv[2])",
-    each='model.predict(" ".join(text.strip().splitlines()), k=-1)',
-)
-KENLM = LOOP.format(
-    setup="import kenlm; model = kenlm.Model(sys.argv[2])",
-    each='sum(map(model.score, text.split("\\n")))',
-)
+WRITING = """
+import sys
+import orjson, zstandard
+{setup}
+with zstandard.open(sys.argv[3], "wb") as output:
+    for line in open(sys.argv[1], "rb"):
+        record = orjson.loads(line)
+        text = record["text"]
+        record["score"] = {score}
+        output.write(orjson.dumps(record) + b"\\n")
+"""
+FASTTEXT = {
+    "setup": "import fasttext; model = fasttext.load_model(sys.argv[2])",
+    "score": 'dict(zip(*model.predict(" ".join(text.strip().splitlines()), k=-1))).get("__label__hq")',
+}
+KENLM = {
+    "setup": "import kenlm; model = kenlm.Model(sys.argv[2])",
+    "score": 'sum(map(model.score, text.split("\\n"))) / (len(text.split()) + text.count("\\n") + 1)',
+}
 
 
 def commands(corpus: Path, folder: Path, models: list[str]) -> Iterator[tuple[str, list[str]]]:
@@ -45,11 +59,15 @@ def commands(corpus: Path, folder: Path, models: list[str]) -> Iterator[tuple[st
     yield "overlap", [*score, "-m", "overlap", "--held-out", str(folder / "held-out.jsonl")]
     yield "token priors", [*score, "-m", "token_prior_mean", "--priors", str(counts), *tokenizer]
     for path in models:
-        is_classifier = path.endswith(".bin")
+        name = Path(path).name
+        is_classifier = Path(path).open("rb").read(4) == MAGIC.to_bytes(4, "little")
         option = ["-m", "quality", "--classifier", path] if is_classifier else ["--model", path]
-        loop = FASTTEXT if is_classifier else KENLM
-        yield Path(path).name, [*score, *option]
-        yield f"{Path(path).name}, plain loop", [sys.executable, "-c", loop, str(corpus), path]
+        library = FASTTEXT if is_classifier else KENLM
+        yield name, [*score, *option]
+        yield f"{name}, plain loop", [sys.executable, "-c", LOOP.format(**library), str(corpus), path]
+        written = str(folder / "loop.jsonl.zst")
+        loop = [sys.executable, "-c", WRITING.format(**library), str(corpus), path, written]
+        yield f"{name}, loop that writes", loop
 
 
 def seconds(command: list[str]) -> float:
@@ -73,7 +91,7 @@ def main() -> None:
             found.setdefault(name, []).append(seconds(command))
     for name, times in found.items():
         median = statistics.median(times)
-        print(f"{name:28} {median:7.2f} s  {size / median:6.1f} MB/s")
+        print(f"{name:36} {median:7.2f} s  {size / median:6.1f} MB/s")
 
 
 if __name__ == "__main__":
