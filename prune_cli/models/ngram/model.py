@@ -37,7 +37,7 @@ def is_ngram(name: str) -> bool:
 class Sentences:
     """A text as an n-gram model reads it. Every token is scored."""
 
-    lines: Sequence[bytes]
+    text: bytes
     tokens: range  # of their numbers
     n_bytes: int
     # What only causal models have.
@@ -48,6 +48,11 @@ class Sentences:
     @property
     def n_scored(self) -> int:
         return len(self.tokens)
+
+    @property
+    def lines(self) -> list[bytes]:
+        """The sentences. Not kept: those of a whole window would have left the cache when they are scored."""
+        return self.text.split(b"\n") if self.tokens else []
 
 
 class NgramModel:
@@ -84,7 +89,7 @@ class NgramModel:
         """The sentences of each text. Raises DataError for a record that is none, but a block of ids."""
         texts = [self._text(content, place, index) for index, content in enumerate(contents)]
         return [
-            Sentences(text.split(b"\n") if content else [], range(count if content else 0), n_bytes)
+            Sentences(text, range(count if content else 0), n_bytes)
             for content, (text, n_bytes), count in zip(contents, texts, _count_tokens(texts), strict=True)
         ]
 
