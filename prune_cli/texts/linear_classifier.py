@@ -23,7 +23,6 @@ from .words import Counts, Hashes, hash_spans
 SOFTMAX = 3  # the loss
 MOST_LABELS = 8  # with more, the numbers take as much memory as the rows
 ADDED = 1e-5  # to each probability, before fastText takes its logarithm
-ROWS = 1 << 14  # of the matrix that are multiplied at once
 BATCH_BYTES = 1 << 19  # of texts: enough that words, and not calls, take the time
 LABEL = b"__label__"
 END = b"</s>"  # the word at the end of a line, and a text is one
@@ -191,7 +190,6 @@ def _rows(path: Path, matrix: Matrix) -> NDArray[np.float32]:
 
 def _products(rows: NDArray[np.float32], vectors: NDArray[np.float64]) -> NDArray[np.float32]:
     """The product of each row with each vector: (vectors, rows)."""
-    products = np.empty((len(vectors), len(rows)), np.float32)
-    for at in range(0, len(rows), ROWS):
-        products[:, at : at + ROWS] = vectors @ rows[at : at + ROWS].astype(np.float64).T
-    return products
+    # A fifth of the CPU time of BLAS, which would copy all rows in double precision.
+    products: NDArray[np.float64] = np.einsum("vd,rd->vr", vectors, rows)
+    return products.astype(np.float32)
