@@ -19,7 +19,8 @@ from prune_cli.settings.streams import Reading
 from prune_cli.stages.stat.describing import subjects
 from prune_cli.stages.stat.run import OneStatJob, StatStage
 from prune_cli.terminal import silent
-from prune_cli.texts import merges, pretokens, priors, token_lookup
+from prune_cli.texts import priors, token_lookup
+from prune_cli.texts.tokens import merges
 
 from .conftest import lines, records
 from .small_models import TEXTS, byte_level_tokenizer
@@ -47,8 +48,27 @@ def random_text(source: random.Random) -> str:
     """Words of many scripts, stops and white space in any order."""
     parts = ["the", "Fox", "it's", "1984", "ü", "привет", "世界", "e\u0301", "\U0001f600", "_", "(", "\u3002"]
     parts += [" ", " ", "  ", "\n", "\r\n", "\t", ",", ".", "!?", ";", ":", "'s", "'", "'ll", "'Ve", "''t"]
-    parts += ["iPhone", "x" * pretokens.LONGEST, "\0", "-", "/a", "#", "NASA"]
-    return "".join(source.choices(parts, k=source.choice([0, 1, 5, 60])))
+    parts += ["iPhone", "x" * merges.LONGEST, "\0", "-", "/a", "#", "NASA"]
+    parts += [
+        "\n/",
+        "/",
+        "\n ",
+        "   ",
+        "\r",
+        "\u00a0",
+        "“",
+        "”",
+        "é",
+        "12345",
+        "²",
+        "<",
+        "\u0338",
+        "=",
+        "ß.",
+        "ж'",
+        "'d",
+    ]
+    return "".join(source.choices(parts, k=source.choice([0, 1, 2, 5, 60])))
 
 
 @pytest.mark.parametrize("words", [None, *WORD_PATTERNS.values()], ids=["built in", *WORD_PATTERNS])
@@ -56,20 +76,21 @@ def test_pieces_have_the_tokens_of_the_whole(words, monkeypatch):
     monkeypatch.setattr(token_lookup, "JOINED", 7)
     one = tokenizer(words)
     source = random.Random(0)
-    texts = [random_text(source) for _ in range(300)]
+    texts = [random_text(source) for _ in range(900)]
     counter = priors.TokenCounter(one)
-    assert counter._pieces._rules.is_split
+    assert counter._pieces._rules.cuts
     assert counter._pieces._is_merging
-    for at in range(0, len(texts), 30):
-        counter.add(texts[at : at + 30])
+    for at in range(0, len(texts), 90):
+        counter.add(texts[at : at + 90])
     expected = Counter(token for text in texts for token in one(text)["input_ids"])
+    assert counter._pieces._is_merging
     counts = counter.take()
     assert {token: n for token, n in enumerate(counts.counts.tolist()) if n} == expected
-    assert counts.documents == 300
+    assert counts.documents == 900
     # Forgetting changes nothing.
     monkeypatch.setattr(priors, "MOST_PIECES", 50)
-    for at in range(0, len(texts), 30):
-        counter.add(texts[at : at + 30])
+    for at in range(0, len(texts), 90):
+        counter.add(texts[at : at + 90])
     assert (counter.take().counts == counts.counts).all()
     logs = np.log(np.maximum(counts.counts, 1) / counts.counts.sum())
     found = priors.TokenPriors(one, counts).moments(texts)

@@ -4,9 +4,10 @@ Token priors: Seo et al. 2025 (arXiv 2509.18577). The prior of a token is its sh
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigurationError, DataError
 from ..models.text.tokenizer import tokenizer_hash, vocabulary_size
-from ..records.batching import Bound, batched
 from .token_lookup import MOST_PIECES, Pieces
 from .words import Counts
 
@@ -23,7 +23,7 @@ Place = Callable[[int], str]  # of the record at an index, for errors
 Floats = NDArray[np.float64]
 
 FORMAT = "prune-cli token counts"
-BATCH_BYTES = 1 << 22  # of text that is looked up at once
+BATCH_CHARACTERS = 1 << 22  # of text that are looked up at once
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,6 @@ class TokenPriors:
 
     def _forget(self) -> None:
         self._pieces = Pieces(self._tokenizer)
-        self._parts = 0  # of the tokens of the pieces, that are summed up
         self._summed = 0  # pieces
         # Of each piece the tokens, Σ (ln prior − center), and Σ (ln prior − center)².
         self._of_pieces = np.zeros((0, 3))
@@ -156,10 +155,10 @@ class TokenPriors:
     def _learn(self) -> None:
         """Sum up the pieces that are new."""
         self._of_pieces = _room(self._of_pieces, len(self._pieces))
-        for ids, sizes in self._pieces.tokens[self._parts :]:
+        for ids, sizes in self._pieces.tokens:
             self._of_pieces[self._summed : self._summed + len(sizes)] = self._sums(ids, sizes).T
             self._summed += len(sizes)
-            self._parts += 1
+        self._pieces.tokens.clear()
 
     def _of_ids(self, ids: NDArray[np.int32]) -> tuple[float, float] | None:
         return self._moments(self._sums(ids, np.array([len(ids)])))[0]
@@ -204,6 +203,10 @@ def _checked(ids: Sequence[int], vocabulary: int, index: int, place: Place) -> N
     return np.asarray(ids, np.int32)
 
 
-def _batches(contents: Contents) -> Iterable[list[str]]:
-    texts = (content for content in contents if isinstance(content, str))
-    return batched(texts, Bound[str](lambda text: len(text) + 1, BATCH_BYTES))
+def _batches(contents: Contents) -> Iterator[list[str]]:
+    """Texts of about BATCH_CHARACTERS together."""
+    texts = [content for content in contents if isinstance(content, str)]
+    if texts:
+        ends = np.cumsum([len(text) + 1 for text in texts]) // BATCH_CHARACTERS
+        bounds = [0, *(np.flatnonzero(np.diff(ends)) + 1).tolist(), len(texts)]
+        yield from (texts[low:high] for low, high in pairwise(bounds))

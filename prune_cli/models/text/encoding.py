@@ -2,8 +2,6 @@
 text they stand for.
 """
 
-import json
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,9 +15,7 @@ from ...records.documents import Conversation, Prompted, PromptedContent
 from ...records.fields import Content as Content
 from .chat import ChatEncoder
 from .tokenizer import Ids as Ids
-from .tokenizer import encode, specification, unknown_token
-
-BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")  # of sentencepiece's byte fallback
+from .tokenizer import encode, token_lengths, unknown_token
 
 
 @dataclass(frozen=True)
@@ -203,27 +199,3 @@ def _prefix(tokenizer: Any, bos: str, name: str) -> list[int]:
         fault = "its tokenizer has neither BOS nor EOS, and its configuration names none that it has"
         raise ConfigurationError(fault, place=name, remedy="use --bos never")
     return [] if token is None else [token]
-
-
-def token_lengths(tokenizer: Any, vocabulary: int) -> NDArray[np.int64] | None:
-    """How many bytes of text each id stands for, int64 (V,), special tokens 0; None unless the vocabulary is
-    made of bytes.
-    """
-    content = specification(tokenizer)
-    is_byte_level = "ByteLevel" in json.dumps(content.get("decoder"))
-    if not is_byte_level and not content["model"].get("byte_fallback"):
-        return None
-    # A tokenizer may have special tokens beyond the model's vocabulary.
-    lengths = np.zeros(max(vocabulary, *tokenizer.get_vocab().values()) + 1, np.int64)
-    for token, index in tokenizer.get_vocab().items():
-        # Byte-level BPE writes each byte as one character: a space is Ġ.
-        lengths[index] = len(token) if is_byte_level else _sentencepiece_length(token)
-    for added in content["added_tokens"]:  # which are written as they are
-        lengths[added["id"]] = len(added["content"].encode())
-    lengths[tokenizer.all_special_ids] = 0
-    return lengths[:vocabulary]
-
-
-def _sentencepiece_length(token: str) -> int:
-    """The bytes of a token where ▁ is a space and <0x0A> is the byte 10."""
-    return 1 if BYTE_TOKEN.fullmatch(token) else len(token.replace("▁", " ").encode())

@@ -77,13 +77,11 @@ def splitter(tokenizer: Specification, *, special: bool) -> Split:
 
 
 def may_split_behind_words(tokenizer: Specification) -> bool:
-    """Whether a text may be split at each END_OF_WORD, at all of them at once.
+    """Whether a text may be cut wherever a word ends for certain, unless an ordinary added token lies there.
 
     Special tokens that are spelled out in it are ordinary text.
     """
-    contents = [token["content"] for token in tokenizer["added_tokens"]]
-    has_split_token = any(map(END_OF_WORD.search, contents))
-    return _adds_no_context(tokenizer, False) and _is_split_by_words(tokenizer) and not has_split_token
+    return _adds_no_context(tokenizer, False) and _is_split_by_words(tokenizer)
 
 
 def word_pattern(tokenizer: Specification) -> str | None:

@@ -6,6 +6,7 @@ three seconds.
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
@@ -20,6 +21,8 @@ from .splitting import Specification, Split, splitter
 
 EOS = "<|endoftext|>"
 BATCH_CHARACTERS = 1 << 20  # tokenized together: about 25 MB of tokens, and enough texts for every core
+
+BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")  # of sentencepiece's byte fallback
 
 Ids = NDArray[np.int32]
 
@@ -110,6 +113,30 @@ def unknown_token(tokenizer: Any) -> int | None:
     """The id for text that the vocabulary cannot spell. GPT-2 names one, too, but means its EOS."""
     token: int | None = tokenizer.unk_token_id
     return None if token in (tokenizer.bos_token_id, tokenizer.eos_token_id) else token
+
+
+def token_lengths(tokenizer: Any, vocabulary: int) -> NDArray[np.int64] | None:
+    """How many bytes of text each id stands for, int64 (V,), special tokens 0; None unless the vocabulary is
+    made of bytes.
+    """
+    content = specification(tokenizer)
+    is_byte_level = "ByteLevel" in json.dumps(content.get("decoder"))
+    if not is_byte_level and not content["model"].get("byte_fallback"):
+        return None
+    # A tokenizer may have special tokens beyond the model's vocabulary.
+    lengths = np.zeros(max(vocabulary, *tokenizer.get_vocab().values()) + 1, np.int64)
+    for token, index in tokenizer.get_vocab().items():
+        # Byte-level BPE writes each byte as one character: a space is Ġ.
+        lengths[index] = len(token) if is_byte_level else _sentencepiece_length(token)
+    for added in content["added_tokens"]:  # which are written as they are
+        lengths[added["id"]] = len(added["content"].encode())
+    lengths[tokenizer.all_special_ids] = 0
+    return lengths[:vocabulary]
+
+
+def _sentencepiece_length(token: str) -> int:
+    """The bytes of a token where ▁ is a space and <0x0A> is the byte 10."""
+    return 1 if BYTE_TOKEN.fullmatch(token) else len(token.replace("▁", " ").encode())
 
 
 def specification(tokenizer: Any) -> Specification:

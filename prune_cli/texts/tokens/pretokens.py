@@ -1,7 +1,7 @@
-"""Where does the pattern of a tokenizer cut ASCII text into words, which it then makes tokens of one by one?
+"""Where does the pattern of a tokenizer cut text into words, which it then makes tokens of one by one?
 
 GPT-2's pattern is followed in full. Of the others, which join more to a word, only texts are taken that are
-a single word by all of them: letters, with a space or a punctuation mark in front.
+a single word by all of them: letters, with a space or a punctuation mark in front; and numbers.
 """
 
 import string
@@ -9,19 +9,26 @@ from functools import cache
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..models.text.splitting import word_pattern
-from .merges import Characters, Specification
-from .words import Counts
+from ...models.text.splitting import word_pattern
+from ..words import Counts
+from .characters import (
+    APOSTROPHE,
+    BLANK,
+    DIGIT,
+    LETTER,
+    MARK,
+    PUNCTUATION,
+    SPACE,
+    Characters,
+    Flags,
+    kinds_of,
+)
+from .cuts import combining_are_marks
+from .merges import LONGEST, Specification
 
-Flags = NDArray[np.bool_]
-
-# Bytes; a longer text is left to the tokenizer. Merging goes on for as many rounds as a word has merges.
-LONGEST = 48
-LETTER, DIGIT, PUNCTUATION, SPACE, OTHER = range(5)
 UPPER, LOWER = string.ascii_uppercase.encode(), string.ascii_lowercase.encode()
-BLANK, APOSTROPHE = b" '"
+DIGITS = {"Llama 3": 3, "Qwen 2": 1, "GPT-4o": 3}  # in a word
 SHORT_CONTRACTIONS = b"stmd"
 LONG_CONTRACTIONS = (b"re", b"ve", b"ll")
 
@@ -42,33 +49,43 @@ def words_of(specification: Specification) -> Words | None:
     is_plain = all(token["special"] for token in specification["added_tokens"])
     if pattern is None or not is_plain:
         return None
-    return WordsOfGpt2() if pattern == "GPT-2" else SingleWords()
+    if pattern == "GPT-2":
+        return WordsOfGpt2(combining_are_marks(specification))
+    return SingleWords(DIGITS[pattern], is_cased=pattern == "GPT-4o")
 
 
 class WordsOfGpt2:
     """The words of GPT-2: contractions; letters, digits or marks behind at most a blank; white space."""
 
+    def __init__(self, with_combining: bool) -> None:
+        self._with_combining = with_combining
+
     def fits(self, characters: Characters, starts: Counts) -> Flags:
-        """Of each text, whether it is short, and of ASCII without control characters."""
-        return _is_short(characters, starts) & ~_any(_kinds()[characters] == OTHER, starts)
+        """Of each text, whether it is short, and each of its characters of a kind."""
+        return _is_short(characters, starts) & ~_any(kinds_of(characters, self._with_combining) == 0, starts)
 
     def begins(self, characters: Characters, starts: Counts) -> Flags:
         """Of each character, whether a word begins with it."""
-        kinds = _kinds()[characters]
+        kinds = kinds_of(characters, self._with_combining)
+        is_blank = kinds == BLANK
+        kinds[(kinds & PUNCTUATION) != 0] = MARK
+        kinds[(kinds & SPACE) != 0] = BLANK
         is_first = _at(starts, len(characters))
-        is_space = kinds == SPACE
+        is_space = kinds == BLANK
         begins = is_first.copy()
         # A blank belongs to the word behind it, unless that is white space.
-        begins[1:] |= (kinds[1:] != kinds[:-1]) & (characters[:-1] != BLANK)
+        begins[1:] |= (kinds[1:] != kinds[:-1]) & ~is_blank[:-1]
         # Of white space before something else, the last character leaves the others.
-        is_last = is_space[1:-1] & is_space[:-2] & ~is_space[2:] & ~is_first[2:]
-        begins[1:-1] |= is_last
+        last = np.flatnonzero(is_space[:-1] & ~is_space[1:] & ~is_first[1:])
+        for _ in range(2):  # outside ASCII, white space has up to three bytes
+            last -= (characters[last] & 0xC0) == 0x80
+        begins[last] = True
         self._contract(characters, is_first, begins)
         return begins
 
     def _contract(self, characters: Characters, is_first: Flags, begins: Flags) -> None:
         """Join 's, 't, 're, 've, 'm, 'll and 'd at the beginning of a word, whatever letters follow."""
-        places = np.flatnonzero(begins & (characters == APOSTROPHE))
+        places = np.flatnonzero(begins & (characters == ord("'")))
         # Behind the end there is nothing: zeros, which begin a text of their own.
         behind = np.concatenate([characters, np.zeros(3, np.uint8)])
         is_first = np.concatenate([is_first, np.ones(3, bool)])
@@ -84,23 +101,35 @@ class WordsOfGpt2:
 
 
 class SingleWords:
-    """Texts of one word in GPT-2's successors, too."""
+    """Texts of one word in GPT-2's successors, and numbers, of which so many `digits` are a word.
+
+    If the expression `is_cased`, as GPT-4o's, a word ends between a lower and an upper case letter.
+    """
+
+    def __init__(self, digits: int, is_cased: bool) -> None:
+        self._digits = digits
+        self._is_cased = is_cased
 
     def fits(self, characters: Characters, starts: Counts) -> Flags:
-        """Of each text, whether it is letters, with at most a blank or a mark before them.
-
-        GPT-4o's pattern ends a word between a lower and an upper case letter.
-        """
+        """Of each text, whether it is letters with at most a blank or a mark before them, or a number."""
         is_first = _at(starts, len(characters))
-        kinds = _kinds()[characters]
-        is_foreign = (kinds != LETTER) & ~is_first
-        is_foreign |= is_first & (kinds != LETTER) & ~_marks()[characters]
-        is_foreign[1:] |= _is_lower()[characters[:-1]] & _is_upper()[characters[1:]] & ~is_first[1:]
-        return _is_short(characters, starts) & ~_any(is_foreign, starts)
+        kinds = kinds_of(characters, False)
+        # An apostrophe could begin a contraction.
+        is_foreign = (kinds != LETTER) & ~(is_first & ((kinds & (BLANK | PUNCTUATION - APOSTROPHE)) != 0))
+        if self._is_cased:
+            is_foreign[1:] |= _is_lower()[characters[:-1]] & _is_upper()[characters[1:]] & ~is_first[1:]
+            # Which case other letters are of is not known here.
+            is_foreign |= characters >= 0x80
+        is_one = ~_any(is_foreign, starts) | ~_any((kinds != DIGIT) | (characters >= 0x80), starts)
+        return _is_short(characters, starts) & is_one
 
     def begins(self, characters: Characters, starts: Counts) -> Flags:
-        """Only the texts themselves begin."""
-        return _at(starts, len(characters))
+        """Of each character, whether a word begins with it."""
+        begins = _at(starts, len(characters))
+        lengths = np.diff(starts, append=len(characters))
+        offsets = np.arange(len(characters)) - np.repeat(starts, lengths)
+        begins |= (characters < 0x80) & (kinds_of(characters, False) == DIGIT) & (offsets % self._digits == 0)
+        return begins
 
 
 def _at(places: Counts, size: int) -> Flags:
@@ -121,23 +150,6 @@ def _is_short(characters: Characters, starts: Counts) -> Flags:
 
 def _table(characters: bytes) -> Flags:
     return _at(np.frombuffer(characters, np.uint8).astype(np.int64), 256)
-
-
-@cache
-def _kinds() -> NDArray[np.int8]:
-    """The kind of every byte. Control characters and bytes of other alphabets are OTHER."""
-    kinds = np.full(256, OTHER, np.int8)
-    kinds[_table(UPPER + LOWER)] = LETTER
-    kinds[_table(string.digits.encode())] = DIGIT
-    kinds[_table(string.punctuation.encode())] = PUNCTUATION
-    kinds[_table(b" \t\r\n")] = SPACE
-    return kinds
-
-
-@cache
-def _marks() -> Flags:
-    """What may stand before the letters of a word: an apostrophe could begin a contraction."""
-    return _table(b" " + string.punctuation.replace("'", "").encode())
 
 
 @cache
