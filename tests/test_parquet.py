@@ -3,6 +3,8 @@
 import datetime
 import io
 import json
+import threading
+from collections.abc import Generator
 from decimal import Decimal
 from itertools import combinations
 
@@ -14,7 +16,7 @@ from hypothesis import example, given, settings
 
 from prune_cli import formats, storage
 from prune_cli.errors import InputOutputError
-from prune_cli.formats import parquet_json
+from prune_cli.formats import parquet_json, parquet_texts
 
 from .conftest import ROOT, prune, records, status_of, zstd
 from .parquet_files import RECORDS, WEB, joined, text, written
@@ -45,6 +47,13 @@ def test_texts_are_escaped_byte_for_byte_as_duckdb_does(tmp_path):
     every = "".join(map(chr, range(1, 0x300))) + "\u2028😀\ufeff\U0010ffff"
     ours, theirs = ours_and_duckdbs({"a": ["", every, None, "plain", "\x00", every * 9]}, tmp_path)
     assert ours == theirs
+
+
+def test_long_texts_are_searched_in_parts(monkeypatch):
+    texts = ['"' * 20, "a" * 6 + "\n" + "\\" * 15, None, "é\t" * 9]
+    for size in (1, 7, 10):
+        monkeypatch.setattr(parquet_texts, "CACHED", size)
+        assert [json.loads(line)["a"] for line in text(written({"a": texts})).splitlines()] == texts
 
 
 ODD_TEXTS = ['"\\\n', "\t\r", "\x00\x1f\b\f\x7f", "é😀\n", None, "", "plain", "", "\x00", "\n"]
@@ -206,6 +215,27 @@ def test_large_row_groups_are_read_in_batches(monkeypatch):
     more = list(formats.read(io.BytesIO(data)))
     assert len(more) > len(pieces)
     assert joined(more) == joined(pieces)
+
+
+def test_rows_that_look_small_in_a_dictionary_come_in_batches(monkeypatch):
+    from prune_cli.formats import parquet_rows
+
+    monkeypatch.setattr(parquet_rows, "MOST_ROWS", 100)
+    monkeypatch.setattr(parquet_rows, "MOST_TOGETHER", 500)
+    texts = ["long " * 200] * 1600
+    for row_group_size in (200, 800):
+        pieces = list(formats.read(io.BytesIO(written({"a": texts}, row_group_size=row_group_size))))
+        assert max(len(piece.ends) for piece in pieces) <= 100
+        assert [json.loads(line)["a"] for line in joined(pieces).splitlines()] == texts
+
+
+def test_a_reader_that_is_closed_leaves_no_thread_behind():
+    data = written(pa.Table.from_pylist(RECORDS), row_group_size=1)
+    rows = formats.read(io.BytesIO(data))
+    next(rows)
+    assert isinstance(rows, Generator)
+    rows.close()
+    assert not [each.name for each in threading.enumerate() if each.name.startswith("parquet")]
 
 
 def test_a_file_is_read_at_offsets_and_its_progress_adds_up(tmp_path):

@@ -1,15 +1,17 @@
 """In which order, and on which thread, are the rows of a Parquet file read?
 
-In file order: one thread decodes batches of rows, and the caller's makes them lines of JSON meanwhile. Small
-row groups are decoded together, because each call has a cost of its own. A large one is decoded batch by
-batch, so that memory is that of its columns' pages and of a few batches.
+In file order, by two threads. Each decodes small row groups and makes their rows lines of JSON, several
+groups at a time, because each call has a cost of its own. A large one is decoded batch by batch on the
+caller's thread, so that memory is that of its columns' pages and of a few batches.
 """
 
 import io
+import threading
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -21,10 +23,13 @@ from ..stream.lookahead import REMEDY, RandomAccess
 from . import parquet_json
 from .base import BadRow, Rows
 
-PIECE = 3 << 20  # bytes of rows in a batch, about, and of small row groups that are decoded together
+# Bytes of rows in a batch, about, and of small row groups that are decoded together: two of 1,000 web texts.
+PIECE = 4 << 20
 MOST_ROWS = 4096  # in a batch: a dictionary makes rows look smaller than they are
+MOST_TOGETHER = 16 * MOST_ROWS  # rows of small row groups that are decoded together
 SMALL = 16 << 20  # bytes of row groups, uncompressed, of which the file's bytes are read together
-AHEAD = 2  # batches that are decoded before they are wanted
+WORKERS = 2  # threads: more would take turns for the interpreter lock
+AHEAD = 2  # pieces that wait for a worker, or for the caller
 BUFFER = 4 << 20  # bytes of a read of a large row group, of which each column would be read whole otherwise
 MOST_COLUMNS = 10_000  # that are read: each costs a buffer, and some time for each batch
 SHOWN = 20  # names of columns in a message
@@ -32,6 +37,8 @@ OTHER_COLUMNS = "--columns NAME,... reads other columns without it"
 CAST = "cast it to string"
 # pyarrow raises these for damage. The last ones come from its own code, for a footer that contradicts itself.
 DAMAGE = (pa.ArrowException, OSError, ValueError, MemoryError, KeyError, IndexError, OverflowError)
+
+Piece = Callable[[], list[Rows | BadRow | PruneError]]  # returns lines; an error comes last
 
 
 @dataclass(frozen=True)
@@ -101,10 +108,9 @@ class _Table:
     def __init__(
         self, content: RandomAccess, size: int, columns: Sequence[str], chosen: Groups | None = None
     ) -> None:
-        self.file = _File(content, size)
-        # What the columns of small row groups need is read together, perhaps from a server.
-        self.reader = self._opened(pre_buffer=True)
-        self.metadata = self.reader.metadata
+        reader = _opened(_File(content, size))
+        self.metadata = reader.metadata
+        self.readers = _Readers(content, size, self.metadata)
         self.groups = range(self.metadata.num_row_groups)
         self.count = self.metadata.num_rows
         if chosen is not None:
@@ -112,38 +118,47 @@ class _Table:
             self.groups = range(inside[0], inside[-1] + 1) if inside else range(0)
             self.count = sum(self.described(group).num_rows for group in self.groups)
         self.all_columns = not columns
-        self.names = _checked_columns(self.reader, columns)
-        # Of large ones, a column would be read whole.
-        self.buffered = self._opened(buffer_size=BUFFER, metadata=self.metadata)
+        self.names = _checked_columns(reader, columns)
 
     def rows(self) -> Iterator[Rows | BadRow]:
         """All rows in file order. Raises the failure to read one in its place."""
-        for batch in self._decoded():
-            if isinstance(batch, PruneError):
-                raise batch
-            yield from _spelled(batch)
-
-    def _decoded(self) -> Iterator[pa.RecordBatch | PruneError]:
-        """All batches, decoded ahead in a thread."""
-        with ThreadPoolExecutor(1, thread_name_prefix="parquet") as decoder:
-            batches = (batch for run in self._runs() for batch in self._batches(run))
-            waiting = deque(decoder.submit(next, batches, None) for _ in range(AHEAD))
+        waiting: deque[Future[list[Rows | BadRow | PruneError]]] = deque()
+        with ThreadPoolExecutor(WORKERS, thread_name_prefix="parquet") as workers:
             try:
-                while (batch := waiting.popleft().result()) is not None:
-                    waiting.append(decoder.submit(next, batches, None))
-                    yield batch
+                for piece in self._pieces():
+                    waiting.append(workers.submit(piece))
+                    if len(waiting) > AHEAD:
+                        yield from _raised(waiting.popleft().result())
+                while waiting:
+                    yield from _raised(waiting.popleft().result())
             finally:
                 # The input is closed next: a thread that reads it has to end first.
-                decoder.shutdown(cancel_futures=True)
+                workers.shutdown(cancel_futures=True)
+
+    def _pieces(self) -> Iterator[Piece]:
+        """What workers are to do, in file order: make rows lines, and decode them first if they are few."""
+        for run in self._runs():
+            if self._size_of(run) <= PIECE and self._rows_of(run) <= MOST_TOGETHER:
+                yield partial(self._lines_of, run)
+            else:
+                for batch in self._batches(run):
+                    yield partial(_lines, [batch])
+
+    def _lines_of(self, run: range) -> list[Rows | BadRow | PruneError]:
+        return _lines(self._batches(run))
 
     def _runs(self) -> Iterator[range]:
         """All row groups in order, the small ones several at a time."""
-        start = size = 0
+        start = size = rows = 0
         for at, group in enumerate(self.groups):
-            if start < at and size + self._size_of(group) > PIECE:
+            described = self.described(group)
+            size += described.total_byte_size
+            rows += described.num_rows
+            if start < at and (size > PIECE or rows > MOST_TOGETHER):
                 yield self.groups[start:at]
-                start, size = at, 0
-            size += self._size_of(group)
+                start = at
+                size = described.total_byte_size
+                rows = described.num_rows
         if start < len(self.groups):
             yield self.groups[start:]
 
@@ -154,12 +169,12 @@ class _Table:
                 yield from self._together(run)
                 return
         except DAMAGE as error:
-            if self.file.failure:
-                yield _described(error, self.file)
+            if self.readers.file.failure:
+                yield _described(error, self.readers.file)
                 return
         # Read alone, a row group says what is wrong with it, after the rows of those before it.
         for group in run:
-            yield from self._alone(group)
+            yield from self._alone(range(group, group + 1))
 
     def _together(self, run: range) -> list[pa.RecordBatch]:
         """The rows of small row groups, all of them or an error of pyarrow."""
@@ -168,12 +183,11 @@ class _Table:
             raise ValueError("rows are missing")
         return batches
 
-    def _alone(self, group: int) -> Iterator[pa.RecordBatch | PruneError]:
-        """The rows of a row group; a failure to read them comes last."""
-        if self._size_of(group) > SMALL:
+    def _alone(self, run: range) -> Iterator[pa.RecordBatch | PruneError]:
+        """The rows of one row group; a failure to read them comes last."""
+        if self._size_of(run) > SMALL:
             # The pages of the group before, which may be as large as it, would be kept for a second.
             pa.default_memory_pool().release_unused()
-        run = range(group, group + 1)
         count = self._rows_of(run)
         done = 0
         try:
@@ -187,9 +201,9 @@ class _Table:
             yield DataError(f"damaged Parquet: {done} rows in a row group of {count}", remedy=REMEDY)
 
     def _read(self, run: range, names: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
-        average = sum(map(self._size_of, run)) // max(self._rows_of(run), 1)
+        average = self._size_of(run) // max(self._rows_of(run), 1)
         most = min(max(PIECE // max(average, 1), 1), MOST_ROWS)
-        reader = self.reader if average * self._rows_of(run) <= SMALL else self.buffered
+        reader = self.readers.small if self._size_of(run) <= SMALL else self.readers.large
         batches = reader.iter_batches(most, row_groups=list(run), columns=names, use_threads=False)
         for batch in batches:
             # In the order of --columns. A name also selects columns that begin with it and a dot.
@@ -197,7 +211,7 @@ class _Table:
 
     def _failure(self, error: Exception, run: range) -> PruneError:
         """The failure of reading a row group, with the name of the column that it lies in."""
-        failure = _described(error, self.file)
+        failure = _described(error, self.readers.file)
         if not isinstance(failure, DataError):
             return failure
         # pyarrow does not say which column it was, so they are read again one by one.
@@ -208,14 +222,6 @@ class _Table:
             except DAMAGE as again:
                 return DataError(f"column `{name}` cannot be read ({_line(again)})", remedy=REMEDY)
         return failure
-
-    def _opened(self, *, pre_buffer: bool = False, **options: Any) -> pq.ParquetFile:
-        try:
-            return pq.ParquetFile(
-                self.file, pre_buffer=pre_buffer, page_checksum_verification=True, **options
-            )
-        except DAMAGE as error:
-            raise _described(error, self.file) from None
 
     def described(self, group: int) -> pq.RowGroupMetaData:
         """What the footer says of a row group."""
@@ -232,14 +238,48 @@ class _Table:
         ends = [start + chunk.total_compressed_size for start, chunk in zip(starts, chunks, strict=True)]
         return min(starts, default=0), max(ends, default=0)
 
-    def _size_of(self, group: int) -> int:
+    def _size_of(self, run: range) -> int:
         """Bytes of all columns, uncompressed, as the footer says."""
         # Not of the columns to read: pyarrow ends the process where the footer says false things of a column.
-        return int(self.described(group).total_byte_size)
+        return sum(int(self.described(group).total_byte_size) for group in run)
+
+
+class _Readers(threading.local):
+    """The readers of the thread that asks: pyarrow's have a position."""
+
+    def __init__(self, content: RandomAccess, size: int, metadata: pq.FileMetaData) -> None:
+        self.file = _File(content, size)
+        # What the columns of small row groups need is read together, perhaps from a server. Of large ones, a
+        # column would be read whole.
+        self.small = _opened(self.file, metadata=metadata, pre_buffer=True)
+        self.large = _opened(self.file, metadata=metadata, buffer_size=BUFFER)
+
+
+def _opened(file: "_File", **options: Any) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(file, page_checksum_verification=True, **options)
+    except DAMAGE as error:
+        raise _described(error, file) from None
 
 
 def _start_of(chunk: pq.ColumnChunkMetaData) -> int:
     return int(min(chunk.dictionary_page_offset or chunk.data_page_offset, chunk.data_page_offset))
+
+
+def _lines(batches: Iterable[pa.RecordBatch | PruneError]) -> list[Rows | BadRow | PruneError]:
+    """The lines of some batches. An error stays in its place."""
+    pieces: list[Rows | BadRow | PruneError] = []
+    for batch in batches:
+        pieces += [batch] if isinstance(batch, PruneError) else _spelled(batch)
+    return pieces
+
+
+def _raised(pieces: list[Rows | BadRow | PruneError]) -> Iterator[Rows | BadRow]:
+    """The pieces up to an error, which is raised."""
+    for piece in pieces:
+        if isinstance(piece, PruneError):
+            raise piece
+        yield piece
 
 
 def _spelled(batch: pa.RecordBatch) -> Iterator[Rows | BadRow]:
