@@ -30,7 +30,7 @@ AFTER = b" " + END + b" "
 
 # A zero byte is white space to fastText. The three behind it, and SEPARATORS, end a line to Python.
 SPACES = bytes(code in b" \t\n\v\f\r\0\x1c\x1d\x1e" for code in range(256))
-SEPARATORS = [character.encode() for character in "\x85\u2028\u2029"]
+SEPARATORS = "\x85\u2028\u2029"
 
 FEW = 16  # words whose hash takes a Python operation for each byte, rather than calls for all at once
 # FNV-1a, for which fastText takes bytes as signed numbers; and the factor of its hash of a sequence.
@@ -129,11 +129,11 @@ class LinearClassifier:
 
 def _encoded(text: str) -> bytes:
     """The text without white space around it, and with spaces for what separates lines to Python."""
-    encoded = text.strip().encode()
+    # Among characters a separator is found twice as fast as among bytes.
     if not text.isascii():
         for separator in SEPARATORS:
-            encoded = encoded.replace(separator, b" ")
-    return encoded
+            text = text.replace(separator, " ")
+    return text.strip().encode()
 
 
 def _spans(joined: bytes) -> tuple[bytes, Counts, Counts]:
