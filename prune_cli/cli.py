@@ -101,8 +101,8 @@ def _tune_interpreter() -> None:
         # long on a busy machine. Scoring 124M on 2 cores, tokens/s alone and next to a busy process: 4,011
         # and 1,992 with this value, 3,693 and 2,188 when threads sleep at once.
         os.environ.setdefault("GOMP_SPINCOUNT", "5000")
-    # The threads of numpy's linear algebra wait for work awake, for 50 ms from the import on: a processor
-    # each, while others work.
+    # numpy starts a thread of OpenBLAS for each processor, which spins for some 50 ms before it sleeps; with
+    # this value for less than one.
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "20")
     os.environ.setdefault(
         "TORCH_CPP_LOG_LEVEL", "ERROR"

@@ -95,7 +95,7 @@ def test_gpt2s_two_files_need_no_transformers(tmp_path):
     assert tokenizer_file.read(tmp_path) is None
 
 
-@pytest.mark.parametrize("module", ["stages.score.resources", "stages.stat.token_counting"])
+@pytest.mark.parametrize("module", ["texts.priors", "stages.stat.token_counting"])
 def test_counting_tokens_imports_no_transformers(module):
     script = f"import prune_cli.{module}, sys; print([*sys.modules.keys() & {{'torch', 'transformers'}}])"
     command = [sys.executable, "-c", script]

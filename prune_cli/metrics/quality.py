@@ -8,5 +8,7 @@ EASY = None
 
 
 def quality(label_probability: float | None) -> float | None:
-    """The probability that fastText returns, rounded to float32. None if it knows nothing in the text."""
+    """The probability of the label, in float32; texts/linear_classifier.py says how far it may be from
+    fastText's. None if fastText knows nothing in the text.
+    """
     return label_probability

@@ -2,8 +2,8 @@
 
 The mean of the rows of a text's features goes through a linear layer. So does each row, once, when the
 classifier is loaded: a text then takes a sum of numbers, instead of vectors of hundreds from all over memory.
-Sums are in double precision, and fastText's in float32: probabilities differ by some 1e-7, and by 1e-5 where
-thousands of features are alike.
+Sums are in double precision, and fastText's in float32: probabilities differ by some 1e-7, and by up to 1e-4
+in long texts whose features are alike, where fastText's sums drift.
 
 Features are words, and sequences of words by a hash. No step takes a Python operation for each word.
 """

@@ -4,10 +4,9 @@ Token priors: Seo et al. 2025 (arXiv 2509.18577). The prior of a token is its sh
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigurationError, DataError
 from ..models.text.tokenizer import tokenizer_hash, vocabulary_size
+from ..records.batching import Bound, batched
 from .token_lookup import MOST_PIECES, Pieces
 from .words import Counts
 
@@ -203,10 +203,7 @@ def _checked(ids: Sequence[int], vocabulary: int, index: int, place: Place) -> N
     return np.asarray(ids, np.int32)
 
 
-def _batches(contents: Contents) -> Iterator[list[str]]:
+def _batches(contents: Contents) -> Iterable[list[str]]:
     """Texts of about BATCH_CHARACTERS together."""
-    texts = [content for content in contents if isinstance(content, str)]
-    if texts:
-        ends = np.cumsum([len(text) + 1 for text in texts]) // BATCH_CHARACTERS
-        bounds = [0, *(np.flatnonzero(np.diff(ends)) + 1).tolist(), len(texts)]
-        yield from (texts[low:high] for low, high in pairwise(bounds))
+    texts = (content for content in contents if isinstance(content, str))
+    return batched(texts, Bound[str](lambda text: len(text) + 1, BATCH_CHARACTERS))

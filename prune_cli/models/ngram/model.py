@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import file_digest, sha256
-from importlib.metadata import version
 from math import log
 from pathlib import Path
 from typing import Any
@@ -140,6 +139,8 @@ def provenance(name: str, tokenizer: str, normalization: str) -> dict[str, Any]:
 
 
 def _recorded(tokenizer: str, normalization: str) -> dict[str, Any]:
+    from importlib.metadata import version  # 20 ms, which other models can do without
+
     return {
         "tokenizer": tokenizer_hash(tokenizer, normalization),
         "normalize": str(normalization),

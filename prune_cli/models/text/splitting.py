@@ -33,7 +33,6 @@ LETTERS = (
     r"\u0391-\u03a1\u03a3-\u03c9\u0410-\u044f\u05d0-\u05ea\u0641-\u064a"  # Greek, Cyrillic, Hebrew, Arabic
     r"\u3041-\u3094\u30a1-\u30fa\u4e00-\u9fa5\uac00-\ud7a3"  # kana, Chinese characters, Hangul
 )
-LETTER_OR_DIGIT = re.compile(f"[0-9{LETTERS}]")
 END_OF_WORD = re.compile(rf"[0-9{LETTERS}](?=[ \t\r\n.,;:!?\u3001\u3002\uff01\uff0c\uff1a\uff1b\uff1f])")
 LETTER_BEFORE_SPACE = re.compile(rf"[0-9{LETTERS}](?= [0-9{LETTERS}])")
 

@@ -7,15 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
 from operator import add
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from ... import storage, terminal
 from ...errors import DataError, UsageError
 from ...metrics import OF_TEXTS, Metric
-from ...models.text import tokenizer_file
-from ...models.text.tokenizer import tokenizer_hash
 from ...records.batching import Bound, batched
 from ...records.documents import documents
 from ...records.fields import MISSING
@@ -24,9 +22,11 @@ from ...settings.streams import Reading
 from ...stream import dataset
 from ...texts.classifier import TextClassifier
 from ...texts.held_out import HeldOutSequences
-from ...texts.priors import TokenCounts, TokenPriors
 from ...texts.words import ngrams
 from .. import streams
+
+if TYPE_CHECKING:  # their tokenizer takes time to import
+    from ...texts.priors import TokenCounts, TokenPriors
 
 log = logging.getLogger(__name__)
 
@@ -172,6 +172,11 @@ class Priors:
 
 
 def _load_priors(scores: Scores) -> Priors:
+    # What other metrics of texts can do without.
+    from ...models.text import tokenizer_file
+    from ...models.text.tokenizer import tokenizer_hash
+    from ...texts.priors import TokenCounts, TokenPriors
+
     assert scores.tokenizer is not None  # see `check`
     tokenizer = tokenizer_file.load(Path(scores.tokenizer))
     parts = []

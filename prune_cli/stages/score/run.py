@@ -108,9 +108,8 @@ class ScoreWork:
             [dataset.PlannedPart.of(*pair) for pair in zip(paths, shards, strict=True)],
         )
         replaced = datasets.planned_names(directory) if streams.force else []
-        datasets.warn_of_leftovers(
-            directory, replaced, dataset.make_plan(directory, planned, force=streams.force)
-        )
+        made = dataset.make_plan(directory, planned, force=streams.force)
+        datasets.warn_of_leftovers(directory, replaced, made)
         jobs = [
             ScoreJob((shard.input,), path, self.settings, shard)
             for shard, path in zip(shards, paths, strict=True)

@@ -206,7 +206,7 @@ def _results(content: Content) -> Iterator[Chart]:
     if any(each.interval for each in content.comparisons):
         caption = "Change of perplexity against the baseline, with 95 % intervals"
         yield Chart("forest", caption, charts.compiled(forests.perplexities(content.comparisons), caption))
-    # Of one pair of models a chart; of several a task would be a line of all.
+    # A chart for each pair of models: in a common one, all pairs would share the row of a task.
     pairs = dict.fromkeys((each.model, each.against) for each in content.tasks if forests.is_share(each))
     for number, (model, against) in enumerate(pairs):
         own = [each for each in content.tasks if (each.model, each.against) == (model, against)]
