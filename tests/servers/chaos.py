@@ -120,9 +120,12 @@ class Proxy:
 
     async def _close(self) -> None:
         self._server.close()
+        # A connection that was accepted a moment ago has to begin, or nothing would close it.
+        await asyncio.sleep(0.01)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # transports that were closed lose their connections
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
