@@ -211,7 +211,7 @@ def test_large_row_groups_are_read_in_batches(monkeypatch):
     data = written(pa.Table.from_pylist(RECORDS), row_group_size=1500)
     pieces = list(formats.read(io.BytesIO(data)))
     assert [json.loads(line) for line in joined(pieces).splitlines()] == RECORDS
-    monkeypatch.setattr(parquet_rows, "PIECE", 1000)
+    monkeypatch.setattr(parquet_rows, "BATCH", 1000)
     more = list(formats.read(io.BytesIO(data)))
     assert len(more) > len(pieces)
     assert joined(more) == joined(pieces)
@@ -221,7 +221,7 @@ def test_rows_that_look_small_in_a_dictionary_come_in_batches(monkeypatch):
     from prune_cli.formats import parquet_rows
 
     monkeypatch.setattr(parquet_rows, "MOST_ROWS", 100)
-    monkeypatch.setattr(parquet_rows, "MOST_TOGETHER", 500)
+    monkeypatch.setattr(parquet_rows, "MOST_ROWS_TOGETHER", 500)
     texts = ["long " * 200] * 1600
     for row_group_size in (200, 800):
         pieces = list(formats.read(io.BytesIO(written({"a": texts}, row_group_size=row_group_size))))
@@ -260,14 +260,28 @@ def test_a_small_row_group_is_one_read_of_the_columns_that_are_read(columns):
     assert 1000 - file.reads <= 3 + 2, "three row groups, and the footer"
 
 
+def test_a_large_row_group_is_read_page_by_page(monkeypatch):
+    from prune_cli.formats import parquet_rows
+
+    monkeypatch.setattr(parquet_rows, "SMALL", 0)
+    monkeypatch.setattr(parquet_rows, "BUFFER", 4096)
+    rows = {"a": [f"{number:0999}" for number in range(1000)]}
+    data = written(rows, data_page_size=10_000, write_batch_size=10, use_dictionary=False, compression="none")
+    file = Broken(data, 1000)
+    assert len(joined(parquet_rows.lines(file, len(data), (), lambda size: None)).splitlines()) == 1000
+    assert file.largest < len(data) / 10
+
+
 class Broken(io.BytesIO):
     """A storage that fails after so many reads."""
 
     def __init__(self, data, reads):
         super().__init__(data)
         self.reads = reads
+        self.largest = 0
 
     def read_at(self, offset, size):
+        self.largest = max(self.largest, size)
         self.reads -= 1
         if self.reads < 0:
             raise InputOutputError("the disk is gone", place="x")
@@ -278,7 +292,7 @@ class Broken(io.BytesIO):
 def test_a_failure_of_the_storage_stays_what_it_is(reads, monkeypatch):
     from prune_cli.formats import parquet_rows
 
-    monkeypatch.setattr(parquet_rows, "PIECE", 1000)
+    monkeypatch.setattr(parquet_rows, "TOGETHER", 1000)
     data = written(pa.Table.from_pylist(RECORDS), row_group_size=100)
     with pytest.raises(InputOutputError, match="the disk is gone"):
         list(parquet_rows.lines(Broken(data, reads), len(data), (), lambda size: None))

@@ -23,10 +23,12 @@ from ..stream.lookahead import REMEDY, RandomAccess
 from . import parquet_json
 from .base import BadRow, Rows
 
-# Bytes of rows in a batch, about, and of small row groups that are decoded together: two of 1,000 web texts.
-PIECE = 4 << 20
+BATCH = 4 << 20  # bytes of rows in a batch, about
+# Bytes of small row groups that are decoded together: seven of 1,000 web texts. Threads that are done with
+# fewer wait for each other more often.
+TOGETHER = 12 << 20
 MOST_ROWS = 4096  # in a batch: a dictionary makes rows look smaller than they are
-MOST_TOGETHER = 16 * MOST_ROWS  # rows of small row groups that are decoded together
+MOST_ROWS_TOGETHER = 16 * MOST_ROWS
 SMALL = 16 << 20  # bytes of row groups, uncompressed, of which the file's bytes are read together
 WORKERS = 2  # threads: more would take turns for the interpreter lock
 AHEAD = 2  # pieces that wait for a worker, or for the caller
@@ -138,7 +140,7 @@ class _Table:
     def _pieces(self) -> Iterator[Piece]:
         """What workers are to do, in file order: make rows lines, and decode them first if they are few."""
         for run in self._runs():
-            if self._size_of(run) <= PIECE and self._rows_of(run) <= MOST_TOGETHER:
+            if self._size_of(run) <= TOGETHER and self._rows_of(run) <= MOST_ROWS_TOGETHER:
                 yield partial(self._lines_of, run)
             else:
                 for batch in self._batches(run):
@@ -154,7 +156,7 @@ class _Table:
             described = self.described(group)
             size += described.total_byte_size
             rows += described.num_rows
-            if start < at and (size > PIECE or rows > MOST_TOGETHER):
+            if start < at and (size > TOGETHER or rows > MOST_ROWS_TOGETHER):
                 yield self.groups[start:at]
                 start = at
                 size = described.total_byte_size
@@ -185,9 +187,6 @@ class _Table:
 
     def _alone(self, run: range) -> Iterator[pa.RecordBatch | PruneError]:
         """The rows of one row group; a failure to read them comes last."""
-        if self._size_of(run) > SMALL:
-            # The pages of the group before, which may be as large as it, would be kept for a second.
-            pa.default_memory_pool().release_unused()
         count = self._rows_of(run)
         done = 0
         try:
@@ -202,10 +201,11 @@ class _Table:
 
     def _read(self, run: range, names: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
         average = self._size_of(run) // max(self._rows_of(run), 1)
-        most = min(max(PIECE // max(average, 1), 1), MOST_ROWS)
-        reader = self.readers.small if self._size_of(run) <= SMALL else self.readers.large
+        most = min(max(BATCH // max(average, 1), 1), MOST_ROWS)
+        is_small = self._size_of(run) <= SMALL
+        reader = self.readers.small if is_small else self.readers.large
         batches = reader.iter_batches(most, row_groups=list(run), columns=names, use_threads=False)
-        for batch in batches:
+        for batch in batches if is_small else _sparingly(batches):
             # In the order of --columns. A name also selects columns that begin with it and a dot.
             yield batch.select(names) if names else batch
 
@@ -252,7 +252,18 @@ class _Readers(threading.local):
         # What the columns of small row groups need is read together, perhaps from a server. Of large ones, a
         # column would be read whole.
         self.small = _opened(self.file, metadata=metadata, pre_buffer=True)
-        self.large = _opened(self.file, metadata=metadata, buffer_size=BUFFER)
+        self.large = _opened(self.file, metadata=metadata, pre_buffer=False, buffer_size=BUFFER)
+
+
+def _sparingly(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The batches of a large row group, with memory returned in time that pyarrow would keep for a second."""
+    # The pages of the group before, which may be as large as it.
+    pa.default_memory_pool().release_unused()
+    for number, batch in enumerate(batches):
+        # Batches that have been spelled: 100 MB. After each one, it would cost a sixth of the time.
+        if number % 2 == 0:
+            pa.default_memory_pool().release_unused()
+        yield batch
 
 
 def _opened(file: "_File", **options: Any) -> pq.ParquetFile:

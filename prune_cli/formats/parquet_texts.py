@@ -14,14 +14,14 @@ import pyarrow.compute as pc
 TEXT = pa.large_string()
 BACKSLASH = ord("\\")
 QUOTE = ord('"')
-CACHED = 128 << 10  # bytes that are searched at once: the intermediate results stay in the processor's cache
+CACHED = 256 << 10  # bytes that are searched at once: the intermediate results stay in the processor's cache
 SPACE = ord(" ")  # all control characters are below it
-# What stands behind the backslash, by character. The control characters without a letter stay as they are
-# until a code replaces them, spelled as DuckDB does.
+# What stands behind the backslash, by character. Control characters without a letter stay as they are, until
+# a code takes their place, spelled as DuckDB does.
 LETTERS = np.arange(256, dtype=np.uint8)
 for _character, _letter in zip(b"\n\t\r\b\f", b"ntrbf", strict=True):
     LETTERS[_character] = _letter
-CODES = [b"u%04X" % character for character in range(SPACE)]
+CODES = np.array([list(b"u%04X" % character) for character in range(SPACE)], np.uint8)
 
 
 def escaped(texts: pa.Array) -> pa.Array:
@@ -32,13 +32,27 @@ def escaped(texts: pa.Array) -> pa.Array:
     marks = _marks(data)
     if not len(marks):
         return texts
-    pieces = _cut(data, offsets - start, marks)
-    joined = pc.binary_join(pieces, constant(b"\\"))
-    places = marks + np.arange(1, len(marks) + 1)
-    letters = LETTERS[data[marks]]
-    _write(joined, places, letters)
+    marks, letters = _spelled(data, marks)
+    joined = pc.binary_join(_cut(data, offsets - start, marks), constant(b"\\"))
+    _write(joined, marks + np.arange(1, len(marks) + 1), letters)
+    return joined
+
+
+def _spelled(data: np.ndarray, marks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What is written behind each mark's backslash, and the marks, as often as there are letters for each.
+
+    A mark that is repeated begins empty pieces: its letters take the place of the backslashes between them,
+    and of the character.
+    """
+    characters = data.take(marks)
+    letters = LETTERS.take(characters)
     has_code = letters < SPACE
-    return _with_codes(joined, places[has_code], letters[has_code]) if has_code.any() else joined
+    if not has_code.any():
+        return marks, letters
+    counts = np.where(has_code, CODES.shape[1], 1)
+    letters = np.repeat(letters, counts)
+    letters[np.repeat(has_code, counts)] = CODES[characters[has_code]].ravel()
+    return np.repeat(marks, counts), letters
 
 
 def _marks(data: np.ndarray) -> np.ndarray:
@@ -75,20 +89,6 @@ def _write(texts: pa.Array, places: np.ndarray, letters: np.ndarray) -> None:
     """Put letters into texts that nobody else has."""
     _, content = buffers(texts)
     np.frombuffer(content, np.uint8)[places] = letters
-
-
-def _with_codes(texts: pa.Array, places: np.ndarray, characters: np.ndarray) -> pa.Array:
-    """The texts with codes in place of the control characters that have no letter."""
-    offsets, content = buffers(texts)
-    parts: list[bytes | memoryview] = []
-    start = 0
-    # In Python, because these are rare.
-    for place, character in zip(places.tolist(), characters.tolist(), strict=True):
-        parts += [content[start:place], CODES[character]]
-        start = place + 1
-    parts.append(content[start:])
-    longer = (len(CODES[0]) - 1) * np.searchsorted(places, offsets)
-    return _texts_of(offsets + longer, b"".join(parts))
 
 
 def escaped_name(name: str) -> bytes:
