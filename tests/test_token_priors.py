@@ -74,6 +74,7 @@ def random_text(source: random.Random) -> str:
 @pytest.mark.parametrize("words", [None, *WORD_PATTERNS.values()], ids=["built in", *WORD_PATTERNS])
 def test_pieces_have_the_tokens_of_the_whole(words, monkeypatch):
     monkeypatch.setattr(token_lookup, "JOINED", 7)
+    monkeypatch.setattr(priors, "BATCH_CHARACTERS", 3000)
     one = tokenizer(words)
     source = random.Random(0)
     texts = [random_text(source) for _ in range(900)]
@@ -83,8 +84,8 @@ def test_pieces_have_the_tokens_of_the_whole(words, monkeypatch):
     for at in range(0, len(texts), 90):
         counter.add(texts[at : at + 90])
     expected = Counter(token for text in texts for token in one(text)["input_ids"])
-    assert counter._pieces._is_merging
     counts = counter.take()
+    assert counter._pieces._is_merging
     assert {token: n for token, n in enumerate(counts.counts.tolist()) if n} == expected
     assert counts.documents == 900
     # Forgetting changes nothing.
@@ -105,8 +106,8 @@ def test_merges_that_the_tokenizer_does_not_make_are_not_used(monkeypatch):
     monkeypatch.setattr(token_lookup, "merges_of", lambda specification: wrong)
     counter = priors.TokenCounter(one)
     counter.add([PROSE])
-    assert not counter._pieces._is_merging
     assert dict(Counter(one(PROSE)["input_ids"])) == tokens_of(counter)
+    assert not counter._pieces._is_merging
 
 
 def tokens_of(counter: priors.TokenCounter) -> dict[int, int]:

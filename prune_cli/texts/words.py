@@ -101,18 +101,21 @@ def _hash_batch(texts: Sequence[bytes]) -> tuple[Hashes, Counts]:
 
 def hash_spans(data: bytes, starts: Counts, ends: Counts) -> Hashes:
     """A hash of the bytes from each start to its end: eight at a time, of all spans at once."""
-    # The eight bytes from every position on, as a number; behind the last there is nothing to read.
-    eights = np.ndarray(len(data), "<u8", data + bytes(7), strides=(1,))
+    # The eight bytes from every position on, as a number; behind the last there is nothing to read. To copy
+    # them first takes less time than to fetch those that are wanted from between the others.
+    eights = np.ascontiguousarray(np.ndarray(len(data), "<u8", data + bytes(7), strides=(1,)))
+
+    def read(places: Counts, left: Counts) -> Hashes:
+        return eights.take(places) & FIRST.take(left, mode="clip")
+
     lengths = ends - starts
-    hashes = mixed(
-        (eights[starts] & FIRST[np.minimum(lengths, 8)]) ^ lengths.astype(np.uint64) * LENGTH_FACTOR
-    )
-    for done in range(8, LONG, 8):
-        longer = np.flatnonzero(lengths > done)
-        if not len(longer):
-            break
-        rest = FIRST[np.minimum(lengths[longer] - done, 8)]
-        hashes[longer] = mixed(hashes[longer] ^ (eights[starts[longer] + done] & rest))
+    hashes = mixed(read(starts, lengths) ^ lengths.astype(np.uint64) * LENGTH_FACTOR)
+    longer = np.flatnonzero((lengths > 8) & (lengths <= LONG))
+    done = 8
+    while len(longer):
+        hashes[longer] = mixed(hashes[longer] ^ read(starts[longer] + done, lengths[longer] - done))
+        done += 8
+        longer = longer[lengths[longer] > done]
     for index in np.flatnonzero(lengths > LONG).tolist():
         digest = blake2b(data[starts[index] : ends[index]], digest_size=8).digest()
         hashes[index] = int.from_bytes(digest, "little")
