@@ -94,16 +94,15 @@ class Decoder:
         _check_names(self.names)
         self.required = [name for name in wanted.fields if name not in wanted.optional]
         # msgspec takes the last of repeated fields without a word. Searching the text for a second one takes
-        # as long as decoding it; for numbers, a hook counts how many are decoded, which costs much less.
+        # as long as decoding it; of numbers and texts, a hook counts how many are decoded, at much less cost.
         self.counted = [name for name in wanted.single if wanted.fields[name] in COUNTED]
         self.literals = {name: orjson.dumps(name) for name in wanted.single}
-        self.searched = [literal for name, literal in self.literals.items() if name not in self.counted]
         self.last_fields = _last_fields(wanted.fresh)
         # A field name need not be a valid attribute name.
         self.attributes = [f"field_{index}" for index in range(len(self.names))]
         self.decoder = msgspec.json.Decoder(self._struct(()))
         self.counter = msgspec.json.Decoder(self._struct(self.counted), dec_hook=self._count)
-        self.decoded_numbers = 0
+        self.decoded = 0
 
     def _struct(self, counted: Iterable[str]) -> type[msgspec.Struct]:
         """A Struct with the wanted fields; the types of the `counted` ones call the hook."""
@@ -116,7 +115,7 @@ class Decoder:
         return msgspec.defstruct("Fields", members, rename=rename, gc=False)
 
     def _count(self, kind: Any, value: Any) -> Any:
-        self.decoded_numbers += 1
+        self.decoded += 1
         return kind.checked(value)
 
     # --- A block at once ---
@@ -144,7 +143,7 @@ class Decoder:
     def _decode(self, block: Block) -> dict[str, list[Any]] | None:
         """The values of each field; None if a record is not as it should be."""
         count = len(block.ends)
-        self.decoded_numbers = 0
+        self.decoded = 0
         try:
             rows = self.counter.decode_lines(block.text)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -154,21 +153,26 @@ class Decoder:
             return None
         # A repeated field was decoded more often than there are records with that field.
         present = sum(count - columns[name].count(UNSET) for name in self.counted)
-        return columns if self.decoded_numbers == present else None
+        return columns if self.decoded == present and self._looks_single(block, columns) else None
 
     def _looks_regular(self, block: Block) -> bool:
-        """Whether each line is in braces and short enough, and no text field seems to occur twice."""
+        """Whether each line is in braces and short enough."""
         starts = line_starts(block.ends)
         characters = np.frombuffer(block.text, np.uint8)
         if (characters[starts] != OPEN).any() or (characters[block.ends - 1] != CLOSE).any():
             return False
-        if (block.ends - starts > self.max_line).any():
-            return False
-        if not self.searched:
+        return not (block.ends - starts > self.max_line).any()
+
+    def _looks_single(self, block: Block, columns: dict[str, list[Any]]) -> bool:
+        """Whether no other field, of those that must not, seems to occur twice in a record."""
+        count = len(block.ends)
+        others = [name for name in self.literals if name not in self.counted]
+        searched = [self.literals[name] for name in others if columns[name].count(UNSET) < count]
+        if not searched:
             return True
         # A field name inside a text counts, too. Such a block is then read slowly without need.
         searchable = bytes(block.text)  # a memoryview has no count()
-        return all(searchable.count(literal) <= len(block.ends) for literal in self.searched)
+        return all(searchable.count(literal) <= count for literal in searched)
 
     def _without_last_fields(self, block: Block) -> bytes:
         """The text without the fresh fields; empty unless they come last in every record, as rank writes."""

@@ -115,7 +115,22 @@ class _CountedCount(metaclass=_Everything):
         raise ValueError
 
 
-COUNTED: dict[Any, Any] = {Number: _CountedNumber, Count: _CountedCount, Rank: _CountedCount}
+class _CountedText(metaclass=_Everything):
+    """A text that calls the hook of the decoder, which counts it."""
+
+    @staticmethod
+    def checked(value: Any) -> str:
+        if type(value) is str:
+            return value
+        raise ValueError
+
+
+COUNTED: dict[Any, Any] = {
+    str: _CountedText,
+    Number: _CountedNumber,
+    Count: _CountedCount,
+    Rank: _CountedCount,
+}
 
 
 # --- Faults of lines. Slow, but only for lines that could not be read ---

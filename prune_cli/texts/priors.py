@@ -144,7 +144,7 @@ class TokenPriors:
         self._pieces = Pieces(self._tokenizer)
         self._summed = 0  # pieces
         # Of each piece the tokens, Σ (ln prior − center), and Σ (ln prior − center)².
-        self._of_pieces = np.zeros((0, 3))
+        self._of_pieces = [np.zeros(0)] * 3
 
     def moments(self, contents: Contents, place: Place = str) -> list[tuple[float, float] | None]:
         """Mean and variance (over n, not n − 1) for each record; None for one without tokens.
@@ -164,13 +164,15 @@ class TokenPriors:
             self._forget()
         numbers, counts = self._pieces.numbers(texts)
         self._learn()
-        return self._moments(_sums(self._of_pieces.take(numbers, axis=0).T, counts))
+        return self._moments(_sums((terms.take(numbers) for terms in self._of_pieces), counts))
 
     def _learn(self) -> None:
         """Sum up the pieces that are new."""
-        self._of_pieces = _room(self._of_pieces, len(self._pieces))
+        self._of_pieces = [_room(terms, len(self._pieces)) for terms in self._of_pieces]
         for ids, sizes in self._pieces.tokens:
-            self._of_pieces[self._summed : self._summed + len(sizes)] = self._sums(ids, sizes).T
+            new = slice(self._summed, self._summed + len(sizes))
+            for terms, sums in zip(self._of_pieces, self._sums(ids, sizes), strict=True):
+                terms[new] = sums
             self._summed += len(sizes)
         self._pieces.tokens.clear()
 
@@ -180,7 +182,7 @@ class TokenPriors:
     def _sums(self, ids: NDArray[np.int32], sizes: Counts) -> Floats:
         """The three sums of stretches of tokens, (3, stretches)."""
         logs = self._logs[ids] - self._center
-        return _sums(np.stack([np.ones(len(logs)), logs, logs * logs]), sizes)
+        return _sums((np.ones(len(logs)), logs, logs * logs), sizes)
 
     def _moments(self, sums: Floats) -> list[tuple[float, float] | None]:
         count = np.maximum(sums[0], 1)
@@ -190,21 +192,23 @@ class TokenPriors:
         return [pair if there else None for pair, there in zip(pairs, (sums[0] > 0).tolist(), strict=True)]
 
 
-def _sums(terms: Floats, sizes: Counts) -> Floats:
-    """The sums of stretches of so many columns each, which may be none."""
-    sums = np.zeros((len(terms), len(sizes)))
-    # reduceat takes an empty stretch for the column behind it.
+def _sums(terms: Iterable[Floats], sizes: Counts) -> Floats:
+    """Of each of three arrays, the sums of stretches of so many terms, which may be none: (3, stretches)."""
+    sums = np.zeros((3, len(sizes)))
+    # reduceat takes an empty stretch for the term behind it.
     filled = sizes > 0
     if filled.any():
-        sums[:, filled] = np.add.reduceat(terms, (np.cumsum(sizes) - sizes)[filled], axis=1)
+        starts = (np.cumsum(sizes) - sizes)[filled]
+        for row, column in zip(sums, terms, strict=True):
+            row[filled] = np.add.reduceat(column, starts)
     return sums
 
 
 def _room(numbers: NDArray[Any], size: int) -> NDArray[Any]:
-    """The array with room for `size` rows; it doubles, so that growing costs little."""
+    """The array with room for `size` numbers; it doubles, so that growing costs little."""
     if len(numbers) >= size:
         return numbers
-    larger = np.zeros((2 * size, *numbers.shape[1:]), numbers.dtype)
+    larger = np.zeros(2 * size, numbers.dtype)
     larger[: len(numbers)] = numbers
     return larger
 
