@@ -24,8 +24,8 @@ from . import parquet_json
 from .base import BadRow, Rows
 
 BATCH = 4 << 20  # bytes of rows in a batch, about
-# Bytes of small row groups that are decoded together: seven of 1,000 web texts. Threads that are done with
-# fewer wait for each other more often.
+# Bytes of small row groups that are decoded together: seven of 1,000 web texts. With fewer, threads wait for
+# each other more often.
 TOGETHER = 12 << 20
 MOST_ROWS = 4096  # in a batch: a dictionary makes rows look smaller than they are
 MOST_ROWS_TOGETHER = 16 * MOST_ROWS
@@ -256,11 +256,11 @@ class _Readers(threading.local):
 
 
 def _sparingly(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The batches of a large row group, with memory returned in time that pyarrow would keep for a second."""
-    # The pages of the group before, which may be as large as it.
+    """The batches of a large row group. Free memory, which pyarrow would keep for a second, is given back."""
+    # That of the pages of the group before, which may be as large as this one.
     pa.default_memory_pool().release_unused()
     for number, batch in enumerate(batches):
-        # Batches that have been spelled: 100 MB. After each one, it would cost a sixth of the time.
+        # That of batches that are done with: 100 MB. After every one it would take more time.
         if number % 2 == 0:
             pa.default_memory_pool().release_unused()
         yield batch

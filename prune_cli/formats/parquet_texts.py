@@ -39,10 +39,10 @@ def escaped(texts: pa.Array) -> pa.Array:
 
 
 def _spelled(data: np.ndarray, marks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What is written behind each mark's backslash, and the marks, as often as there are letters for each.
+    """The marks, each as often as it has letters, and the letters that go behind the backslash.
 
-    A mark that is repeated begins empty pieces: its letters take the place of the backslashes between them,
-    and of the character.
+    A mark that is repeated begins empty pieces. Its letters take the place of the backslashes between these,
+    and the last one that of the character.
     """
     characters = data.take(marks)
     letters = LETTERS.take(characters)

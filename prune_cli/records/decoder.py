@@ -96,6 +96,7 @@ class Decoder:
         # msgspec takes the last of repeated fields without a word. Searching the text for a second one takes
         # as long as decoding it; of numbers and texts, a hook counts how many are decoded, at much less cost.
         self.counted = [name for name in wanted.single if wanted.fields[name] in COUNTED]
+        self.searched = [name for name in wanted.single if name not in self.counted]
         self.literals = {name: orjson.dumps(name) for name in wanted.single}
         self.last_fields = _last_fields(wanted.fresh)
         # A field name need not be a valid attribute name.
@@ -164,15 +165,12 @@ class Decoder:
         return not (block.ends - starts > self.max_line).any()
 
     def _looks_single(self, block: Block, columns: dict[str, list[Any]]) -> bool:
-        """Whether no other field, of those that must not, seems to occur twice in a record."""
+        """Whether none of the `searched` fields seems to occur twice in a record."""
         count = len(block.ends)
-        others = [name for name in self.literals if name not in self.counted]
-        searched = [self.literals[name] for name in others if columns[name].count(UNSET) < count]
-        if not searched:
-            return True
+        present = [name for name in self.searched if columns[name].count(UNSET) < count]
         # A field name inside a text counts, too. Such a block is then read slowly without need.
-        searchable = bytes(block.text)  # a memoryview has no count()
-        return all(searchable.count(literal) <= count for literal in searched)
+        searchable = bytes(block.text) if present else b""  # a memoryview has no count()
+        return all(searchable.count(self.literals[name]) <= count for name in present)
 
     def _without_last_fields(self, block: Block) -> bytes:
         """The text without the fresh fields; empty unless they come last in every record, as rank writes."""
