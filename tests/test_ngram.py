@@ -2,10 +2,12 @@
 
 import math
 import random
+import struct
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from .conftest import ROOT, lines, records
@@ -14,12 +16,19 @@ from .small_models import ARPA
 kenlm = pytest.importorskip("kenlm", reason="n-gram models need kenlm")
 sentencepiece = pytest.importorskip("sentencepiece", reason="their pieces need sentencepiece")
 
+from prune_cli.models.ngram.binary_file import BinaryFile  # noqa: E402
+from prune_cli.models.ngram.hash_table import ABSENT, TableOf32Bits, TableOf64Bits  # noqa: E402
 from prune_cli.models.ngram.normalization import normalized  # noqa: E402
+from prune_cli.models.ngram.probing import ProbingModel  # noqa: E402
 
 OTHER = ARPA.replace("-0.25\tthe fox", "-1.25\tthe fox")
 TEXTS = ["the fox", "The  fox\nthe cat\n\nfox fox", "", "\n", "a\0b the\tfox\u00a0the 7", "the\nfox\r\n"]
-# The binary file that KenLM 0.3.0's build_binary made of ARPA (probing).
-BINARY = Path(__file__).parent / "cases" / "ngram.bin"
+CASES = Path(__file__).parent / "cases"
+# What KenLM 0.3.0's build_binary made: of ARPA, and of a model of order 5 by lmplz, from 70 lines of words of
+# 1 to 33 letters. The tables of that one are nearly full (-p 1.1): most entries are not at their first place.
+BINARY = CASES / "ngram.bin"
+OF_ORDER_5 = CASES / "ngram-of-order-5.bin"
+TRIE = CASES / "ngram-trie.bin"  # of the same model
 
 
 @pytest.fixture
@@ -52,17 +61,94 @@ def test_perplexity_by_hand(place, here):
     assert (record["n_scored"], record["n_bytes"]) == (3, 7)
 
 
-@pytest.mark.parametrize("model", ["a.arpa", BINARY], ids=["arpa", "bin"])
-def test_scores_are_those_of_full_scores(model, place, here):
+def words_of(path: Path) -> list[str]:
+    """The words at the end of a binary file."""
+    content = path.read_bytes()
+    return content[content.index(b"<unk>\0") :].decode().rstrip("\0").split("\0")
+
+
+def texts_of(words: list[str]) -> list[str]:
+    """Texts of known and unknown words, of empty lines, and of everything that separates words."""
     source = random.Random(1)
-    texts = [*TEXTS, *(" ".join(source.choices(["the", "fox", "x", "\n"], k=40)) for _ in range(20))]
+    separators = [" "] * 8 + ["\n", "  ", "\n\n", "\t", "\r\n", "\v\f", "\0", "\u00a0"]
+    some = [*words, "x" * 40, "unknown", "<s>", "</s>", "<unk>"]
+    return [
+        "".join(source.choice(some) + source.choice(separators) for _ in range(source.randint(1, 60)))
+        for _ in range(40)
+    ]
+
+
+@pytest.mark.parametrize(
+    "model", ["a.arpa", BINARY, OF_ORDER_5, TRIE], ids=["arpa", "bin", "order 5", "trie"]
+)
+def test_scores_are_those_of_full_scores(model, place, here):
+    words = ["the", "fox", "x"] if model in ("a.arpa", BINARY) else words_of(OF_ORDER_5)
+    texts = [*TEXTS, *texts_of(words)]
     for text, record in zip(texts, scored(here, "--model", model, texts=texts), strict=True):
         if not text:
-            assert (record["perplexity"], record["n_scored"]) == (None, 0)
+            assert (record["perplexity"], record["n_scored"], record["nll_sum"]) == (None, 0, 0)
             continue
         total, count = full(str(model), text.replace("\0", " ").split("\n"))
         assert record["n_scored"] == count
         assert record["perplexity"] == pytest.approx(10 ** (-total / count), rel=1e-5)
+
+
+@pytest.mark.parametrize("path", [BINARY, OF_ORDER_5], ids=["order 2", "order 5"])
+def test_tables_give_the_bits_of_kenlm(path):
+    model = kenlm.Model(str(path))
+    texts = [text.replace("\0", " ").encode() for text in texts_of(words_of(path))]
+    texts += [b"", b"\n", b" ".join(texts[:9] * 20)]
+    tables = BinaryFile.of(path)
+    assert tables is not None
+    wanted = [
+        sum(score for line in text.decode().split("\n") for score, _, _ in model.full_scores(line))
+        for text in texts
+    ]
+    # In double precision, sums of numbers in single precision are exact.
+    assert ProbingModel(tables).sums(texts) == wanted
+    assert [ProbingModel(tables).sums([text]) for text in texts] == [[total] for total in wanted]
+
+
+def test_only_hash_tables_are_read_as_such(place):
+    assert BinaryFile.of(Path("a.arpa")) is None
+    assert BinaryFile.of(TRIE) is None
+    # One place more in every table than KenLM would take.
+    content = bytearray(OF_ORDER_5.read_bytes())
+    content[92:96] = struct.pack("<f", 1.25)
+    Path("other.bin").write_bytes(content)
+    assert BinaryFile.of(Path("other.bin")) is None
+
+
+def test_kenlm_scores_what_it_reads_differently(place, here, monkeypatch):
+    texts = texts_of(words_of(OF_ORDER_5))
+    before = scored(here, "--model", OF_ORDER_5, texts=texts)
+    monkeypatch.setattr(ProbingModel, "sums", lambda self, texts: [0.0] * len(texts))
+    corpus = lines({"text": text} for text in texts)
+    done = here("score", "--model", OF_ORDER_5, "--plain", stdin=corpus)
+    assert b"ngram-of-order-5.bin: KenLM reads it differently" in done.stderr
+    for record, other in zip(records(done.stdout), before, strict=True):
+        assert record["nll_sum"] == pytest.approx(other["nll_sum"], rel=1e-6)
+
+
+@pytest.mark.parametrize("table", [TableOf32Bits, TableOf64Bits])
+@pytest.mark.parametrize("load", [0.3, 0.99])
+def test_every_key_is_found(table, load):
+    source = np.random.default_rng(3)
+    count = 2000
+    keys = source.integers(1, 1 << 63, int(load * count), np.uint64)
+    absent = source.integers(1, 1 << 63, 500, np.uint64)
+    value_type = "<u8" if table is TableOf64Bits else "<u4"
+    entries = np.zeros(count, [("key", "<u8"), ("value", value_type)])
+    for number, key in enumerate(keys.tolist()):
+        place = key % count
+        while entries["key"][place]:
+            place = (place + 1) % count
+        entries[place] = key, number
+    # It begins where no number of eight bytes is aligned.
+    data = np.frombuffer(bytes(4) + entries.tobytes(), np.uint8)[4:]
+    places = table(data).find(np.concatenate([keys, absent]))
+    assert (places[len(keys) :] == ABSENT).all()
+    assert table(data).values(places[: len(keys)]).tolist() == list(range(len(keys)))
 
 
 def test_ensembles_and_two_model_scores(place, here):

@@ -7,7 +7,6 @@ model, H its attention heads, E the width of a head, N rows (positions of all se
 `grad_x` is the gradient of the loss with respect to x.
 """
 
-import ctypes
 from collections.abc import Iterator
 from typing import Any
 
@@ -292,21 +291,3 @@ def _transposed(matrix: Tensor) -> Tensor:
         rows = slice(start, start + TRANSPOSED_ROWS)
         result[:, rows] = matrix[rows].T
     return result
-
-
-# --- the allocator ---
-
-M_MMAP_MAX = -4  # from malloc.h
-M_TRIM_THRESHOLD = -1
-
-
-def keep_freed_memory() -> None:
-    """Make glibc keep large blocks that were freed. Nothing happens with another C library.
-
-    By default it returns them to the system, which clears them before it hands them out again: a third of the
-    time of a step.
-    """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(M_MMAP_MAX, 0)  # no block comes from mmap, which would be returned when freed
-        libc.mallopt(M_TRIM_THRESHOLD, -1)  # never shrink the heap

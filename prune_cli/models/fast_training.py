@@ -18,9 +18,10 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.models.gpt2.modeling_gpt2 import GPT2Attention
 from transformers.pytorch_utils import Conv1D
 
-from .cpu_kernels import causal_attention, keep_freed_memory, linear
+from .cpu_kernels import causal_attention, linear
 from .fast_inference import PROBE_SHAPE, disagreement, has_packed_products
 from .library_errors import first_line
+from .memory import keep_freed_memory
 
 log = logging.getLogger(__name__)
 

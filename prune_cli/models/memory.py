@@ -1,9 +1,10 @@
-"""How much goes through a model at a time: the work is done again with half as much where memory runs out.
+"""How is memory used? As much goes through a model at a time as fits, and what was freed is kept.
 
 Nobody can say beforehand how much fits: it depends on the model, the context, the library's kernels and on
-who else uses the device.
+who else uses the device. The work is done again with half as much where memory runs out.
 """
 
+import ctypes
 import logging
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,6 +13,9 @@ from ..errors import OutOfMemoryError, ran_out_of_memory
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
+
+M_MMAP_MAX = -4  # from malloc.h
+M_TRIM_THRESHOLD = -1
 
 
 def halve_until_it_fits(
@@ -55,3 +59,15 @@ def padded_width(width: int) -> int:
     """
     step = 8 if width <= 64 else 32
     return -(-width // step) * step
+
+
+def keep_freed_memory() -> None:
+    """Make glibc keep large blocks that were freed. Nothing happens with another C library.
+
+    By default it returns them to the system, which clears them before it hands them out again: a third of the
+    time of a step of training, and a tenth of that of scoring with an n-gram model.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(M_MMAP_MAX, 0)  # no block comes from mmap, which would be returned when freed
+        libc.mallopt(M_TRIM_THRESHOLD, -1)  # never shrink the heap

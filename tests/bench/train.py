@@ -27,6 +27,7 @@ from torch import Tensor
 
 from prune_cli.models import cpu_kernels as kernels
 from prune_cli.models.device import matrix_rate
+from prune_cli.models.memory import keep_freed_memory
 from prune_cli.models.text.loading import train_tokenizer
 from prune_cli.training.model import save_tokenizer
 
@@ -80,7 +81,7 @@ def pieces() -> None:
     """What a step of `speed` in bfloat16 takes at least: its operations by themselves, the caches full of
     what they need, in seconds.
     """
-    kernels.keep_freed_memory()
+    keep_freed_memory()
     width, blocks, length = MEDIUM["n_embd"], 8, MEDIUM["n_positions"]
     times, layers = 32 // blocks, 32 // blocks * MEDIUM["n_layer"]
     products = [(width, 3 * width), (width, width), (width, 4 * width), (4 * width, width)]

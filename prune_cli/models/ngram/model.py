@@ -3,15 +3,16 @@
 Each line of a text is a sentence: its words, or pieces of sentencepiece, and the end of sentence are tokens.
 The beginning of sentence is context and not scored. A text's log-likelihood is the sum over its lines, so its
 perplexity is 10^(−Σ log10 p / T), T tokens. An empty line is a sentence of one token. KenLM splits at ASCII
-white space, and adds up the words of a line in float32.
+white space.
 """
 
+import logging
+import math
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import file_digest, sha256
-from math import log
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,16 @@ import numpy as np
 
 from ...errors import ConfigurationError, DataError, NoInputError
 from ...settings.score import WORDS, Normalization
+from ..memory import keep_freed_memory
+from .binary_file import BinaryFile
 from .normalization import normalized
+from .probing import ProbingModel
+
+log = logging.getLogger(__name__)
 
 SUFFIXES = (".arpa", ".bin")
-LN_10 = log(10)
-PULSE = 64  # texts between two calls of the pulse, which asks the system whether the reader is there
+LN_10 = math.log(10)
+LogLikelihoods = Callable[[Sequence[bytes]], list[float]]
 _SPACES = bytes(code in b"\t\n\v\f\r " for code in range(256))  # of every byte, whether KenLM splits there
 
 
@@ -48,11 +54,6 @@ class Sentences:
     def n_scored(self) -> int:
         return len(self.tokens)
 
-    @property
-    def lines(self) -> list[bytes]:
-        """The sentences. Not kept: those of a whole window would have left the cache when they are scored."""
-        return self.text.split(b"\n") if self.tokens else []
-
 
 class NgramModel:
     """A KenLM model, an ARPA file or a binary one, whose memory all processes share.
@@ -67,7 +68,7 @@ class NgramModel:
         self._path = Path(name)
         self._tokenizer = tokenizer
         self._normalization = normalization
-        self._model = _load(self._path)
+        self._log_likelihoods = _load(self._path)
         self._pieces = None if tokenizer == WORDS else _load_sentencepiece(Path(tokenizer))
 
     @cached_property
@@ -114,13 +115,11 @@ class NgramModel:
         wanted: Collection[str] = (),
         pulse: Callable[[int], object] = lambda tokens: None,
     ) -> list[dict[str, Any]]:
-        """Σ nll of each text, in nats. `pulse` is called now and then with the number of scored tokens."""
-        sums = []
-        for start in range(0, len(documents), PULSE):
-            some = documents[start : start + PULSE]
-            sums += [-LN_10 * sum(map(self._model.score, document.lines)) for document in some]
-            pulse(sum(document.n_scored for document in some))
-        return [{"nll_sum": total} for total in sums]
+        """Σ nll of each text, in nats. `pulse` is called with the number of scored tokens."""
+        scored = [document for document in documents if document.tokens]
+        sums = iter(self._log_likelihoods([document.text for document in scored]) if scored else ())
+        pulse(sum(document.n_scored for document in scored))
+        return [{"nll_sum": -LN_10 * next(sums) if document.tokens else 0.0} for document in documents]
 
 
 def _count_tokens(texts: Sequence[tuple[bytes, int]]) -> list[int]:
@@ -164,8 +163,29 @@ def check(name: str) -> None:
         raise NoInputError("no such file", place=name, remedy="name a model of KenLM: .arpa or .bin")
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path) -> LogLikelihoods:
+    """What gives Σ log10 p of each of many texts: KenLM, or a faster reader of its hash tables."""
     check(str(path))
+    tables = BinaryFile.of(path)
+    model = _load_library(path, is_kept=tables is None)
+    if tables:
+        probing = ProbingModel(tables)
+        if _agree(probing, model, tables.sample):
+            keep_freed_memory()
+            return probing.sums
+        log.warning("%s: KenLM reads it differently and scores by itself, at half the speed", path)
+        model = _load_library(path, is_kept=True)
+    return lambda texts: [sum(map(model.score, text.split(b"\n"))) for text in texts]
+
+
+def _agree(probing: ProbingModel, model: Any, sample: bytes) -> bool:
+    """Whether both give the same scores to a sample, words with a zero byte behind each."""
+    words = sample.replace(b"\0", b" ").decode(errors="ignore")
+    scores = [score for score, _, _ in model.full_scores(words)]
+    return probing.sums([words.encode()]) == [sum(scores)]
+
+
+def _load_library(path: Path, *, is_kept: bool) -> Any:
     try:
         import kenlm
     except ImportError as error:
@@ -173,7 +193,7 @@ def _load(path: Path) -> Any:
         raise ConfigurationError(fault, remedy="pip install 'prune-cli[ngram]'") from None
     config = kenlm.Config()
     # Mapped into memory, so that processes share it; standard error is for our own messages.
-    config.load_method = kenlm.LoadMethod.POPULATE_OR_LAZY
+    config.load_method = kenlm.LoadMethod.POPULATE_OR_LAZY if is_kept else kenlm.LoadMethod.LAZY
     config.arpa_complain = kenlm.ARPALoadComplain.NONE
     config.show_progress = False
     try:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ....errors import ConfigurationError
-from ....models.cpu_kernels import keep_freed_memory
 from ....models.load import LoadedModel, versions
+from ....models.memory import keep_freed_memory
 from ....models.safety import directory_hash
 from ....models.text.tokenizer import tokenizer_hash
 from ....settings.eval import FineTuning
