@@ -130,6 +130,15 @@ def test_kenlm_scores_what_it_reads_differently(place, here, monkeypatch):
         assert record["nll_sum"] == pytest.approx(other["nll_sum"], rel=1e-6)
 
 
+def test_hash_tables_need_no_kenlm(place, here, monkeypatch):
+    texts = texts_of(words_of(OF_ORDER_5))
+    before = scored(here, "--model", OF_ORDER_5, texts=texts)
+    monkeypatch.setitem(sys.modules, "kenlm", None)
+    assert scored(here, "--model", OF_ORDER_5, texts=texts) == before
+    done = here("score", "--model", TRIE, "--plain", stdin=lines([{"text": "a"}]), status=78)
+    assert b"ngram-trie.bin: an n-gram model without hash tables needs kenlm; pip install" in done.stderr
+
+
 @pytest.mark.parametrize("table", [TableOf32Bits, TableOf64Bits])
 @pytest.mark.parametrize("load", [0.3, 0.99])
 def test_every_key_is_found(table, load):

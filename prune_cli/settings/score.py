@@ -76,8 +76,8 @@ class Scores:
         option(
             "--model",
             metavar="PATH|HUB_ID",
-            help="Model that scores. Repeat for an ensemble. A file is an n-gram model of KenLM "
-            "(pip install 'prune-cli[ngram]'). The default is PRUNE_CLI_MODEL, "
+            help="Model that scores. Repeat for an ensemble. A file is an n-gram model of KenLM; "
+            "ARPA files and tries need pip install 'prune-cli[ngram]'. The default is PRUNE_CLI_MODEL, "
             "or else the small reference model that is shipped with the package.",
         ),
     ] = None

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import file_digest, sha256
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,14 @@ from ...settings.score import WORDS, Normalization
 from ..memory import keep_freed_memory
 from .binary_file import BinaryFile
 from .normalization import normalized
-from .probing import ProbingModel
+from .probing import SEPARATORS, ProbingModel
 
 log = logging.getLogger(__name__)
 
 SUFFIXES = (".arpa", ".bin")
 LN_10 = math.log(10)
 LogLikelihoods = Callable[[Sequence[bytes]], list[float]]
-_SPACES = bytes(code in b"\t\n\v\f\r " for code in range(256))  # of every byte, whether KenLM splits there
+_SPACES = bytes(code in SEPARATORS for code in range(256))  # of every byte, whether KenLM splits there
 
 
 def is_ngram(name: str) -> bool:
@@ -143,7 +144,7 @@ def _recorded(tokenizer: str, normalization: str) -> dict[str, Any]:
     return {
         "tokenizer": tokenizer_hash(tokenizer, normalization),
         "normalize": str(normalization),
-        "versions": {"kenlm": version("kenlm")},
+        "versions": {} if find_spec("kenlm") is None else {"kenlm": version("kenlm")},
     }
 
 
@@ -167,33 +168,34 @@ def _load(path: Path) -> LogLikelihoods:
     """What gives Σ log10 p of each of many texts: KenLM, or a faster reader of its hash tables."""
     check(str(path))
     tables = BinaryFile.of(path)
-    model = _load_library(path, is_kept=tables is None)
-    if tables:
-        probing = ProbingModel(tables)
-        if _agree(probing, model, tables.sample):
-            keep_freed_memory()
-            return probing.sums
-        log.warning("%s: KenLM reads it differently and scores by itself, at half the speed", path)
-        model = _load_library(path, is_kept=True)
+    if tables and _reads(tables, path):
+        keep_freed_memory()
+        return ProbingModel(tables).sums
+    model = _load_library(path)
     return lambda texts: [sum(map(model.score, text.split(b"\n"))) for text in texts]
 
 
-def _agree(probing: ProbingModel, model: Any, sample: bytes) -> bool:
-    """Whether both give the same scores to a sample, words with a zero byte behind each."""
-    words = sample.replace(b"\0", b" ").decode(errors="ignore")
-    scores = [score for score, _, _ in model.full_scores(words)]
-    return probing.sums([words.encode()]) == [sum(scores)]
+def _reads(tables: BinaryFile, path: Path) -> bool:
+    """Whether the first words of the file get the scores that KenLM gives them, if it is installed."""
+    if find_spec("kenlm") is None:
+        return True
+    words = tables.sample.replace(b"\0", b" ").decode(errors="ignore")
+    scores = [score for score, _, _ in _load_library(path).full_scores(words)]
+    if ProbingModel(tables).sums([words.encode()]) == [sum(scores)]:
+        return True
+    log.warning("%s: KenLM reads it differently and scores by itself, at half the speed", path)
+    return False
 
 
-def _load_library(path: Path, *, is_kept: bool) -> Any:
+def _load_library(path: Path) -> Any:
     try:
         import kenlm
     except ImportError as error:
-        fault = f"an n-gram model needs {error.name}"
-        raise ConfigurationError(fault, remedy="pip install 'prune-cli[ngram]'") from None
+        fault = f"an n-gram model without hash tables needs {error.name}"
+        raise ConfigurationError(fault, place=str(path), remedy="pip install 'prune-cli[ngram]'") from None
     config = kenlm.Config()
     # Mapped into memory, so that processes share it; standard error is for our own messages.
-    config.load_method = kenlm.LoadMethod.POPULATE_OR_LAZY if is_kept else kenlm.LoadMethod.LAZY
+    config.load_method = kenlm.LoadMethod.POPULATE_OR_LAZY
     config.arpa_complain = kenlm.ARPALoadComplain.NONE
     config.show_progress = False
     try:
