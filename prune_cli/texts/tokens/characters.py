@@ -78,15 +78,17 @@ def outside_ascii(
     # Zeros stand in for what is behind the text.
     padded = np.concatenate([characters, np.zeros(4, np.uint8)])
     if is_bound is not None:
-        chosen = (padded[places - 1] < 0x80) | (padded[ends] < 0x80) | ~_begins_letters()[first]
-        chosen |= is_bound[places] | is_bound[ends]
-        places, first, ends = places[chosen], first[chosen], ends[chosen]
-    second, third, fourth = (padded[places + at].astype(np.int64) & 0x3F for at in (1, 2, 3))
+        # `take` needs half the time of an index in brackets.
+        is_chosen = (padded.take(places - 1) < 0x80) | (padded.take(ends) < 0x80)
+        is_chosen |= ~_begins_letters().take(first) | is_bound.take(places) | is_bound.take(ends)
+        chosen = np.flatnonzero(is_chosen)
+        places, first, ends = places.take(chosen), first.take(chosen), ends.take(chosen)
+    second, third, fourth = (padded.take(places + at).astype(np.int64) & 0x3F for at in (1, 2, 3))
     codes = first.astype(np.int64)
     two, three = (codes & 0x1F) << 6 | second, (codes & 0x0F) << 12 | second << 6 | third
     four = (codes & 0x07) << 18 | second << 12 | third << 6 | fourth
     codes = np.where(codes < 0xE0, two, np.where(codes < 0xF0, three, np.minimum(four, HIGHEST)))
-    return places, ends, _kinds_outside(with_combining)[codes]
+    return places, ends, _kinds_outside(with_combining).take(codes)
 
 
 @cache

@@ -99,14 +99,14 @@ class Cuts:
 
     def _cut_white_space(self, kinds: Characters, bounds: Counts, is_edge: Flags) -> None:
         """Cut white space with something else behind it: before its last character, and behind that one."""
+        # Of every character: to fetch only those that are wanted takes three times as long.
         is_last = (kinds[:-1] & self._last) != 0
         is_last &= (kinds[1:] & VISIBLE) != 0
         # What is behind a text is no part of it.
         is_last[bounds[(bounds > 0) & (bounds < len(kinds))] - 1] = False
-        places = np.flatnonzero(is_last)
-        is_edge[places[(kinds[places - 1] & SPACE) != 0]] = True
+        is_edge[1:-2] |= is_last[1:] & ((kinds[:-2] & SPACE) != 0)
         # A blank belongs to what is behind it. If it is not cut before, there may be more white space.
-        is_edge[places[is_edge[places] & (kinds[places] != BLANK)] + 1] = True
+        is_edge[1:-1] |= is_last & is_edge[:-2] & (kinds[:-1] != BLANK)
 
 
 def cuts_of(specification: Specification) -> Cuts | None:
