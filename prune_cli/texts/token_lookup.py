@@ -138,8 +138,8 @@ class Pieces:
         fits = self._rules.words.fits(characters, starts)
         if not fits.any():
             return is_left
-        order, ids, sizes = self._merged(*_gathered(data, pieces[short[fits]]))
-        chosen = pieces[short[fits][order]]
+        chosen = pieces[short[fits]]
+        ids, sizes = self._merged(*_gathered(data, chosen))
         if not self._is_checked:
             self._is_checked = True
             self._is_merging = self._agrees(chosen[:CHECKED].of(data), ids, sizes)
@@ -149,8 +149,8 @@ class Pieces:
             is_left[short[fits]] = False
         return is_left
 
-    def _merged(self, characters: Characters, starts: Counts) -> tuple[Counts, Ids, Counts]:
-        """The tokens of pieces by the tokenizer's own merges, in another order."""
+    def _merged(self, characters: Characters, starts: Counts) -> tuple[Ids, Counts]:
+        """The tokens of pieces by the tokenizer's own merges."""
         assert self._rules.words is not None
         assert self._rules.merges is not None
         begins = self._rules.words.begins(characters, starts)

@@ -104,49 +104,58 @@ class Merges:
         self._ranks = _Ranks(self._pairs(pairs[:, 0], pairs[:, 1]))
         every = self._pairs(np.repeat(self._of_byte, 256), np.tile(self._of_byte, 256))
         self._of_bytes = self._ranks.keys(every)
+        # Of each pair of bytes, whether any merge joins them. Where none does, a text falls into runs that
+        # know nothing of each other: short ones, of which many are merged at once, and many of a single byte.
+        code_of = {letter: code for code, letter in enumerate(byte_letters())}
+        self._joins = np.zeros(1 << 16, bool)
+        for first, second in ranked:
+            if first[-1] in code_of and second[0] in code_of:
+                self._joins[code_of[first[-1]] << 8 | code_of[second[0]]] = True
 
-    def tokens(self, characters: Characters, starts: Counts, begins: Flags) -> tuple[Counts, Ids, Counts]:
-        """The ids of the tokens of all texts, and how many each has, in another order, which comes first.
+    def tokens(self, characters: Characters, starts: Counts, begins: Flags) -> tuple[Ids, Counts]:
+        """The ids of the tokens of all texts, and how many each has.
 
         A text begins at each of the `starts`, the first at 0, and ends where the next one begins. It has at
         most LONGEST bytes. A word begins wherever a character `begins` one.
         """
-        lengths = np.diff(starts, append=len(characters))
-        # Those of a length together: an array is as high as its longest text.
+        is_token = begins.copy()
+        is_token[1:] |= ~self._joins[_pairs_of_bytes(characters)]
+        tokens = self._of_byte[characters]
+        firsts = np.flatnonzero(is_token)
+        lengths = np.diff(firsts, append=len(characters))
+        firsts, lengths = firsts[lengths > 1], lengths[lengths > 1]
+        # Those of a length together: an array is as high as its longest run.
         order = np.argsort(lengths.astype(np.uint8), kind="stable")
-        parts = (order[at : at + TOGETHER] for at in range(0, len(order), TOGETHER))
-        tokens = (self._of_part(characters, begins, starts[part], lengths[part]) for part in parts)
-        ids, sizes = zip(*tokens, strict=True)
-        return order, np.concatenate(ids), np.concatenate(sizes)
+        for at in range(0, len(order), TOGETHER):
+            part = order[at : at + TOGETHER]
+            places, ids = self._of_runs(characters, firsts[part], lengths[part])
+            is_token[places] = True
+            tokens[places] = ids
+        return tokens[is_token], np.add.reduceat(is_token, starts, dtype=np.int64)
 
-    def _of_part(
-        self, characters: Characters, begins: Flags, starts: Counts, lengths: Counts
-    ) -> tuple[Ids, Counts]:
-        chains = self._single_bytes(characters, begins, starts, lengths)
+    def _of_runs(self, characters: Characters, starts: Counts, lengths: Counts) -> tuple[Counts, Ids]:
+        """The places and ids of the tokens of runs of characters."""
+        chains = self._single_bytes(characters, starts, lengths)
         for lowest, columns in _rounds(chains.keys):
             self._merge(chains, lowest, columns)
-        is_token = np.ascontiguousarray(chains.is_token.T)
-        return np.ascontiguousarray(chains.tokens.T)[is_token], is_token.sum(axis=1)
+        rows, columns = np.nonzero(chains.is_token)
+        return starts[columns] + rows, chains.tokens[rows, columns]
 
-    def _single_bytes(
-        self, characters: Characters, begins: Flags, starts: Counts, lengths: Counts
-    ) -> _Chains:
+    def _single_bytes(self, characters: Characters, starts: Counts, lengths: Counts) -> _Chains:
         height, shape = int(lengths.max()), (int(lengths.max()) + 2, len(starts))
         rows = np.arange(height)[:, None]
-        places = np.minimum(starts + rows, len(characters) - 1)
-        codes = characters[places]
+        codes = characters[np.minimum(starts + rows, len(characters) - 1)]
         is_token = np.zeros(shape, bool)
         is_token[:height] = rows < lengths
-        is_last = np.ones((height, len(starts)), bool)  # of its word
-        is_last[:-1] = ~is_token[1:height] | begins[places[1:]]
+        is_last = rows >= lengths - 1  # or behind it
         tokens = np.full(shape, self._none, np.int32)
         tokens[:height] = self._of_byte[codes]
         following = np.full(shape, height, np.int8)
         following[:height] = np.where(is_last, height, rows + 1)
         before = np.full(shape, height + 1, np.int8)
-        before[1:height] = np.where(is_last[:-1], height + 1, rows[:-1])
+        before[1:height] = rows[:-1]
         keys = np.full(shape, NEVER, np.int32)
-        pairs = self._of_bytes[codes[:-1].astype(np.int32) << 8 | codes[1:]]
+        pairs = self._of_bytes[_pairs_of_bytes(codes)]
         is_pair = ~is_last[:-1] & (pairs < NEVER)
         keys[: height - 1] = np.where(is_pair, pairs + rows[:-1].astype(np.int32), NEVER)
         return _Chains(keys, tokens, following, before, is_token)
@@ -181,6 +190,14 @@ class Merges:
     def _pairs(self, first: Ids, second: Ids) -> Counts:
         pairs: Counts = first.astype(np.int64) * (self._none + 1) + second
         return pairs
+
+
+def _pairs_of_bytes(characters: Characters) -> NDArray[np.uint16]:
+    """Of each character (a row of them) and the next one, a number for both."""
+    pairs = characters[:-1].astype(np.uint16)
+    pairs <<= 8
+    pairs |= characters[1:]
+    return pairs
 
 
 def _rounds(keys: Ids) -> Iterator[tuple[Ids, Counts]]:
