@@ -97,7 +97,9 @@ class Pieces:
         every = np.concatenate(numbers)
         new = _Spans(*map(np.concatenate, zip(*unknown, strict=True)))
         if len(new.hashes):
-            self._learn(data, new[np.unique(new.hashes, return_index=True)[1]])
+            _, chosen, times = np.unique(new.hashes, return_index=True, return_counts=True)
+            # Frequent ones first: their numbers, and so what is read for them, lie together.
+            self._learn(data, new[chosen[np.argsort(-times, kind="stable")]])
             every[every < 0] = self._index.numbers(new.hashes)
         return every, np.concatenate(counts)
 
