@@ -136,12 +136,10 @@ class Pieces:
         short = np.flatnonzero((pieces.lengths <= LONGEST) & (pieces.lengths > 0))
         if not self._is_merging or self._rules.words is None or not len(short):
             return is_left
-        characters, starts = _gathered(data, pieces[short])
-        fits = self._rules.words.fits(characters, starts)
+        fits, ids, sizes = self._merged(data, pieces[short])
         if not fits.any():
             return is_left
         chosen = pieces[short[fits]]
-        ids, sizes = self._merged(*_gathered(data, chosen))
         if not self._is_checked:
             self._is_checked = True
             self._is_merging = self._agrees(chosen[:CHECKED].of(data), ids, sizes)
@@ -151,12 +149,19 @@ class Pieces:
             is_left[short[fits]] = False
         return is_left
 
-    def _merged(self, characters: Characters, starts: Counts) -> tuple[Ids, Counts]:
-        """The tokens of pieces by the tokenizer's own merges."""
-        assert self._rules.words is not None
-        assert self._rules.merges is not None
-        begins = self._rules.words.begins(characters, starts)
-        return self._rules.merges.tokens(characters, starts, begins)
+    def _merged(self, data: bytes, pieces: _Spans) -> tuple[Flags, Ids, Counts]:
+        """Which pieces can do without the tokenizer, and their tokens by its own merges."""
+        words, merges = self._rules.words, self._rules.merges
+        assert words is not None
+        assert merges is not None
+        characters, starts = _gathered(data, pieces)
+        kinds = words.kinds(characters)
+        fits = words.fits(characters, kinds, starts)
+        lengths = pieces.lengths[fits]
+        is_chosen = np.repeat(fits, pieces.lengths)
+        characters, kinds = characters[is_chosen], kinds[is_chosen]
+        starts = np.cumsum(lengths) - lengths
+        return fits, *merges.tokens(characters, starts, words.begins(characters, kinds, starts))
 
     def _agrees(self, pieces: list[bytes], ids: Ids, sizes: Counts) -> bool:
         """Whether the first of the tokens are those that the tokenizer makes of these pieces."""
