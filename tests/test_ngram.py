@@ -97,7 +97,7 @@ def test_scores_are_those_of_full_scores(model, place, here):
 def test_tables_give_the_bits_of_kenlm(path):
     model = kenlm.Model(str(path))
     texts = [text.replace("\0", " ").encode() for text in texts_of(words_of(path))]
-    texts += [b"", b"\n", b" ".join(texts[:9] * 20)]
+    texts += [b"", b"\n", b" ".join(texts[:9] * 20), b"\n".join(texts * 70)]
     tables = BinaryFile.of(path)
     assert tables is not None
     wanted = [

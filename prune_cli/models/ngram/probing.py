@@ -6,6 +6,8 @@ processor has many on the way.
 """
 
 from collections.abc import Sequence
+from itertools import chain, islice
+from math import fsum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,8 @@ from .hash_table import ABSENT, HashTable, Keys, Places
 Flags = NDArray[np.bool_]
 Floats = NDArray[np.float32]
 
+# Of text that is scored together, if it is more than a line: meanwhile each byte takes 25 bytes more.
+TOGETHER_BYTES = 1 << 20
 HASHED_BYTES = 1 << 17  # of text whose words are hashed together, so that the arrays stay in the cache
 FEW = 16  # words: one by one they are hashed as fast as all at once
 SPACE, LETTER, END_OF_LINE = range(3)
@@ -45,10 +49,16 @@ class ProbingModel:
 
     def sums(self, texts: Sequence[bytes]) -> list[float]:
         """Σ log10 p of each text. A line is a sentence: its end is scored, its beginning is not."""
-        hashes, is_end = _tokens(texts)
+        parts = [_parts(text) for text in texts]
+        batches = batched(chain.from_iterable(parts), most=Bound(lambda part: len(part), TOGETHER_BYTES))
+        sums = chain.from_iterable(map(self._sums, batches))
+        return [fsum(islice(sums, len(of_text))) for of_text in parts]
+
+    def _sums(self, parts: Sequence[bytes]) -> list[float]:
+        hashes, is_end = _tokens(parts)
         scores = self._scores(hashes, is_end)
-        lines = np.cumsum([0, *(text.count(b"\n") + 1 for text in texts)])
-        # Of each text, the end of the sentence before it.
+        lines = np.cumsum([0, *(part.count(b"\n") + 1 for part in parts)])
+        # Of each part, the end of the sentence before it.
         before = np.flatnonzero(is_end).take(lines[:-1])
         sums: list[float] = np.add.reduceat(scores, before + 1, dtype=np.float64).tolist()
         return sums
@@ -95,6 +105,16 @@ class ProbingModel:
     def _unigrams(self, numbers: Places) -> NDArray[np.uint64]:
         # A damaged file may have numbers that are too large.
         return self._file.unigrams.take(numbers, mode="clip")
+
+
+def _parts(text: bytes) -> list[bytes]:
+    """The text, or whole lines of one that is too large. Where it is cut depends on nothing else."""
+    parts = []
+    start = 0
+    while len(text) - start > TOGETHER_BYTES and (end := text.find(b"\n", start + TOGETHER_BYTES // 2)) >= 0:
+        parts.append(text[start:end])
+        start = end + 1
+    return [*parts, text[start:]]
 
 
 def _present(table: HashTable, tokens: Places, keys: Keys) -> tuple[Places, Keys, Places]:
@@ -158,7 +178,7 @@ def _hash_words(data: bytes, starts: Places, lengths: Places) -> Keys:
     for word in rest.tolist():
         start = int(starts[word])
         hashes[word] = _hash_on(int(hashes[word]), eights[start : start + int(lengths[word]) - 7 : 8][done:])
-    # Behind the last word of all there is a space, so that this place is one.
+    # Behind the last word comes the end of its line, so that this place is one in the data.
     last = eights.take(starts + 8 * whole) & FIRST.take(left)
     hashes = np.where(left, (hashes ^ last) * MURMUR, hashes)
     hashes = (hashes ^ hashes >> MURMUR_SHIFT) * MURMUR
