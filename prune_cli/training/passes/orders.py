@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...storage.arrays import Integers
+from ...texts import words
 
 Words = NDArray[np.uint64]
 
@@ -35,10 +36,6 @@ def mixed(values: Words, *salts: int) -> Words:
     Not numpy's generators: they may change between versions, and resumed runs need the same order for ever.
     """
     for salt in (0, *salts):
-        values = values ^ np.uint64(salt % (1 << 64))
         # uint64 wraps around, which is what the algorithm wants.
-        values = values + np.uint64(0x9E3779B97F4A7C15)
-        values = (values ^ values >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
-        values = (values ^ values >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
-        values = values ^ values >> np.uint64(31)
+        values = words.mixed((values ^ np.uint64(salt % (1 << 64))) + np.uint64(0x9E3779B97F4A7C15))
     return values
