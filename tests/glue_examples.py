@@ -21,3 +21,13 @@ def examples(count, seed, pairs=True, numbers=False):
         [(text, "over the dog"[: dice.randint(3, 12)]) if pairs else (text,) for text in words],
         np.array(labels) * (2.5 if numbers else 1.0),
     )
+
+
+def lay(folder, first, *lines, parts=("train", "dev")):
+    """Write the files of a task, each with these lines. Returns the folder."""
+    folder.mkdir(exist_ok=True)
+    for part in parts:
+        (folder / f"{part}.tsv").write_text(
+            "".join(f"{line}\n" for line in (first, *lines) if line), encoding="utf-8"
+        )
+    return str(folder)

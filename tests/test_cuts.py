@@ -11,7 +11,7 @@ from prune_cli.models.text.splitting import WORD_PATTERNS
 from prune_cli.models.text.tokenizer import specification
 from prune_cli.texts.tokens.cuts import cuts_of
 
-from .test_token_priors import random_text, tokenizer
+from .small_tokenizers import learned_tokenizer, random_text
 
 # Single characters, so that each meets each other soon.
 CHARACTERS = [
@@ -33,7 +33,7 @@ def random_characters(source: random.Random) -> str:
 @pytest.mark.parametrize("words", [None, *WORD_PATTERNS.values()], ids=["built in", *WORD_PATTERNS])
 @pytest.mark.parametrize("normalizer", [None, normalizers.NFC()], ids=["plain", "NFC"])
 def test_pieces_have_the_words_of_the_whole(words, normalizer):
-    one = tokenizer(words, normalizer)
+    one = learned_tokenizer(words, normalizer)
     cuts = cuts_of(specification(one))
     assert cuts is not None
     source = random.Random(0)

@@ -20,10 +20,10 @@ from prune_cli.help.screen import PIPELINE
 from prune_cli.help.spec import verbs
 
 from .conftest import ROOT, lines, scored, status_of, zstd
+from .glue_examples import lay
 from .harness_samples import lay as lay_samples
 from .harness_samples import samples
 from .small_models import ARPA, classifier, tiny_gpt2
-from .test_glue_files import lay
 
 SMALLER = {
     "--preset 124m": "--config small.toml",

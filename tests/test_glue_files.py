@@ -6,6 +6,7 @@ from prune_cli.errors import DataError, NoInputError, UsageError
 from prune_cli.stages.eval.glue import tasks
 
 from .conftest import SHARED, shared
+from .glue_examples import lay
 
 PARSES = (
     "index\tpromptID\tpairID\tgenre\t"
@@ -50,15 +51,6 @@ LAYOUTS = {  # folder, first line and an example as in GLUE's files, its texts a
 
 def refuse(error):
     raise error
-
-
-def lay(folder, first, *lines, parts=("train", "dev")):
-    folder.mkdir(exist_ok=True)
-    for part in parts:
-        (folder / f"{part}.tsv").write_text(
-            "".join(f"{line}\n" for line in (first, *lines) if line), encoding="utf-8"
-        )
-    return str(folder)
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

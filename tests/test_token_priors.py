@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import transformers
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from prune_cli.models.text.splitting import WORD_PATTERNS
 from prune_cli.models.text.tokenizer import specification
@@ -24,58 +24,14 @@ from prune_cli.texts.tokens import merges
 
 from .conftest import lines, records
 from .small_models import TEXTS, byte_level_tokenizer
-
-PROSE = (
-    "the quick brown fox; it's 1984 or 19840. ünï привет, мир. 世界 かな. DON'T  stop\n\n\tnow! a_b(c) x=1,2"
-)
-
-
-def tokenizer(words: str | None, normalizer=None, model=None) -> transformers.PreTrainedTokenizerFast:
-    """A byte-level tokenizer that cuts its texts into words by this expression."""
-    learner = Tokenizer(model or models.BPE())
-    cut = [pre_tokenizers.Split(Regex(words), "isolated")] if words else []
-    last = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not words)
-    learner.pre_tokenizer = pre_tokenizers.Sequence([*cut, last])
-    learner.decoder = decoders.ByteLevel()
-    learner.normalizer = normalizer
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False)
-    learner.train_from_iterator([PROSE] * 9, trainer)
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=learner)
-
-
-def random_text(source: random.Random) -> str:
-    """Words of many scripts, stops and white space in any order."""
-    parts = ["the", "Fox", "it's", "1984", "ü", "привет", "世界", "e\u0301", "\U0001f600", "_", "(", "\u3002"]
-    parts += [" ", " ", "  ", "\n", "\r\n", "\t", ",", ".", "!?", ";", ":", "'s", "'", "'ll", "'Ve", "''t"]
-    parts += ["iPhone", "x" * merges.LONGEST, "\0", "-", "/a", "#", "NASA"]
-    parts += [
-        "\n/",
-        "/",
-        "\n ",
-        "   ",
-        "\r",
-        "\u00a0",
-        "“",
-        "”",
-        "é",
-        "12345",
-        "²",
-        "<",
-        "\u0338",
-        "=",
-        "ß.",
-        "ж'",
-        "'d",
-    ]
-    return "".join(source.choices(parts, k=source.choice([0, 1, 2, 5, 60])))
+from .small_tokenizers import PROSE, learned_tokenizer, random_text
 
 
 @pytest.mark.parametrize("words", [None, *WORD_PATTERNS.values()], ids=["built in", *WORD_PATTERNS])
 def test_pieces_have_the_tokens_of_the_whole(words, monkeypatch):
     monkeypatch.setattr(token_lookup, "JOINED", 7)
     monkeypatch.setattr(priors, "BATCH_CHARACTERS", 3000)
-    one = tokenizer(words)
+    one = learned_tokenizer(words)
     source = random.Random(0)
     texts = [random_text(source) for _ in range(900)]
     counter = priors.TokenCounter(one)
@@ -101,7 +57,7 @@ def test_pieces_have_the_tokens_of_the_whole(words, monkeypatch):
 
 
 def test_merges_that_the_tokenizer_does_not_make_are_not_used(monkeypatch):
-    one = tokenizer(None)
+    one = learned_tokenizer(None)
     wrong = merges.Merges(one.get_vocab(), [])
     monkeypatch.setattr(token_lookup, "merges_of", lambda specification: wrong)
     counter = priors.TokenCounter(one)
@@ -119,13 +75,13 @@ def tokens_of(counter: priors.TokenCounter) -> dict[int, int]:
     [{"dropout": 0.5}, {"ignore_merges": True}, {"byte_fallback": True}, {"end_of_word_suffix": "</w>"}],
 )
 def test_models_that_do_more_than_merge_have_no_merges(model):
-    content = specification(tokenizer(None))
+    content = specification(learned_tokenizer(None))
     assert merges.merges_of(content) is not None
     assert merges.merges_of(content | {"model": content["model"] | model}) is None
 
 
 def test_a_score_does_not_depend_on_the_texts_beside_it():
-    one = tokenizer(None)
+    one = learned_tokenizer(None)
     source = random.Random(1)
     texts = [random_text(source) for _ in range(200)] + ["stop, ", "a word", "stop,", " a"]
     counter = priors.TokenCounter(one)
