@@ -20,7 +20,7 @@ MAGIC = b"mmap lm http://kheafield.com/code format version 5\n\0".ljust(56, b"\0
 )
 FIXED = np.dtype(
     {
-        # The highest order, the places of a table for each entry, the kind of tables, ...
+        # The highest order, the places of a table for each of its entries, the kind of the tables, ...
         "names": ["order", "multiplier", "kind", "has_words", "version"],
         "formats": ["u1", "<f4", "<u4", "u1", "<u4"],
         "offsets": [0, 4, 8, 12, 16],

@@ -191,8 +191,11 @@ def _load_library(path: Path) -> Any:
     try:
         import kenlm
     except ImportError as error:
-        fault = f"an n-gram model without hash tables needs {error.name}"
-        raise ConfigurationError(fault, place=str(path), remedy="pip install 'prune-cli[ngram]'") from None
+        raise ConfigurationError(
+            f"an n-gram model without hash tables needs {error.name}",
+            place=str(path),
+            remedy="pip install 'prune-cli[ngram]' on Python 3.12 at most, or make tables with build_binary",
+        ) from None
     config = kenlm.Config()
     # Mapped into memory, so that processes share it; standard error is for our own messages.
     config.load_method = kenlm.LoadMethod.POPULATE_OR_LAZY
