@@ -62,7 +62,6 @@ def serve(control: socket.socket) -> dict[str, Any]:
                     os.close(end)
                 return taken_over(descriptors)
             report, *rest = descriptors
-            os.write(report, NUMBER.pack(pid))
             running[pid] = report
             for end in rest:
                 os.close(end)
@@ -83,10 +82,12 @@ def report_the_ended(running: dict[int, int]) -> None:
 def taken_over(descriptors: Sequence[int]) -> dict[str, Any]:
     """Make the descriptors of an order the process's own; waits until its gate is closed."""
     report, order, gate, *streams = descriptors
-    os.close(report)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
+    # Not before: who watches the system calls of this process would take these for the command's.
+    os.write(report, NUMBER.pack(os.getpid()))
+    os.close(report)
     with open(order) as file:
         file.seek(0)
         given: dict[str, Any] = json.load(file)
