@@ -16,7 +16,7 @@ from .small_models import ARPA
 kenlm = pytest.importorskip("kenlm", reason="n-gram models need kenlm")
 sentencepiece = pytest.importorskip("sentencepiece", reason="their pieces need sentencepiece")
 
-from prune_cli.models.ngram.binary_file import BinaryFile  # noqa: E402
+from prune_cli.models.ngram.binary_file import MAGIC, BinaryFile  # noqa: E402
 from prune_cli.models.ngram.hash_table import ABSENT, TableOf32Bits, TableOf64Bits  # noqa: E402
 from prune_cli.models.ngram.normalization import normalized  # noqa: E402
 from prune_cli.models.ngram.probing import ProbingModel  # noqa: E402
@@ -104,7 +104,7 @@ def test_tables_give_the_bits_of_kenlm(path):
         sum(score for line in text.decode().split("\n") for score, _, _ in model.full_scores(line))
         for text in texts
     ]
-    # In double precision, sums of numbers in single precision are exact.
+    # In double precision, sums of so few numbers in single precision are exact.
     assert ProbingModel(tables).sums(texts) == wanted
     assert [ProbingModel(tables).sums([text]) for text in texts] == [[total] for total in wanted]
 
@@ -112,11 +112,37 @@ def test_tables_give_the_bits_of_kenlm(path):
 def test_only_hash_tables_are_read_as_such(place):
     assert BinaryFile.of(Path("a.arpa")) is None
     assert BinaryFile.of(TRIE) is None
-    # One place more in every table than KenLM would take.
+    # More places for each entry than its tables have.
     content = bytearray(OF_ORDER_5.read_bytes())
-    content[92:96] = struct.pack("<f", 1.25)
+    struct.pack_into("<f", content, len(MAGIC) + 4, 1.25)
     Path("other.bin").write_bytes(content)
     assert BinaryFile.of(Path("other.bin")) is None
+
+
+def test_damaged_tables_end_a_search(tmp_path):
+    """KenLM reads them before us, where it is installed."""
+    texts = [text.replace("\0", " ").encode() for text in texts_of(words_of(OF_ORDER_5))]
+    source = random.Random(0)
+    path = tmp_path / "damaged.bin"
+    n_read = 0
+    for damage in range(60):
+        content = bytearray(OF_ORDER_5.read_bytes())
+        start = source.randrange(len(MAGIC), len(content))
+        end = min(start + source.choice([1, 20, 9000]), len(content))
+        content[start:end] = b"\xff" * (end - start) if damage % 2 else source.randbytes(end - start)
+        path.write_bytes(content)
+        if tables := BinaryFile.of(path):
+            n_read += 1
+            assert len(ProbingModel(tables).sums(texts)) == len(texts)
+    assert n_read > 20
+
+
+def test_a_likelihood_that_is_no_number_is_refused(place, here):
+    content, tables = OF_ORDER_5.read_bytes(), BinaryFile.of(OF_ORDER_5)
+    unigrams = tables.unigrams.tobytes()
+    Path("nan.bin").write_bytes(content.replace(unigrams, b"\xff" * len(unigrams)))
+    done = here("score", "--model", "nan.bin", "--plain", stdin=lines([{"text": "a"}]), status=65)
+    assert b"(standard input):1: the model's log-likelihood of it is nan" in done.stderr
 
 
 def test_kenlm_scores_what_it_reads_differently(place, here, monkeypatch):
@@ -140,7 +166,9 @@ def test_hash_tables_need_no_kenlm(place, here, monkeypatch):
 
 
 @pytest.mark.parametrize("table", [TableOf32Bits, TableOf64Bits])
-@pytest.mark.parametrize("load", [0.3, 0.99])
+@pytest.mark.parametrize(
+    "load", [0.3, 0.99, 1], ids=["empty", "nearly full", "full, as only damage makes it"]
+)
 def test_every_key_is_found(table, load):
     source = np.random.default_rng(3)
     count = 2000

@@ -18,9 +18,10 @@ from .hash_table import Bytes, TableOf32Bits, TableOf64Bits
 MAGIC = b"mmap lm http://kheafield.com/code format version 5\n\0".ljust(56, b"\0") + bytes.fromhex(
     "00000000 0000803f 000000bf 01000000 ffffffff 00000000 01000000 00000000"
 )
+# What follows: the highest order, the places of a table for each of its entries, the kind of the tables,
+# whether the words are at the end, and the tables' version. Then comes the number of n-grams of each order.
 FIXED = np.dtype(
     {
-        # The highest order, the places of a table for each of its entries, the kind of the tables, ...
         "names": ["order", "multiplier", "kind", "has_words", "version"],
         "formats": ["u1", "<f4", "<u4", "u1", "<u4"],
         "offsets": [0, 4, 8, 12, 16],
@@ -31,7 +32,7 @@ PROBING = 0  # the kind
 LARGEST_MULTIPLIER = 1000  # nobody wants so many; a damaged file may have any number
 VOCABULARY_HEAD, UNIGRAM = 8, 8  # bytes
 UNKNOWN = b"<unk>\0"  # the first word
-SAMPLE = 1 << 12  # bytes
+SAMPLE = 1 << 12  # bytes of words
 
 
 @dataclass(frozen=True)

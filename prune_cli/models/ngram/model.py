@@ -168,22 +168,24 @@ def _load(path: Path) -> LogLikelihoods:
     """What gives Σ log10 p of each of many texts: KenLM, or a faster reader of its hash tables."""
     check(str(path))
     tables = BinaryFile.of(path)
-    if tables and _reads(tables, path):
-        keep_freed_memory()
-        return ProbingModel(tables).sums
+    if tables:
+        probing = ProbingModel(tables)
+        if _agrees(probing, tables.sample, path):
+            keep_freed_memory()
+            return probing.sums
     model = _load_library(path)
     return lambda texts: [sum(map(model.score, text.split(b"\n"))) for text in texts]
 
 
-def _reads(tables: BinaryFile, path: Path) -> bool:
+def _agrees(probing: ProbingModel, sample: bytes, path: Path) -> bool:
     """Whether the first words of the file get the scores that KenLM gives them, if it is installed."""
     if find_spec("kenlm") is None:
         return True
-    words = tables.sample.replace(b"\0", b" ").decode(errors="ignore")
+    words = sample.replace(b"\0", b" ").decode(errors="ignore")
     scores = [score for score, _, _ in _load_library(path).full_scores(words)]
-    if ProbingModel(tables).sums([words.encode()]) == [sum(scores)]:
+    if probing.sums([words.encode()]) == [math.fsum(scores)]:
         return True
-    log.warning("%s: KenLM reads it differently and scores by itself, at half the speed", path)
+    log.warning("%s: KenLM reads it differently, and scores in our place, which takes longer", path)
     return False
 
 

@@ -54,6 +54,8 @@ class ProbingModel:
         sums = chain.from_iterable(map(self._sums, batches))
         return [fsum(islice(sums, len(of_text))) for of_text in parts]
 
+    # Numbers of a damaged file may overflow. Whoever gets the sums refuses those that are not finite.
+    @np.errstate(over="ignore", invalid="ignore")
     def _sums(self, parts: Sequence[bytes]) -> list[float]:
         hashes, is_end = _tokens(parts)
         scores = self._scores(hashes, is_end)
@@ -148,7 +150,7 @@ def _tokens(texts: Sequence[bytes]) -> tuple[Keys, Flags]:
 
 
 def _hash_batch(lines: bytes) -> tuple[Keys, Flags]:
-    """The same for a few lines."""
+    """The same for a few lines, without the first token."""
     data = b" " + lines
     kinds = np.frombuffer(data.translate(KIND_OF_BYTE), np.uint8)
     is_letter = kinds == LETTER

@@ -301,14 +301,10 @@ def _columns(statistics: Sequence[Statistics], place: Place) -> Columns:
     """The statistics by name, with the sums of nll, which an n-gram model gives by itself."""
     columns: Columns = {name: [each[name] for each in statistics] for name in statistics[0]}
     if "nll" in columns:
-        columns["nll_sum"] = [_sum(nll, place, index) for index, nll in enumerate(columns["nll"])]
+        # In double precision: a long document has millions of tokens.
+        columns["nll_sum"] = [float(nll.sum(dtype=np.float64)) for nll in columns["nll"]]
+    for index, total in enumerate(columns.get("nll_sum", ())):
+        if not math.isfinite(total):
+            fault = f"the model's log-likelihood of it is {total}"
+            raise DataError(fault, place=place(index), remedy="check the model's weights")
     return columns
-
-
-def _sum(nll: Any, place: Place, index: int) -> float:
-    """The sum over tokens, in double precision: a long document has millions of them."""
-    total = float(nll.sum(dtype=np.float64))
-    if not math.isfinite(total):
-        fault = f"the model's log-likelihood of it is {total}"
-        raise DataError(fault, place=place(index), remedy="check the model's weights")
-    return total

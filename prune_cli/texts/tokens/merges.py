@@ -75,9 +75,9 @@ class _Ranks:
 
 @dataclass(frozen=True)
 class _Chains:
-    """Tokens of texts, each at the place of its first byte, linked to its neighbours in the same word.
+    """Tokens of runs of characters, each at the place of its first byte, linked to its neighbours.
 
-    Of each array, a column is a text. Two more rows stand for what is behind the last token of a word and
+    Of each array, a column is a run. Two more rows stand for what is behind the last token of a run and
     before the first, where there is no token: nothing merges with it.
     """
 
